@@ -1,0 +1,9 @@
+"""The one error that users of the command line meet."""
+
+
+class InputError(ValueError):
+    """Something given from outside is not usable.
+
+    The message is one line that names the thing, its value and what was expected; the command line prints it behind
+    ``qbrm:`` and exits with code 2.
+    """

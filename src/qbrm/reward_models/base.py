@@ -1,0 +1,66 @@
+"""What every reward model offers to the rest of QBRM."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from jaxtyping import Float32
+
+from qbrm.preferences.base import Prompt
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Everything but the text that an embedding depends on: the cache key of a feature table.
+
+    Attributes:
+        name: model name, as a user would type it.
+        revision: digest or commit of the weights.
+        template: how a prompt and a response become model input.
+        max_length: tokens after which text is cut.
+    """
+
+    name: str
+    revision: str
+    template: str
+    max_length: int
+
+    def to_dict(self) -> dict[str, str | int]:
+        """As stored in a feature table's manifest."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        return f"{self.name}@{self.revision[:7]}"
+
+
+class Embedded(NamedTuple):
+    """What a model says of n (prompt, response) pairs.
+
+    Attributes:
+        embedding: input of the final score layer, shape (n, dim).
+        reward: base reward r0, shape (n,); None from a model that has no score layer yet.
+    """
+
+    embedding: Float32[np.ndarray, "n dim"]
+    reward: Float32[np.ndarray, " n"] | None
+
+
+class RewardModel(Protocol):
+    """Text in, embedding and reward out. Frozen."""
+
+    @property
+    def identity(self) -> Identity:
+        """What the embeddings depend on besides the text."""
+        ...
+
+    @property
+    def dim(self) -> int:
+        """Embedding size."""
+        ...
+
+    def embed(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> Embedded:
+        """Embed response i as an answer to prompt i, for all i; order is kept, batching is the model's business."""
+        ...
