@@ -1,0 +1,128 @@
+"""What every energy score offers: clamp the embedding once, then ask for many rewards."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+
+class Clamped(NamedTuple):
+    """A batch of examples whose embeddings are clamped: all that f(e, .) needs of e and r0.
+
+    Attributes:
+        field: the part of the score's first layer that reads e, shape (batch, ...).
+        mean: mean mu of the Gaussian reward unit, in standardised units, shape (batch,); r0 for a score without one.
+        base_reward: r0 in standardised units, shape (batch,).
+    """
+
+    field: Float[Tensor, "batch ..."]
+    mean: Float[Tensor, " batch"]
+    base_reward: Float[Tensor, " batch"]
+
+    def rows(self, rows: Any) -> Clamped:
+        """The examples that `rows` picks, as it would from a tensor's first axis."""
+        return Clamped(self.field[rows], self.mean[rows], self.base_reward[rows])
+
+
+class Lattice(NamedTuple):
+    """Equally spaced standardised rewards (first + k) * step that cover p(r | e), a window per example.
+
+    All windows lie on one lattice, so that sums over pairs of examples depend on differences of whole numbers only.
+
+    Attributes:
+        first: index of each window's first node, shape (batch,), or (1,) where one window serves all examples.
+        step: distance of neighbouring nodes.
+        nodes: how many nodes a window has.
+    """
+
+    first: Int[Tensor, " #batch"]
+    step: float
+    nodes: int
+
+    @property
+    def rewards(self) -> Float[Tensor, "#batch nodes"]:
+        """The nodes, in standardised units."""
+        return (self.first[:, None] + torch.arange(self.nodes)) * self.step
+
+
+class EnergyScore(nn.Module, ABC):
+    r"""An energy score f(e, r): an unnormalised log-density of the reward r given the embedding e.
+
+    .. math:: p(r \mid e) = e^{f(e, r)} \Big/ \int e^{f(e, r')}\,dr'
+
+    Inside, rewards are standardised: a reward r of the reward model is (r - reward_loc) / reward_scale here, both set
+    by :meth:`standardise` from the training rewards. :meth:`forward` takes rewards in the reward model's units.
+
+    Args:
+        dim: embedding size D.
+    """
+
+    reward_loc: Tensor
+    reward_scale: Tensor
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.dim = dim
+        self.register_buffer("reward_loc", torch.zeros(()))
+        self.register_buffer("reward_scale", torch.ones(()))
+
+    @abstractmethod
+    def settings(self) -> dict[str, Any]:
+        """The constructor's arguments: with the state dict, all that rebuilds this score."""
+
+    @abstractmethod
+    def clamp(self, embedding: Float[Tensor, "batch dim"], base_reward: Float[Tensor, " batch"]) -> Clamped:
+        """Do the work that depends on the embedding alone, once per example.
+
+        Args:
+            embedding: embeddings e.
+            base_reward: base rewards r0, in the reward model's units.
+        """
+
+    @abstractmethod
+    def at(self, clamped: Clamped, reward: Float[Tensor, "#batch n"]) -> Float[Tensor, "batch n"]:
+        """f(e, r) at n standardised rewards per example; one row of rewards serves all examples."""
+
+    @abstractmethod
+    def mode(self, clamped: Clamped) -> Float[Tensor, " batch"]:
+        """The standardised reward at which f is greatest."""
+
+    @abstractmethod
+    def lattice(self, clamped: Clamped, spacing: float = 0.8) -> Lattice:
+        """Nodes that cover p(r | e) and resolve it.
+
+        Args:
+            clamped: the examples to cover.
+            spacing: distance of nodes in units of the sharpest feature that p(r | e) can have.
+        """
+
+    def forward(
+        self,
+        embedding: Float[Tensor, "batch dim"],
+        base_reward: Float[Tensor, " batch"],
+        reward: Float[Tensor, " batch"],
+    ) -> Float[Tensor, " batch"]:
+        """f(e, r) at one reward per example, in the reward model's units."""
+        return self.at(self.clamp(embedding, base_reward), self.to_standard(reward)[:, None])[:, 0]
+
+    def standardise(self, embedding: Float[Tensor, "n dim"], base_reward: Float[Tensor, " n"]) -> None:
+        """Fix the units from the training features; called once, before training.
+
+        Args:
+            embedding: training embeddings, for scores that standardise them too.
+            base_reward: training rewards r0.
+        """
+        self.reward_loc.copy_(base_reward.mean())
+        self.reward_scale.copy_(base_reward.std().clamp_min(1e-6))
+
+    def to_standard(self, reward: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """From the reward model's units to standardised ones."""
+        return (reward - self.reward_loc) / self.reward_scale
+
+    def from_standard(self, reward: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """From standardised units back to the reward model's."""
+        return reward * self.reward_scale + self.reward_loc

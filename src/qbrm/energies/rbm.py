@@ -1,0 +1,47 @@
+"""The classical restricted Boltzmann machine: the semi-quantum one with a single axis."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from typing_extensions import override
+
+from qbrm.energies.base import Clamped
+from qbrm.energies.newton import Slope
+from qbrm.energies.sqrbm import SemiQuantumRBM
+
+
+class RBM(SemiQuantumRBM):
+    r"""Classical restricted Boltzmann machine with a Gaussian reward unit.
+
+    .. math:: f(e, r) = -\frac{(r - \mu)^2}{2\tau^2} - \frac{|u|^2 r^2}{2} + \sum_j \log\cosh(W_j e + c_j + r\,u_j),
+              \qquad \mu = r_0 + a^\top e + a_0
+
+    Every hidden field lies along z, so all terms of the Hamiltonian commute and the hidden units are spins.
+
+    Args:
+        dim: embedding size D.
+        hidden: number of hidden spins M.
+        anchored: whether mu contains the base reward r0.
+        coupling: initial length |u| of the couplings between reward and hidden spins.
+    """
+
+    def __init__(self, dim: int, hidden: int = 32, anchored: bool = True, coupling: float = 1.5) -> None:
+        super().__init__(dim, hidden=hidden, axes=1, anchored=anchored, coupling=coupling)
+
+    @override
+    def settings(self) -> dict[str, Any]:
+        settings = super().settings()
+        del settings["axes"]
+        return settings
+
+    @override
+    def slope(self, clamped: Clamped, reward: Float[Tensor, " batch"]) -> Slope:
+        """Derivatives of f; with one axis they are sums of tanh and sech^2, at a third of the general cost."""
+        coupling = self.u[0]
+        magnetisation = torch.tanh(torch.addcmul(clamped.field[:, 0], reward[:, None], coupling))
+        first = magnetisation @ coupling - (reward - clamped.mean) / self.tau.square() - coupling.dot(coupling) * reward
+        return Slope(first, -self.tau.pow(-2) - magnetisation.square() @ coupling.square())

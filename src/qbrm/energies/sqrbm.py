@@ -1,0 +1,145 @@
+"""The semi-quantum restricted Boltzmann machine: hidden qubits, a Gaussian reward unit, a closed form."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+from typing_extensions import override
+
+from qbrm.energies.base import Clamped, EnergyScore, Lattice
+from qbrm.energies.log_cosh import log_cosh_of_square, tanh_over
+from qbrm.energies.newton import Slope, newton_mode
+
+MIN_TAU = 0.02
+
+
+class SemiQuantumRBM(EnergyScore):
+    r"""Semi-quantum restricted Boltzmann machine with a Gaussian reward unit.
+
+    .. math:: f(e, r) = -\frac{(r - \mu)^2}{2\tau^2} - \frac{|u|^2 r^2}{2}
+              + \sum_j \log\cosh\lVert W_j e + c_j + r\,u_j\rVert, \qquad \mu = r_0 + a^\top e + a_0
+
+    Hidden qubit j feels a vector field along `axes` mutually non-commuting Pauli matrices; tracing it out leaves the
+    log cosh of the field's length (log 2cosh less a constant that means nothing), so nothing is sampled. One axis is
+    the classical restricted Boltzmann machine. The trace over semi-quantum hidden units is that of Demidik et al.
+    (2025), arXiv 2502.17562; the continuous unit that of Gerlach et al. (2025), arXiv 2511.04856.
+
+    The term |u|^2 r^2 / 2 keeps f'' <= -1 / tau^2 whatever the fields are (see :meth:`slope`). With W, c, u and a at
+    zero the mode is exactly r0. The embedding is standardised per dimension with the training features' statistics,
+    folded into the weights.
+
+    Args:
+        dim: embedding size D.
+        hidden: number of hidden qubits M.
+        axes: Pauli axes per qubit, 1 (classical) to 3.
+        anchored: whether mu contains the base reward r0. Without it the score models r0 itself, as EBRM does.
+        coupling: initial length |u| of the couplings between reward and hidden qubits.
+
+    Raises:
+        ValueError: if `axes` is not 1, 2 or 3.
+    """
+
+    embedding_loc: Tensor
+    embedding_scale: Tensor
+
+    def __init__(self, dim: int, hidden: int = 32, axes: int = 2, anchored: bool = True, coupling: float = 1.5) -> None:
+        if axes not in (1, 2, 3):
+            raise ValueError(f"axes is {axes}; expected 1 (classical), 2 or 3 Pauli axes")
+        super().__init__(dim)
+        self.hidden, self.axes, self.anchored, self.coupling = hidden, axes, anchored, coupling
+        self.register_buffer("embedding_loc", torch.zeros(dim))
+        self.register_buffer("embedding_scale", torch.ones(dim))
+        self.W = nn.Parameter(torch.zeros(axes, hidden, dim))
+        self.c = nn.Parameter(torch.zeros(axes, hidden))
+        self.u = nn.Parameter(coupling * functional.normalize(torch.randn(axes * hidden), dim=0).view(axes, hidden))
+        self.a = nn.Parameter(torch.zeros(dim))
+        self.a0 = nn.Parameter(torch.zeros(()))
+        self.log_tau = nn.Parameter(torch.zeros(()))
+
+    @override
+    def settings(self) -> dict[str, Any]:
+        names = ("dim", "hidden", "axes", "anchored", "coupling")
+        return {name: getattr(self, name) for name in names}
+
+    @property
+    def tau(self) -> Tensor:
+        """Standard deviation of the reward unit without its hidden qubits, in standardised units."""
+        return self.log_tau.exp().clamp_min(MIN_TAU)
+
+    @property
+    def stiffness(self) -> Tensor:
+        """1 / tau^2 + |u|^2: the greatest curvature -f'' there can be."""
+        return self.tau.pow(-2) + self.u.square().sum()
+
+    @override
+    def standardise(self, embedding: Float[Tensor, "n dim"], base_reward: Float[Tensor, " n"]) -> None:
+        super().standardise(embedding, base_reward)
+        self.embedding_loc.copy_(embedding.mean(0))
+        scale = embedding.std(0)
+        self.embedding_scale.copy_(torch.where(scale > 1e-6, scale, torch.ones_like(scale)))
+
+    @override
+    def clamp(self, embedding: Float[Tensor, "batch dim"], base_reward: Float[Tensor, " batch"]) -> Clamped:
+        out = functional.linear(embedding, *self._read())
+        field, shift = out[:, :-1].reshape(-1, self.axes, self.hidden), out[:, -1]
+        standard = self.to_standard(base_reward)
+        return Clamped(field, shift + standard if self.anchored else shift, standard)
+
+    def _read(self) -> tuple[Float[Tensor, "rows dim"], Float[Tensor, " rows"]]:
+        """Weights and bias of the one matrix product that reads the embedding: all fields, and the shift a.e + a0."""
+        weight = torch.cat([self.W.flatten(0, 1), self.a[None]]) / self.embedding_scale
+        bias = torch.cat([self.c.flatten(), self.a0[None]])
+        return weight, bias - weight @ self.embedding_loc
+
+    @override
+    def at(self, clamped: Clamped, reward: Float[Tensor, "#batch n"]) -> Float[Tensor, "batch n"]:
+        square = torch.zeros(())
+        for axis in range(self.axes):
+            field = clamped.field[:, axis, None, :] + reward[..., None] * self.u[axis]
+            square = square + field.square()
+        gaussian = (reward - clamped.mean[:, None]).square() / self.tau.square()
+        stabiliser = self.u.square().sum() * reward.square()
+        return log_cosh_of_square(square).sum(-1) - (gaussian + stabiliser) / 2
+
+    def slope(self, clamped: Clamped, reward: Float[Tensor, " batch"]) -> Slope:
+        r"""Derivatives f' and f'' at one standardised reward per example.
+
+        With x = |b_j| and s = b_j . u_j, the hidden unit adds s tanh(x) / x to f' and
+        |u_j|^2 k + (sech^2 x - k) s^2 / x^2 to f'', k = tanh(x) / x. As sech^2 x <= k <= 1 that is at most |u_j|^2,
+        hence f'' <= -1 / tau^2.
+        """
+        field = clamped.field + reward[:, None, None] * self.u
+        square = field.square().sum(1)
+        along = (field * self.u).sum(1)
+        ratio = tanh_over(square.sqrt())
+        sech2 = 1 - square * ratio.square()
+        hidden_first = (ratio * along).sum(-1)
+        bend = (sech2 - ratio) * along.square() / square.clamp_min(1e-12)
+        hidden_second = (ratio * self.u.square().sum(0) + bend).sum(-1)
+        precision = self.tau.pow(-2)
+        first = hidden_first - (reward - clamped.mean) * precision - self.u.square().sum() * reward
+        return Slope(first, hidden_second - self.stiffness)
+
+    def bracket(self, clamped: Clamped) -> tuple[Float[Tensor, " batch"], Float[Tensor, " batch"]]:
+        """Rewards between which the mode must lie: the hidden units pull with at most sum_j |u_j|."""
+        centre = clamped.mean / self.tau.square()
+        pull = self.u.square().sum(0).sqrt().sum()
+        return (centre - pull) / self.stiffness, (centre + pull) / self.stiffness
+
+    @override
+    def mode(self, clamped: Clamped) -> Float[Tensor, " batch"]:
+        return newton_mode(self, clamped)
+
+    @override
+    @torch.no_grad()
+    def lattice(self, clamped: Clamped, spacing: float = 0.8) -> Lattice:
+        # p(r | e) is a mixture of normals of variance 1 / stiffness, and no wider than a normal of variance tau^2.
+        step = spacing / math.sqrt(float(self.stiffness))
+        reach = math.ceil(6 * float(self.tau) / step)
+        centre = (self.mode(clamped) / step).round().long()
+        return Lattice(centre - reach, step, 2 * reach + 1)

@@ -1,0 +1,35 @@
+"""The likelihood of the preferences themselves."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from qbrm.energies.base import EnergyScore
+from qbrm.energies.density import density, probability_greater
+from qbrm.training.pairs import Batch
+
+# Rounding of a sum of float32 products; also bounds what one mislabelled pair can cost, at 16 nats.
+SMALLEST_PROBABILITY = 1e-7
+
+
+class PreferenceLikelihood:
+    r"""Negative log-probability that the chosen response's reward is the greater one.
+
+    .. math:: L = -\log P(r_+ > r_-), \qquad r_\pm \sim p(\cdot \mid e_\pm)\ \text{independent}
+
+    A pair whose base rewards contradict its label is evidence of what to correct, where conflict-aware filtering
+    drops it. For a Gaussian p(r | e) this is Thurstone's (1927) model of comparative judgement.
+    """
+
+    def __call__(self, model: EnergyScore, batch: Batch, generator: torch.Generator) -> Float[Tensor, ""]:
+        """Mean over pairs, in nats."""
+        return -log_preference(model, batch).mean()
+
+
+def log_preference(score: EnergyScore, batch: Batch) -> Float[Tensor, " pairs"]:
+    """Log P(r_chosen > r_rejected) for every pair."""
+    chosen = density(score, score.clamp(batch.chosen, batch.chosen_reward))
+    rejected = density(score, score.clamp(batch.rejected, batch.rejected_reward))
+    return probability_greater(chosen, rejected).clamp_min(SMALLEST_PROBABILITY).log()

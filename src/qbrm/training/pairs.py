@@ -1,0 +1,70 @@
+"""The training data of a score: features, and which of them was chosen over which."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+
+class Batch(NamedTuple):
+    """A minibatch of preference pairs.
+
+    Attributes:
+        chosen: embeddings of the chosen responses.
+        chosen_reward: their base rewards.
+        rejected: embeddings of the rejected responses.
+        rejected_reward: their base rewards.
+    """
+
+    chosen: Float[Tensor, "pairs dim"]
+    chosen_reward: Float[Tensor, " pairs"]
+    rejected: Float[Tensor, "pairs dim"]
+    rejected_reward: Float[Tensor, " pairs"]
+
+    def examples(self) -> tuple[Float[Tensor, "examples dim"], Float[Tensor, " examples"]]:
+        """Both responses of every pair as single examples: what objectives without pairs train on."""
+        return torch.cat([self.chosen, self.rejected]), torch.cat([self.chosen_reward, self.rejected_reward])
+
+
+class PairData(NamedTuple):
+    """Preference pairs over a table of features.
+
+    Attributes:
+        embedding: one row per distinct response.
+        reward: base rewards r0.
+        chosen: row of the chosen response of each pair.
+        rejected: row of the rejected one.
+    """
+
+    embedding: Float[Tensor, "responses dim"]
+    reward: Float[Tensor, " responses"]
+    chosen: Int[Tensor, " pairs"]
+    rejected: Int[Tensor, " pairs"]
+
+    @property
+    def n_pairs(self) -> int:
+        """Number of pairs."""
+        return len(self.chosen)
+
+    def batch(self, pairs: Int[Tensor, " picked"] | slice) -> Batch:
+        """Gather the features of the given pairs."""
+        chosen, rejected = self.chosen[pairs], self.rejected[pairs]
+        return Batch(self.embedding[chosen], self.reward[chosen], self.embedding[rejected], self.reward[rejected])
+
+    def batches(self, size: int, generator: torch.Generator | None = None) -> Iterator[Batch]:
+        """All pairs once, `size` at a time; shuffled if a generator is given."""
+        order = torch.arange(self.n_pairs) if generator is None else torch.randperm(self.n_pairs, generator=generator)
+        for start in range(0, self.n_pairs, size):
+            yield self.batch(order[start : start + size])
+
+    def without_conflicts(self) -> PairData:
+        """Conflict-aware filtering: drop the pairs whose base rewards contradict or do not support the label.
+
+        Lochab & Zhang (2025), arXiv 2504.13134, section 4.2; ties are dropped, as in the published code.
+        """
+        agrees = self.reward[self.chosen] > self.reward[self.rejected]
+        return self._replace(chosen=self.chosen[agrees], rejected=self.rejected[agrees])
