@@ -1,4 +1,4 @@
-"""The one error that users of the command line meet."""
+"""The errors that users of the command line meet."""
 
 
 class InputError(ValueError):
@@ -7,3 +7,7 @@ class InputError(ValueError):
     The message is one line that names the thing, its value and what was expected; the command line prints it behind
     ``qbrm:`` and exits with code 2.
     """
+
+
+class TrainingError(RuntimeError):
+    """Training cannot go on; the message says where it stopped and what is kept. Exit code 1."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 import torch
@@ -10,7 +11,8 @@ from torch import Tensor
 
 from qbrm.energies.base import Clamped
 
-TOLERANCE = 1e-6
+# A Newton step of this size (relative to 1 + |r|) leaves an error of about its square, below float32's rounding.
+SMALL_STEP = 1e-4
 MAX_STEPS = 60
 
 
@@ -24,8 +26,8 @@ class Slope(NamedTuple):
 class LogConcave(Protocol):
     """A score whose f'' is negative everywhere."""
 
-    def slope(self, clamped: Clamped, reward: Float[Tensor, " batch"]) -> Slope:
-        """Derivatives of f at one standardised reward per example."""
+    def slope(self, clamped: Clamped) -> Callable[[Float[Tensor, " batch"]], Slope]:
+        """Derivatives of f as a function of one standardised reward per example."""
         ...
 
     def bracket(self, clamped: Clamped) -> tuple[Float[Tensor, " batch"], Float[Tensor, " batch"]]:
@@ -35,23 +37,33 @@ class LogConcave(Protocol):
 
 @torch.no_grad()
 def newton_mode(score: LogConcave, clamped: Clamped) -> Float[Tensor, " batch"]:
-    """The root of f', safeguarded: every sign of f' narrows the bracket, and a step that leaves it is halved back.
+    """The root of f', safeguarded: every sign of f' narrows the bracket, and a step that would leave it is halved back.
 
-    Starts at mu, so a score whose hidden units do nothing is done at once. Ends when no example moves by more than
-    TOLERANCE (relative to 1 + |r|).
+    Starts at mu, so a score whose hidden units do nothing is done at once. When most examples have settled, the others
+    go on alone.
     """
     low, high = score.bracket(clamped)
-    reward = clamped.mean.clamp(low, high)
+    mode = clamped.mean.clamp(low, high)
+    rows, reward, slope = torch.arange(len(mode)), mode.clone(), score.slope(clamped)
     for _ in range(MAX_STEPS):
-        slope = score.slope(clamped, reward)
-        rising = slope.first > 0
-        low, high = torch.where(rising, reward, low), torch.where(rising, high, reward)
-        proposal = reward - slope.first / slope.second
-        slack = TOLERANCE * (1 + reward.abs())
-        outside = (proposal < low - slack) | (proposal > high + slack)
-        proposal = torch.where(outside, (low + high) / 2, proposal)
-        settled = (proposal - reward).abs() <= slack
-        reward = proposal
+        reward, low, high, settled = _step(slope(reward), reward, low, high)
         if settled.all():
             break
-    return reward
+        if settled.count_nonzero() > len(rows) // 2:
+            mode[rows] = reward
+            keep = ~settled
+            rows, reward, low, high = rows[keep], reward[keep], low[keep], high[keep]
+            slope = score.slope(clamped.rows(rows))
+    mode[rows] = reward
+    return mode
+
+
+def _step(slope: Slope, reward: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    rising = slope.first > 0
+    low, high = torch.where(rising, reward, low), torch.where(rising, high, reward)
+    proposal = reward - slope.first / slope.second
+    # Rounding of f' near its root may put the bracket on the wrong side of it by less than this.
+    slack = SMALL_STEP * (1 + reward.abs())
+    outside = (proposal < low - slack) | (proposal > high + slack)
+    proposal = torch.where(outside, (low + high) / 2, proposal)
+    return proposal, low, high, (proposal - reward).abs() <= slack

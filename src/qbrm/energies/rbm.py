@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -39,9 +40,14 @@ class RBM(SemiQuantumRBM):
         return settings
 
     @override
-    def slope(self, clamped: Clamped, reward: Float[Tensor, " batch"]) -> Slope:
-        """Derivatives of f; with one axis they are sums of tanh and sech^2, at a third of the general cost."""
-        coupling = self.u[0]
-        magnetisation = torch.tanh(torch.addcmul(clamped.field[:, 0], reward[:, None], coupling))
-        first = magnetisation @ coupling - (reward - clamped.mean) / self.tau.square() - coupling.dot(coupling) * reward
-        return Slope(first, -self.tau.pow(-2) - magnetisation.square() @ coupling.square())
+    def slope(self, clamped: Clamped) -> Callable[[Float[Tensor, " batch"]], Slope]:
+        """Derivatives f' and f''; with one axis they are sums of tanh and sech^2, at a third of the general cost."""
+        field, coupling, precision = clamped.field[:, 0], self.u[0], self.tau.pow(-2)
+        coupling_2 = coupling.square()
+
+        def at(reward: Float[Tensor, " batch"]) -> Slope:
+            magnetisation = torch.addcmul(field, reward[:, None], coupling).tanh_()
+            first = magnetisation @ coupling - (reward - clamped.mean) * precision - coupling_2.sum() * reward
+            return Slope(first, -precision - magnetisation.square_() @ coupling_2)
+
+        return at

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from torch.nn import functional
 from typing_extensions import override
 
 from qbrm.energies.base import Clamped, EnergyScore, Lattice
-from qbrm.energies.log_cosh import log_cosh_of_square, tanh_over
+from qbrm.energies.log_cosh import log_cosh_of_square
 from qbrm.energies.newton import Slope, newton_mode
 
 MIN_TAU = 0.02
@@ -106,24 +107,29 @@ class SemiQuantumRBM(EnergyScore):
         stabiliser = self.u.square().sum() * reward.square()
         return log_cosh_of_square(square).sum(-1) - (gaussian + stabiliser) / 2
 
-    def slope(self, clamped: Clamped, reward: Float[Tensor, " batch"]) -> Slope:
-        r"""Derivatives f' and f'' at one standardised reward per example.
+    def slope(self, clamped: Clamped) -> Callable[[Float[Tensor, " batch"]], Slope]:
+        r"""Derivatives f' and f'' as a function of one standardised reward per example.
 
-        With x = |b_j| and s = b_j . u_j, the hidden unit adds s tanh(x) / x to f' and
-        |u_j|^2 k + (sech^2 x - k) s^2 / x^2 to f'', k = tanh(x) / x. As sech^2 x <= k <= 1 that is at most |u_j|^2,
-        hence f'' <= -1 / tau^2.
+        With x = |b_j|, s = b_j . u_j and k = tanh(x) / x, hidden qubit j adds k s to f' and
+        k |u_j|^2 + (sech^2 x - k) s^2 / x^2 to f''. As sech^2 x <= k <= 1, the latter is at most |u_j|^2, hence
+        f'' <= -1 / tau^2.
         """
-        field = clamped.field + reward[:, None, None] * self.u
-        square = field.square().sum(1)
-        along = (field * self.u).sum(1)
-        ratio = tanh_over(square.sqrt())
-        sech2 = 1 - square * ratio.square()
-        hidden_first = (ratio * along).sum(-1)
-        bend = (sech2 - ratio) * along.square() / square.clamp_min(1e-12)
-        hidden_second = (ratio * self.u.square().sum(0) + bend).sum(-1)
-        precision = self.tau.pow(-2)
-        first = hidden_first - (reward - clamped.mean) * precision - self.u.square().sum() * reward
-        return Slope(first, hidden_second - self.stiffness)
+        square_0 = clamped.field.square().sum(1)
+        along_0 = (clamped.field * self.u).sum(1)
+        coupling_2 = self.u.square().sum(0)
+        precision, stiffness = self.tau.pow(-2), self.stiffness
+
+        def at(reward: Float[Tensor, " batch"]) -> Slope:
+            along = torch.addcmul(along_0, reward[:, None], coupling_2)
+            square = torch.addcmul(square_0, reward[:, None], along_0 + along).clamp_min_(1e-8)
+            length = square.sqrt()
+            ratio = torch.tanh(length).div_(length)
+            sech2 = 1 - square * ratio.square()
+            bend = sech2.sub_(ratio).mul_(along.square().div_(square)).sum(-1)
+            first = (ratio * along).sum(-1) - (reward - clamped.mean) * precision - (stiffness - precision) * reward
+            return Slope(first, bend + ratio @ coupling_2 - stiffness)
+
+        return at
 
     def bracket(self, clamped: Clamped) -> tuple[Float[Tensor, " batch"], Float[Tensor, " batch"]]:
         """Rewards between which the mode must lie: the hidden units pull with at most sum_j |u_j|."""

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from qbrm.training.pairs import Batch
+from qbrm.features.pairs import Batch
 
 Model = TypeVar("Model", bound=nn.Module, contravariant=True)
 

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from qbrm.training.pairs import Batch
+from qbrm.features.pairs import Batch
 
 
 class BradleyTerry:

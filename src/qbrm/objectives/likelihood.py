@@ -8,7 +8,7 @@ from torch import Tensor
 
 from qbrm.energies.base import EnergyScore
 from qbrm.energies.density import log_normaliser
-from qbrm.training.pairs import Batch
+from qbrm.features.pairs import Batch
 
 
 class Likelihood:

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from qbrm.energies.base import EnergyScore
-from qbrm.training.pairs import Batch
+from qbrm.features.pairs import Batch
 
 
 @dataclass(frozen=True)

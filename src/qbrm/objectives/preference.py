@@ -8,7 +8,7 @@ from torch import Tensor
 
 from qbrm.energies.base import EnergyScore
 from qbrm.energies.density import density, probability_greater
-from qbrm.training.pairs import Batch
+from qbrm.features.pairs import Batch
 
 # Rounding of a sum of float32 products; also bounds what one mislabelled pair can cost, at 16 nats.
 SMALLEST_PROBABILITY = 1e-7

@@ -1,0 +1,96 @@
+"""Files that are whole or absent, whenever the process is killed, and folders with one writer at a time."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from qbrm.errors import InputError
+
+if sys.platform != "win32":
+    import fcntl
+
+TEMPORARY = ".tmp"
+
+
+def make_folder(folder: Path) -> None:
+    """Create a folder and its parents.
+
+    Raises:
+        InputError: if that is not possible.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _not_writable(folder, error) from error
+
+
+def write_atomically(path: Path, content: bytes | memoryview) -> None:
+    """Write aside, flush to the disk, rename: a reader sees the old file or the new one, never a part.
+
+    Raises:
+        InputError: if the folder cannot be written or the disk is full.
+    """
+    aside = path.with_name(path.name + TEMPORARY)
+    try:
+        with aside.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(path)
+        _flush_folder(path.parent)
+    except OSError as error:
+        with suppress(OSError):
+            aside.unlink()
+        raise _not_writable(path.parent, error) from error
+
+
+@contextmanager
+def one_writer(folder: Path) -> Iterator[None]:
+    """Hold an existing folder for writing; wait, with a warning, while another process holds it.
+
+    The operating system lets go of the folder when the process ends, however it ends. Does nothing on Windows and on
+    file systems without locks.
+    """
+    if sys.platform == "win32":
+        yield
+        return
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise _not_writable(folder, error) from error
+    try:
+        _lock(descriptor, folder)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int, folder: Path) -> None:
+    if sys.platform == "win32":
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        warnings.warn(f"{folder} is being written by another process; waiting for it.", stacklevel=5)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    except OSError:
+        return
+
+
+def _flush_folder(folder: Path) -> None:
+    if sys.platform == "win32":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _not_writable(folder: Path, error: OSError) -> InputError:
+    return InputError(f"folder {folder} cannot be written: {error.strerror}; expected a writable folder.")

@@ -1,0 +1,141 @@
+"""The manifest of a feature table: which model it comes from and which shards belong to it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from qbrm.errors import InputError
+from qbrm.features.durable import write_atomically
+from qbrm.reward_models.base import Identity
+
+MANIFEST = "manifest.json"
+SCHEMA = 1
+SHARD_NAME = re.compile(r"features-\d{5,}\.arrow")
+
+
+@dataclass(frozen=True)
+class ShardEntry:
+    """What the manifest says of one shard.
+
+    Attributes:
+        file: file name in the table's folder.
+        rows: number of rows.
+        size: bytes on disk.
+        sha256: checksum of the file.
+    """
+
+    file: str
+    rows: int
+    size: int
+    sha256: str
+
+    def damage(self, folder: Path) -> str | None:
+        """Say what is wrong with the file, or None if it is whole; reads all of it, 1 to 2 GB/s when cached."""
+        path = folder / self.file
+        if not path.is_file():
+            return "missing"
+        size = path.stat().st_size
+        if size != self.size:
+            return f"{size:,} bytes instead of {self.size:,}"
+        with path.open("rb") as file:
+            digest = _sha256(file)
+        return None if digest == self.sha256 else f"SHA-256 {digest[:12]} instead of {self.sha256[:12]}"
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a feature table holds.
+
+    Attributes:
+        identity: the reward model that the features come from.
+        dim: embedding size.
+        has_reward: whether there is a reward column; None while there is no shard to tell.
+        shards: the shards, in order.
+        complete: whether the last build got to its end.
+    """
+
+    identity: Identity
+    dim: int
+    has_reward: bool | None = None
+    shards: tuple[ShardEntry, ...] = field(default=())
+    complete: bool = False
+
+    @property
+    def columns(self) -> list[str]:
+        """Column names, in order."""
+        return ["prompt_id", "response_id", "embedding", *(["reward"] if self.has_reward else [])]
+
+    def plus(self, entry: ShardEntry, *, has_reward: bool) -> Manifest:
+        """The manifest with one more shard, to be completed again."""
+        return replace(self, shards=(*self.shards, entry), has_reward=has_reward, complete=False)
+
+    def without(self, entries: set[ShardEntry]) -> Manifest:
+        """The manifest without some shards, to be completed again."""
+        kept = tuple(shard for shard in self.shards if shard not in entries)
+        return replace(self, shards=kept, has_reward=self.has_reward if kept else None, complete=False)
+
+    def damaged(self, folder: Path) -> dict[ShardEntry, str]:
+        """Check every shard's size and SHA-256; what is wrong with each that is not as it was written."""
+        found = ((shard, shard.damage(folder)) for shard in self.shards)
+        return {shard: damage for shard, damage in found if damage is not None}
+
+    def write(self, folder: Path) -> None:
+        """Replace the folder's manifest in one step.
+
+        Raises:
+            InputError: if the folder cannot be written.
+        """
+        content = {
+            "schema": SCHEMA,
+            "identity": self.identity.to_dict(),
+            "dim": self.dim,
+            "columns": self.columns,
+            "shards": [asdict(shard) for shard in self.shards],
+            "complete": self.complete,
+        }
+        write_atomically(folder / MANIFEST, (json.dumps(content, indent=1) + "\n").encode())
+
+
+def read_manifest(folder: Path) -> Manifest | None:
+    """Read the manifest in `folder`, or None if there is none.
+
+    Raises:
+        InputError: if there is one that this version did not write.
+    """
+    path = folder / MANIFEST
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} cannot be read: {error}; expected a feature table's manifest.") from error
+    try:
+        return _parse(json.loads(text))
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path} is not a feature table's manifest ({error!r}); delete {folder} and rerun.") from error
+
+
+def _parse(content: dict[str, Any]) -> Manifest:
+    if content["schema"] != SCHEMA:
+        raise ValueError(f"schema {content['schema']}")
+    shards = tuple(_parse_entry(shard) for shard in content["shards"])
+    has_reward = "reward" in content["columns"] if shards else None
+    return Manifest(Identity(**content["identity"]), int(content["dim"]), has_reward, shards, bool(content["complete"]))
+
+
+def _parse_entry(content: dict[str, Any]) -> ShardEntry:
+    if not SHARD_NAME.fullmatch(str(content["file"])):
+        raise ValueError(f"shard file {content['file']!r}")
+    return ShardEntry(content["file"], int(content["rows"]), int(content["size"]), str(content["sha256"]))
+
+
+def _sha256(file: Any) -> str:
+    digest = hashlib.sha256()
+    while block := file.read(1 << 20):
+        digest.update(block)
+    return digest.hexdigest()

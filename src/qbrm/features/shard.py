@@ -1,0 +1,132 @@
+"""One shard of a feature table: an Arrow IPC file, written once and read through a memory map."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from jaxtyping import Float32
+
+from qbrm.errors import InputError
+from qbrm.features.durable import write_atomically
+from qbrm.features.manifest import ShardEntry
+from qbrm.reward_models.base import Embedded
+
+Key = tuple[str, str]
+
+
+class Shard(NamedTuple):
+    """The rows of one shard.
+
+    Attributes:
+        prompt_ids: prompt id of each row.
+        response_ids: response id of each row.
+        embedding: view into the mapped file, shape (rows, dim).
+        reward: view into the mapped file, shape (rows,), or None if the model has no score layer.
+    """
+
+    prompt_ids: list[str]
+    response_ids: list[str]
+    embedding: Float32[np.ndarray, "rows dim"]
+    reward: Float32[np.ndarray, " rows"] | None
+
+
+def write_shard(path: Path, keys: Sequence[Key], features: Embedded) -> ShardEntry:
+    """Write rows as one shard, whole or not at all.
+
+    Returns:
+        What the manifest has to say of it.
+
+    Raises:
+        InputError: if the folder cannot be written.
+    """
+    dim = features.embedding.shape[1]
+    columns = {
+        "prompt_id": pa.array([prompt for prompt, _ in keys], pa.string()),
+        "response_id": pa.array([response for _, response in keys], pa.string()),
+        "embedding": pa.FixedSizeListArray.from_arrays(pa.array(features.embedding.ravel()), dim),
+    }
+    if features.reward is not None:
+        columns["reward"] = pa.array(features.reward)
+    content = _serialise(pa.record_batch(columns))
+    write_atomically(path, content)
+    return ShardEntry(path.name, len(keys), len(content), hashlib.sha256(content).hexdigest())
+
+
+def _serialise(batch: Any) -> memoryview:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_file(sink, batch.schema) as writer:
+        writer.write_batch(batch)
+    return memoryview(sink.getvalue())
+
+
+def check_schema(path: Path, dim: int, *, has_reward: bool) -> None:
+    """Check that a shard's columns are the manifest's; reads no rows.
+
+    Raises:
+        InputError: if a column is missing, of another type, or the embeddings are of another size.
+    """
+    try:
+        with pa.memory_map(str(path)) as file:
+            schema = pa.ipc.open_file(file).schema
+    except (pa.ArrowInvalid, OSError) as error:
+        raise InputError(f"shard {path} is not an Arrow file; expected a feature table's shard.") from error
+    found = {name: str(kind) for name, kind in zip(schema.names, schema.types, strict=True)}
+    for name, expected in _types(dim, has_reward=has_reward).items():
+        if found.get(name) != str(expected):
+            raise InputError(f"shard {path} has {name} {found.get(name, 'missing')}; its manifest says {expected}.")
+
+
+def _types(dim: int, *, has_reward: bool) -> dict[str, Any]:
+    types = {"prompt_id": pa.string(), "response_id": pa.string(), "embedding": pa.list_(pa.float32(), dim)}
+    return types | ({"reward": pa.float32()} if has_reward else {})
+
+
+def read_keys(path: Path) -> list[Key]:
+    """Read the (prompt id, response id) of every row."""
+    table = _read(path)
+    return list(zip(table["prompt_id"].to_pylist(), table["response_id"].to_pylist(), strict=True))
+
+
+def read_shard(path: Path) -> Shard:
+    """Map a shard; embedding and reward are views into the file, and nothing is copied.
+
+    Raises:
+        InputError: if a row has missing values.
+    """
+    table = _read(path)
+    vectors = _one_chunk(table["embedding"])
+    embedding = _view(path, vectors.flatten()).reshape(-1, vectors.type.list_size)
+    if len(embedding) != len(table):
+        raise InputError(f"shard {path} has rows without an embedding; expected one in every row.")
+    reward = _view(path, _one_chunk(table["reward"])) if "reward" in table.column_names else None
+    return Shard(table["prompt_id"].to_pylist(), table["response_id"].to_pylist(), embedding, reward)
+
+
+def _read(path: Path) -> Any:
+    with pa.memory_map(str(path)) as file:
+        return pa.ipc.open_file(file).read_all()
+
+
+def _one_chunk(column: Any) -> Any:
+    """The column as one array; `combine_chunks` would copy even a single chunk."""
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+
+
+def _view(path: Path, column: Any) -> Float32[np.ndarray, " values"]:
+    if column.null_count:
+        raise InputError(f"shard {path} has missing values; expected finite numbers.")
+    values: Float32[np.ndarray, " values"] = column.to_numpy(zero_copy_only=True)
+    return values
+
+
+def first_non_finite_row(features: Embedded) -> int | None:
+    """Find the first row whose embedding or reward is NaN or infinite; None if all are finite."""
+    for values in features:
+        if values is not None and values.size and not np.isfinite([values.min(), values.max()]).all():
+            return int(np.argwhere(~np.isfinite(values))[0, 0])
+    return None

@@ -1,0 +1,61 @@
+"""From embeddings and base rewards to refined rewards, a chunk at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32
+from torch import Tensor
+
+from qbrm.energies.base import Clamped, EnergyScore
+from qbrm.energies.density import density
+from qbrm.refinement.ascent import Ascent
+
+Refinement: TypeAlias = Callable[[EnergyScore, Clamped, torch.Generator], Tensor]
+
+CHUNK_ROWS = 16_384
+
+
+def mode(score: EnergyScore, clamped: Clamped, generator: torch.Generator) -> Float[Tensor, " batch"]:
+    """The greatest f: Newton's method where f is concave, else a search over all nodes."""
+    return score.mode(clamped)
+
+
+def mean(score: EnergyScore, clamped: Clamped, generator: torch.Generator) -> Float[Tensor, " batch"]:
+    """E[r | e] by exact quadrature."""
+    return density(score, clamped).mean
+
+
+REFINEMENTS: dict[str, Refinement] = {"ascent": Ascent(), "mode": mode, "mean": mean}
+
+
+@torch.no_grad()
+def refine(
+    score: EnergyScore,
+    embedding: Float[Tensor, "n dim"] | Float32[np.ndarray, "n dim"],
+    base_reward: Float[Tensor, " n"] | Float32[np.ndarray, " n"],
+    refinement: Refinement = mode,
+    *,
+    seed: int = 0,
+) -> Float[Tensor, " n"]:
+    """Refined rewards r*, in the reward model's units.
+
+    Memory beyond the input is some tens of megabytes: a memory-mapped array is read chunk by chunk.
+
+    Args:
+        score: the energy score.
+        embedding: embeddings e.
+        base_reward: base rewards r0.
+        refinement: one of `REFINEMENTS`.
+        seed: of the ascent's random starts.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    refined = torch.empty(len(base_reward))
+    for start in range(0, len(base_reward), CHUNK_ROWS):
+        rows = slice(start, start + CHUNK_ROWS)
+        clamped = score.clamp(torch.as_tensor(embedding[rows]), torch.as_tensor(base_reward[rows]))
+        refined[rows] = score.from_standard(refinement(score, clamped, generator))
+    return refined

@@ -1,0 +1,76 @@
+"""Training state on disk, whole or not at all."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from qbrm.errors import InputError
+
+Best = dict[str, Tensor]
+
+
+def save_checkpoint(
+    path: Path, model: nn.Module, optimiser: torch.optim.Optimizer, best: Best, progress: dict[str, Any]
+) -> None:
+    """Write model, optimiser, best weights so far and progress to `path`, aside first, then renamed.
+
+    Args:
+        path: a ``.safetensors`` file; a checkpoint already there stays until the new one is complete.
+        model: its state dict is stored.
+        optimiser: an AdamW over all parameters, stored as tensors; nothing is pickled.
+        best: state dict of the best epoch.
+        progress: JSON-able facts: epochs done, their metrics, what the run was started with.
+    """
+    tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
+    tensors |= {f"best.{name}": value for name, value in best.items()}
+    for index, state in optimiser.state_dict()["state"].items():
+        tensors |= {f"optimiser.{index}.{name}": value for name, value in state.items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_suffix(".partial")
+    save_file(
+        {name: value.contiguous().clone() for name, value in tensors.items()}, aside, {"progress": json.dumps(progress)}
+    )
+    aside.replace(path)
+
+
+def load_checkpoint(path: Path, model: nn.Module, optimiser: torch.optim.Optimizer) -> tuple[Best, dict[str, Any]]:
+    """Restore what :func:`save_checkpoint` wrote, in place; returns the best weights and the progress.
+
+    Raises:
+        InputError: if the file is damaged or belongs to another model.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            progress = json.loads(file.metadata()["progress"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        model.load_state_dict(_part(tensors, "model."))
+    except (SafetensorError, RuntimeError, KeyError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{path}: not a checkpoint of this model ({reason}); delete it to train anew.") from error
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, value in _part(tensors, "optimiser.").items():
+        index, key = name.split(".")
+        state.setdefault(int(index), {})[key] = value
+    optimiser.load_state_dict({**optimiser.state_dict(), "state": state})
+    return _part(tensors, "best."), progress
+
+
+def read_progress(path: Path) -> dict[str, Any] | None:
+    """The progress stored in a checkpoint, or None if there is no readable one."""
+    try:
+        with safe_open(path, "pt") as file:
+            progress: dict[str, Any] = json.loads(file.metadata()["progress"])
+            return progress
+    except (OSError, SafetensorError, KeyError, TypeError):
+        return None
+
+
+def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

@@ -1,0 +1,24 @@
+"""How a model is trained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """Optimiser and schedule.
+
+    Attributes:
+        epochs: passes over the pairs.
+        batch_pairs: pairs per step (two examples each).
+        learning_rate: of AdamW.
+        weight_decay: of AdamW.
+        patience: epochs without a better validation loss after which training stops.
+    """
+
+    epochs: int = 5
+    batch_pairs: int = 128
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-2
+    patience: int = 3

@@ -1,0 +1,159 @@
+"""One training loop for every model that learns from preference pairs."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import torch
+from torch import nn
+
+from qbrm.errors import TrainingError
+from qbrm.features.pairs import PairData
+from qbrm.objectives.base import Objective
+from qbrm.training.checkpoint import Best, load_checkpoint, read_progress, save_checkpoint
+from qbrm.training.settings import TrainingSettings
+
+Model = TypeVar("Model", bound=nn.Module)
+Epoch = dict[str, float]
+
+
+class Training(NamedTuple):
+    """What a training run left behind.
+
+    Attributes:
+        epochs: metrics per epoch, from epoch 0 (untrained) on; each has ``epoch``, ``validation_loss`` and, from epoch
+            1 on, ``loss``, beside what the caller measured.
+        best: number of the epoch whose weights the model now has.
+        seconds: time spent training, over all resumptions.
+        examples: responses trained on, repetitions counted.
+    """
+
+    epochs: list[Epoch]
+    best: int
+    seconds: float
+    examples: int
+
+
+def train(
+    model: Model,
+    objective: Objective[Model],
+    pairs: PairData,
+    validation: PairData,
+    settings: TrainingSettings,
+    seed: int,
+    *,
+    checkpoint: Path | None = None,
+    measure: Callable[[Model], Mapping[str, float]] = lambda model: {},
+    on_epoch: Callable[[Epoch], None] = lambda epoch: None,
+) -> Training:
+    """Minimise `objective` with AdamW and keep the epoch with the lowest validation loss.
+
+    Epoch 0, the untrained model, takes part in the choice: a refinement that starts at the identity ends no worse than
+    it on validation data. The same seed gives the same weights, also through a stop and a resumption.
+
+    Args:
+        model: trained in place; ends with the best epoch's weights, in evaluation mode.
+        objective: the loss.
+        pairs: training pairs.
+        validation: held-out pairs that choose the epoch.
+        settings: optimiser and schedule.
+        seed: of shuffling, noise and dropout.
+        checkpoint: file that keeps the state after every epoch; training resumes from it if it is there.
+        measure: further metrics of the model after an epoch.
+        on_epoch: told about every new epoch.
+
+    Raises:
+        TrainingError: if a loss is not finite; the checkpoint keeps the last good epoch.
+    """
+    started = {"settings": asdict(settings), "seed": seed, "pairs": pairs.n_pairs}
+    optimiser = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    history, best, seconds = _resume(checkpoint, model, optimiser, started)
+    while not _finished(history, settings):
+        start = time.perf_counter()
+        epoch: Epoch = {"epoch": len(history)}
+        if history:
+            epoch["loss"] = _train_epoch(model, objective, pairs, optimiser, settings.batch_pairs, (seed, len(history)))
+        seconds += time.perf_counter() - start
+        epoch["validation_loss"] = validation_loss(model, objective, validation, seed)
+        epoch |= measure(model)
+        if not history or epoch["validation_loss"] < min(past["validation_loss"] for past in history):
+            best = {name: value.clone() for name, value in model.state_dict().items()}
+        history.append(epoch)
+        if checkpoint is not None:
+            save_checkpoint(checkpoint, model, optimiser, best, {**started, "epochs": history, "seconds": seconds})
+        on_epoch(epoch)
+    model.load_state_dict(best)
+    model.eval()
+    return Training(history, _best(history), seconds, 2 * pairs.n_pairs * (len(history) - 1))
+
+
+def _resume(
+    checkpoint: Path | None, model: nn.Module, optimiser: torch.optim.Optimizer, started: dict[str, Any]
+) -> tuple[list[Epoch], Best, float]:
+    progress = read_progress(checkpoint) if checkpoint is not None else None
+    if checkpoint is None or progress is None or any(progress.get(key) != value for key, value in started.items()):
+        return [], {}, 0.0
+    best, progress = load_checkpoint(checkpoint, model, optimiser)
+    return progress["epochs"], best, progress["seconds"]
+
+
+def _best(history: list[Epoch]) -> int:
+    return min(range(len(history)), key=lambda index: history[index]["validation_loss"])
+
+
+def _finished(history: list[Epoch], settings: TrainingSettings) -> bool:
+    if not history:
+        return False
+    last = len(history) - 1
+    return last >= settings.epochs or last - _best(history) >= settings.patience
+
+
+def _train_epoch(
+    model: Model,
+    objective: Objective[Model],
+    pairs: PairData,
+    optimiser: torch.optim.Optimizer,
+    batch_pairs: int,
+    seed: tuple[int, int],
+) -> float:
+    model.train()
+    generator = _generator(*seed)
+    torch.manual_seed(generator.initial_seed())
+    total = 0.0
+    for index, batch in enumerate(pairs.batches(batch_pairs, generator)):
+        loss = objective(model, batch, generator)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        value = loss.item()
+        if not math.isfinite(value) or not _gradients_finite(model):
+            raise TrainingError(
+                f"loss or gradient of epoch {seed[1]}, batch {index} (pairs {index * batch_pairs} to "
+                f"{index * batch_pairs + len(batch.chosen) - 1} of the shuffled order) is not finite (loss {value}); "
+                "the last good epoch is kept. Try a lower learning rate."
+            )
+        optimiser.step()
+        total += value * len(batch.chosen)
+    return total / pairs.n_pairs
+
+
+def _gradients_finite(model: nn.Module) -> bool:
+    norms = [parameter.grad.norm() for parameter in model.parameters() if parameter.grad is not None]
+    return bool(torch.stack(norms).isfinite().all())
+
+
+@torch.no_grad()
+def validation_loss(model: Model, objective: Objective[Model], pairs: PairData, seed: int) -> float:
+    """Mean loss over the pairs in evaluation mode, with the same noise every time it is asked."""
+    model.eval()
+    generator = _generator(seed, 0)
+    total = sum(float(objective(model, batch, generator)) * len(batch.chosen) for batch in pairs.batches(256))
+    return total / pairs.n_pairs
+
+
+def _generator(seed: int, epoch: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed * 100_003 + epoch)
