@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -50,6 +51,10 @@ class PairData(NamedTuple):
         """Number of pairs."""
         return len(self.chosen)
 
+    def rows(self) -> Int[Tensor, " responses_in_pairs"]:
+        """The responses that occur in a pair, each once."""
+        return torch.cat([self.chosen, self.rejected]).unique()
+
     def batch(self, pairs: Int[Tensor, " picked"] | slice) -> Batch:
         """Gather the features of the given pairs."""
         chosen, rejected = self.chosen[pairs], self.rejected[pairs]
@@ -64,7 +69,15 @@ class PairData(NamedTuple):
     def without_conflicts(self) -> PairData:
         """Conflict-aware filtering: drop the pairs whose base rewards contradict or do not support the label.
 
-        Lochab & Zhang (2025), arXiv 2504.13134, section 4.2; ties are dropped, as in the published code.
+        Lochab & Zhang (2025), arXiv 2504.13134; ties are dropped, as in the published code.
         """
         agrees = self.reward[self.chosen] > self.reward[self.rejected]
         return self._replace(chosen=self.chosen[agrees], rejected=self.rejected[agrees])
+
+    def digest(self) -> str:
+        """Tells training data apart: changes with any pair, any reward and any embedding."""
+        rows = self.rows()
+        digest = hashlib.sha256()
+        for part in (self.chosen, self.rejected, self.reward[rows], self.embedding[rows].double().sum(1)):
+            digest.update(part.contiguous().numpy().tobytes())
+        return digest.hexdigest()[:16]
