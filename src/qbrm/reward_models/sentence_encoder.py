@@ -52,7 +52,7 @@ class SentenceEncoder:
     Reimers & Gurevych (2019), arXiv 1908.10084.
 
     Args:
-        max_length: tokens per text, special tokens included, 3 to 512; the model was trained with 256.
+        max_length: tokens per text, special tokens included, 3 to 512; 256 is the published default.
         token_budget: padded tokens per forward pass; changes the speed only, and little: on two cores 42 to 45 RMB
             responses/s from 512 to 2,048, 36 at 8,192.
         folder: where tokenizer, configuration and weights are.

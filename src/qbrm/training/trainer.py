@@ -70,7 +70,12 @@ def train(
     Raises:
         TrainingError: if a loss is not finite; the checkpoint keeps the last good epoch.
     """
-    started = {"settings": asdict(settings), "seed": seed, "pairs": pairs.n_pairs}
+    started = {
+        "model": type(model).__name__,
+        "settings": asdict(settings),
+        "seed": seed,
+        "data": [pairs.digest(), validation.digest()],
+    }
     optimiser = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
     history, best, seconds = _resume(checkpoint, model, optimiser, started)
     while not _finished(history, settings):

@@ -1,0 +1,55 @@
+"""What one method got right on one set of one test."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Float64, Int
+
+
+class Items(NamedTuple):
+    """The items of one set of a test, as rows of a feature table.
+
+    An item is one preference: a pair, or a best-of-n with several rejected responses.
+
+    Attributes:
+        prompt: index of each item's prompt.
+        category: index of each item's category.
+        chosen: row of each item's chosen response.
+        pair_item: item of each (chosen, rejected) pair.
+        pair_chosen: row of each pair's chosen response.
+        pair_rejected: row of each pair's rejected response.
+        prompts: number of prompts.
+        categories: names of the categories.
+    """
+
+    prompt: Int[np.ndarray, " items"]
+    category: Int[np.ndarray, " items"]
+    chosen: Int[np.ndarray, " items"]
+    pair_item: Int[np.ndarray, " pairs"]
+    pair_chosen: Int[np.ndarray, " pairs"]
+    pair_rejected: Int[np.ndarray, " pairs"]
+    prompts: int
+    categories: tuple[str, ...]
+
+
+class Outcomes(NamedTuple):
+    """One method's results, item by item.
+
+    Attributes:
+        correct: whether the chosen response beats every rejected one; a tie is wrong, as in RMB (Zhou et al., 2024,
+            arXiv 2410.09893).
+        log_probability: log P(chosen > rejected) of each pair; None from a method without probabilities.
+    """
+
+    correct: Bool[np.ndarray, " items"]
+    log_probability: Float64[np.ndarray, " pairs"] | None
+
+
+def is_correct(items: Items, reward: Float[np.ndarray, " rows"]) -> Bool[np.ndarray, " items"]:
+    """Whether each item's chosen response has the strictly greatest reward."""
+    beaten = reward[items.pair_chosen] > reward[items.pair_rejected]
+    correct = np.ones(len(items.prompt), dtype=bool)
+    np.logical_and.at(correct, items.pair_item, beaten)
+    return correct

@@ -1,0 +1,70 @@
+"""A trunk and a score head over frozen vectors: turns a sentence encoder into a reward model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+class Trunk(nn.Module):
+    r"""Two-layer trunk whose output is the embedding, and a linear head on it that gives the reward.
+
+    .. math:: e = \tanh(V_2\,\mathrm{gelu}(V_1 \hat x + c_1) + c_2), \qquad r_0 = w^\top e
+
+    x^ is the frozen vector, standardised per dimension with the training vectors' statistics. The head has no bias: a
+    constant in the reward cancels in every preference.
+
+    Args:
+        vector_dim: size of the frozen vector.
+        dim: embedding size D.
+        width: of the hidden layer.
+        dropout: on the vector and on the hidden layer.
+    """
+
+    loc: Tensor
+    scale: Tensor
+
+    def __init__(self, vector_dim: int, dim: int = 128, width: int = 256, dropout: float = 0.3) -> None:
+        super().__init__()
+        self.vector_dim, self.dim, self.width, self.dropout = vector_dim, dim, width, dropout
+        self.register_buffer("loc", torch.zeros(vector_dim))
+        self.register_buffer("scale", torch.ones(vector_dim))
+        self.layers = nn.Sequential(
+            nn.Dropout(dropout),
+            nn.Linear(vector_dim, width),
+            nn.GELU(),
+            nn.Dropout(dropout),
+            nn.Linear(width, dim),
+            nn.Tanh(),
+        )
+        self.head = nn.Linear(dim, 1, bias=False)
+        nn.init.zeros_(self.head.weight)
+
+    def settings(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {name: getattr(self, name) for name in ("vector_dim", "dim", "width", "dropout")}
+
+    def standardise(self, vector: Float[Tensor, "n vector_dim"]) -> None:
+        """Fix the input's units from the training vectors."""
+        self.loc.copy_(vector.mean(0))
+        scale = vector.std(0)
+        self.scale.copy_(torch.where(scale > 1e-6, scale, torch.ones_like(scale)))
+
+    def embed(self, vector: Float[Tensor, "batch vector_dim"]) -> Float[Tensor, "batch dim"]:
+        """The embedding e."""
+        out: Tensor = self.layers((vector - self.loc) / self.scale)
+        return out
+
+    def reward(self, embedding: Float[Tensor, "batch dim"]) -> Float[Tensor, " batch"]:
+        """The base reward r0 of an embedding."""
+        out: Tensor = self.head(embedding)
+        return out[:, 0]
+
+    def forward(
+        self, vector: Float[Tensor, "batch vector_dim"], base_reward: Float[Tensor, " batch"]
+    ) -> Float[Tensor, " batch"]:
+        """The base reward of a vector, in the form that Bradley-Terry training calls; `base_reward` is not used."""
+        return self.reward(self.embed(vector))
