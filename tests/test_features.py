@@ -16,7 +16,7 @@ import pytest
 from qbrm.errors import InputError
 from qbrm.features import DamagedShardWarning, FeatureTable, build_features, durable, write_features
 from qbrm.features.build import shard_plan
-from qbrm.features.durable import one_writer
+from qbrm.durable import one_writer
 from qbrm.features.manifest import Manifest
 from qbrm.features.shard import write_shard
 from qbrm.preferences.base import Message, Preference, PreferenceSet, response_id

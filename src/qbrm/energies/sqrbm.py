@@ -144,8 +144,12 @@ class SemiQuantumRBM(EnergyScore):
     @override
     @torch.no_grad()
     def lattice(self, clamped: Clamped, spacing: float = 0.8) -> Lattice:
-        # p(r | e) is a mixture of normals of variance 1 / stiffness, and no wider than a normal of variance tau^2.
-        step = spacing / math.sqrt(float(self.stiffness))
-        reach = math.ceil(6 * float(self.tau) / step)
+        # p(r | e) is a mixture of normals of variance 1 / stiffness whose centres lie in the bracket, and it falls at
+        # least as fast as a normal of variance tau^2 on either side of its mode. Six deviations leave 2e-9 out.
+        deviation = float(self.stiffness) ** -0.5
+        step = spacing * deviation
+        low, high = self.bracket(clamped)
+        widest = float((high - low).max()) + 6 * deviation
+        reach = math.ceil(min(6 * float(self.tau), widest) / step)
         centre = (self.mode(clamped) / step).round().long()
         return Lattice(centre - reach, step, 2 * reach + 1)

@@ -37,7 +37,7 @@ class PromptBootstrap:
         return total
 
     def intervals(self, value: Float[np.ndarray, " items"]) -> dict[str, Interval]:
-        """Interval of the mean value by category, over all items (``all``), and of the mean over categories (``macro``).
+        """Intervals of the mean value: by category, over all items (``all``), of the mean over categories (``macro``).
 
         Args:
             value: one number per item, such as being correct or the difference of two methods' being correct.

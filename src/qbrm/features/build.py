@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32
 
+from qbrm.durable import TEMPORARY, make_folder, one_writer
 from qbrm.errors import InputError
-from qbrm.features.durable import TEMPORARY, make_folder, one_writer
 from qbrm.features.manifest import MANIFEST, SHARD_NAME, Manifest, read_manifest
 from qbrm.features.shard import Key, first_non_finite_row, write_shard
 from qbrm.features.table import FeatureTable, check_schemas

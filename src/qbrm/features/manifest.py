@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from qbrm.durable import write_atomically
 from qbrm.errors import InputError
-from qbrm.features.durable import write_atomically
 from qbrm.reward_models.base import Identity
 
 MANIFEST = "manifest.json"

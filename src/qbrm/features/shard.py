@@ -11,8 +11,8 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Float32
 
+from qbrm.durable import write_atomically
 from qbrm.errors import InputError
-from qbrm.features.durable import write_atomically
 from qbrm.features.manifest import ShardEntry
 from qbrm.reward_models.base import Embedded
 

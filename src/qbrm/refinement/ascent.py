@@ -15,7 +15,8 @@ from qbrm.energies.base import Clamped, EnergyScore
 class Ascent:
     """Hybrid-initialised gradient ascent on f.
 
-    Lochab & Zhang (2025), arXiv 2504.13134, section 4.3, with the published code's constants. Rewards are in standardised units.
+    Lochab & Zhang (2025), arXiv 2504.13134, with the published code's constants. Rewards are in
+    standardised units.
 
     Attributes:
         steps: most steps taken.

@@ -1,0 +1,244 @@
+"""The command line: parses, calls, and turns errors into one line."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import click
+import typer
+
+from qbrm import __version__
+from qbrm.errors import InputError, TrainingError
+
+if TYPE_CHECKING:
+    from qbrm.comparison import ComparisonSettings
+
+app = typer.Typer(
+    name="qbrm",
+    help="Refine the rewards of a frozen reward model, and measure whether that helped.\n\n"
+    "Start with [bold]qbrm demo[/bold]; then [bold]qbrm compare --train prefs.jsonl --out runs/first[/bold].",
+    rich_markup_mode="rich",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+SOURCE_HELP = "an RMB folder or JSON file, or a JSONL or Parquet file of prompt, chosen, rejected[, category]"
+
+
+class ExportFormat(str, Enum):
+    """File formats that `qbrm export` writes."""
+
+    EBRM_PT = "ebrm-pt"
+
+
+class Preset(str, Enum):
+    """Named settings of the published baseline."""
+
+    DEFAULT = "default"
+    PUBLISHED = "published"
+
+
+class Benchmark(str, Enum):
+    """What `qbrm bench` measures."""
+
+    REFINE = "refine"
+    TRAIN = "train"
+
+
+SeedOption = Annotated[int, typer.Option(help="First seed; the same seed gives the same results.", min=0)]
+SeedsOption = Annotated[int, typer.Option(help="How many seeds to run and average over.", min=1, max=1000)]
+EpochsOption = Annotated[int, typer.Option(help="Passes over the training pairs.", min=1)]
+MethodsOption = Annotated[
+    str, typer.Option(help="Comma-separated: length, base, mlp, ebrm, rbm, sqrbm.", metavar="NAME[,NAME...]")
+]
+PresetOption = Annotated[
+    Preset, typer.Option(help="'published' trains ebrm with the paper's 768 noise samples instead of 64.")
+]
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"qbrm {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for features, training states and the report.")] = Path("runs/demo"),
+    methods: MethodsOption = "length,base,mlp,ebrm,rbm,sqrbm",
+    seeds: SeedsOption = 3,
+    seed: SeedOption = 0,
+    epochs: EpochsOption = 5,
+    preset: PresetOption = Preset.DEFAULT,
+) -> None:
+    """Run the whole comparison on the bundled sample set; nothing is downloaded."""
+    from qbrm.comparison import ComparisonSettings
+    from qbrm.preferences import sample_source
+
+    _compare(
+        ComparisonSettings(
+            train=sample_source(),
+            out=out,
+            methods=_names(methods),
+            seeds=seeds,
+            seed=seed,
+            epochs=epochs,
+            published=preset is Preset.PUBLISHED,
+            command=_command(),
+        )
+    )
+
+
+@app.command()
+def compare(
+    train: Annotated[Path, typer.Option(help=f"Training preferences: {SOURCE_HELP}.")],
+    out: Annotated[Path, typer.Option(help="Folder for features, training states and the report.")],
+    test: Annotated[
+        str | None,
+        typer.Option(
+            help="Test preferences; without it 20% of the training prompts are held out.", metavar="SRC[,SRC]"
+        ),
+    ] = None,
+    scenario: Annotated[
+        str,
+        typer.Option(
+            help="'fresh': half of the training prompts train the embedded reward model, the other half the scores. "
+            "'same': both see all of them, as in the paper."
+        ),
+    ] = "fresh",
+    methods: MethodsOption = "length,base,mlp,ebrm,rbm,sqrbm",
+    reward_model: Annotated[str, typer.Option(help="Reward model by name.")] = "all-MiniLM-L6-v2",
+    seeds: SeedsOption = 3,
+    seed: SeedOption = 0,
+    epochs: EpochsOption = 5,
+    preset: PresetOption = Preset.DEFAULT,
+    objective: Annotated[
+        str | None,
+        typer.Option(
+            help="Train all energy scores with nce, likelihood or preference. Default: ebrm nce, else preference."
+        ),
+    ] = None,
+    refinement: Annotated[
+        str | None,
+        typer.Option(help="Refine with this: ascent, mode or mean. Default: ebrm ascent, others mode."),
+    ] = None,
+    filter_conflicts: Annotated[
+        bool | None,
+        typer.Option(
+            "--filter-conflicts/--keep-conflicts",
+            help="Drop training pairs that the base rewards contradict. Default: ebrm drops them, others keep them.",
+            show_default=False,
+        ),
+    ] = None,
+    wandb: Annotated[
+        bool, typer.Option(help="Log metrics to Weights & Biases too (WANDB_MODE=offline works).")
+    ] = False,
+) -> None:
+    """Compare base reward model, EBRM and QBM on preferences they were not trained on.
+
+    Writes results.json, report.html and plots to --out. Run it again to continue where it stopped.
+
+    Example: qbrm compare --train prefs.jsonl --test rewards/rmb --out runs/first
+    """
+    from qbrm.comparison import ComparisonSettings
+
+    _compare(
+        ComparisonSettings(
+            train=train,
+            tests=tuple(Path(source) for source in test.split(",")) if test else (),
+            out=out,
+            scenario=scenario,
+            methods=_names(methods),
+            reward_model=reward_model,
+            seeds=seeds,
+            seed=seed,
+            epochs=epochs,
+            published=preset is Preset.PUBLISHED,
+            objective=objective,
+            refinement=refinement,
+            filter_conflicts=filter_conflicts,
+            wandb=wandb,
+            command=_command(),
+        )
+    )
+
+
+@app.command()
+def export(
+    source: Annotated[Path, typer.Argument(help=f"A feature folder of a run, or {SOURCE_HELP}.")],
+    file: Annotated[Path, typer.Argument(help="File to write.")],
+    format: Annotated[ExportFormat, typer.Option(help="What to write.")] = ExportFormat.EBRM_PT,  # noqa: A002
+    seed: SeedOption = 0,
+) -> None:
+    """Write features as the published EBRM code reads them: {embedding, reward}, chosen and rejected alternating."""
+    from qbrm.console import Reporter
+    from qbrm.export import export_ebrm
+
+    export_ebrm(source, file, seed, Reporter())
+
+
+@app.command()
+def bench(
+    benchmark: Annotated[Benchmark, typer.Argument(help="What to measure.")],
+    json: Annotated[bool, typer.Option(help="Print one JSON list instead of a table.")] = False,
+    seed: SeedOption = 0,
+    out: Annotated[Path | None, typer.Option(help="Also write the JSON list to this file.")] = None,
+) -> None:
+    """Measure speed against the published arithmetic and the hardware's floor, in one run."""
+    from qbrm.bench import run_benchmark
+
+    run_benchmark(benchmark.value, seed=seed, as_json=json, out=out)
+
+
+def _compare(settings: ComparisonSettings) -> None:
+    from qbrm.comparison import compare as run
+    from qbrm.console import Reporter
+    from qbrm.report import print_results
+
+    reporter = Reporter()
+    results, report = run(settings, reporter)
+    print_results(results, reporter.console)
+    reporter.fact("report", str(report))
+
+
+def _names(methods: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in methods.split(","))
+
+
+def _command() -> str:
+    return shlex.join(["qbrm", *sys.argv[1:]])
+
+
+def main() -> None:
+    """Run the command; a mistake of the user's is one line on standard error and exit code 2."""
+    try:
+        code = app(standalone_mode=False)
+    except InputError as error:
+        _fail(str(error), 2)
+    except TrainingError as error:
+        _fail(str(error), 1)
+    except click.ClickException as error:
+        _fail(error.format_message(), 2)
+    except (click.Abort, KeyboardInterrupt):
+        _fail("interrupted; the same command continues where it stopped.", 130)
+    else:
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+def _fail(message: str, code: int) -> None:
+    print(f"qbrm: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(code)

@@ -1,0 +1,90 @@
+"""What every compared method offers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional
+
+from qbrm.comparison.responses import Features
+from qbrm.energies import EnergyScore
+from qbrm.features.pairs import PairData
+from qbrm.training import Training
+from qbrm.training.trainer import Epoch
+
+BRADLEY_TERRY = "bradley-terry"
+
+Rewards = Callable[[Features], Float[Tensor, " responses"]]
+LogPreference = Callable[
+    [Features, Float[Tensor, " responses"], Int[Tensor, " pairs"], Int[Tensor, " pairs"]], Float[Tensor, " pairs"]
+]
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a method is fitted to.
+
+    Attributes:
+        pairs: training pairs.
+        validation: pairs that choose and calibrate.
+        seed: of everything random.
+        checkpoint: where training state is kept.
+        measure: validation accuracies of a reward function, told to the metrics log of each epoch.
+        on_epoch: told about each epoch.
+    """
+
+    pairs: PairData
+    validation: PairData
+    seed: int
+    checkpoint: Path
+    measure: Callable[[Rewards], Mapping[str, float]]
+    on_epoch: Callable[[Epoch], None]
+
+
+class Fitted(NamedTuple):
+    """A method after training.
+
+    Attributes:
+        rewards: refined rewards of responses.
+        log_preference: log P(chosen > rejected) of pairs of rows, given the features and refined rewards of all
+            responses; None if the method claims no probability.
+        training: what training did; None if there was nothing to train.
+        score: the energy score, if that is what the method is.
+        objective: what it was trained with.
+        notes: facts for the report.
+    """
+
+    rewards: Rewards
+    log_preference: LogPreference | None = None
+    training: Training | None = None
+    score: EnergyScore | None = None
+    objective: str = BRADLEY_TERRY
+    notes: tuple[str, ...] = ()
+
+
+class Method(Protocol):
+    """A way to get rewards, under the name it has in the results."""
+
+    @property
+    def name(self) -> str:
+        """What it is called in commands and results."""
+        ...
+
+    def fit(self, task: Task) -> Fitted:
+        """Train on the task's pairs, if there is anything to train."""
+        ...
+
+
+def bradley_terry(
+    features: Features,
+    rewards: Float[Tensor, " responses"],
+    chosen: Int[Tensor, " pairs"],
+    rejected: Int[Tensor, " pairs"],
+) -> Float[Tensor, " pairs"]:
+    """Log sigma(r_chosen - r_rejected): the probability that point rewards claim (Bradley & Terry, 1952)."""
+    return functional.logsigmoid(rewards[chosen] - rewards[rejected])

@@ -1,0 +1,107 @@
+"""Energy scores as compared methods: score, objective, refinement, settings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from qbrm.comparison.methods.base import Fitted, LogPreference, Rewards, Task, bradley_terry
+from qbrm.comparison.responses import Features
+from qbrm.energies import ENERGY_SCORES, EnergyScore, SemiQuantumRBM
+from qbrm.errors import InputError
+from qbrm.features.pairs import PairData
+from qbrm.objectives import OBJECTIVES, NCEPlus
+from qbrm.objectives.preference import log_preference
+from qbrm.refinement import REFINEMENTS, refine
+from qbrm.training import TrainingSettings, train
+from qbrm.training.temperature import calibrate_tau
+
+
+@dataclass(frozen=True)
+class EnergyMethod:
+    """Refinement with one energy score.
+
+    Attributes:
+        name: in results; also the score's in `ENERGY_SCORES`.
+        objective: one of `OBJECTIVES`.
+        refinement: one of `REFINEMENTS`.
+        filter_conflicts: whether pairs that the base rewards contradict are dropped.
+        settings: optimiser and schedule.
+        noise_samples: of the objective ``nce``.
+        score_settings: the score's constructor arguments besides the embedding size.
+    """
+
+    name: str
+    objective: str
+    refinement: str
+    filter_conflicts: bool
+    settings: TrainingSettings
+    noise_samples: int = 64
+    score_settings: tuple[tuple[str, Any], ...] = ()
+
+    def fit(self, task: Task) -> Fitted:
+        """Filter if asked, train, calibrate tau on the validation pairs."""
+        pairs, notes = self._training_pairs(task)
+        score = self._build(pairs, task.seed)
+        training = train(
+            score,
+            NCEPlus(self.noise_samples) if self.objective == "nce" else OBJECTIVES[self.objective](),
+            pairs,
+            task.validation.without_conflicts() if self.filter_conflicts else task.validation,
+            self.settings,
+            task.seed,
+            checkpoint=task.checkpoint,
+            measure=lambda score: task.measure(self._rewards(score, task.seed)),
+            on_epoch=task.on_epoch,
+        )
+        if self.objective == "preference" and isinstance(score, SemiQuantumRBM):
+            calibrate_tau(score, task.validation)
+        preference = _density_preference(score) if self.objective == "preference" else bradley_terry
+        return Fitted(self._rewards(score, task.seed), preference, training, score, self.objective, notes)
+
+    def _training_pairs(self, task: Task) -> tuple[PairData, tuple[str, ...]]:
+        if not self.filter_conflicts:
+            return task.pairs, ()
+        kept, kept_validation = task.pairs.without_conflicts(), task.validation.without_conflicts()
+        dropped, total = task.pairs.n_pairs - kept.n_pairs, task.pairs.n_pairs
+        if not kept.n_pairs or not kept_validation.n_pairs:
+            raise InputError(
+                f"{self.name}: conflict-aware filtering left {kept.n_pairs} of {total} training pairs and "
+                f"{kept_validation.n_pairs} of {task.validation.n_pairs} validation pairs; expected at least one each. "
+                "Use --keep-conflicts, or a reward model that agrees with some preferences."
+            )
+        note = f"{self.name}, seed {task.seed}: {dropped:,} of {total:,} pairs dropped by conflict-aware filtering"
+        return kept, (note,)
+
+    def _build(self, pairs: PairData, seed: int) -> EnergyScore:
+        torch.manual_seed(seed)
+        build = ENERGY_SCORES[self.name]
+        settings = dict(self.score_settings)
+        if issubclass(build, SemiQuantumRBM):
+            # Without a preference to explain, an anchored score would only copy r0.
+            settings["anchored"] = self.objective == "preference"
+        score = build(pairs.embedding.shape[1], **settings)
+        rows = pairs.rows()
+        score.standardise(pairs.embedding[rows], pairs.reward[rows])
+        return score
+
+    def _rewards(self, score: EnergyScore, seed: int) -> Rewards:
+        def rewards(features: Features) -> Float[Tensor, " responses"]:
+            return refine(score, features.embedding, features.reward, REFINEMENTS[self.refinement], seed=seed)
+
+        return rewards
+
+
+def _density_preference(score: EnergyScore) -> LogPreference:
+    @torch.no_grad()
+    def preference(
+        features: Features, rewards: Tensor, chosen: Int[Tensor, " pairs"], rejected: Int[Tensor, " pairs"]
+    ) -> Float[Tensor, " pairs"]:
+        pairs = PairData(features.embedding, features.reward, chosen, rejected)
+        return torch.cat([log_preference(score, batch) for batch in pairs.batches(1024)])
+
+    return preference

@@ -1,0 +1,37 @@
+"""Methods that learn nothing: what every other method has to beat."""
+
+from __future__ import annotations
+
+from jaxtyping import Float
+from torch import Tensor
+
+from qbrm.comparison.methods.base import Fitted, Task, bradley_terry
+from qbrm.comparison.responses import Features
+
+
+class Length:
+    """The longer response wins."""
+
+    name = "length"
+
+    def fit(self, task: Task) -> Fitted:
+        """Nothing to train; a length claims no probability."""
+        return Fitted(_length)
+
+
+class Base:
+    """The reward model as it is."""
+
+    name = "base"
+
+    def fit(self, task: Task) -> Fitted:
+        """Nothing to train: the reward model is frozen."""
+        return Fitted(_base_reward, bradley_terry)
+
+
+def _length(features: Features) -> Float[Tensor, " responses"]:
+    return features.length.float()
+
+
+def _base_reward(features: Features) -> Float[Tensor, " responses"]:
+    return features.reward

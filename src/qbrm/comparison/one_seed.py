@@ -1,0 +1,196 @@
+"""One seed of a comparison: reward model, methods, outcomes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from qbrm.comparison.densities import density_rows
+from qbrm.comparison.evaluate import outcomes, refine_tests
+from qbrm.comparison.methods import Fitted, Method, Task
+from qbrm.comparison.methods.base import BRADLEY_TERRY, Rewards
+from qbrm.comparison.records import Records
+from qbrm.comparison.responses import Features, Responses
+from qbrm.comparison.scenario import Roles
+from qbrm.comparison.settings import ComparisonSettings
+from qbrm.console import Reporter
+from qbrm.errors import InputError
+from qbrm.evaluation import Items, is_correct
+from qbrm.features import write_features
+from qbrm.features.pair_list import key_pairs, write_pairs
+from qbrm.features.pairs import PairData
+from qbrm.preferences import PreferenceSet, SetName, training_pairs
+from qbrm.reward_models import Embedded, RewardModel
+from qbrm.reward_models.encoder_reward_model import EncoderRewardModel, fit_trunk
+from qbrm.reward_models.trunk import Trunk
+from qbrm.training.metrics import MetricsLog, MetricsLogs, TensorBoardLog, WandbLog
+from qbrm.training.trainer import Epoch
+
+SETS: tuple[SetName, ...] = ("pairwise", "bon")
+
+
+class SeedRun(NamedTuple):
+    """Everything that one seed of a comparison works with.
+
+    Attributes:
+        settings: of the comparison.
+        seed: this seed.
+        roles: which preferences are for what.
+        responses: the rows of all tables.
+        model: the reward model, or the encoder that one is trained on.
+        embedded: what `model` gave for every response.
+        reporter: shows progress.
+    """
+
+    settings: ComparisonSettings
+    seed: int
+    roles: Roles
+    responses: Responses
+    model: RewardModel
+    embedded: Embedded
+    reporter: Reporter
+
+    @property
+    def label(self) -> str:
+        """Names the files of this seed."""
+        return f"{self.settings.scenario}-seed-{self.seed}"
+
+    def folder(self, method: str) -> Path:
+        """Where a method's training state and metrics go."""
+        return self.settings.out / "training" / method / self.label
+
+
+def run_seed(run: SeedRun, methods: Mapping[str, Method], records: Records) -> None:
+    """Train the reward model if it needs it, then every method; evaluate and record."""
+    features = _reward_model_features(run, records)
+    pairs = run.responses.pairs(run.roles.refinement, features.embedding, features.reward)
+    validation = run.responses.pairs(run.roles.validation, features.embedding, features.reward)
+    _require_pairs(run.roles.refinement, pairs)
+    _require_pairs(run.roles.validation, validation)
+    for name, method in methods.items():
+        with _Watch(run, name) as watch:
+            task = Task(
+                pairs,
+                validation,
+                run.seed,
+                run.folder(name) / "checkpoint.safetensors",
+                measure=lambda rewards: _accuracies(run, features, rewards),
+                on_epoch=watch.on_epoch,
+            )
+            fitted = method.fit(task)
+        _evaluate(run, name, fitted, features, records)
+
+
+def _reward_model_features(run: SeedRun, records: Records) -> Features:
+    if run.embedded.reward is not None:
+        return _features(run, run.embedded)
+    vectors = torch.from_numpy(run.embedded.embedding)
+    nothing = torch.zeros(len(vectors))
+    pairs = run.responses.pairs(run.roles.reward_model, vectors, nothing)
+    validation = run.responses.pairs(run.roles.validation, vectors, nothing)
+    _require_pairs(run.roles.reward_model, pairs)
+    _require_pairs(run.roles.validation, validation)
+    with _Watch(run, "base") as watch:
+        trunk, training = fit_trunk(
+            pairs,
+            validation,
+            run.seed,
+            checkpoint=run.folder("base") / "checkpoint.safetensors",
+            measure=lambda trunk: _accuracies(run, Features(vectors, nothing, run.responses.length), _rewards(trunk)),
+            on_epoch=watch.on_epoch,
+        )
+    records.add_training("base", run.seed, training, BRADLEY_TERRY)
+    return _features(run, _write_table(run, EncoderRewardModel(run.model, trunk)))
+
+
+def _write_table(run: SeedRun, model: EncoderRewardModel) -> Embedded:
+    embedded = model.embed_vectors(run.embedded.embedding)
+    if embedded.reward is not None:
+        folder = run.settings.out / "features" / run.label
+        write_features(folder, model.identity, run.responses.keys, embedded.embedding, embedded.reward)
+        write_pairs(folder, key_pairs(training_pairs(run.roles.refinement)))
+    return embedded
+
+
+def _features(run: SeedRun, embedded: Embedded) -> Features:
+    embedding, reward = (torch.from_numpy(np.ascontiguousarray(part)) for part in embedded)
+    return Features(embedding, reward, run.responses.length)
+
+
+def _rewards(trunk: Trunk) -> Rewards:
+    def rewards(features: Features) -> torch.Tensor:
+        with torch.no_grad():
+            return trunk(features.embedding, features.reward)  # type: ignore[no-any-return]
+
+    return rewards
+
+
+def _require_pairs(preferences: PreferenceSet, pairs: PairData) -> None:
+    if not pairs.n_pairs:
+        raise InputError(
+            f"{preferences.name}: {len(preferences)} preferences of {len(preferences.prompt_ids)} prompts give no pair "
+            "to train on; expected at least one chosen and one different rejected response."
+        )
+
+
+def _accuracies(run: SeedRun, features: Features, rewards: Rewards) -> dict[str, float]:
+    """Accuracy on the validation preferences, by set."""
+    found: dict[str, float] = {}
+    sets = {name: run.responses.items(run.roles.validation, name) for name in SETS}
+    present = {name: items for name, items in sets.items() if items is not None}
+    rows = _rows(list(present.values()))
+    reward = np.full(len(features.reward), np.nan)
+    reward[rows] = rewards(features.rows(torch.from_numpy(rows))).numpy()
+    for name, items in present.items():
+        found[f"validation_{name}"] = float(is_correct(items, reward).mean())
+    return found
+
+
+def _rows(sets: list[Items]) -> np.ndarray:
+    return np.unique(np.concatenate([part for items in sets for part in (items.pair_chosen, items.pair_rejected)]))
+
+
+def _evaluate(run: SeedRun, name: str, fitted: Fitted, features: Features, records: Records) -> None:
+    refined = refine_tests(fitted, features, records.tests)
+    if fitted.training is not None:
+        records.add_training(name, run.seed, fitted.training, fitted.objective)
+        records.add_refinement(name, run.seed, refined.seconds, refined.examples)
+    records.add_outcomes(name, run.seed, [outcomes(fitted, features, refined, test) for test in records.tests])
+    records.notes += fitted.notes
+    if run.seed == run.settings.seed:
+        label = {"scenario": records.scenario, "method": name, "seed": run.seed}
+        records.densities += density_rows(label, fitted, features, refined, records.tests[0])
+
+
+class _Watch:
+    """Shows the epochs of one training and logs their metrics."""
+
+    def __init__(self, run: SeedRun, method: str) -> None:
+        self._run, self._method = run, method
+        self._logs: MetricsLogs | None = None
+
+    def on_epoch(self, epoch: Epoch) -> None:
+        if self._logs is None:
+            self._logs = MetricsLogs(*self._open())
+        self._logs.log(int(epoch["epoch"]), {name: value for name, value in epoch.items() if name != "epoch"})
+        self._run.reporter.status(f"{self._method}, seed {self._run.seed}, epoch {int(epoch['epoch'])}")
+
+    def _open(self) -> list[MetricsLog]:
+        folder, name = self._run.folder(self._method), f"{self._method}-{self._run.label}"
+        logs: list[MetricsLog] = [TensorBoardLog(folder)]
+        if self._run.settings.wandb:
+            logs.append(WandbLog(self._run.settings.out / "wandb", name, {"method": self._method}))
+        return logs
+
+    def __enter__(self) -> _Watch:
+        self._run.reporter.status(f"{self._method}, seed {self._run.seed}")
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._run.reporter.status(None)
+        if self._logs is not None:
+            self._logs.__exit__(None, None, None)

@@ -1,0 +1,137 @@
+"""What a comparison has found so far, and the results made of it."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import torch
+
+import qbrm
+from qbrm.comparison.evaluate import EvaluationSet, Row, difference, reliability_rows, rows, summary
+from qbrm.comparison.settings import ComparisonSettings
+from qbrm.comparison.sources import Sources
+from qbrm.evaluation import Outcomes
+from qbrm.preferences import PreferenceSet
+from qbrm.report import Results
+from qbrm.training import Training
+
+REFERENCES = ("base", "mlp")
+
+
+@dataclass
+class Records:
+    """Findings, in the order they were made.
+
+    Attributes:
+        scenario: the scenario compared in.
+        tests: what is evaluated on.
+    """
+
+    scenario: str
+    tests: Sequence[EvaluationSet]
+    outcomes: dict[str, list[list[Outcomes]]] = field(default_factory=dict)
+    rows: list[Row] = field(default_factory=list)
+    timings: list[Row] = field(default_factory=list)
+    epochs: list[Row] = field(default_factory=list)
+    densities: list[Row] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def add_training(self, method: str, seed: int, training: Training, objective: str) -> None:
+        """Record what training cost and how each epoch went."""
+        self._add_timing(method, seed, "train", training.seconds, training.examples)
+        blank = {"loss": None, "validation_pairwise": None, "validation_bon": None}
+        label = {"scenario": self.scenario, "method": method, "seed": seed, "objective": objective}
+        self.epochs += [{**label, **blank, **epoch, "epoch": int(epoch["epoch"])} for epoch in training.epochs]
+
+    def add_refinement(self, method: str, seed: int, seconds: float, examples: int) -> None:
+        """Record what refining the test rewards cost."""
+        self._add_timing(method, seed, "refine", seconds, examples)
+
+    def _add_timing(self, method: str, seed: int, stage: str, seconds: float, examples: int) -> None:
+        label = {"scenario": self.scenario, "method": method, "seed": seed}
+        self.timings.append({**label, "stage": stage, "seconds": seconds, "examples": examples})
+
+    def add_outcomes(self, method: str, seed: int, found: list[Outcomes]) -> None:
+        """Record one seed's outcomes on every evaluation set."""
+        self.outcomes.setdefault(method, []).append(found)
+        label = {"scenario": self.scenario, "method": method, "seed": seed}
+        for test, outcome in zip(self.tests, found, strict=True):
+            self.rows += rows(label, test, outcome)
+
+    def results(self, settings: ComparisonSettings, sources: Sources) -> Results:
+        """Everything, as `results.json` has it."""
+        results = {
+            "schema": 1,
+            "command": settings.command,
+            "rows": self.rows,
+            "timings": self.timings,
+            "environment": environment(),
+            "data": _data(sources),
+            "summary": self._per_method(summary),
+            "differences": self._differences(),
+            "epochs": self.epochs,
+            "reliability": self._per_method(reliability_rows),
+            "densities": self.densities,
+            "notes": self.notes,
+        }
+        return cast(Results, results)
+
+    def _per_method(self, make: Any) -> list[Row]:
+        return [
+            row
+            for method, seeds in self.outcomes.items()
+            for index, test in enumerate(self.tests)
+            for row in make(self._label(method), test, [found[index] for found in seeds])
+        ]
+
+    def _differences(self) -> list[Row]:
+        return [
+            difference(
+                {**self._label(method), "reference": reference},
+                test,
+                [found[index] for found in seeds],
+                [found[index] for found in self.outcomes[reference]],
+            )
+            for reference in REFERENCES
+            if reference in self.outcomes
+            for method, seeds in self.outcomes.items()
+            if method != reference
+            for index, test in enumerate(self.tests)
+        ]
+
+    def _label(self, method: str) -> Row:
+        return {"scenario": self.scenario, "method": method}
+
+
+def environment() -> dict[str, str | int]:
+    """Where the numbers were measured."""
+    return {
+        "qbrm": qbrm.__version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "platform": platform.platform(),
+        "processor": torch.backends.cpu.get_cpu_capability(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+    }
+
+
+def _data(sources: Sources) -> list[Row]:
+    described = [_described(sources.train, "train")]
+    return described + [{**_described(test, "test"), "name": name} for name, test in sources.tests.items()]
+
+
+def _described(preferences: PreferenceSet, role: str) -> Row:
+    sets = [preference.set for preference in preferences]
+    return {
+        "name": preferences.name,
+        "role": role,
+        "prompts": len(preferences.prompt_ids),
+        "pairs": preferences.n_pairs,
+        "categories": len(preferences.categories),
+        "pairwise": sets.count("pairwise"),
+        "bon": sets.count("bon"),
+    }

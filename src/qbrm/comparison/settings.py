@@ -1,0 +1,94 @@
+"""What a comparison is asked to do."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from qbrm.comparison.methods import METHODS, EnergyMethod, Method
+from qbrm.comparison.methods.mlp import MLP
+from qbrm.errors import InputError
+from qbrm.reward_models import DEFAULT_REWARD_MODEL
+
+PUBLISHED_NOISE_SAMPLES = 768
+
+
+@dataclass(frozen=True)
+class ComparisonSettings:
+    """One comparison, as the command line states it.
+
+    Attributes:
+        train: source of the training preferences.
+        tests: sources of test preferences; empty to hold out prompts of `train`.
+        out: folder for everything that is written.
+        scenario: one of `SCENARIOS`.
+        methods: names in `METHODS`, in the order of the table.
+        reward_model: name of the reward model.
+        seeds: how many seeds.
+        seed: the first of them.
+        epochs: passes over the training pairs.
+        published: whether ebrm takes the 768 noise samples of the paper instead of 64.
+        objective: for all energy scores instead of each one's own; None keeps those.
+        refinement: likewise.
+        filter_conflicts: likewise.
+        wandb: whether metrics also go to Weights & Biases.
+        command: the command line, for the report.
+    """
+
+    train: Path
+    out: Path
+    tests: tuple[Path, ...] = ()
+    scenario: str = "fresh"
+    methods: tuple[str, ...] = ("length", "base", "mlp", "ebrm", "rbm", "sqrbm")
+    reward_model: str = DEFAULT_REWARD_MODEL
+    seeds: int = 3
+    seed: int = 0
+    epochs: int = 5
+    published: bool = False
+    objective: str | None = None
+    refinement: str | None = None
+    filter_conflicts: bool | None = None
+    wandb: bool = False
+    command: str = ""
+
+    def selected_methods(self) -> dict[str, Method]:
+        """The methods asked for, with their settings changed as asked.
+
+        Raises:
+            InputError: if a method is unknown or named twice.
+        """
+        if len(set(self.methods)) < len(self.methods):
+            raise InputError(f"--methods {','.join(self.methods)} names a method twice; expected each once.")
+        for name in self.methods:
+            check_known("method", name, METHODS)
+        return {name: self._adjusted(METHODS[name]) for name in self.methods}
+
+    def _adjusted(self, method: Method) -> Method:
+        if isinstance(method, MLP):
+            return MLP(replace(method.settings, epochs=self.epochs))
+        if not isinstance(method, EnergyMethod):
+            return method
+        filter_conflicts = method.filter_conflicts if self.filter_conflicts is None else self.filter_conflicts
+        return replace(
+            method,
+            settings=replace(method.settings, epochs=self.epochs),
+            objective=self.objective or method.objective,
+            refinement=self.refinement or method.refinement,
+            filter_conflicts=filter_conflicts,
+            noise_samples=PUBLISHED_NOISE_SAMPLES if self.published else method.noise_samples,
+        )
+
+
+def check_known(what: str, name: str, known: Mapping[str, object] | Sequence[str]) -> None:
+    """Refuse a name that is not known, with the nearest one that is.
+
+    Raises:
+        InputError: if `name` is not among `known`.
+    """
+    if name in known:
+        return
+    near = difflib.get_close_matches(name, list(known), n=1)
+    hint = f" did you mean {near[0]!r}?" if near else ""
+    raise InputError(f"unknown {what} {name!r};{hint} Known: {', '.join(known)}.")

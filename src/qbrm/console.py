@@ -1,0 +1,67 @@
+"""What a person sees while a command works: aligned facts, and progress bars on a terminal."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.status import Status
+
+LABEL_WIDTH = 22
+PLAIN_SECONDS = 15.0
+
+Advance = Callable[[int, int], None]
+
+
+class Reporter:
+    """Prints one line per finished step; shows a bar (terminal) or now and then a line (elsewhere) during long ones.
+
+    Args:
+        console: where to print.
+    """
+
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console or Console(highlight=False, soft_wrap=True)
+        self._spinner: Status | None = None
+
+    def fact(self, label: str, *facts: str) -> None:
+        """Print ``label  fact · fact · fact``, aligned."""
+        self.console.print(f"{label:<{LABEL_WIDTH}} {' · '.join(facts)}", markup=False)
+
+    def status(self, text: str | None) -> None:
+        """Show what is being worked on, on a terminal only; None ends it."""
+        if self._spinner is not None:
+            self._spinner.stop()
+            self._spinner = None
+        if text is not None and self.console.is_terminal:
+            self._spinner = self.console.status(text)
+            self._spinner.start()
+
+    @contextmanager
+    def progress(self, label: str) -> Iterator[Advance]:
+        """Follow a long step.
+
+        Yields:
+            A function to be called with (done, total).
+        """
+        if not self.console.is_terminal:
+            yield self._plain(label)
+            return
+        columns = (TextColumn(f"{label:<{LABEL_WIDTH}}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=self.console, transient=True) as bar:
+            task = bar.add_task(label, total=None)
+            yield lambda done, total: bar.update(task, completed=done, total=total)
+
+    def _plain(self, label: str) -> Advance:
+        last = time.monotonic()
+
+        def advance(done: int, total: int) -> None:
+            nonlocal last
+            if time.monotonic() - last >= PLAIN_SECONDS:
+                last = time.monotonic()
+                self.fact(label, f"{done:,} of {total:,}")
+
+        return advance

@@ -1,0 +1,97 @@
+"""Features in the form that other code trains on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from qbrm.comparison.responses import Responses
+from qbrm.comparison.scenario import same
+from qbrm.console import Reporter
+from qbrm.errors import InputError
+from qbrm.features import FeatureTable, build_features
+from qbrm.features.pair_list import PAIRS, KeyPair, key_pairs, read_pairs
+from qbrm.preferences import read_preferences, training_pairs
+from qbrm.reward_models import DEFAULT_REWARD_MODEL, Embedded, load_reward_model
+from qbrm.reward_models.encoder_reward_model import EncoderRewardModel, fit_trunk
+
+MANIFEST = "manifest.json"
+
+
+def export_ebrm(source: Path, file: Path, seed: int, reporter: Reporter) -> None:
+    """Write the list of {"embedding", "reward"} dicts that the published EBRM code trains on.
+
+    Chosen and rejected responses alternate. The file loads with ``torch.load(file, weights_only=True)``. A preference
+    source is embedded first, and the embedded reward model trained on it; the features are kept beside `file`.
+
+    Args:
+        source: a feature folder of a run, or a preference source.
+        file: where to write; appears only when complete.
+        seed: of the reward model's training, for a preference source.
+        reporter: told what is going on.
+
+    Raises:
+        InputError: if the source is not usable or `file` cannot be written.
+    """
+    tables = _feature_tables(source)
+    if tables:
+        reporter.fact("features", str(tables[0]), f"first of {len(tables)}" if len(tables) > 1 else "read")
+        pairs = read_pairs(tables[0])
+        embedded = FeatureTable.open(tables[0]).rows([key for pair in pairs for key in pair])
+    else:
+        pairs, embedded = _embed_source(source, file.with_name(file.name + ".features"), seed, reporter)
+    _write(file, embedded)
+    reporter.fact("export", f"{len(pairs):,} pairs", f"embedding size {embedded.embedding.shape[1]}", str(file))
+
+
+def _feature_tables(folder: Path) -> list[Path]:
+    """The tables in or right below a folder that have rewards and pairs, sorted by name."""
+    if not (folder / MANIFEST).exists() and not list(folder.glob(f"*/{MANIFEST}")):
+        return []
+    found = [table for table in (folder, *sorted(folder.glob("*/"))) if (table / PAIRS).exists()]
+    if not found:
+        raise InputError(
+            f"{folder} holds features without rewards or pairs; expected a run's feature folder such as "
+            "runs/demo/features, written by a finished 'qbrm demo' or 'qbrm compare'."
+        )
+    return found
+
+
+def _embed_source(source: Path, folder: Path, seed: int, reporter: Reporter) -> tuple[Sequence[KeyPair], Embedded]:
+    preferences = read_preferences(source)
+    encoder = load_reward_model(DEFAULT_REWARD_MODEL)
+    with reporter.progress("features") as advance:
+        table = build_features(encoder, preferences, folder, advance)
+    responses = Responses([preferences])
+    vectors = table.rows(responses.keys).embedding
+    roles = same(preferences, seed)
+    tensor = torch.from_numpy(vectors)
+    train, validation = (
+        responses.pairs(part, tensor, torch.zeros(len(tensor))) for part in (roles.reward_model, roles.validation)
+    )
+    trunk, _ = fit_trunk(train, validation, seed)
+    pairs = key_pairs(training_pairs(preferences))
+    model = EncoderRewardModel(encoder, trunk)
+    row = {key: index for index, key in enumerate(responses.keys)}
+    return pairs, model.embed_vectors(vectors[[row[key] for pair in pairs for key in pair]])
+
+
+def _write(file: Path, embedded: Embedded) -> None:
+    if embedded.reward is None:
+        raise InputError(f"{file}: the features have no rewards; expected those of a reward model with a score layer.")
+    rows = torch.from_numpy(embedded.embedding)
+    content = [
+        {"embedding": embedding, "reward": reward}
+        for embedding, reward in zip(rows, embedded.reward.tolist(), strict=True)
+    ]
+    aside = file.with_name(file.name + ".partial")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        torch.save(content, aside)
+        aside.replace(file)
+    except (OSError, RuntimeError) as error:
+        aside.unlink(missing_ok=True)
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{file} cannot be written ({reason}); expected a writable path.") from error

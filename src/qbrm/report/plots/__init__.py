@@ -1,0 +1,8 @@
+"""The plots of a comparison: one file each, and the list of them."""
+
+from qbrm.report.plots.calibration import calibration_figure
+from qbrm.report.plots.categories import category_figure
+from qbrm.report.plots.densities import density_figure
+from qbrm.report.plots.training import training_figure
+
+__all__ = ["calibration_figure", "category_figure", "density_figure", "training_figure"]

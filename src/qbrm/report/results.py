@@ -1,0 +1,209 @@
+"""results.json: everything a comparison found, as one typed table per subject."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Literal, NoReturn, cast
+
+from typing_extensions import NotRequired, TypedDict
+
+from qbrm.durable import make_folder, write_atomically
+from qbrm.errors import InputError
+from qbrm.report.schema import mismatch, non_finite
+
+RESULTS_FILE = "results.json"
+SCHEMA = 1
+
+SetName = Literal["pairwise", "bon"]
+Score = Literal["accuracy", "ci_low", "ci_high", "nll", "ece"]
+Stage = Literal["train", "refine"]
+
+
+class Row(TypedDict):
+    """One method, seed, test and category; accuracies are fractions."""
+
+    scenario: str
+    method: str
+    seed: int
+    test: str
+    set: SetName
+    category: str
+    n: int
+    accuracy: float | None
+    ci_low: float | None
+    ci_high: float | None
+    nll: float | None
+    ece: float | None
+
+
+class SummaryRow(TypedDict):
+    """The mean over seeds; its interval is a bootstrap over prompts."""
+
+    scenario: str
+    method: str
+    test: str
+    set: SetName
+    category: str
+    seeds: int
+    n: int
+    accuracy: float | None
+    ci_low: float | None
+    ci_high: float | None
+    nll: float | None
+    ece: float | None
+
+
+class Difference(TypedDict):
+    """Accuracy of a method minus that of a reference; its interval is a paired bootstrap over prompts."""
+
+    scenario: str
+    method: str
+    reference: str
+    test: str
+    set: SetName
+    category: str
+    difference: float | None
+    ci_low: float | None
+    ci_high: float | None
+
+
+class Timing(TypedDict):
+    """Seconds that a stage took for a number of examples."""
+
+    method: str
+    seed: int
+    stage: Stage
+    seconds: float
+    examples: int
+    scenario: NotRequired[str]
+
+
+class Epoch(TypedDict):
+    """Training after an epoch; epoch 0 is before training and has no loss."""
+
+    scenario: str
+    method: str
+    seed: int
+    epoch: int
+    loss: float | None
+    validation_loss: float | None
+    validation_pairwise: float | None
+    validation_bon: float | None
+    objective: NotRequired[str]
+
+
+class ReliabilityBin(TypedDict):
+    """Decisions of similar confidence and how many of them were right."""
+
+    scenario: str
+    method: str
+    test: str
+    set: SetName
+    confidence: float
+    accuracy: float
+    n: int
+
+
+class ResponseDensity(TypedDict):
+    """p(r given e) of one response on a grid of rewards."""
+
+    label: Literal["chosen", "rejected"]
+    base_reward: float
+    refined_reward: float
+    reward: list[float]
+    density: list[float]
+
+
+class DensityExample(TypedDict):
+    """The densities of one prompt's responses and the probability that the chosen one is better."""
+
+    scenario: str
+    method: str
+    test: str
+    seed: int
+    probability: float
+    responses: list[ResponseDensity]
+
+
+class DataSet(TypedDict):
+    """What was trained or tested on."""
+
+    name: str
+    role: Literal["train", "test"]
+    prompts: int
+    pairs: int
+    categories: int
+    pairwise: int
+    bon: int
+
+
+class Results(TypedDict):
+    """All of results.json."""
+
+    schema: int
+    command: str
+    rows: list[Row]
+    timings: list[Timing]
+    environment: dict[str, Any]
+    data: list[DataSet]
+    summary: list[SummaryRow]
+    differences: list[Difference]
+    epochs: list[Epoch]
+    reliability: list[ReliabilityBin]
+    densities: list[DensityExample]
+    notes: list[str]
+
+
+def write_results(results: Results, folder: Path) -> Path:
+    """Write results.json whole, or leave the old one.
+
+    Args:
+        results: what to write.
+        folder: created if absent.
+
+    Returns:
+        The file's path.
+
+    Raises:
+        ValueError: if a number is NaN or infinite; it names the place.
+        InputError: if the folder cannot be written.
+    """
+    place = non_finite(results)
+    if place:
+        raise ValueError(f"results{place} is not finite; expected a finite number, or null where there is none.")
+    text = json.dumps(results, ensure_ascii=False, allow_nan=False, indent=1)
+    make_folder(folder)
+    path = folder / RESULTS_FILE
+    write_atomically(path, text.encode() + b"\n")
+    return path
+
+
+def read_results(folder: Path) -> Results:
+    """Read a folder's results.json.
+
+    Raises:
+        InputError: if it is missing, is not JSON, has another schema, or lacks something of this one.
+    """
+    path = folder / RESULTS_FILE
+    content = _load(path)
+    schema = content.get("schema") if isinstance(content, dict) else None
+    if schema != SCHEMA:
+        raise InputError(f'{path}: "schema" is {json.dumps(schema)[:40]}; expected {SCHEMA}.')
+    problem = mismatch(content, Results)
+    if problem:
+        raise InputError(f"{path}: {problem}.")
+    return cast(Results, content)
+
+
+def _load(path: Path) -> Any:
+    try:
+        return json.loads(path.read_bytes(), parse_constant=_refuse)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}; expected what `qbrm compare` writes.") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} is not JSON: {error}.") from error
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not a JSON number")

@@ -1,0 +1,502 @@
+import copy
+import io
+import json
+import math
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from qbrm.errors import InputError
+from qbrm.report import (
+    markdown_table,
+    print_results,
+    read_results,
+    update_markdown,
+    write_report,
+    write_results,
+)
+from qbrm.report.numbers import duration, points, rate
+from qbrm.report.parts import parts
+from qbrm.report.plots import calibration_figure, category_figure, density_figure, training_figure
+from qbrm.report.plots.gallery import png_bytes
+
+METHODS = ("length", "base", "mlp", "ebrm", "rbm", "sqrbm")
+SCORES = METHODS[3:]
+SETS = ("pairwise", "bon")
+SEEDS = (0, 1)
+CATEGORIES = (
+    "Helpfulness/Chat/Casual Conversation",
+    "Helpfulness/Generation/Professional Content Generation",
+    "Harmlessness/<script>alert('S1 $x$ & [bold]')</script>",
+)
+KEY = {"scenario": "in-domain", "test": "rmb"}
+OBJECTIVES = {"ebrm": "nce", "rbm": "likelihood", "sqrbm": "likelihood"}
+
+
+def accuracy_of(method, set_name, category=0, seed=0):
+    """An accuracy that is different for every method, set, category and seed."""
+    start = 0.6 if set_name == "pairwise" else 0.4
+    return start + 0.011 * METHODS.index(method) + 0.1 * (category - 1) + 0.003 * seed
+
+
+def scored(accuracy, method, n):
+    gives_probability = method != "length"
+    return {
+        "n": n,
+        "accuracy": accuracy,
+        "ci_low": accuracy - 0.02,
+        "ci_high": accuracy + 0.02,
+        "nll": 0.7 - accuracy / 5 if gives_probability else None,
+        "ece": 0.1 - accuracy / 20 if gives_probability else None,
+    }
+
+
+def category_rows(categories):
+    return [
+        KEY
+        | {"method": method, "seed": seed, "set": name, "category": category}
+        | scored(accuracy_of(method, name, index % 5 if len(categories) > 5 else index, seed), method, 30 + index)
+        for method in METHODS
+        for name in SETS
+        for seed in SEEDS
+        for index, category in enumerate(categories)
+    ]
+
+
+def summary_rows():
+    return [
+        KEY
+        | {"method": method, "set": name, "category": category, "seeds": len(SEEDS)}
+        | scored(accuracy_of(method, name) + (0.05 if category == "macro" else 0), method, 3310)
+        for method in METHODS
+        for name in SETS
+        for category in ("all", "macro")
+    ]
+
+
+def difference_rows():
+    return [
+        KEY
+        | {"method": method, "reference": reference, "set": name, "category": "all"}
+        | {"difference": difference, "ci_low": difference - 0.007, "ci_high": difference + 0.007}
+        for name in SETS
+        for method in ("mlp", *SCORES)
+        for reference in ("base", "mlp")
+        if method != reference
+        for difference in [0.008 if reference == "base" else -0.004]
+    ]
+
+
+def epoch_rows():
+    return [
+        {"scenario": "in-domain", "method": method, "seed": seed, "epoch": epoch, "objective": OBJECTIVES[method]}
+        | {
+            "loss": 3.0 * math.exp(-epoch / 2) + 0.1 * seed if epoch else None,
+            "validation_loss": 3.0 * math.exp(-epoch / 2) + 0.3,
+            "validation_pairwise": 0.62 + 0.01 * epoch + 0.004 * seed,
+            "validation_bon": 0.43 + 0.008 * epoch + 0.005 * seed,
+        }
+        for method in SCORES
+        for seed in SEEDS
+        for epoch in range(6)
+    ]
+
+
+def reliability_rows():
+    return [
+        KEY
+        | {"method": method, "set": name, "n": int(900 * (1.05 - confidence))}
+        | {"confidence": confidence, "accuracy": 0.5 + slope * (confidence - 0.5)}
+        for method, slope in zip(METHODS[1:], (0.5, 0.6, 0.7, 0.8, 0.95), strict=True)
+        for name in SETS
+        for confidence in (0.55, 0.65, 0.75, 0.85, 0.95)
+    ]
+
+
+def density(label, base, refined, width):
+    reward = np.linspace(-6, 6, 201)
+    curve = np.exp(-((reward - refined) ** 2) / (2 * width**2)) / (width * math.sqrt(2 * math.pi))
+    return {
+        "label": label,
+        "base_reward": base,
+        "refined_reward": refined,
+        "reward": reward.tolist(),
+        "density": curve.tolist(),
+    }
+
+
+def density_examples():
+    return [
+        KEY
+        | {"method": method, "seed": 0, "probability": probability}
+        | {"responses": [density("chosen", 0.4, 0.9, 0.7), density("rejected", -0.2, -0.6, 1.0)]}
+        for method, probability in (("ebrm", 0.81), ("sqrbm", 0.89), ("sqrbm", 0.4))
+    ]
+
+
+def timing_rows():
+    rates = {"ebrm": 343, "rbm": 171_234, "sqrbm": 169_870}
+    trained = [
+        {"method": m, "seed": s, "stage": "train", "seconds": 96.0, "examples": 5000} for m in SCORES for s in SEEDS
+    ]
+    refined = [
+        {"method": m, "seed": s, "stage": "refine", "seconds": 2.0, "examples": 2 * rates[m]}
+        for m in SCORES
+        for s in SEEDS
+    ]
+    return trained + refined
+
+
+def make_results(categories=CATEGORIES):
+    return {
+        "schema": 1,
+        "command": "qbrm compare --train '../shared/rmb' --out runs/<rmb>",
+        "rows": category_rows(categories),
+        "timings": timing_rows(),
+        "environment": {"qbrm": "0.1.0", "python": "3.11.7", "processor": "<Xeon>", "cores": 2},
+        "data": [
+            {"name": "rmb", "role": role, "prompts": 1204, "pairs": 3310, "categories": 9, "pairwise": 800, "bon": 404}
+            for role in ("train", "test")
+        ],
+        "summary": summary_rows(),
+        "differences": difference_rows(),
+        "epochs": epoch_rows(),
+        "reliability": reliability_rows(),
+        "densities": density_examples(),
+        "notes": ["ebrm, seed 0: 812 of 3,310 pairs dropped by conflict-aware <filtering>"],
+    }
+
+
+def with_second_test(results):
+    doubled = copy.deepcopy(results)
+    for name in ("rows", "summary", "differences", "reliability", "densities"):
+        doubled[name] += [row | {"test": "reward/bench"} for row in copy.deepcopy(results[name])]
+    return doubled
+
+
+@pytest.fixture
+def results():
+    return make_results()
+
+
+@pytest.fixture
+def part(results):
+    return parts(results)[0].results
+
+
+def printed(results, width=120, terminal=False):
+    out = io.StringIO()
+    colours = "standard" if terminal else None
+    console = Console(
+        file=out,
+        width=width,
+        force_terminal=terminal,
+        color_system=colours,
+        no_color=not terminal,
+        _environ={"TERM": "xterm"},
+    )
+    print_results(results, console)
+    return out.getvalue()
+
+
+def line_of(text, start):
+    return next(line for line in text.splitlines() if line.startswith(start))
+
+
+def lines_of(axes, label):
+    return [line for line in axes.get_lines() if line.get_label() == label]
+
+
+class Page(HTMLParser):
+    """The tags of a page with their attributes, its text, and whether every tag is closed."""
+
+    VOID = ("meta", "img", "br", "link")
+
+    def __init__(self, html):
+        super().__init__()
+        self.tags, self.open, self.text = [], [], ""
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data
+
+    def named(self, tag):
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+def test_the_table_has_every_method_with_its_numbers(results):
+    text = printed(results)
+    cells = re.split(r"  +", line_of(text, "sqrbm").strip())
+    assert cells == [
+        "sqrbm", "55.5 [53.5, 57.5]", "35.5 [33.5, 37.5]", "0.589", "0.072", "170,000/s", "96 s",
+        "60.5 [58.5, 62.5]", "40.5 [38.5, 42.5]",
+    ]  # fmt: skip
+    assert re.split(r"  +", line_of(text, "length").strip())[3:7] == ["-"] * 4
+    assert "171,000/s" in line_of(text, "rbm")
+    assert "343/s" in line_of(text, "ebrm")
+    assert "3,310 pairwise, 3,310 best-of-n, 2 seeds" in text
+
+
+def test_numbers_are_aligned_on_the_right(results):
+    lines = printed(results).splitlines()
+    ends = {line.index("macro pairwise") + len("macro pairwise") for line in lines if line.startswith("method")}
+    assert {line.index("/s") + 2 for line in lines if "/s" in line} == {lines[1].index("refine") + len("refine")}
+    assert all(line[end - 1] == "]" and line[end] == " " for end in ends for line in lines[2 : 2 + len(METHODS)])
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 120])
+def test_no_table_line_is_wider_than_the_terminal(results, width):
+    text = re.sub(r"\x1b\[[0-9;]*m", "", printed(results, width, terminal=True))
+    tables = [line for line in text.splitlines() if line.startswith(("method", *METHODS))]
+    assert max(map(len, tables)) <= width
+    assert "40.5 [38.5, 42.5]" in text
+    assert len([line for line in tables if line.startswith("method")]) == {60: 3, 80: 2, 100: 2, 120: 1}[width]
+
+
+def test_differences_are_printed_with_their_signs(results):
+    lines = printed(results).splitlines()
+    assert "pairwise   sqrbm over base +0.8 [+0.1, +1.5], paired over prompts" in lines
+    assert "best-of-n  ebrm over mlp -0.4 [-1.1, +0.3], paired over prompts" in lines
+    assert not any("mlp over base" in line for line in lines)
+    assert points(-0.0001) == "+0.0"
+
+
+def test_colours_are_for_terminals_only(results):
+    assert "\x1b[" not in printed(results)
+    assert "\x1b[1;32m" in printed(results, terminal=True)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(96.4, "96 s"), (1234, "1,234 s"), (1.26, "1.3 s"), (0.0412, "0.041 s"), (None, "-")]
+)
+def test_durations_keep_two_digits(seconds, text):
+    assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(("value", "text"), [(171_234, "171,000/s"), (343.2, "343/s"), (0.5, "0.500/s"), (None, "-")])
+def test_rates_keep_three_digits(value, text):
+    assert rate(value) == text
+
+
+def test_markdown_marks_the_best_value_of_each_column(results):
+    lines = markdown_table(results).splitlines()
+    assert lines[2].startswith("| method | pairwise | best-of-n | log-loss | ECE | refine | train |")
+    assert len({line.count("|") for line in lines if line.startswith("|")}) == 1
+    assert line_of("\n".join(lines), "| sqrbm").startswith("| sqrbm | **55.5 [53.5, 57.5]** | **35.5 [33.5, 37.5]** |")
+    assert "- pairwise sqrbm over base +0.8 [+0.1, +1.5], paired over prompts" in lines
+
+
+def test_several_tests_are_told_apart(results, tmp_path):
+    both = with_second_test(results)
+    assert printed(both).count("method ") == 2
+    assert "in-domain · reward/bench" in markdown_table(both)
+    write_report(both, tmp_path)
+    assert {"training-1-in-domain-rmb.png", "categories-2-in-domain-reward-bench.png"} <= {
+        path.name for path in tmp_path.iterdir()
+    }
+
+
+def test_only_what_stands_between_the_markers_changes(tmp_path):
+    path = tmp_path / "README.md"
+    path.write_bytes("# Ä\r\n<!-- demo -->old\r\nlines<!-- /demo -->\r\nrest \\1 <!-- other -->".encode())
+    update_markdown(path, "demo", "| a |\n| \\1 |\n")
+    once = path.read_bytes()
+    update_markdown(path, "demo", "| a |\n| \\1 |\n")
+    assert path.read_bytes() == once
+    assert once.decode() == "# Ä\r\n<!-- demo -->\r\n| a |\r\n| \\1 |\r\n<!-- /demo -->\r\nrest \\1 <!-- other -->"
+    assert [file.name for file in tmp_path.iterdir()] == ["README.md"]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "<!-- demo -->", "<!-- /demo --><!-- demo -->", "<!-- demo --><!-- demo --><!-- /demo -->"]
+)
+def test_missing_markers_are_refused(tmp_path, text):
+    path = tmp_path / "README.md"
+    path.write_text(text)
+    with pytest.raises(InputError, match="lacks a place for demo; expected <!-- demo -->"):
+        update_markdown(path, "demo", "new")
+    assert path.read_text() == text
+
+
+def test_results_come_back_as_written(results, tmp_path):
+    write_results(results, tmp_path / "runs")
+    assert read_results(tmp_path / "runs") == results
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_number_that_is_none_is_not_written(results, tmp_path, value):
+    write_results(results, tmp_path)
+    before = (tmp_path / "results.json").read_bytes()
+    broken = copy.deepcopy(results)
+    broken["epochs"][3]["loss"] = value
+    with pytest.raises(ValueError, match=re.escape("results['epochs'][3]['loss'] is not finite")):
+        write_results(broken, tmp_path)
+    assert (tmp_path / "results.json").read_bytes() == before
+
+
+def broken_results(change):
+    results = make_results()
+    change(results)
+    return json.dumps(results)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "results.json is not JSON"),
+        ("[1]", '"schema" is null; expected 1'),
+        (broken_results(lambda r: r.update(schema=2)), '"schema" is 2; expected 1'),
+        (broken_results(lambda r: r.pop("rows")), 'the file lacks "rows"'),
+        (broken_results(lambda r: r["rows"][1].pop("n")), 'entry 2 of "rows" of the file lacks "n"'),
+        (
+            broken_results(lambda r: r["summary"][0].update(accuracy="high")),
+            '"accuracy" of entry 1 of "summary" of the file is "high"; expected a number or null',
+        ),
+        (
+            broken_results(lambda r: r["rows"][0].update(set="triple")),
+            'is "triple"; expected "pairwise" or "bon"',
+        ),
+        (broken_results(lambda r: r["rows"][0].update(nll=math.nan)), "NaN is not a JSON number"),
+    ],
+)
+def test_results_of_another_shape_are_refused_in_one_line(tmp_path, content, message):
+    (tmp_path / "results.json").write_text(content)
+    with pytest.raises(InputError, match=re.escape(message)) as caught:
+        read_results(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_results_are_refused(tmp_path):
+    with pytest.raises(InputError, match=r"results.json cannot be read: No such file"):
+        read_results(tmp_path)
+
+
+def test_training_shows_each_seed_and_their_mean(part):
+    grid = np.reshape(training_figure(part).axes, (3, len(SCORES)))
+    for column, method in enumerate(SCORES):
+        assert grid[0, column].get_title() == method
+        assert grid[0, column].texts[0].get_text() == OBJECTIVES[method]
+        assert list(lines_of(grid[0, column], "mean")[0].get_xdata()) == [1, 2, 3, 4, 5]
+        pairwise = grid[1, column]
+        np.testing.assert_allclose(lines_of(pairwise, "seed 1")[0].get_ydata()[:2], [62.4, 63.4])
+        np.testing.assert_allclose(lines_of(pairwise, "mean")[0].get_ydata()[:2], [62.2, 63.2])
+        np.testing.assert_allclose(lines_of(pairwise, "epoch 0")[0].get_ydata(), 62.2)
+        np.testing.assert_allclose(lines_of(grid[2, column], "epoch 0")[0].get_ydata(), 43.25)
+
+
+def test_the_mean_ends_where_a_seed_stopped(part):
+    part["epochs"] = [row for row in part["epochs"] if row["seed"] == 0 or row["epoch"] < 3]
+    axes = training_figure(part).axes[-1]
+    assert list(lines_of(axes, "mean")[0].get_xdata()) == [0, 1, 2]
+
+
+def test_categories_are_sorted_by_the_base_and_dots_are_means_over_seeds(part):
+    figure = category_figure(part)
+    assert [axes.get_title() for axes in figure.axes] == ["pairwise accuracy, %", "best-of-n accuracy, %"]
+    labels = [text.get_text() for text in figure.axes[0].texts]
+    assert labels == [f"{CATEGORIES[index]}  (n = {30 + index})" for index in (2, 1, 0)]
+    for method in ("base", *SCORES):
+        expected = [100 * (accuracy_of(method, "bon", index) + 0.0015) for index in (2, 1, 0)]
+        np.testing.assert_allclose(lines_of(figure.axes[1], method)[0].get_xdata(), expected)
+    assert not lines_of(figure.axes[0], "length")
+
+
+def test_calibration_shows_bins_sizes_and_ece(part):
+    curves, sizes = calibration_figure(part).axes[:2]
+    labels = [text.get_text() for text in curves.get_legend().get_texts()]
+    assert labels[0] == "as sure as right"
+    assert "sqrbm, ECE 0.072" in labels
+    assert list(lines_of(curves, "sqrbm, ECE 0.072")[0].get_xdata()) == [0.55, 0.65, 0.75, 0.85, 0.95]
+    assert list(lines_of(sizes, "sqrbm")[0].get_ydata()) == [450, 360, 270, 180, 90]
+
+
+def test_densities_mark_base_and_refined_rewards(part):
+    figure = density_figure(part)
+    first = figure.axes[0]
+    assert "P(chosen > rejected) = 0.81" in first.get_title()
+    assert list(lines_of(first, "chosen")[0].get_ydata()) == part["densities"][0]["responses"][0]["density"]
+    assert list(lines_of(first, "base rejected")[0].get_xdata()) == [-0.2, -0.2]
+    assert list(lines_of(first, "refined chosen")[0].get_xdata()) == [0.9]
+    assert not figure.axes[3].axison
+
+
+def test_a_method_has_one_colour_in_every_plot(part):
+    training, categories, calibration = training_figure(part), category_figure(part), calibration_figure(part)
+    for column, method in enumerate(SCORES):
+        colours = {
+            lines_of(training.axes[column], "mean")[0].get_color(),
+            lines_of(categories.axes[0], method)[0].get_color(),
+            lines_of(calibration.axes[1], method)[0].get_color(),
+        }
+        assert len(colours) == 1
+
+
+def test_the_same_plot_is_the_same_file(part):
+    assert png_bytes(density_figure(part)) == png_bytes(density_figure(part))
+
+
+def test_the_report_is_one_accessible_file_that_fetches_nothing(results, tmp_path):
+    path = write_report(results, tmp_path)
+    html = path.read_text(encoding="utf-8")
+    page = Page(html)
+    assert page.open == []
+    assert page.named("html") == [{"lang": "en"}]
+    assert not re.search(r"https?://|@import|url\(", html)
+    assert not page.named("script")
+    assert not page.named("link")
+    assert len(page.named("img")) == 4
+    assert all(image["src"].startswith("data:image/png;base64,") and image["alt"] for image in page.named("img"))
+    assert len(page.named("caption")) == len(page.named("table"))
+    assert all(header["scope"] in ("row", "col") for header in page.named("th"))
+    assert len(page.named("h1")) == 1
+
+
+def test_the_report_says_what_was_asked_and_found(results, tmp_path):
+    page = Page(write_report(results, tmp_path).read_text(encoding="utf-8"))
+    for text in (
+        *METHODS,
+        *CATEGORIES,
+        results["command"],
+        results["notes"][0],
+        "55.5 [53.5, 57.5]",
+        "<Xeon>",
+        "343/s",
+    ):
+        assert text in page.text
+    assert "sqrbm over base" in page.text
+    assert "+0.8 [+0.1, +1.5]" in page.text
+
+
+def test_the_report_leaves_whole_files_only(results, tmp_path):
+    write_report(results, tmp_path / "runs")
+    names = {"results.json", "report.html", "training.png", "categories.png", "calibration.png", "densities.png"}
+    assert {path.name for path in (tmp_path / "runs").iterdir()} == names
+
+
+def test_what_was_not_measured_is_left_out(results, tmp_path):
+    sparse = {
+        **results,
+        "epochs": [],
+        "reliability": [],
+        "densities": [],
+        "differences": [],
+        "timings": [],
+        "notes": [],
+    }
+    sparse["rows"] = [row | {"category": "all"} for row in results["rows"]]
+    page = Page(write_report(sparse, tmp_path).read_text(encoding="utf-8"))
+    assert not page.named("img")
+    assert "55.5 [53.5, 57.5]" in page.text
+    assert not list(tmp_path.glob("*.png"))
