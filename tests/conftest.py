@@ -1,7 +1,5 @@
 """What the tests of the science share: random scores, and the formulas of design section 3 written out a second time."""
 
-import copy
-
 import pytest
 import torch
 from torch import nn
@@ -52,6 +50,12 @@ def free_energy():
     return by_hand
 
 
+@pytest.fixture(scope="session")
+def published_network():
+    """Turns an EBRM into the published network f(embedding, standardised rewards) with a copy of its weights."""
+    return concatenated_network
+
+
 def randomise(score, seed, size):
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -68,9 +72,7 @@ def by_hand(score, embedding, base_reward, reward):
     reward = reward.expand(len(embedding), -1)
     standard, anchor = ((x - score.reward_loc.double()) / score.reward_scale.double() for x in (reward, base_reward))
     if isinstance(score, EBRM):
-        with torch.random.fork_rng():  # building layers draws weights that are overwritten at once
-            network = concatenated_network(score)
-        return network(embedding, standard)
+        return concatenated_network(score)(embedding, standard)
     p = {name: value.detach().double() for name, value in score.named_parameters()}
     whitened = (embedding - score.embedding_loc.double()) / score.embedding_scale.double()
     mu = whitened @ p["a"] + p["a0"] + (anchor if score.anchored else 0)
@@ -84,17 +86,17 @@ def by_hand(score, embedding, base_reward, reward):
 
 def concatenated_network(score):
     """The published network on [embedding, lifted reward], unsplit, with the weights of `score`."""
-    dim = score.dim
-    lift = nn.Sequential(
-        nn.Linear(1, 16), nn.Tanh(), nn.Dropout(0.5), nn.Linear(16, 32), nn.Tanh(), nn.Dropout(0.5),
-        nn.Linear(32, 64), nn.Tanh(),
-    )  # fmt: skip
-    joint = nn.Sequential(
-        nn.Linear(dim + 64, 1024), nn.Tanh(), nn.Dropout(0.5), nn.Linear(1024, 512), nn.Tanh(), nn.Dropout(0.5),
-        nn.Linear(512, 1),
-    )  # fmt: skip
+    with torch.random.fork_rng():  # building layers draws weights that are overwritten at once
+        lift = nn.Sequential(
+            nn.Linear(1, 16), nn.Tanh(), nn.Dropout(0.5), nn.Linear(16, 32), nn.Tanh(), nn.Dropout(0.5),
+            nn.Linear(32, 64), nn.Tanh(),
+        )  # fmt: skip
+        joint = nn.Sequential(
+            nn.Linear(score.dim + 64, 1024), nn.Tanh(), nn.Dropout(0.5), nn.Linear(1024, 512), nn.Tanh(),
+            nn.Dropout(0.5), nn.Linear(512, 1),
+        )  # fmt: skip
     network = nn.ModuleList([lift, joint]).double().train(score.training).requires_grad_(False)
-    weights = copy.deepcopy([value.detach().double() for value in score.parameters()])
+    weights = [value.detach().double() for value in score.parameters()]
     network.load_state_dict(dict(zip(network.state_dict(), weights, strict=True)))
 
     def f(embedding, standard):

@@ -63,7 +63,7 @@ def nce_by_formula(free_energy, score, batch, y, sigmas, penalty):
 
 def likelihood_by_grid(free_energy, score, batch):
     embedding, base_reward = (torch.cat(x) for x in (batch[0::2], batch[1::2]))
-    reach = 10.0 if not hasattr(score, "tau") else 15.0
+    reach = 15.0 if hasattr(score, "tau") else 10.0
     grid = torch.linspace(-reach, reach, 2001, dtype=torch.float64)
     f = free_energy(score, embedding, base_reward, score.from_standard(grid)).numpy()
     at_base = free_energy(score, embedding, base_reward, base_reward[:, None]).numpy()[:, 0]
@@ -72,9 +72,9 @@ def likelihood_by_grid(free_energy, score, batch):
     return float((log_z - at_base).mean())
 
 
-def probability_by_grid(free_energy, score, batch):
-    reach = 10.0 if not hasattr(score, "tau") else 15.0
-    grid = torch.linspace(-reach, reach, 2001, dtype=torch.float64)
+def probability_by_grid(free_energy, score, batch, nodes=2001):
+    reach = 15.0 if hasattr(score, "tau") else 10.0
+    grid = torch.linspace(-reach, reach, nodes, dtype=torch.float64)
     p = []
     for embedding, base_reward in (batch[:2], batch[2:]):
         f = free_energy(score, embedding, base_reward, score.from_standard(grid)).numpy()
@@ -159,7 +159,7 @@ def test_likelihood_of_ebrm_is_minus_the_log_density_on_its_support(small_ebrm, 
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_preference_is_minus_the_log_probability_of_the_label(machine, free_energy, seed):
     score, batch = machine(seed=seed).float(), small_batch(seed=seed, dtype=torch.float32)
-    probability = probability_by_grid(free_energy, score, batch)
+    probability = probability_by_grid(free_energy, score, batch, nodes=20_001)
     error = (2e-6 / probability).mean()  # what an error of 2e-6 in each probability does to the mean logarithm
     loss = float(loss_of(PreferenceLikelihood(), score, batch).detach())
     assert loss == pytest.approx(-np.log(probability).mean(), abs=error)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -59,7 +58,7 @@ def _feature_tables(folder: Path) -> list[Path]:
     return found
 
 
-def _embed_source(source: Path, folder: Path, seed: int, reporter: Reporter) -> tuple[Sequence[KeyPair], Embedded]:
+def _embed_source(source: Path, folder: Path, seed: int, reporter: Reporter) -> tuple[list[KeyPair], Embedded]:
     preferences = read_preferences(source)
     encoder = load_reward_model(DEFAULT_REWARD_MODEL)
     with reporter.progress("features") as advance:

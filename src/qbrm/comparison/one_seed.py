@@ -18,6 +18,7 @@ from qbrm.comparison.responses import Features, Responses
 from qbrm.comparison.scenario import Roles
 from qbrm.comparison.settings import ComparisonSettings
 from qbrm.console import Reporter
+from qbrm.energy_reward_model import EnergyRewardModel
 from qbrm.errors import InputError
 from qbrm.evaluation import Items, is_correct
 from qbrm.features import write_features
@@ -66,7 +67,7 @@ class SeedRun(NamedTuple):
 
 def run_seed(run: SeedRun, methods: Mapping[str, Method], records: Records) -> None:
     """Train the reward model if it needs it, then every method; evaluate and record."""
-    features = _reward_model_features(run, records)
+    reward_model, features = _reward_model_features(run, records)
     pairs = run.responses.pairs(run.roles.refinement, features.embedding, features.reward)
     validation = run.responses.pairs(run.roles.validation, features.embedding, features.reward)
     _require_pairs(run.roles.refinement, pairs)
@@ -83,11 +84,14 @@ def run_seed(run: SeedRun, methods: Mapping[str, Method], records: Records) -> N
             )
             fitted = method.fit(task)
         _evaluate(run, name, fitted, features, records)
+        if reward_model is not None and fitted.score is not None:
+            model = EnergyRewardModel(reward_model, fitted.score, fitted.refinement)
+            model.save_pretrained(run.settings.out / "models" / f"{name}-{run.label}")
 
 
-def _reward_model_features(run: SeedRun, records: Records) -> Features:
+def _reward_model_features(run: SeedRun, records: Records) -> tuple[EncoderRewardModel | None, Features]:
     if run.embedded.reward is not None:
-        return _features(run, run.embedded)
+        return None, _features(run, run.embedded)
     vectors = torch.from_numpy(run.embedded.embedding)
     nothing = torch.zeros(len(vectors))
     pairs = run.responses.pairs(run.roles.reward_model, vectors, nothing)
@@ -104,7 +108,8 @@ def _reward_model_features(run: SeedRun, records: Records) -> Features:
             on_epoch=watch.on_epoch,
         )
     records.add_training("base", run.seed, training, BRADLEY_TERRY)
-    return _features(run, _write_table(run, EncoderRewardModel(run.model, trunk)))
+    model = EncoderRewardModel(run.model, trunk)
+    return model, _features(run, _write_table(run, model))
 
 
 def _write_table(run: SeedRun, model: EncoderRewardModel) -> Embedded:

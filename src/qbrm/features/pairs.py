@@ -53,7 +53,8 @@ class PairData(NamedTuple):
 
     def rows(self) -> Int[Tensor, " responses_in_pairs"]:
         """The responses that occur in a pair, each once."""
-        return torch.cat([self.chosen, self.rejected]).unique()
+        rows: Tensor = torch.unique(torch.cat([self.chosen, self.rejected]))
+        return rows
 
     def batch(self, pairs: Int[Tensor, " picked"] | slice) -> Batch:
         """Gather the features of the given pairs."""

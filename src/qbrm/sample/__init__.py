@@ -1,0 +1,1 @@
+"""The bundled sample set, in RMB's layout; see docs/sample.md."""

@@ -56,6 +56,7 @@ class Fitted(NamedTuple):
         training: what training did; None if there was nothing to train.
         score: the energy score, if that is what the method is.
         objective: what it was trained with.
+        refinement: how the score refines, one of `REFINEMENTS`.
         notes: facts for the report.
     """
 
@@ -64,6 +65,7 @@ class Fitted(NamedTuple):
     training: Training | None = None
     score: EnergyScore | None = None
     objective: str = BRADLEY_TERRY
+    refinement: str = "mode"
     notes: tuple[str, ...] = ()
 
 

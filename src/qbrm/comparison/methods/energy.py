@@ -61,7 +61,8 @@ class EnergyMethod:
         if self.objective == "preference" and isinstance(score, SemiQuantumRBM):
             calibrate_tau(score, task.validation)
         preference = _density_preference(score) if self.objective == "preference" else bradley_terry
-        return Fitted(self._rewards(score, task.seed), preference, training, score, self.objective, notes)
+        rewards = self._rewards(score, task.seed)
+        return Fitted(rewards, preference, training, score, self.objective, self.refinement, notes)
 
     def _training_pairs(self, task: Task) -> tuple[PairData, tuple[str, ...]]:
         if not self.filter_conflicts:

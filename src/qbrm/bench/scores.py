@@ -1,0 +1,45 @@
+"""The scores that are timed: all with 64 hidden fields, so that they read the embedding at the same cost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from qbrm.energies import EBRM, RBM, EnergyScore, SemiQuantumRBM
+
+DIMS = (384, 4096)
+FIELDS = 64
+BOLTZMANN: dict[str, Callable[[int], SemiQuantumRBM]] = {
+    "rbm": partial(RBM, hidden=FIELDS),
+    "sqrbm": partial(SemiQuantumRBM, hidden=FIELDS // 2, axes=2),
+}
+
+
+class Inputs(NamedTuple):
+    """Features of the size of real ones: standard normal embeddings and rewards."""
+
+    embedding: Float[Tensor, "rows dim"]
+    reward: Float[Tensor, " rows"]
+
+
+def make_inputs(rows: int, dim: int, generator: torch.Generator) -> Inputs:
+    """Draw features."""
+    return Inputs(torch.randn(rows, dim, generator=generator), torch.randn(rows, generator=generator))
+
+
+def make_scores(dim: int, seed: int) -> dict[str, EnergyScore]:
+    """EBRM and Boltzmann scores with weights as large as trained ones: fields and shifts of order one."""
+    torch.manual_seed(seed)
+    scores: dict[str, EnergyScore] = {"ebrm": EBRM(dim).eval()}
+    for name, build in BOLTZMANN.items():
+        score = build(dim).eval()
+        for weight in (score.W, score.a):
+            torch.nn.init.normal_(weight, std=dim**-0.5)
+        torch.nn.init.normal_(score.c, std=0.5)
+        scores[name] = score
+    return scores

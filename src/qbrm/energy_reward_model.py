@@ -1,0 +1,125 @@
+"""The one class that users hold: a reward model, the energy score that refines it, and how."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple, TypeAlias
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from qbrm.energies import EnergyScore
+from qbrm.energies.base import Clamped
+from qbrm.energies.density import density, probability_greater
+from qbrm.errors import InputError
+from qbrm.persistence import load_model, save_model
+from qbrm.preferences import Message, Prompt
+from qbrm.refinement import REFINEMENTS
+from qbrm.reward_models.encoder_reward_model import EncoderRewardModel
+
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+FINE_SPACING = 0.2
+
+PromptLike: TypeAlias = str | Sequence[Mapping[str, str]]
+
+
+class RewardDistribution(NamedTuple):
+    """p(r | e) of n responses, in the reward model's units.
+
+    Attributes:
+        base: base rewards r0.
+        refined: refined rewards r*, by the model's own refinement.
+        mean: E[r | e].
+        mode: the reward with the greatest density.
+        std: standard deviation.
+        quantiles: by probability.
+    """
+
+    base: Float[Tensor, " n"]
+    refined: Float[Tensor, " n"]
+    mean: Float[Tensor, " n"]
+    mode: Float[Tensor, " n"]
+    std: Float[Tensor, " n"]
+    quantiles: dict[float, Float[Tensor, " n"]]
+
+
+class EnergyRewardModel:
+    """A frozen reward model refined by an energy score.
+
+    Args:
+        reward_model: text -> embedding and base reward.
+        energy_score: f(e, r), trained on this reward model's features.
+        refinement: one of `qbrm.refinement.REFINEMENTS`.
+
+    Raises:
+        InputError: if the score was made for another embedding size, or the refinement is unknown.
+    """
+
+    def __init__(self, reward_model: EncoderRewardModel, energy_score: EnergyScore, refinement: str = "mode") -> None:
+        if energy_score.dim != reward_model.dim:
+            raise InputError(
+                f"the score takes embeddings of size {energy_score.dim}, {reward_model.identity} gives "
+                f"{reward_model.dim}; expected a score trained on this reward model's features."
+            )
+        if refinement not in REFINEMENTS:
+            raise InputError(f"unknown refinement {refinement!r}; expected one of: {', '.join(REFINEMENTS)}.")
+        self.reward_model, self.energy_score, self.refinement = reward_model, energy_score.eval(), refinement
+
+    @torch.no_grad()
+    def score(self, prompts: Sequence[PromptLike], responses: Sequence[str]) -> RewardDistribution:
+        """Refined rewards, and the whole distribution, of response i as an answer to prompt i.
+
+        Args:
+            prompts: strings, or lists of chat messages with ``role`` and ``content``.
+            responses: as many.
+
+        Raises:
+            InputError: if there are not as many prompts as responses.
+        """
+        energy_score = self.energy_score
+        clamped = self._clamp(prompts, responses)
+        fine = density(energy_score, clamped, FINE_SPACING)
+        refined = REFINEMENTS[self.refinement](energy_score, clamped, torch.Generator().manual_seed(0))
+        return RewardDistribution(
+            base=energy_score.from_standard(clamped.base_reward),
+            refined=energy_score.from_standard(refined),
+            mean=energy_score.from_standard(fine.mean),
+            mode=energy_score.from_standard(energy_score.mode(clamped)),
+            std=fine.std * energy_score.reward_scale,
+            quantiles={level: energy_score.from_standard(fine.quantile(level)) for level in QUANTILES},
+        )
+
+    @torch.no_grad()
+    def prefer(self, prompt: PromptLike, a: str, b: str) -> float:
+        """P(r_a > r_b): the probability that response `a` is better than response `b`."""
+        clamped = self._clamp([prompt, prompt], [a, b])
+        of_a, of_b = (density(self.energy_score, clamped.rows(slice(row, row + 1))) for row in (0, 1))
+        return float(probability_greater(of_a, of_b))
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write ``config.json`` and ``model.safetensors``: trunk and score, without the encoder's own weights."""
+        save_model(Path(folder), self.reward_model, self.energy_score, self.refinement)
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> EnergyRewardModel:
+        """Read what :meth:`save_pretrained` wrote.
+
+        Raises:
+            InputError: if a file is missing, damaged, or holds missing, extra or wrongly shaped tensors.
+        """
+        return cls(*load_model(Path(folder)))
+
+    def _clamp(self, prompts: Sequence[PromptLike], responses: Sequence[str]) -> Clamped:
+        if len(prompts) != len(responses):
+            raise InputError(f"{len(prompts)} prompts and {len(responses)} responses; expected as many of each.")
+        embedded = self.reward_model.embed([_prompt(prompt) for prompt in prompts], responses)
+        assert embedded.reward is not None
+        return self.energy_score.clamp(torch.from_numpy(embedded.embedding), torch.from_numpy(embedded.reward))
+
+
+def _prompt(prompt: PromptLike) -> Prompt:
+    if isinstance(prompt, str):
+        return (Message("user", prompt),)
+    return tuple(Message(message["role"], message["content"]) for message in prompt)
