@@ -82,7 +82,9 @@ def test_sqrbm_free_energy_is_the_log_trace_of_the_gibbs_state(axes):
         for parameter in score.parameters():
             parameter.normal_(std=0.7)
     inputs = examples()
-    expected = [log_trace_of_gibbs_state(score, r0, e, r) for e, r0, r in zip(*(x.numpy() for x in inputs), strict=True)]
+    expected = [
+        log_trace_of_gibbs_state(score, r0, e, r) for e, r0, r in zip(*(x.numpy() for x in inputs), strict=True)
+    ]
     assert score(*inputs).tolist() == pytest.approx(expected, abs=1e-11)
 
 
@@ -95,7 +97,9 @@ def test_a_constant_transverse_field_is_an_x_axis_that_sees_neither_embedding_no
         score.W[1] = 0
         score.u[1] = 0
     inputs = examples()
-    expected = [log_trace_of_gibbs_state(score, r0, e, r) for e, r0, r in zip(*(x.numpy() for x in inputs), strict=True)]
+    expected = [
+        log_trace_of_gibbs_state(score, r0, e, r) for e, r0, r in zip(*(x.numpy() for x in inputs), strict=True)
+    ]
     assert score(*inputs).tolist() == pytest.approx(expected, abs=1e-11)
     with torch.no_grad():
         score.c[1] = 0
@@ -307,7 +311,9 @@ def any_score(machine, seed, log_tau, coupling, field, anchored=True):
 
 @unhurried
 @given(**anything, rewards=st.lists(st.floats(-100, 100), min_size=2, max_size=6, unique=True))
-def test_f_is_at_least_as_concave_as_a_normal_of_width_tau(machine, seed, log_tau, coupling, field, base_reward, rewards):
+def test_f_is_at_least_as_concave_as_a_normal_of_width_tau(
+    machine, seed, log_tau, coupling, field, base_reward, rewards
+):
     score = any_score(machine, seed, log_tau, coupling, field)
     embedding = examples(n=1, seed=seed)[0]
     clamped = score.clamp(embedding, torch.tensor([base_reward]).double())
@@ -380,9 +386,7 @@ def test_newtons_mode_is_the_root_of_f_prime(
 
 @unhurried
 @given(**anything)
-def test_newtons_mode_stays_where_the_hidden_units_can_pull_it(
-    machine, seed, log_tau, coupling, field, base_reward
-):
+def test_newtons_mode_stays_where_the_hidden_units_can_pull_it(machine, seed, log_tau, coupling, field, base_reward):
     score = any_score(machine, seed, log_tau, coupling, field)
     embedding = examples(n=8, seed=seed)[0]
     clamped = score.clamp(embedding, torch.linspace(-base_reward, base_reward, 8).double())

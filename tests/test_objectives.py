@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy.special import ndtr
 from scipy.stats import kstest, norm
 
-from qbrm.energies import RBM, SemiQuantumRBM
+from qbrm.energies import EBRM, RBM, SemiQuantumRBM
 from qbrm.energies.density import density
 from qbrm.features.pairs import Batch, PairData
 from qbrm.objectives import OBJECTIVES, BradleyTerry, Likelihood, NCEPlus, PreferenceLikelihood
@@ -61,10 +61,16 @@ def nce_by_formula(free_energy, score, batch, y, sigmas, penalty):
     return sum(losses) / len(losses) + penalty * sum(squares) / len(squares)
 
 
+def line(score, nodes=2001):
+    """Standardised rewards: all of the line that matters, or the support of EBRM, whose f is smoother."""
+    if isinstance(score, EBRM):
+        return torch.linspace(-10, 10, 401, dtype=torch.float64)
+    return torch.linspace(-15, 15, nodes, dtype=torch.float64)
+
+
 def likelihood_by_grid(free_energy, score, batch):
     embedding, base_reward = (torch.cat(x) for x in (batch[0::2], batch[1::2]))
-    reach = 15.0 if hasattr(score, "tau") else 10.0
-    grid = torch.linspace(-reach, reach, 2001, dtype=torch.float64)
+    grid = line(score)
     f = free_energy(score, embedding, base_reward, score.from_standard(grid)).numpy()
     at_base = free_energy(score, embedding, base_reward, base_reward[:, None]).numpy()[:, 0]
     peak = f.max(1)
@@ -73,8 +79,7 @@ def likelihood_by_grid(free_energy, score, batch):
 
 
 def probability_by_grid(free_energy, score, batch, nodes=2001):
-    reach = 15.0 if hasattr(score, "tau") else 10.0
-    grid = torch.linspace(-reach, reach, nodes, dtype=torch.float64)
+    grid = line(score, nodes)
     p = []
     for embedding, base_reward in (batch[:2], batch[2:]):
         f = free_energy(score, embedding, base_reward, score.from_standard(grid)).numpy()
@@ -270,7 +275,9 @@ def test_every_objectives_gradient_is_that_of_finite_differences_of_its_formula(
     for parameter, gradient in expected.items():
         got = dict(trained.named_parameters())[parameter].grad
         got = torch.zeros_like(gradient) if got is None else got.double()
-        torch.testing.assert_close(got, gradient, rtol=0, atol=error * (1 + largest), msg=lambda m, p=parameter: f"{p}: {m}")
+        torch.testing.assert_close(
+            got, gradient, rtol=0, atol=error * (1 + largest), msg=lambda m, p=parameter: f"{p}: {m}"
+        )
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
@@ -292,7 +299,9 @@ def test_ebrms_gradient_is_that_of_finite_differences_of_the_formula(small_ebrm,
             return grid_loss(free_energy, exact, batch)
 
     loss.backward()
-    gradients = {parameter: value.grad.double() for parameter, value in trained.named_parameters() if value.grad is not None}
+    gradients = {
+        parameter: value.grad.double() for parameter, value in trained.named_parameters() if value.grad is not None
+    }
     for parameter, (direction, slope) in slopes_along_random_directions(exact, formula, step=1e-3).items():
         got = float((gradients[parameter] * direction).sum()) if parameter in gradients else 0.0
         norm_of_gradient = float(gradients[parameter].norm()) if parameter in gradients else 0.0

@@ -149,7 +149,9 @@ def test_ascent_is_the_published_loop_for_boltzmann_machines(machine, free_energ
 
 
 def test_ascent_starts_at_small_base_rewards_and_anywhere_in_the_range_for_others():
-    base_reward = torch.cat([torch.linspace(-2, 2, 401), torch.linspace(2.01, 50, 5000), -torch.linspace(2.01, 50, 5000)])
+    base_reward = torch.cat(
+        [torch.linspace(-2, 2, 401), torch.linspace(2.01, 50, 5000), -torch.linspace(2.01, 50, 5000)]
+    )
     start = Ascent().start(base_reward, torch.Generator().manual_seed(0))
     assert torch.equal(start[:401], base_reward[:401])
     others = start[401:]
@@ -203,7 +205,7 @@ def test_ascent_ends_at_the_mode_of_a_log_concave_density(machine):
 
 def test_the_seed_settles_the_random_starts(small_ebrm):
     score = small_ebrm()
-    embedding, base_reward = examples(n=30, spread=10.0, dtype=torch.float64)
+    embedding, base_reward = examples(n=60, spread=10.0, dtype=torch.float64)
     first, same, other = (refine(score, embedding, base_reward, REFINEMENTS["ascent"], seed=s) for s in (0, 0, 1))
     assert torch.equal(first, same)
     assert not torch.equal(first, other)

@@ -37,6 +37,7 @@ def compare(settings: ComparisonSettings, reporter: Reporter) -> tuple[Results, 
         InputError: if something given is not usable.
         TrainingError: if a training cannot go on.
     """
+    start = time.perf_counter()
     methods = settings.selected_methods()
     sources = read_sources(settings)
     _describe(sources, reporter)
@@ -50,7 +51,8 @@ def compare(settings: ComparisonSettings, reporter: Reporter) -> tuple[Results, 
         run_seed(SeedRun(settings, seed, roles, responses, model, embedded, reporter), methods, records)
     reporter.fact("training", *_training_times(records), f"{settings.seeds} seed{'s' * (settings.seeds > 1)}")
     for note in records.notes:
-        reporter.fact("filtering", note)
+        reporter.fact("note", note)
+    records.notes.append(f"whole run: {time.perf_counter() - start:.0f} s with what was already there in --out reused")
     results = records.results(settings, sources)
     return results, write_report(results, settings.out)
 

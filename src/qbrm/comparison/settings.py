@@ -9,7 +9,10 @@ from pathlib import Path
 
 from qbrm.comparison.methods import METHODS, EnergyMethod, Method
 from qbrm.comparison.methods.mlp import MLP
+from qbrm.comparison.scenario import SCENARIOS
 from qbrm.errors import InputError
+from qbrm.objectives import OBJECTIVES
+from qbrm.refinement import REFINEMENTS
 from qbrm.reward_models import DEFAULT_REWARD_MODEL
 
 PUBLISHED_NOISE_SAMPLES = 768
@@ -57,8 +60,11 @@ class ComparisonSettings:
         """The methods asked for, with their settings changed as asked.
 
         Raises:
-            InputError: if a method is unknown or named twice.
+            InputError: if a method is unknown or named twice, or a scenario, objective or refinement is unknown.
         """
+        check_known("scenario", self.scenario, SCENARIOS)
+        check_known("objective", self.objective or next(iter(OBJECTIVES)), OBJECTIVES)
+        check_known("refinement", self.refinement or next(iter(REFINEMENTS)), REFINEMENTS)
         if len(set(self.methods)) < len(self.methods):
             raise InputError(f"--methods {','.join(self.methods)} names a method twice; expected each once.")
         for name in self.methods:

@@ -21,4 +21,4 @@ class TrainingSettings:
     batch_pairs: int = 128
     learning_rate: float = 1e-3
     weight_decay: float = 1e-2
-    patience: int = 3
+    patience: int = 5

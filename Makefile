@@ -1,0 +1,75 @@
+# Every target works on its own from a clean clone: it needs Python 3.10 to 3.13, make and a package registry.
+# pip is called plainly, so its own settings (pip.conf, PIP_* variables) decide where packages come from.
+
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+# Tools that no dependency names, pinned in constraints.txt with the rest.
+BUILD := hatchling editables
+CONSTRAINED := torch==2.13.0 $(BUILD) uv
+
+# More arguments for one run, as in `make test ARGS='-k energies'`.
+ARGS =
+# `make constraints UPGRADE=1` looks for newer versions; without it, pins that still fit are kept.
+UPGRADE =
+
+# The interpreter that the caller named; empty if it is only the default above.
+NAMED := $(if $(filter command environment,$(firstword $(origin PYTHON))),$(PYTHON))
+VERSION := -c 'import sys; print(sys.version_info[:2])'
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint constraints clean
+
+help:
+	@echo 'make install      create .venv and install the pinned packages; does nothing when that is up to date'
+	@echo 'make demo         install, then compare all methods on the sample set (into runs/demo)'
+	@echo 'make test         install, then run the tests'
+	@echo 'make lint         install, then run ruff and mypy'
+	@echo 'make constraints  install, then bring constraints.txt up to date with pyproject.toml'
+	@echo 'make clean        remove .venv and caches; results in runs/ stay'
+	@echo 'PYTHON=python3.12 chooses the interpreter; ARGS=... goes to demo and test'
+
+# The stamp is written last and says where and from what .venv was installed. Without a good one .venv is made anew;
+# if only the pins or the metadata have changed since, pip brings it up to date in place.
+install:
+	@if ! { [ -f $(STAMP) ] && [ "$$(sed 1q $(STAMP))" = "$$(pwd)" ] && $(BIN)/python -c '' 2>/dev/null; } \
+	  || { [ -n '$(NAMED)' ] && [ "$$($(PYTHON) $(VERSION))" != "$$($(BIN)/python $(VERSION))" ]; }; then \
+	    command -v $(PYTHON) >/dev/null \
+	      || { echo 'error: $(PYTHON) was not found; name a Python 3.10 to 3.13, as in: make PYTHON=python3.12' >&2; exit 1; }; \
+	    $(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] < (3, 14))' \
+	      || { echo "error: QBRM needs Python 3.10 to 3.13, and $(PYTHON) is $$($(PYTHON) --version 2>&1);" \
+	        'name another, as in: make PYTHON=python3.12' >&2; exit 1; }; \
+	    $(PYTHON) -c 'import ensurepip, venv' 2>/dev/null \
+	      || { echo 'error: $(PYTHON) lacks the venv module; on Debian or Ubuntu: apt install python3-venv' >&2; exit 1; }; \
+	    $(PYTHON) -m venv --clear .venv || exit 1; \
+	  fi; \
+	  key="$$(pwd; cksum pyproject.toml constraints.txt)"; \
+	  if [ "$$(cat $(STAMP) 2>/dev/null)" != "$$key" ]; then \
+	    rm -f $(STAMP) \
+	      && $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt $(BUILD) \
+	      && $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt --no-build-isolation -e '.[dev]' \
+	      && echo "$$key" > $(STAMP); \
+	  fi
+
+demo: install
+	$(BIN)/qbrm demo $(ARGS)
+
+test: install
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: install
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
+	$(BIN)/python -m mypy
+
+constraints: install
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt uv
+	cp constraints.txt .venv/pins
+	printf '%s\n' $(CONSTRAINED) | $(BIN)/python -m uv pip compile --universal --python-version 3.10 --all-extras \
+	  --no-header --no-annotate --no-emit-index-url --quiet $(if $(UPGRADE),--upgrade) pyproject.toml - -o .venv/pins
+	{ sed -n '/^#/p' constraints.txt; cat .venv/pins; } > .venv/constraints && mv .venv/constraints constraints.txt
+
+clean:
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
+	find src tests scripts -name __pycache__ -type d -prune -exec rm -rf {} +

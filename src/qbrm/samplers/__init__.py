@@ -1,0 +1,1 @@
+"""Samplers of hidden spins, by name. They know nothing of rewards."""

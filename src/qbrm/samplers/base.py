@@ -1,0 +1,79 @@
+"""What every sampler promises: hidden spins from a Boltzmann distribution at unit temperature."""
+
+from __future__ import annotations
+
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from qbrm.errors import InputError
+
+
+@runtime_checkable
+class Sampler(Protocol):
+    r"""Draws spins s in {-1, +1}^M of a batch of Ising problems.
+
+    .. math:: p(s) \propto \exp\bigl(h^\top s + \tfrac12 s^\top J s\bigr)
+
+    h are the fields and J the symmetric couplings with zero diagonal: signs as for a log-probability, not an energy.
+    """
+
+    def sample(
+        self,
+        fields: Float[Tensor, "batch spins"],
+        couplings: Float[Tensor, "*batch spins spins"],
+        samples: int,
+        generator: torch.Generator,
+    ) -> Float[Tensor, "batch samples spins"]:
+        """Draw `samples` spin states of every problem.
+
+        Args:
+            fields: h, one row per problem.
+            couplings: J, one matrix for all problems or one per problem.
+            samples: how many states of each.
+            generator: source of randomness; a device that has its own ignores it and says so.
+
+        Returns:
+            States with values -1 and +1, in the fields' dtype.
+        """
+        ...
+
+
+def check_problem(fields: Float[Tensor, "batch spins"], couplings: Float[Tensor, "*batch spins spins"]) -> None:
+    """Refuse what is not an Ising problem.
+
+    Raises:
+        InputError: if a value is not finite, a shape is wrong, or the couplings are not symmetric with zero diagonal.
+    """
+    if fields.ndim != 2:
+        raise InputError(f"fields have shape {tuple(fields.shape)}; expected (batch, spins).")
+    batch, spins = fields.shape
+    if couplings.shape not in ((spins, spins), (batch, spins, spins)):
+        raise InputError(
+            f"couplings have shape {tuple(couplings.shape)}; expected {(spins, spins)} or {(batch, spins, spins)}."
+        )
+    for name, values in (("fields", fields), ("couplings", couplings)):
+        if not torch.isfinite(values).all():
+            raise InputError(f"{name} hold {int((~torch.isfinite(values)).sum())} values that are NaN or infinite.")
+    if not torch.equal(couplings, couplings.mT):
+        worst = float((couplings - couplings.mT).abs().max())
+        raise InputError(f"couplings differ from their transpose by up to {worst:g}; expected a symmetric matrix.")
+    if couplings.diagonal(dim1=-2, dim2=-1).any():
+        worst = float(couplings.diagonal(dim1=-2, dim2=-1).abs().max())
+        raise InputError(f"couplings have {worst:g} on the diagonal; expected zeros.")
+
+
+def check_samples(samples: Tensor, fields: Float[Tensor, "batch spins"], count: int, name: str) -> None:
+    """Refuse what a sampler must not return.
+
+    Raises:
+        InputError: if the shape is wrong or a value is neither -1 nor +1.
+    """
+    expected = (fields.shape[0], count, fields.shape[1])
+    if samples.shape != expected:
+        raise InputError(f"sampler {name} returned shape {tuple(samples.shape)}; expected {expected}.")
+    wrong = samples.abs() != 1
+    if wrong.any():
+        raise InputError(f"sampler {name} returned {float(samples[wrong][0]):g} as a spin; expected -1 or +1.")
