@@ -26,19 +26,25 @@ class Reporter:
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console(highlight=False, soft_wrap=True)
         self._spinner: Status | None = None
+        self._last_line = time.monotonic()
 
     def fact(self, label: str, *facts: str) -> None:
         """Print ``label  fact · fact · fact``, aligned."""
         self.console.print(f"{label:<{LABEL_WIDTH}} {' · '.join(facts)}", markup=False)
+        self._last_line = time.monotonic()
 
     def status(self, text: str | None) -> None:
-        """Show what is being worked on, on a terminal only; None ends it."""
+        """Show what is being worked on: a spinner on a terminal, elsewhere a line now and then; None ends it."""
         if self._spinner is not None:
             self._spinner.stop()
             self._spinner = None
-        if text is not None and self.console.is_terminal:
+        if text is None:
+            return
+        if self.console.is_terminal:
             self._spinner = self.console.status(text)
             self._spinner.start()
+        elif time.monotonic() - self._last_line >= PLAIN_SECONDS:
+            self.fact("working on", text)
 
     @contextmanager
     def progress(self, label: str) -> Iterator[Advance]:
@@ -56,12 +62,8 @@ class Reporter:
             yield lambda done, total: bar.update(task, completed=done, total=total)
 
     def _plain(self, label: str) -> Advance:
-        last = time.monotonic()
-
         def advance(done: int, total: int) -> None:
-            nonlocal last
-            if time.monotonic() - last >= PLAIN_SECONDS:
-                last = time.monotonic()
+            if time.monotonic() - self._last_line >= PLAIN_SECONDS:
                 self.fact(label, f"{done:,} of {total:,}")
 
         return advance

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -59,8 +59,12 @@ class EnergyScore(nn.Module, ABC):
 
     Args:
         dim: embedding size D.
+
+    Attributes:
+        chunk_rows: examples that are refined at once, so that activations stay within some hundred megabytes.
     """
 
+    chunk_rows: ClassVar[int] = 16_384
     reward_loc: Tensor
     reward_scale: Tensor
 
@@ -87,9 +91,24 @@ class EnergyScore(nn.Module, ABC):
     def at(self, clamped: Clamped, reward: Float[Tensor, "#batch n"]) -> Float[Tensor, "batch n"]:
         """f(e, r) at n standardised rewards per example; one row of rewards serves all examples."""
 
-    @abstractmethod
+    def log_mass(self, clamped: Clamped, lattice: Lattice) -> Float[Tensor, "batch nodes"]:
+        """Log of p(r | e) times the step at the nodes of a lattice; the masses of each example sum to one."""
+        return torch.log_softmax(self.at(clamped, lattice.rewards), -1)
+
+    @torch.no_grad()
     def mode(self, clamped: Clamped) -> Float[Tensor, " batch"]:
-        """The standardised reward at which f is greatest."""
+        """The standardised reward at which p(r | e) is greatest.
+
+        Here: the greatest node, moved to the vertex of the parabola through it and its neighbours.
+        """
+        lattice = self.lattice(clamped, spacing=0.4)
+        values = self.log_mass(clamped, lattice)
+        best = values.argmax(-1, keepdim=True)
+        inner = best.clamp(1, lattice.nodes - 2)
+        left, middle, right = (values.gather(-1, inner + k) for k in (-1, 0, 1))
+        bend = (2 * middle - left - right).clamp_min(1e-12)
+        offset = torch.where(best == inner, ((right - left) / (2 * bend)).clamp(-1, 1), best - inner)
+        return ((lattice.first + inner[:, 0]) + offset[:, 0]) * lattice.step
 
     @abstractmethod
     def lattice(self, clamped: Clamped, spacing: float = 0.8) -> Lattice:

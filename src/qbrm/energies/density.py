@@ -72,7 +72,7 @@ def density(score: EnergyScore, clamped: Clamped, spacing: float = 0.8) -> Densi
         spacing: as in :meth:`EnergyScore.lattice`; finer only for drawing and for quantiles.
     """
     lattice = score.lattice(clamped, spacing)
-    return Density(lattice, torch.softmax(score.at(clamped, lattice.rewards), -1))
+    return Density(lattice, score.log_mass(clamped, lattice).exp())
 
 
 def probability_greater(a: Density, b: Density) -> Float[Tensor, " batch"]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -35,6 +35,8 @@ class EBRM(EnergyScore):
     Args:
         dim: embedding size D.
     """
+
+    chunk_rows: ClassVar[int] = 256
 
     def __init__(self, dim: int) -> None:
         super().__init__(dim)
@@ -73,19 +75,6 @@ class EBRM(EnergyScore):
             if index < len(self.reward_layers) - 1:
                 hidden = self.dropout(hidden)
         return hidden
-
-    @override
-    @torch.no_grad()
-    def mode(self, clamped: Clamped) -> Float[Tensor, " batch"]:
-        """The greatest node of the support, moved to the vertex of the parabola through it and its neighbours."""
-        lattice = self.lattice(clamped)
-        values = self.at(clamped, lattice.rewards)
-        best = values.argmax(-1, keepdim=True)
-        inner = best.clamp(1, lattice.nodes - 2)
-        left, middle, right = (values.gather(-1, inner + k) for k in (-1, 0, 1))
-        bend = (2 * middle - left - right).clamp_min(1e-12)
-        offset = torch.where(best == inner, ((right - left) / (2 * bend)).clamp(-1, 1), best - inner)
-        return ((lattice.first + inner[:, 0]) + offset[:, 0]) * lattice.step
 
     @override
     def lattice(self, clamped: Clamped, spacing: float = 0.8) -> Lattice:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import TypeAlias
 
@@ -15,8 +16,6 @@ from qbrm.energies.density import density
 from qbrm.refinement.ascent import Ascent
 
 Refinement: TypeAlias = Callable[[EnergyScore, Clamped, torch.Generator], Tensor]
-
-CHUNK_ROWS = 16_384
 
 
 def mode(score: EnergyScore, clamped: Clamped, generator: torch.Generator) -> Float[Tensor, " batch"]:
@@ -43,7 +42,7 @@ def refine(
 ) -> Float[Tensor, " n"]:
     """Refined rewards r*, in the reward model's units.
 
-    Memory beyond the input is some tens of megabytes: a memory-mapped array is read chunk by chunk.
+    Memory beyond the input is some hundred megabytes: a memory-mapped array is read chunk by chunk.
 
     Args:
         score: the energy score.
@@ -54,8 +53,17 @@ def refine(
     """
     generator = torch.Generator().manual_seed(seed)
     refined = torch.empty(len(base_reward))
-    for start in range(0, len(base_reward), CHUNK_ROWS):
-        rows = slice(start, start + CHUNK_ROWS)
-        clamped = score.clamp(torch.as_tensor(embedding[rows]), torch.as_tensor(base_reward[rows]))
+    for start in range(0, len(base_reward), score.chunk_rows):
+        rows = slice(start, start + score.chunk_rows)
+        clamped = score.clamp(_tensor(embedding[rows]), _tensor(base_reward[rows]))
         refined[rows] = score.from_standard(refinement(score, clamped, generator))
     return refined
+
+
+def _tensor(part: Tensor | np.ndarray) -> Tensor:
+    """A view of the data; of a read-only map too, which is safe because clamping only reads."""
+    if isinstance(part, Tensor):
+        return part
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return torch.from_numpy(part)

@@ -103,6 +103,6 @@ def _density_preference(score: EnergyScore) -> LogPreference:
         features: Features, rewards: Tensor, chosen: Int[Tensor, " pairs"], rejected: Int[Tensor, " pairs"]
     ) -> Float[Tensor, " pairs"]:
         pairs = PairData(features.embedding, features.reward, chosen, rejected)
-        return torch.cat([log_preference(score, batch) for batch in pairs.batches(1024)])
+        return torch.cat([log_preference(score, batch) for batch in pairs.batches(min(1024, score.chunk_rows))])
 
     return preference

@@ -1,0 +1,144 @@
+"""The Boltzmann machine with couplings between its hidden spins: no closed form, so it needs a sampler."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from typing_extensions import override
+
+from qbrm.energies.base import Clamped, EnergyScore, Lattice
+from qbrm.energies.rbm import RBM
+from qbrm.samplers.base import Sampler
+from qbrm.samplers.exact import ExactSampler
+
+
+class HiddenProblem(NamedTuple):
+    """The Ising problem over the hidden spins that is left when the reward is integrated out.
+
+    Attributes:
+        fields: W e + c + m u, shape (batch, hidden).
+        couplings: J + u u^T / L without its diagonal, shape (hidden, hidden).
+    """
+
+    fields: Float[Tensor, "batch hidden"]
+    couplings: Float[Tensor, "hidden hidden"]
+
+
+class Mixture(NamedTuple):
+    """p(r | e) as a mixture of normals of one standard deviation, one component per sampled hidden state.
+
+    Attributes:
+        log_weight: log weights, normalised over components, shape (batch, samples).
+        mean: the components' means, shape (batch, samples).
+        deviation: their standard deviation, shape ().
+    """
+
+    log_weight: Float[Tensor, "batch samples"]
+    mean: Float[Tensor, "batch samples"]
+    deviation: Float[Tensor, ""]
+
+    def log_density(self, reward: Float[Tensor, "#batch n"]) -> Float[Tensor, "batch n"]:
+        """Log p(r | e) at n standardised rewards per example."""
+        distance = (reward[:, None, :] - self.mean[:, :, None]) / self.deviation
+        log_normal = -distance.square() / 2 - self.deviation.log() - math.log(2 * math.pi) / 2
+        return torch.logsumexp(self.log_weight[:, :, None] + log_normal, 1)
+
+
+class CoupledBoltzmannMachine(RBM):
+    r"""Boltzmann machine with a Gaussian reward unit and couplings J between its hidden spins.
+
+    .. math:: f(e, r) = -\frac{(r - \mu)^2}{2\tau^2} - \frac{|u|^2 r^2}{2}
+              + \log \sum_s e^{(W e + c + r u)^\top s + \frac12 s^\top J s} - M \log 2,
+              \qquad \mu = r_0 + a^\top e + a_0
+
+    Integrating r out leaves one Ising problem per example, with L = 1 / tau^2 + |u|^2 and m = mu / (tau^2 L):
+
+    .. math:: p(s \mid e) \propto e^{(W e + c + m u)^\top s + \frac12 s^\top (J + u u^\top / L) s}, \qquad
+              p(r \mid s, e) = N\bigl(r;\, m + u^\top s / L,\, 1 / L\bigr)
+
+    so p(r | e) is the mean of those normals over samples of s (a Rao-Blackwell estimate, never a histogram of r), and
+    any Ising sampler will do. Without a sampler the sum over s is done exactly, for up to 20 hidden spins. With J = 0
+    this is :class:`RBM`. Boltzmann machines with couplings: Ackley et al. (1985), Cognitive Science 9, 147.
+
+    Args:
+        dim: embedding size D.
+        hidden: number of hidden spins M.
+        anchored: whether mu contains the base reward r0.
+        coupling: initial length |u| of the couplings between reward and hidden spins.
+
+    Attributes:
+        sampler: draws the hidden spins; None to sum over them.
+        samples: hidden states drawn per example.
+        seed: of the draws in evaluation; the same for both sides of a preference, which makes their errors cancel.
+    """
+
+    def __init__(self, dim: int, hidden: int = 12, anchored: bool = True, coupling: float = 1.5) -> None:
+        super().__init__(dim, hidden=hidden, anchored=anchored, coupling=coupling)
+        self.upper_couplings = nn.Parameter(torch.zeros(hidden * (hidden - 1) // 2))
+        self.sampler: Sampler | None = None
+        self.samples = 64
+        self.seed = 0
+
+    @property
+    def couplings(self) -> Float[Tensor, "hidden hidden"]:
+        """J, symmetric with zero diagonal."""
+        rows, columns = torch.triu_indices(self.hidden, self.hidden, 1)
+        upper = self.u.new_zeros(self.hidden, self.hidden).index_put((rows, columns), self.upper_couplings)
+        return upper + upper.T
+
+    @override
+    def at(self, clamped: Clamped, reward: Float[Tensor, "#batch n"]) -> Float[Tensor, "batch n"]:
+        fields = clamped.field[:, :1] + reward[..., None] * self.u
+        free = ExactSampler().log_partition(fields.flatten(0, 1), self.couplings).view(fields.shape[:2])
+        gaussian = (reward - clamped.mean[:, None]).square() / self.tau.square()
+        stabiliser = self.u.square().sum() * reward.square()
+        return free - self.hidden * math.log(2) - (gaussian + stabiliser) / 2
+
+    def hidden_problem(self, clamped: Clamped) -> HiddenProblem:
+        """What a sampler has to draw from."""
+        induced = self.couplings + self.u.T @ self.u / self.stiffness
+        centre = clamped.mean / (self.tau.square() * self.stiffness)
+        return HiddenProblem(clamped.field[:, 0] + centre[:, None] * self.u, induced - induced.diag().diag())
+
+    def mixture(self, clamped: Clamped, sampler: Sampler) -> Mixture:
+        r"""p(r | e) from sampled hidden states, with the gradient of the exact p(r | e) in its weights.
+
+        The weights are all 1 / samples, but differentiable: as importance weights of the samples under changed
+        parameters, their gradient is (dE_i - mean dE) / samples with E the exponent of p(s | e). So any function of the
+        mixture gets the score-function gradient of its expectation, with the mean as its baseline.
+        """
+        problem = self.hidden_problem(clamped)
+        generator = torch.Generator().manual_seed(self.seed)
+        with torch.no_grad():
+            spins = sampler.sample(problem.fields.detach(), problem.couplings.detach(), self.samples, generator)
+        exponent = torch.einsum("bsm,bm->bs", spins, problem.fields)
+        exponent = exponent + torch.einsum("bsm,mk,bsk->bs", spins, problem.couplings, spins) / 2
+        stiffness = self.stiffness
+        centre = clamped.mean / (self.tau.square() * stiffness)
+        mean = centre[:, None] + spins @ self.u[0] / stiffness
+        return Mixture(torch.log_softmax(exponent - exponent.detach(), 1), mean, stiffness.rsqrt())
+
+    @override
+    def log_mass(self, clamped: Clamped, lattice: Lattice) -> Float[Tensor, "batch nodes"]:
+        if self.sampler is None:
+            return super().log_mass(clamped, lattice)
+        # The nodes resolve each normal of the mixture, so the masses already sum to one but for rounding.
+        return torch.log_softmax(self.mixture(clamped, self.sampler).log_density(lattice.rewards), 1)
+
+    @override
+    def mode(self, clamped: Clamped) -> Float[Tensor, " batch"]:
+        return EnergyScore.mode(self, clamped)
+
+    @override
+    @torch.no_grad()
+    def lattice(self, clamped: Clamped, spacing: float = 0.8) -> Lattice:
+        deviation = float(self.stiffness) ** -0.5
+        step = spacing * deviation
+        low, high = self.bracket(clamped)
+        reach = math.ceil((float((high - low).max()) / 2 + 6 * deviation) / step)
+        centre = ((low + high) / 2 / step).round().long()
+        return Lattice(centre - reach, step, 2 * reach + 1)
