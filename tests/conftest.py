@@ -1,10 +1,19 @@
-"""What the tests of the science share: random scores, and the formulas of design section 3 written out a second time."""
+"""What the tests of the science share: random scores, and the formulas of design section 3 written a second time."""
 
 import pytest
 import torch
 from torch import nn
 
 from qbrm.energies import EBRM, RBM, SemiQuantumRBM
+
+
+@pytest.fixture(scope="module")
+def one_thread():
+    """Small tensors gain nothing from a second thread, and lose much where the other core is busy."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session", params=["rbm", "sqrbm-1", "sqrbm-2", "sqrbm-3"])

@@ -10,6 +10,7 @@ from scipy.stats import norm
 
 from qbrm.energies.density import density, log_normaliser, probability_greater
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 unhurried = settings(deadline=None, max_examples=15)
 
 

@@ -11,6 +11,7 @@ from scipy.optimize import brentq
 from qbrm.energies import EBRM, ENERGY_SCORES, RBM, SemiQuantumRBM
 from qbrm.energies.log_cosh import log_cosh_of_square, tanh_over
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 unhurried = settings(deadline=None, max_examples=25)
 PAULI = {
     "z": np.array([[1, 0], [0, -1]], complex),

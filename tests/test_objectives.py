@@ -15,6 +15,7 @@ from qbrm.objectives import OBJECTIVES, BradleyTerry, Likelihood, NCEPlus, Prefe
 from qbrm.refinement import REFINEMENTS, refine
 from qbrm.training import TrainingSettings, train
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 unhurried = settings(deadline=None, max_examples=60)
 SIGMAS = [(3.5,), (0.3, 1.0, 4.0)]
 

@@ -11,6 +11,7 @@ from qbrm.energies import EBRM, RBM
 from qbrm.refinement import REFINEMENTS, Ascent, refine
 from qbrm.refinement.refine import CHUNK_ROWS
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 unhurried = settings(deadline=None, max_examples=30)
 
 
