@@ -417,7 +417,7 @@ def test_single_precision_finds_the_mode_of_double_precision(machine, coupling):
     exact = score.mode(score.clamp(embedding, base_reward))
     single = score.float().mode(score.clamp(embedding.float(), base_reward.float())).double()
     # Rounding of f' (at most stiffness |r| eps, a few times over) divided by the least curvature, 1 / tau^2.
-    rounding = 8 * 1.2e-7 * float(score.stiffness) * float(score.tau) ** 2 * (1 + exact.abs())
+    rounding = 8 * 1.2e-7 * score.stiffness.item() * score.tau.item() ** 2 * (1 + exact.abs())
     assert ((single - exact).abs() <= rounding + 1e-5).all()
 
 

@@ -13,10 +13,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from qbrm.errors import InputError
-from qbrm.features import DamagedShardWarning, FeatureTable, build_features, durable, write_features
-from qbrm.features.build import shard_plan
+from qbrm import durable
 from qbrm.durable import one_writer
+from qbrm.errors import InputError
+from qbrm.features import DamagedShardWarning, FeatureTable, build_features, write_features
+from qbrm.features.build import shard_plan
 from qbrm.features.manifest import Manifest
 from qbrm.features.shard import write_shard
 from qbrm.preferences.base import Message, Preference, PreferenceSet, response_id

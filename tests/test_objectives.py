@@ -374,7 +374,7 @@ def test_likelihood_recovers_a_reward_that_jumps_with_the_embeddings_sign(kind):
     reward = truth + sd * torch.randn(4000, generator=generator)
     # Spins move the mean by sum |u_j| / L at most, L = 1 / tau^2 + |u|^2 = 1 / sd^2: a jump this sharp takes many.
     score = unanchored(kind, 3, hidden=32)
-    fit_density(score, embedding[:3000], reward[:3000], epochs=40, rate=0.03)
+    fit_density(score, embedding[:3000], reward[:3000], epochs=25, rate=0.04)
     test, truth = slice(3000, 4000), truth[3000:]
     with torch.no_grad():
         fitted = density(score, score.clamp(embedding[test], reward[test]))

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from qbrm.energies import EBRM, RBM
 from qbrm.refinement import REFINEMENTS, Ascent, refine
-from qbrm.refinement.refine import CHUNK_ROWS
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 unhurried = settings(deadline=None, max_examples=30)
@@ -69,10 +68,11 @@ def test_refining_a_table_in_chunks_is_refining_it_at_once(name, tmp_path):
     with torch.no_grad():
         score.W.normal_()
         score.a.normal_()
-    n = CHUNK_ROWS + 300
+    chunk = score.chunk_rows
+    n = chunk + 300
     embedding, base_reward = examples(dim=2, n=n)
     base_reward = base_reward.clamp(-2, 2)  # so that no ascent starts at random
-    rows = torch.tensor([0, 1, CHUNK_ROWS - 1, CHUNK_ROWS, CHUNK_ROWS + 1, n - 1])
+    rows = torch.tensor([0, 1, chunk - 1, chunk, chunk + 1, n - 1])
     expected = refine(score, embedding[rows], base_reward[rows], REFINEMENTS[name])
     np.save(tmp_path / "embedding.npy", embedding.numpy())
     mapped = np.load(tmp_path / "embedding.npy", mmap_mode="r")
@@ -96,9 +96,10 @@ def test_memory_mapped_features_are_read_without_a_warning(tmp_path):
         torch.set_warn_always(was)
 
 
-def test_nothing_refines_to_nothing():
-    for refinement in REFINEMENTS.values():
-        assert refine(RBM(2), torch.zeros(0, 2), torch.zeros(0), refinement).shape == (0,)
+@pytest.mark.parametrize("name", REFINEMENTS)
+@pytest.mark.parametrize("kind", [RBM, EBRM])
+def test_no_responses_refine_to_no_rewards(kind, name):
+    assert refine(kind(2), torch.zeros(0, 2), torch.zeros(0), REFINEMENTS[name]).shape == (0,)
 
 
 # ------------------------------------------------------------------------------------------------------ ascent

@@ -13,6 +13,7 @@ from qbrm.objectives import Likelihood, NCEPlus, PreferenceLikelihood
 from qbrm.training import TrainingSettings, train
 from qbrm.training.checkpoint import read_progress
 from qbrm.training.metrics import MetricsLogs, TensorBoardLog
+from qbrm.training.temperature import calibrate_tau
 from qbrm.training.trainer import validation_loss
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -112,6 +113,12 @@ def test_a_killed_run_resumes_to_bit_identical_weights(tmp_path, learner, killed
     assert [epoch["epoch"] for epoch in heard] == list(range(killed + 1, 5))
 
 
+def preference_that_calls(function):
+    """An objective that a checkpoint takes for the preference likelihood."""
+    stand_in = type(type(PREFERENCE).__name__, (), {"__call__": lambda self, *arguments: function(*arguments)})
+    return stand_in()
+
+
 def test_a_kill_in_the_middle_of_an_epoch_costs_that_epoch_only(tmp_path):
     file = tmp_path / "checkpoint.safetensors"
     whole, broken, resumed = (new_model() for _ in range(3))
@@ -126,7 +133,7 @@ def test_a_kill_in_the_middle_of_an_epoch_costs_that_epoch_only(tmp_path):
         return PREFERENCE(model, batch, generator)
 
     with pytest.raises(KilledError):
-        train_on(broken, dying, checkpoint=file)
+        train_on(broken, preference_that_calls(dying), checkpoint=file)
     heard = []
     train_on(resumed, checkpoint=file, on_epoch=heard.append)
     assert [epoch["epoch"] for epoch in heard] == [3, 4]
@@ -141,7 +148,7 @@ def test_a_finished_run_is_not_trained_again(tmp_path):
     def objective(model, batch, generator):
         raise AssertionError
 
-    got = train_on(loaded, objective, checkpoint=file)
+    got = train_on(loaded, preference_that_calls(objective), checkpoint=file)
     assert_same_weights(loaded, model)
     assert got == expected
 
@@ -344,14 +351,48 @@ def test_a_validation_loss_that_is_not_finite_is_an_error_and_never_written(tmp_
     assert [epoch["epoch"] for epoch in progress_without_nan(file)["epochs"]] == [0]
 
 
-def test_a_step_into_nowhere_at_the_end_of_an_epoch_is_never_written(tmp_path):
+@pytest.mark.parametrize("learner", LEARNERS)
+def test_a_step_into_nowhere_at_the_end_of_an_epoch_is_never_written(tmp_path, learner):
     """The loss and gradient of an epoch's only batch are finite; the weights after it are useless."""
     file = tmp_path / "checkpoint.safetensors"
     plan = TrainingSettings(epochs=3, batch_pairs=64, learning_rate=1e30, patience=9)
     with pytest.raises(TrainingError):
-        train_on(new_model(), plan=plan, checkpoint=file)
+        train_on(new_model(learner), LEARNERS[learner][1], plan=plan, checkpoint=file)
     assert [epoch["epoch"] for epoch in progress_without_nan(file)["epochs"]] == [0]
     assert all_finite(file)
+
+
+# ----------------------------------------------------------------------------------------------- temperature
+
+
+@pytest.mark.parametrize("started_at", [0.1, 1.0, 9.0])
+@pytest.mark.parametrize("judge", [0.5, 1.5])
+def test_calibration_finds_the_noise_of_the_judge(judge, started_at):
+    """Without hidden units P(a > b) = Phi((r_a - r_b) / (sqrt(2) tau)): tau is the noise of either judged reward."""
+    generator = torch.Generator().manual_seed(0)
+    reward = 10 + 2 * torch.randn(8000, generator=generator)
+    judged = (reward + judge * torch.randn(8000, generator=generator)).view(-1, 2)
+    rows = torch.arange(8000).view(-1, 2).gather(1, judged.argsort(1, descending=True))
+    pairs = PairData(torch.zeros(8000, 3), reward, rows[:, 0], rows[:, 1])
+    score = new_model()
+    score.standardise(pairs.embedding, pairs.reward)
+    with torch.no_grad():
+        score.u.zero_()
+        score.log_tau.fill_(math.log(started_at * judge / 2))
+    before = {name: value.clone() for name, value in score.state_dict().items()}
+    tau = calibrate_tau(score, pairs)
+    assert tau == score.tau.item()
+    assert tau * score.reward_scale.item() == pytest.approx(judge, rel=0.06)
+    assert all(torch.equal(value, before[name]) for name, value in score.state_dict().items() if name != "log_tau")
+
+
+def test_calibration_never_makes_validation_worse():
+    for epochs in (0, 1, 6):
+        score = new_model()
+        train_on(score, plan=TrainingSettings(epochs=epochs, batch_pairs=16, learning_rate=0.1, patience=9))
+        before = validation_loss(score, PREFERENCE, VALIDATION, 0)
+        calibrate_tau(score, VALIDATION)
+        assert validation_loss(score, PREFERENCE, VALIDATION, 0) <= before
 
 
 # --------------------------------------------------------------------------------------------------- metrics

@@ -8,7 +8,6 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import click
 import typer
 
 from qbrm import __version__
@@ -231,9 +230,9 @@ def main() -> None:
         _fail(str(error), 2)
     except TrainingError as error:
         _fail(str(error), 1)
-    except click.ClickException as error:
+    except typer.TyperException as error:
         _fail(error.format_message(), 2)
-    except (click.Abort, KeyboardInterrupt):
+    except (typer.Abort, KeyboardInterrupt):
         _fail("interrupted; the same command continues where it stopped.", 130)
     else:
         sys.exit(code if isinstance(code, int) else 0)

@@ -79,6 +79,7 @@ class EBRM(EnergyScore):
     @override
     def lattice(self, clamped: Clamped, spacing: float = 0.8) -> Lattice:
         # Nothing bounds the network's curvature; a tenth of a standard deviation resolves what training produced.
-        step = NODE_STEP * min(1.0, spacing / 0.8)
-        reach = round(SUPPORT / step)
-        return Lattice(torch.tensor([-reach]), step, 2 * reach + 1)
+        reach = round(SUPPORT / NODE_STEP * max(1.0, 0.8 / spacing))
+        # Nodes are the midpoints of cells that fill the support, at whose ends f does not vanish.
+        nodes = 2 * reach + 1
+        return Lattice(torch.tensor([-reach]), 2 * SUPPORT / nodes, nodes)

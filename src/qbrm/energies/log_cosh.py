@@ -20,14 +20,14 @@ def tanh_over(length: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
 class _LogCoshOfSquare(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, square: Tensor) -> Tensor:
+        ctx.save_for_backward(square)
         length = square.sqrt()
-        ctx.save_for_backward(length)
         return length + torch.log1p(torch.exp(-2 * length)) - math.log(2)
 
     @staticmethod
     def backward(ctx: Any, *grad: Tensor) -> Tensor:
-        (length,) = ctx.saved_tensors
-        return grad[0] * tanh_over(length) / 2
+        (square,) = ctx.saved_tensors
+        return grad[0] * tanh_over(square.sqrt()) / 2
 
 
 def log_cosh_of_square(square: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:

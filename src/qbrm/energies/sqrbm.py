@@ -146,6 +146,8 @@ class SemiQuantumRBM(EnergyScore):
     def lattice(self, clamped: Clamped, spacing: float = 0.8) -> Lattice:
         # p(r | e) is a mixture of normals of variance 1 / stiffness whose centres lie in the bracket, and it falls at
         # least as fast as a normal of variance tau^2 on either side of its mode. Six deviations leave 2e-9 out.
+        if not math.isfinite(self.stiffness):
+            raise FloatingPointError(f"1 / tau^2 + |u|^2 is {float(self.stiffness)}")
         deviation = float(self.stiffness) ** -0.5
         step = spacing * deviation
         low, high = self.bracket(clamped)

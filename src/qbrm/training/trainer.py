@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from qbrm.errors import TrainingError
-from qbrm.features.pairs import PairData
+from qbrm.features.pairs import Batch, PairData
 from qbrm.objectives.base import Objective
 from qbrm.training.checkpoint import Best, load_checkpoint, read_progress, save_checkpoint
 from qbrm.training.settings import TrainingSettings
@@ -72,6 +72,7 @@ def train(
     """
     started = {
         "model": type(model).__name__,
+        "objective": f"{type(objective).__name__} {vars(objective)}",
         "settings": asdict(settings),
         "seed": seed,
         "data": [pairs.digest(), validation.digest()],
@@ -84,7 +85,7 @@ def train(
         if history:
             epoch["loss"] = _train_epoch(model, objective, pairs, optimiser, settings.batch_pairs, (seed, len(history)))
         seconds += time.perf_counter() - start
-        epoch["validation_loss"] = validation_loss(model, objective, validation, seed)
+        epoch["validation_loss"] = _finite_validation_loss(model, objective, validation, seed, len(history))
         epoch |= measure(model)
         if not history or epoch["validation_loss"] < min(past["validation_loss"] for past in history):
             best = {name: value.clone() for name, value in model.state_dict().items()}
@@ -131,10 +132,8 @@ def _train_epoch(
     torch.manual_seed(generator.initial_seed())
     total = 0.0
     for index, batch in enumerate(pairs.batches(batch_pairs, generator)):
-        loss = objective(model, batch, generator)
         optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        value = loss.item()
+        value = _loss_and_gradient(model, objective, batch, generator)
         if not math.isfinite(value) or not _gradients_finite(model):
             raise TrainingError(
                 f"loss or gradient of epoch {seed[1]}, batch {index} (pairs {index * batch_pairs} to "
@@ -144,6 +143,30 @@ def _train_epoch(
         optimiser.step()
         total += value * len(batch.chosen)
     return total / pairs.n_pairs
+
+
+def _loss_and_gradient(model: Model, objective: Objective[Model], batch: Batch, generator: torch.Generator) -> float:
+    try:
+        loss = objective(model, batch, generator)
+    except ArithmeticError:
+        return math.nan
+    loss.backward()  # type: ignore[no-untyped-call]
+    return loss.item()
+
+
+def _finite_validation_loss(
+    model: Model, objective: Objective[Model], validation: PairData, seed: int, epoch: int
+) -> float:
+    try:
+        loss = validation_loss(model, objective, validation, seed)
+    except ArithmeticError:
+        loss = math.nan
+    if not math.isfinite(loss):
+        raise TrainingError(
+            f"validation loss after the last batch of epoch {epoch} is not finite ({loss}); the last good epoch is "
+            "kept. Try a lower learning rate."
+        )
+    return loss
 
 
 def _gradients_finite(model: nn.Module) -> bool:
