@@ -1,0 +1,158 @@
+"""The transverse field: exact diagonalisation, and the path integral that is tested against it."""
+
+import math
+
+import pytest
+import torch
+
+from qbrm.errors import InputError
+from qbrm.samplers.exact import ExactSampler
+from qbrm.samplers.gibbs import GibbsSampler
+from qbrm.samplers.path_integral import PathIntegralSampler, free_energy_difference
+from qbrm.samplers.transverse import diagonalise
+
+X = torch.tensor([[0.0, 1.0], [1.0, 0.0]], dtype=torch.float64)
+Z = torch.tensor([[1.0, 0.0], [0.0, -1.0]], dtype=torch.float64)
+
+
+def problem(qubits, batch=3, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    fields = torch.randn(batch, qubits, generator=generator)
+    upper = 0.4 * torch.randn(qubits, qubits, generator=generator).triu(1)
+    return fields, upper + upper.T, 0.5 + torch.rand(qubits, generator=generator)
+
+
+def pauli(matrix, qubit, qubits):
+    out = torch.ones(1, 1, dtype=torch.float64)
+    for place in range(qubits):
+        out = torch.kron(out, matrix if place == qubit else torch.eye(2, dtype=torch.float64))
+    return out
+
+
+def gibbs_state(fields, couplings, transverse):
+    """The exponential of the Hamiltonian's negative, from Kronecker products of Pauli matrices."""
+    qubits = len(fields)
+    z, x = ([pauli(matrix, qubit, qubits) for qubit in range(qubits)] for matrix in (Z, X))
+    exponent = sum(fields[j] * z[j] + transverse[j] * x[j] for j in range(qubits))
+    exponent = exponent + sum(couplings[j, k] * z[j] @ z[k] for j in range(qubits) for k in range(j))
+    return torch.matrix_exp(exponent), z, x
+
+
+def test_diagonalisation_gives_the_moments_of_the_explicit_gibbs_state():
+    fields, couplings, transverse = problem(4)
+    got = diagonalise(fields, couplings, transverse)
+    for row in range(len(fields)):
+        state, z, x = gibbs_state(fields[row].double(), couplings.double(), transverse.double())
+        assert float(got.log_partition[row]) == pytest.approx(math.log(state.trace()), abs=1e-9)
+        for moments, operators in ((got.along_z, z), (got.along_x, x)):
+            expected = [float((state @ operator).trace() / state.trace()) for operator in operators]
+            assert moments[row].tolist() == pytest.approx(expected, abs=1e-9)
+
+
+def test_without_couplings_the_free_energy_is_that_of_single_qubits():
+    fields, couplings, transverse = problem(5)
+    lengths = (fields.double().square() + transverse.double().square()).sqrt()
+    expected = (lengths.cosh().log() + math.log(2)).sum(1)
+    got = diagonalise(fields, torch.zeros_like(couplings), transverse).log_partition
+    torch.testing.assert_close(got, expected, rtol=0, atol=1e-9)
+
+
+def test_magnetisation_is_the_gradient_of_the_free_energy():
+    fields, couplings, transverse = problem(4)
+    step = 1e-4
+    for qubit in range(4):
+        shift = step * torch.eye(4, dtype=torch.float64)[qubit]
+        up, down = (diagonalise(fields.double() + sign * shift, couplings.double(), transverse) for sign in (1, -1))
+        slope = (up.log_partition - down.log_partition) / (2 * step)
+        torch.testing.assert_close(
+            diagonalise(fields, couplings, transverse).along_z[:, qubit], slope, rtol=0, atol=1e-6
+        )
+
+
+def trotter_moments(fields, couplings, transverse, slices):
+    """Magnetisations of the sliced classical problem, without Monte-Carlo error: transfer matrices of the slices."""
+    qubits = len(fields)
+    z, x = ([pauli(matrix, qubit, qubits) for qubit in range(qubits)] for matrix in (Z, X))
+    classical = sum(fields[j] * z[j] for j in range(qubits))
+    classical = classical + sum(couplings[j, k] * z[j] @ z[k] for j in range(qubits) for k in range(j))
+    quantum = sum(transverse[j] * x[j] for j in range(qubits))
+    once = torch.matrix_exp(classical / slices) @ torch.matrix_exp(quantum / slices)
+    state = torch.linalg.matrix_power(once, slices)
+    return torch.stack([(state @ operator).trace() / state.trace() for operator in z])
+
+
+@pytest.mark.parametrize("slices", [4, 16])
+def test_path_integral_has_the_trotter_magnetisations_within_five_standard_errors(slices):
+    fields, couplings, transverse = problem(4)
+    sampler = PathIntegralSampler(GibbsSampler(sweeps=300, chains=400, thin=60), transverse, slices)
+    spins = sampler.sample(fields, couplings, 2000, torch.Generator().manual_seed(1))
+    for row in range(len(fields)):
+        expected = trotter_moments(fields[row].double(), couplings.double(), transverse.double(), slices)
+        # States of one chain are 60 sweeps apart; only the 400 chains are taken as independent.
+        error = (1 - expected.square()).sqrt() / math.sqrt(400)
+        assert ((spins[row].double().mean(0) - expected).abs() < 5 * error).all()
+
+
+def test_trotter_error_falls_as_the_square_of_the_number_of_slices():
+    fields, couplings, transverse = (part.double() for part in problem(4))
+    exact = diagonalise(fields, couplings, transverse).along_z[0]
+    errors = [(trotter_moments(fields[0], couplings, transverse, slices) - exact).abs().max() for slices in (8, 16, 32)]
+    assert float(errors[0] / errors[1]) == pytest.approx(4, rel=0.1)
+    assert float(errors[1] / errors[2]) == pytest.approx(4, rel=0.1)
+
+
+def test_path_integral_agrees_with_diagonalisation_within_trotter_and_monte_carlo_error():
+    fields, couplings, transverse = problem(5, seed=3)
+    exact = diagonalise(fields, couplings, transverse)
+    sampler = PathIntegralSampler(GibbsSampler(sweeps=400, chains=400, thin=50), transverse, slices=16)
+    lines = sampler.world_lines(fields, couplings, 800, torch.Generator().manual_seed(2))
+    assert (lines.mean((1, 2)) - exact.along_z).abs().max() < 0.01 + 5 / math.sqrt(400)
+    assert (sampler.along_x(lines) - exact.along_x).abs().max() < 0.01 + 0.1
+
+
+def test_clamped_free_energy_differences_agree_with_diagonalisation():
+    fields, couplings, transverse = problem(4, batch=2)
+    start, end = fields[:1], fields[1:]
+    sampler = PathIntegralSampler(GibbsSampler(sweeps=200, chains=200, thin=40), transverse, slices=16)
+    got, error = free_energy_difference(sampler, start, end, couplings, 400, torch.Generator().manual_seed(3))
+    exact = (
+        diagonalise(end, couplings, transverse).log_partition - diagonalise(start, couplings, transverse).log_partition
+    )
+    # Two states per chain count as one; 0.01 bounds the Trotter error at 16 slices (see the test of its order).
+    assert abs(float(got - exact)) < 5 * math.sqrt(2) * float(error) + 0.01
+
+
+def test_free_energy_difference_of_a_classical_problem_is_that_of_enumeration():
+    fields, couplings, _ = problem(6, batch=2)
+    sampler = ExactSampler()
+    got, error = free_energy_difference(
+        sampler, fields[:1], fields[1:], couplings, 4000, torch.Generator().manual_seed(4)
+    )
+    exact = sampler.log_partition(fields[1:], couplings) - sampler.log_partition(fields[:1], couplings)
+    assert abs(float(got - exact)) < 5 * float(error) + 1e-4
+
+
+def test_at_zero_field_the_path_integral_is_the_classical_sampler():
+    fields, couplings, _ = problem(4)
+    quantum = PathIntegralSampler(GibbsSampler(), torch.zeros(4))
+    same = [s.sample(fields, couplings, 8, torch.Generator().manual_seed(5)) for s in (quantum, GibbsSampler())]
+    assert torch.equal(*same)
+
+
+@pytest.mark.parametrize(
+    ("transverse", "slices", "expected"),
+    [
+        (torch.tensor([1.0, -1.0]), 8, "zero or more"),
+        (torch.tensor([1.0, 0.0]), 8, "all zero or all positive"),
+        (torch.tensor([1.0, math.nan]), 8, "finite"),
+        (torch.ones(2), 2, "at least 3"),
+    ],
+)
+def test_a_transverse_field_that_cannot_be_sliced_is_refused(transverse, slices, expected):
+    with pytest.raises(InputError, match=expected):
+        PathIntegralSampler(GibbsSampler(), transverse, slices)
+
+
+def test_too_many_qubits_to_diagonalise_name_the_limit_and_the_alternative():
+    with pytest.raises(InputError, match=r"10 or fewer\. Use the path-integral sampler"):
+        diagonalise(torch.zeros(1, 11), torch.zeros(11, 11), torch.ones(11))
