@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy.integrate import quad
 from scipy.stats import norm
 
-from qbrm.energies.density import density, log_normaliser, probability_greater
+from qbrm.energies.density import density, probability_greater
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 unhurried = settings(deadline=None, max_examples=15)
@@ -44,7 +44,7 @@ def test_p_of_r_given_e_integrates_to_one(machine, seed):
     score = machine(seed=seed)
     embedding, base_reward = (x.double() for x in examples())
     clamped = score.clamp(embedding, base_reward)
-    log_z, mode, reach = log_normaliser(score, clamped), score.mode(clamped), 10 * float(score.tau)
+    log_z, mode, reach = score.log_normaliser(clamped), score.mode(clamped), 10 * float(score.tau)
     for row in range(5):
         one = clamped.rows(slice(row, row + 1))
 
@@ -58,7 +58,7 @@ def test_p_of_r_given_e_integrates_to_one(machine, seed):
 def test_ebrms_density_integrates_to_one_on_its_support(small_ebrm, free_energy):
     score = small_ebrm().float()
     embedding, base_reward = examples()
-    log_z = log_normaliser(score, score.clamp(embedding, base_reward))
+    log_z = score.log_normaliser(score.clamp(embedding, base_reward))
     grid = torch.linspace(-10, 10, 2001, dtype=torch.float64)
     f = free_energy(score, embedding, base_reward, score.from_standard(grid)).numpy()
     integral = np.trapezoid(np.exp(f - log_z.numpy()[:, None]), grid.numpy(), axis=1)
@@ -115,7 +115,7 @@ def test_the_density_is_normal_when_the_hidden_units_are_cut_off(machine):
         score.u.zero_()
     clamped = score.clamp(*examples())
     tau = float(score.tau)
-    torch.testing.assert_close(log_normaliser(score, clamped) - score.at(clamped, clamped.mean[:, None])[:, 0],
+    torch.testing.assert_close(score.log_normaliser(clamped) - score.at(clamped, clamped.mean[:, None])[:, 0],
                                torch.full((5,), math.log(tau * math.sqrt(2 * math.pi))), rtol=0, atol=1e-5)  # fmt: skip
     got = density(score, clamped, spacing=0.05)
     torch.testing.assert_close(got.mean, clamped.mean, rtol=0, atol=1e-4 * tau)

@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import brentq
 
-from qbrm.energies import EBRM, ENERGY_SCORES, RBM, SemiQuantumRBM
+from qbrm.energies import EBRM, ENERGY_SCORES, RBM, Clamped, SemiQuantumRBM
 from qbrm.energies.log_cosh import log_cosh_of_square, tanh_over
+from qbrm.energies.newton import Slope, newton_mode
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 unhurried = settings(deadline=None, max_examples=25)
@@ -397,6 +398,25 @@ def test_newtons_mode_stays_where_the_hidden_units_can_pull_it(machine, seed, lo
     assert ((mode >= low - slack) & (mode <= high + slack)).all()
 
 
+def test_newtons_method_is_safeguarded_where_plain_steps_diverge():
+    """On f' = -arctan(8 (r - r*)) a plain Newton step from |r - r*| > 0.18 lands farther away than it started."""
+    root = torch.linspace(-3, 3, 13, dtype=torch.float64)
+
+    class ArctanSlope:
+        def slope(self, clamped):
+            def at(reward):
+                x = 8 * (reward - clamped.base_reward)
+                return Slope(-torch.atan(x), -8 / (1 + x.square()))
+
+            return at
+
+        def bracket(self, clamped):
+            return torch.full_like(clamped.mean, -9), torch.full_like(clamped.mean, 7)
+
+    start = Clamped(root[:, None], torch.zeros_like(root), root)
+    torch.testing.assert_close(newton_mode(ArctanSlope(), start), root, rtol=0, atol=1e-6)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_newtons_mode_is_finite_for_absurd_embeddings_and_rewards(machine, dtype):
     score = machine().to(dtype)
@@ -424,12 +444,14 @@ def test_single_precision_finds_the_mode_of_double_precision(machine, coupling):
 # ------------------------------------------------------------------------------------------------------- EBRM
 
 
+@pytest.mark.parametrize("rows", [6, 1])
 @pytest.mark.parametrize("training", [False, True])
-def test_splitting_the_first_layer_changes_nothing_but_the_order_of_a_sum(small_ebrm, free_energy, training):
+def test_splitting_the_first_layer_changes_nothing_but_the_order_of_a_sum(small_ebrm, free_energy, training, rows):
     score = small_ebrm(dim=5).train(training)
     embedding, base_reward, _ = examples(dim=5, n=6)
-    rewards = torch.randn(6, 9, dtype=torch.float64)
-    # In training both draw their dropout masks in the same order, over the same shapes.
+    rewards = torch.randn(rows, 9, dtype=torch.float64)
+    # In training both draw their dropout masks in the same order over the same shapes: one for each example and
+    # reward, also where one row of rewards serves all examples.
     torch.manual_seed(1)
     expected = free_energy(score, embedding, base_reward, rewards)
     torch.manual_seed(1)

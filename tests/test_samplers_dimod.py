@@ -48,7 +48,7 @@ def dwave(name):
     return getattr(samplers, name)()
 
 
-class SpeaksItsMind(dimod.Sampler):
+class AggregatedBinaryAnnealer(dimod.Sampler):
     """A real annealer whose answer is aggregated, in units 0 and 1, its variables in another order."""
 
     parameters = {"num_reads": [], "seed": []}  # noqa: RUF012
@@ -151,7 +151,7 @@ def test_same_seed_gives_the_same_states_and_another_seed_others():
 
 def test_aggregated_binary_states_in_another_order_are_the_same_states():
     fields, couplings = problems(batch=1)
-    annealer = SpeaksItsMind()
+    annealer = AggregatedBinaryAnnealer()
     samples = DimodSampler(annealer, beta=1).sample(fields, couplings, 400, generator())
     expected = [
         [2 * record.sample[place] - 1 for place in range(SPINS)]

@@ -53,7 +53,7 @@ SeedOption = Annotated[int, typer.Option(help="First seed; the same seed gives t
 SeedsOption = Annotated[int, typer.Option(help="How many seeds to run and average over.", min=1, max=1000)]
 EpochsOption = Annotated[int, typer.Option(help="Passes over the training pairs.", min=1)]
 MethodsOption = Annotated[
-    str, typer.Option(help="Comma-separated: length, base, mlp, ebrm, rbm, sqrbm.", metavar="NAME[,NAME...]")
+    str, typer.Option(help="Comma-separated: length, base, mlp, ebrm, rbm, sqrbm, qbm.", metavar="NAME[,NAME...]")
 ]
 PresetOption = Annotated[
     Preset, typer.Option(help="'published' trains ebrm with the paper's 768 noise samples instead of 64.")
@@ -143,6 +143,16 @@ def compare(
             show_default=False,
         ),
     ] = None,
+    sampler: Annotated[
+        str | None,
+        typer.Option(
+            help="Draw the hidden spins of qbm with this: exact, gibbs, annealing, descent or kaiwu. "
+            "Default: sum over all their states."
+        ),
+    ] = None,
+    hidden: Annotated[
+        int | None, typer.Option(help="Hidden units of rbm, sqrbm and qbm. Default: 32, 32 and 12.", min=1)
+    ] = None,
     wandb: Annotated[
         bool, typer.Option(help="Log metrics to Weights & Biases too (WANDB_MODE=offline works).")
     ] = False,
@@ -170,6 +180,8 @@ def compare(
             objective=objective,
             refinement=refinement,
             filter_conflicts=filter_conflicts,
+            sampler=sampler,
+            hidden=hidden,
             wandb=wandb,
             command=_command(),
         )

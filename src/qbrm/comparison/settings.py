@@ -14,6 +14,7 @@ from qbrm.errors import InputError
 from qbrm.objectives import OBJECTIVES
 from qbrm.refinement import REFINEMENTS
 from qbrm.reward_models import DEFAULT_REWARD_MODEL
+from qbrm.samplers import SAMPLERS
 
 PUBLISHED_NOISE_SAMPLES = 768
 
@@ -36,6 +37,8 @@ class ComparisonSettings:
         objective: for all energy scores instead of each one's own; None keeps those.
         refinement: likewise.
         filter_conflicts: likewise.
+        sampler: draws the hidden spins of ``qbm``; None to sum over them.
+        hidden: hidden units of the Boltzmann scores; None for each one's own number.
         wandb: whether metrics also go to Weights & Biases.
         command: the command line, for the report.
     """
@@ -53,6 +56,8 @@ class ComparisonSettings:
     objective: str | None = None
     refinement: str | None = None
     filter_conflicts: bool | None = None
+    sampler: str | None = None
+    hidden: int | None = None
     wandb: bool = False
     command: str = ""
 
@@ -64,6 +69,7 @@ class ComparisonSettings:
         """
         check_known("scenario", self.scenario, SCENARIOS)
         check_known("objective", self.objective or next(iter(OBJECTIVES)), OBJECTIVES)
+        check_known("sampler", self.sampler or next(iter(SAMPLERS)), SAMPLERS)
         check_known("refinement", self.refinement or next(iter(REFINEMENTS)), REFINEMENTS)
         if len(set(self.methods)) < len(self.methods):
             raise InputError(f"--methods {','.join(self.methods)} names a method twice; expected each once.")
@@ -83,6 +89,8 @@ class ComparisonSettings:
             objective=self.objective or method.objective,
             refinement=self.refinement or method.refinement,
             filter_conflicts=filter_conflicts,
+            hidden=self.hidden,
+            sampler=self.sampler,
             noise_samples=PUBLISHED_NOISE_SAMPLES if self.published else method.noise_samples,
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar, NamedTuple
 
@@ -74,6 +75,9 @@ class EnergyScore(nn.Module, ABC):
         self.register_buffer("reward_loc", torch.zeros(()))
         self.register_buffer("reward_scale", torch.ones(()))
 
+    def reseed(self, generator: torch.Generator) -> None:
+        """Take a new seed for what the score draws itself; nothing for scores that draw nothing."""
+
     @abstractmethod
     def settings(self) -> dict[str, Any]:
         """The constructor's arguments: with the state dict, all that rebuilds this score."""
@@ -90,6 +94,19 @@ class EnergyScore(nn.Module, ABC):
     @abstractmethod
     def at(self, clamped: Clamped, reward: Float[Tensor, "#batch n"]) -> Float[Tensor, "batch n"]:
         """f(e, r) at n standardised rewards per example; one row of rewards serves all examples."""
+
+    def log_normaliser(self, clamped: Clamped) -> Float[Tensor, " batch"]:
+        r"""Log of the integral of exp f(e, r) over the standardised reward.
+
+        The trapezoidal sum of a mixture of normals of standard deviation s over a lattice of step h is off by a factor
+        1 +- 2 exp(-2 pi^2 s^2 / h^2) at most, which is below float32's rounding at the default spacing.
+        """
+        lattice = self.lattice(clamped)
+        return torch.logsumexp(self.at(clamped, lattice.rewards), -1) + math.log(lattice.step)
+
+    def log_density(self, clamped: Clamped, reward: Float[Tensor, "batch n"]) -> Float[Tensor, "batch n"]:
+        """Normalised log p(r | e) at n standardised rewards per example."""
+        return self.at(clamped, reward) - self.log_normaliser(clamped)[:, None]
 
     def log_mass(self, clamped: Clamped, lattice: Lattice) -> Float[Tensor, "batch nodes"]:
         """Log of p(r | e) times the step at the nodes of a lattice; the masses of each example sum to one."""

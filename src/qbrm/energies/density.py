@@ -16,16 +16,6 @@ from qbrm.energies.base import Clamped, EnergyScore, Lattice
 _FAR = 4096
 
 
-def log_normaliser(score: EnergyScore, clamped: Clamped) -> Float[Tensor, " batch"]:
-    r"""Log of the integral of exp f(e, r) over the standardised reward.
-
-    The trapezoidal sum of a mixture of normals of standard deviation s over a lattice of step h is off by a factor
-    1 +- 2 exp(-2 pi^2 s^2 / h^2) at most, which is below float32's rounding at the default spacing.
-    """
-    lattice = score.lattice(clamped)
-    return torch.logsumexp(score.at(clamped, lattice.rewards), -1) + math.log(lattice.step)
-
-
 class Density(NamedTuple):
     """p(r | e) of a batch of examples on a lattice, in standardised units.
 

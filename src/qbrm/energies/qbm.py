@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -48,6 +48,18 @@ class Mixture(NamedTuple):
         return torch.logsumexp(self.log_weight[:, :, None] + log_normal, 1)
 
 
+class MonteCarlo(NamedTuple):
+    """How far sampling leaves E[r | e] uncertain, from two independent draws.
+
+    Attributes:
+        error: root mean square standard error over examples, in standardised units.
+        effective_samples: independent states that would have the same error.
+    """
+
+    error: float
+    effective_samples: float
+
+
 class CoupledBoltzmannMachine(RBM):
     r"""Boltzmann machine with a Gaussian reward unit and couplings J between its hidden spins.
 
@@ -76,6 +88,8 @@ class CoupledBoltzmannMachine(RBM):
         seed: of the draws in evaluation; the same for both sides of a preference, which makes their errors cancel.
     """
 
+    chunk_rows: ClassVar[int] = 1024
+
     def __init__(self, dim: int, hidden: int = 12, anchored: bool = True, coupling: float = 1.5) -> None:
         super().__init__(dim, hidden=hidden, anchored=anchored, coupling=coupling)
         self.upper_couplings = nn.Parameter(torch.zeros(hidden * (hidden - 1) // 2))
@@ -83,12 +97,17 @@ class CoupledBoltzmannMachine(RBM):
         self.samples = 64
         self.seed = 0
 
+    @override
+    def reseed(self, generator: torch.Generator) -> None:
+        self.seed = int(torch.randint(2**31, (), generator=generator))
+
     @property
     def couplings(self) -> Float[Tensor, "hidden hidden"]:
         """J, symmetric with zero diagonal."""
         rows, columns = torch.triu_indices(self.hidden, self.hidden, 1)
         upper = self.u.new_zeros(self.hidden, self.hidden).index_put((rows, columns), self.upper_couplings)
-        return upper + upper.T
+        symmetric: Tensor = upper + upper.T
+        return symmetric
 
     @override
     def at(self, clamped: Clamped, reward: Float[Tensor, "#batch n"]) -> Float[Tensor, "batch n"]:
@@ -96,7 +115,8 @@ class CoupledBoltzmannMachine(RBM):
         free = ExactSampler().log_partition(fields.flatten(0, 1), self.couplings).view(fields.shape[:2])
         gaussian = (reward - clamped.mean[:, None]).square() / self.tau.square()
         stabiliser = self.u.square().sum() * reward.square()
-        return free - self.hidden * math.log(2) - (gaussian + stabiliser) / 2
+        energy: Tensor = free - self.hidden * math.log(2) - (gaussian + stabiliser) / 2
+        return energy
 
     def hidden_problem(self, clamped: Clamped) -> HiddenProblem:
         """What a sampler has to draw from."""
@@ -121,6 +141,22 @@ class CoupledBoltzmannMachine(RBM):
         centre = clamped.mean / (self.tau.square() * stiffness)
         mean = centre[:, None] + spins @ self.u[0] / stiffness
         return Mixture(torch.log_softmax(exponent - exponent.detach(), 1), mean, stiffness.rsqrt())
+
+    @torch.no_grad()
+    def monte_carlo(self, clamped: Clamped, sampler: Sampler) -> MonteCarlo:
+        """Compare two draws with different seeds: needs no model of how the sampler's states are correlated."""
+        kept, draws = self.seed, []
+        for self.seed in (kept, kept + 1):
+            draws.append(self.mixture(clamped, sampler).mean)
+        self.seed = kept
+        error = (draws[0].mean(1) - draws[1].mean(1)).square().mean() / 2
+        return MonteCarlo(float(error.sqrt()), float(draws[0].var(1).mean() / error.clamp_min(1e-12)))
+
+    @override
+    def log_density(self, clamped: Clamped, reward: Float[Tensor, "batch n"]) -> Float[Tensor, "batch n"]:
+        if self.sampler is None:
+            return super().log_density(clamped, reward)
+        return self.mixture(clamped, self.sampler).log_density(reward)
 
     @override
     def log_mass(self, clamped: Clamped, lattice: Lattice) -> Float[Tensor, "batch nodes"]:

@@ -7,7 +7,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from qbrm.energies.base import EnergyScore
-from qbrm.energies.density import log_normaliser
 from qbrm.features.pairs import Batch
 
 
@@ -22,6 +21,6 @@ class Likelihood:
 
     def __call__(self, model: EnergyScore, batch: Batch, generator: torch.Generator) -> Float[Tensor, ""]:
         """Mean over both responses of every pair, in nats of the standardised reward."""
+        model.reseed(generator)
         clamped = model.clamp(*batch.examples())
-        value = model.at(clamped, clamped.base_reward[:, None])[:, 0]
-        return (log_normaliser(model, clamped) - value).mean()
+        return -model.log_density(clamped, clamped.base_reward[:, None]).mean()

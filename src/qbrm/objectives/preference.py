@@ -25,6 +25,7 @@ class PreferenceLikelihood:
 
     def __call__(self, model: EnergyScore, batch: Batch, generator: torch.Generator) -> Float[Tensor, ""]:
         """Mean over pairs, in nats."""
+        model.reseed(generator)
         return -log_preference(model, batch).mean()
 
 

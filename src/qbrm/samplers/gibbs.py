@@ -26,7 +26,7 @@ class GibbsSampler:
     (`gibbs_kernel`) on as many threads as `torch.get_num_threads()`. Every chain has its own random stream, seeded by
     the generator, so that states depend neither on the number of threads nor on each other's problems.
 
-    New chains start from the spins' distribution without couplings. With `persistent`, the chains of a call go on where
+    A new chain starts without spins: its first sweep draws each given those before it. With `persistent`, the chains of a call go on where
     those of the last call with the same key and sizes stopped: persistent contrastive divergence (Tieleman, 2008).
     That is meant for problems that change little from call to call.
 
@@ -82,7 +82,7 @@ class GibbsSampler:
         name = f"{key}:{batch}x{chains}x{spins}"
         bias = fields.detach().float().cpu()[:, None].expand(-1, chains, -1).contiguous()
         kept = self._kept.get(name)
-        state = _start(bias, generator) if kept is None else kept.float()
+        state = torch.zeros_like(bias) if kept is None else kept.float()
         states = torch.empty(batch, chains, -(-samples // chains), spins)
         first = self.sweeps if kept is None else self.thin
         _run(bias, couplings.detach().float().cpu(), state, _keys(batch, chains, generator), first, self.thin, states)
@@ -107,13 +107,6 @@ class GibbsSampler:
                     f"{chains.max():g}; expected (batch, chains, spins) and -1 or +1."
                 )
         self._kept = {name: chains.to("cpu", torch.int8, copy=True) for name, chains in state.items()}
-
-
-def _start(
-    bias: Float[Tensor, "batch chains spins"], generator: torch.Generator
-) -> Float[Tensor, "batch chains spins"]:
-    uniforms = torch.rand(bias.shape, generator=generator, device=generator.device).cpu()
-    return 2 * (uniforms < torch.sigmoid(2 * bias)).float() - 1
 
 
 def _keys(batch: int, chains: int, generator: torch.Generator) -> Tensor:

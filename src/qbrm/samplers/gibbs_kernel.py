@@ -93,6 +93,8 @@ def set_fields(
         field[count:] = 0
         for j in range(count):
             row, spin = couplings[j], spins[chain, j]
+            if spin == 0:
+                continue
             for k in range(field.size):
                 field[k] += spin * row[k]
 
@@ -178,7 +180,7 @@ def run_chains(
     Args:
         bias: h of every chain.
         couplings: J of every problem, rows padded with zeros to a multiple of `LANES`.
-        spins: current states, -1 or +1; overwritten with the last ones.
+        spins: current states, -1 or +1, or zeros for new chains; overwritten with the last ones.
         keys: of the chains' random streams.
         first: sweeps before the first recorded state.
         thin: sweeps between recorded states.

@@ -11,14 +11,17 @@ from torch import Tensor
 
 from qbrm.comparison.methods.base import Fitted, LogPreference, Rewards, Task, bradley_terry
 from qbrm.comparison.responses import Features
-from qbrm.energies import ENERGY_SCORES, EnergyScore, SemiQuantumRBM
+from qbrm.energies import ENERGY_SCORES, CoupledBoltzmannMachine, EnergyScore, SemiQuantumRBM
 from qbrm.errors import InputError
 from qbrm.features.pairs import PairData
 from qbrm.objectives import OBJECTIVES, NCEPlus
 from qbrm.objectives.preference import log_preference
 from qbrm.refinement import REFINEMENTS, refine
+from qbrm.samplers import SAMPLERS
 from qbrm.training import TrainingSettings, train
 from qbrm.training.temperature import calibrate_tau
+
+EVALUATION_SAMPLES = 256
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,8 @@ class EnergyMethod:
         filter_conflicts: whether pairs that the base rewards contradict are dropped.
         settings: optimiser and schedule.
         noise_samples: of the objective ``nce``.
-        score_settings: the score's constructor arguments besides the embedding size.
+        hidden: hidden units of a Boltzmann score; None for its own default.
+        sampler: draws the hidden spins of ``qbm``; None to sum over them.
     """
 
     name: str
@@ -41,7 +45,8 @@ class EnergyMethod:
     filter_conflicts: bool
     settings: TrainingSettings
     noise_samples: int = 64
-    score_settings: tuple[tuple[str, Any], ...] = ()
+    hidden: int | None = None
+    sampler: str | None = None
 
     def fit(self, task: Task) -> Fitted:
         """Filter if asked, train, calibrate tau on the validation pairs."""
@@ -64,6 +69,18 @@ class EnergyMethod:
         rewards = self._rewards(score, task.seed)
         return Fitted(rewards, preference, training, score, self.objective, self.refinement, notes)
 
+    def _sampling_note(self, score: CoupledBoltzmannMachine, task: Task) -> tuple[str, ...]:
+        if score.sampler is None:
+            return ()
+        score.samples, score.seed = EVALUATION_SAMPLES, task.seed
+        batch = task.validation.batch(slice(0, 512))
+        found = score.monte_carlo(score.clamp(batch.chosen, batch.chosen_reward), score.sampler)
+        error = found.error * float(score.reward_scale)
+        return (
+            f"{self.name}, seed {task.seed}: {self.sampler} draws {score.samples} states per response, worth "
+            f"{found.effective_samples:.0f} independent ones; Monte-Carlo error of a refined mean {error:.2g}",
+        )
+
     def _training_pairs(self, task: Task) -> tuple[PairData, tuple[str, ...]]:
         if not self.filter_conflicts:
             return task.pairs, ()
@@ -81,11 +98,14 @@ class EnergyMethod:
     def _build(self, pairs: PairData, seed: int) -> EnergyScore:
         torch.manual_seed(seed)
         build = ENERGY_SCORES[self.name]
-        settings = dict(self.score_settings)
+        settings: dict[str, Any] = {}
         if issubclass(build, SemiQuantumRBM):
             # Without a preference to explain, an anchored score would only copy r0.
             settings["anchored"] = self.objective == "preference"
+            settings |= {"hidden": self.hidden} if self.hidden is not None else {}
         score = build(pairs.embedding.shape[1], **settings)
+        if isinstance(score, CoupledBoltzmannMachine) and self.sampler is not None:
+            score.sampler = SAMPLERS[self.sampler]()
         rows = pairs.rows()
         score.standardise(pairs.embedding[rows], pairs.reward[rows])
         return score

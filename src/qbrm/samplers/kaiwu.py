@@ -1,0 +1,157 @@
+"""Any optimizer with Kaiwu's interface, and any of our samplers behind that interface."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float64, Int8, Num
+from torch import Tensor
+
+from qbrm.errors import InputError
+from qbrm.interop.ising import Ising
+from qbrm.interop.kaiwu_device import KaiwuDevice, KaiwuOptimizer
+from qbrm.interop.kaiwu_matrix import from_kaiwu_matrix, spins_of, to_kaiwu_matrix
+from qbrm.samplers.base import Sampler, check_problem, check_samples
+from qbrm.samplers.temperature import Thermostat
+
+
+class KaiwuSampler:
+    r"""Draws from :math:`p(s) \propto \exp(h^\top s + \tfrac12 s^\top J s)` with one of Kaiwu's optimizers.
+
+    .. math:: E(x) = -x^\top K x, \qquad K = \frac{c}{2} \begin{pmatrix} J & h \\ h^\top & 0 \end{pmatrix},
+              \qquad s_i = x_i x_{M+1}, \qquad c = 1 / \beta
+
+    With `bits`, K is rounded to signed integers of that width, as the coherent Ising machine needs (8 bits: -127 to
+    127). The device's temperature then decides how much of that range a problem fills, since only c K is drawn at unit
+    temperature: on a hot device a problem uses the range well, on a cold one it is coarse, and `distortion` says how
+    coarse. A problem that would leave the range is scaled back into it and comes out too hot.
+
+    Kaiwu draws its own random numbers; the generator only chooses among the solutions. An optimizer that returns the
+    best states it met follows no Boltzmann distribution at any temperature; `effective_beta` is then far from 1. The
+    SDK's simulated annealing is one; see docs/kaiwu.md.
+
+    Args:
+        optimizer: anything with `solve(ising_matrix)`.
+        beta: the device's inverse temperature, its energy being :math:`-x^\top K x`. Without it, it is estimated and
+            corrected as :class:`~qbrm.samplers.temperature.Thermostat` does, beginning with the whole range of `bits`.
+        bits: width of the integers that the device takes, sign included; None for numbers as they are.
+        solves: how many calls may be made for one problem until there are enough solutions.
+        attempts: how often a call is tried that ends in a time-out or a lost connection, or is not finished.
+        pause: seconds before the second attempt; each later pause is twice as long.
+
+    Attributes:
+        distortion: what rounding did to the last problems: the root mean square over random states of the change in
+            log-probability, in nats, for the problem that it changed most. Zero without `bits`.
+
+    Raises:
+        InputError: if beta is not positive, `bits` is less than 2, or `solves` or `attempts` is less than 1.
+    """
+
+    def __init__(
+        self,
+        optimizer: KaiwuOptimizer,
+        beta: float | None = None,
+        bits: int | None = None,
+        solves: int = 16,
+        attempts: int = 4,
+        pause: float = 5.0,
+    ) -> None:
+        for name, value, least in (("bits", bits, 2), ("solves", solves, 1), ("attempts", attempts, 1)):
+            if value is not None and value < least:
+                raise InputError(f"kaiwu sampler: {name} is {value}; expected {least} or more.")
+        self._device = KaiwuDevice(optimizer, solves, attempts, pause)
+        self._limit = math.inf if bits is None else 2.0 ** (bits - 1) - 1
+        self._thermostat = Thermostat(beta)
+        self._fill_range = bits is not None and beta is None
+        self.distortion = 0.0
+
+    @property
+    def effective_beta(self) -> float | None:
+        """Estimated inverse temperature of the last samples with respect to the problems as given: 1 is right."""
+        found = self._thermostat.temperature
+        return None if found is None else found.beta
+
+    @property
+    def residual(self) -> float | None:
+        """How far the last samples were from any temperature; see :class:`~qbrm.samplers.temperature.Temperature`."""
+        found = self._thermostat.temperature
+        return None if found is None else found.residual
+
+    def sample(
+        self,
+        fields: Float[Tensor, "batch spins"],
+        couplings: Float[Tensor, "*batch spins spins"],
+        samples: int,
+        generator: torch.Generator,
+    ) -> Float[Tensor, "batch samples spins"]:
+        """Draw `samples` states of every problem; see :class:`~qbrm.samplers.base.Sampler`.
+
+        A call that fails leaves the generator as it was, so that the same call can be made again.
+
+        Raises:
+            InputError: if the problem is not one; if the device does not answer, fails, has no licence, returns too
+                few solutions, or ones of the wrong shape or with values other than -1 and +1.
+        """
+        check_problem(fields, couplings)
+        batched = couplings.expand(len(fields), *couplings.shape[-2:])
+        matrices = [to_kaiwu_matrix(Ising(*problem)) for problem in zip(fields, batched, strict=True)]
+        if self._fill_range:
+            largest = max(float(np.abs(matrix).max()) for matrix in matrices)
+            self._thermostat.scale = self._limit / largest if largest else 1.0
+        before = generator.get_state()
+
+        def draw(scale: float) -> Float[Tensor, "batch samples spins"]:
+            self.distortion = 0.0
+            states = torch.stack([self._draw(matrix, scale, samples, generator) for matrix in matrices]).to(fields)
+            check_samples(states, fields, samples, self._device.name)
+            return states
+
+        try:
+            states = self._thermostat.sample(draw, fields, couplings)
+        except BaseException:
+            generator.set_state(before)
+            raise
+        self._fill_range = False
+        return states
+
+    def _draw(
+        self, matrix: Float64[np.ndarray, "rows rows"], scale: float, samples: int, generator: torch.Generator
+    ) -> Num[Tensor, "samples spins"]:
+        solutions = self._device.solutions(self._rounded(matrix, scale), samples)
+        chosen = torch.randperm(len(solutions), generator=generator, device=generator.device)[:samples].cpu()
+        return torch.from_numpy(spins_of(solutions))[chosen]
+
+    def _rounded(self, matrix: Float64[np.ndarray, "rows rows"], scale: float) -> Num[np.ndarray, "rows rows"]:
+        if math.isinf(self._limit):
+            return matrix * scale
+        scale = min(scale, self._limit / max(float(np.abs(matrix).max()), 1e-300))
+        rounded = np.rint(matrix * scale)
+        self.distortion = max(self.distortion, math.sqrt(2) * float(np.linalg.norm(rounded / scale - matrix)))
+        return rounded.astype(np.int64)
+
+
+class _AsKaiwuOptimizer:
+    def __init__(self, sampler: Sampler, samples: int, generator: torch.Generator) -> None:
+        self._sampler, self._samples, self._generator = sampler, samples, generator
+
+    def solve(self, ising_matrix: Num[np.ndarray, "spins+1 spins+1"]) -> Int8[np.ndarray, "samples spins+1"]:
+        problem = from_kaiwu_matrix(ising_matrix)
+        states = self._sampler.sample(problem.fields[None], problem.couplings, self._samples, self._generator)[0]
+        gauge = states.new_ones(self._samples, 1)
+        return torch.cat([states, gauge], dim=-1).to(torch.int8).numpy()
+
+
+def as_kaiwu_optimizer(sampler: Sampler, samples: int, generator: torch.Generator) -> KaiwuOptimizer:
+    r"""One of our samplers with Kaiwu's interface: `solve(K)` draws x from :math:`\exp(x^\top K x)`, its last spin +1.
+
+    `sample` and `condition_sample` of kaiwu-torch-plugin's Boltzmann machines take it. (The plugin's `condition_sample`
+    hands over a wrong matrix; see :func:`~qbrm.interop.kaiwu_plugin.hidden_ising_matrix`.)
+
+    Args:
+        sampler: any of ours.
+        samples: how many solutions each `solve` returns.
+        generator: source of randomness.
+    """
+    return _AsKaiwuOptimizer(sampler, samples, generator)
