@@ -14,7 +14,7 @@ import torch
 from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from qbrm import EnergyRewardModel
+from qbrm import EnergyRewardModel, durable
 from qbrm.comparison import ComparisonSettings, compare, one_seed
 from qbrm.console import Reporter
 from qbrm.durable import one_writer
@@ -398,12 +398,12 @@ def test_killed_and_rerun_gives_the_rows_of_a_run_that_nothing_interrupted(
 def test_half_written_checkpoint_of_a_killed_run_does_not_count(plain, monkeypatch, tmp_path):
     settings, uninterrupted, _ = plain
 
-    def half(content, path, metadata):
-        path.write_bytes(b"half")
+    def half(path, content):
+        path.with_name(path.name + durable.TEMPORARY).write_bytes(content[: len(content) // 2])
         raise KilledError
 
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint, "save_file", half)
+        patch.setattr(checkpoint, "write_atomically", half)
         with pytest.raises(KilledError):
             run(**settings, out=tmp_path)
     assert run(**settings, out=tmp_path)[0]["rows"] == uninterrupted["rows"]
@@ -418,7 +418,9 @@ def test_metrics_of_epochs_before_a_kill_are_on_disk(plain, tmp_path, monkeypatc
     def look(self, epoch):
         watch(self, epoch)
         if self._method == "base" and epoch["epoch"] == 3:
-            seen.extend(EventAccumulator(str(folder)).Reload().Scalars("validation_loss"))
+            deadline = time.monotonic() + 5  # the writer has a thread of its own
+            while len(seen) < 4 and time.monotonic() < deadline:
+                seen[:] = EventAccumulator(str(folder)).Reload().Scalars("validation_loss")
             raise KilledError
 
     monkeypatch.setattr(one_seed._Watch, "on_epoch", look)
@@ -532,6 +534,28 @@ def test_any_choice_of_methods_is_reported(methods, tmp_path):
     results, _ = run(train=train, methods=methods, epochs=1, out=tmp_path, pictures=True)
     assert list(dict.fromkeys(row["method"] for row in results["rows"])) == list(methods)
     assert (tmp_path / "report.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("objective", "refinement"), [("nce", "mean"), ("likelihood", "ascent"), ("preference", "mode")]
+)
+def test_every_score_takes_every_objective_and_refinement(objective, refinement, tmp_path):
+    train = write_preferences(tmp_path / "train.jsonl", 0, 24)
+    methods = ("ebrm", "rbm", "sqrbm")
+    results, _ = run(
+        train=train,
+        methods=methods,
+        objective=objective,
+        refinement=refinement,
+        epochs=1,
+        out=tmp_path / "out",
+        filter_conflicts=False,
+    )
+    assert {row["objective"] for row in results["epochs"] if row["method"] in methods} == {objective}
+    for method in methods:
+        model = EnergyRewardModel.from_pretrained(tmp_path / "out" / "models" / f"{method}-fresh-seed-0")
+        assert model.refinement == refinement
+    assert all(math.isfinite(row["nll"]) and math.isfinite(row["accuracy"]) for row in results["rows"])
 
 
 def validation_losses(results, method):

@@ -206,10 +206,9 @@ def test_a_machine_that_stays_away_is_one_line_and_leaves_everything_as_it_was(p
 
 
 def test_other_errors_of_a_machine_are_not_tried_again(pauses):
+    machine = Interrupted(1, ValueError("The save directory\nis required"))
     with pytest.raises(InputError, match=r"Interrupted failed \(ValueError: The save directory is required\)"):
-        KaiwuSampler(Interrupted(1, ValueError("The save directory\nis required")), beta=1).sample(
-            *problems(), 50, generator()
-        )
+        KaiwuSampler(machine, beta=1).sample(*problems(), 50, generator())
     assert not pauses
 
 

@@ -365,8 +365,7 @@ def test_a_step_into_nowhere_at_the_end_of_an_epoch_is_never_written(tmp_path, l
 # ----------------------------------------------------------------------------------------------- temperature
 
 
-@pytest.mark.parametrize("started_at", [0.1, 1.0, 9.0])
-@pytest.mark.parametrize("judge", [0.5, 1.5])
+@pytest.mark.parametrize(("judge", "started_at"), [(0.5, 0.2), (1.5, 1.0), (1.5, 8.0)])
 def test_calibration_finds_the_noise_of_the_judge(judge, started_at):
     """Without hidden units P(a > b) = Phi((r_a - r_b) / (sqrt(2) tau)): tau is the noise of either judged reward."""
     generator = torch.Generator().manual_seed(0)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
+from contextlib import suppress
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -26,6 +28,7 @@ app = typer.Typer(
     add_completion=False,
 )
 
+INTERRUPTED = 130
 SOURCE_HELP = "an RMB folder or JSON file, or a JSONL or Parquet file of prompt, chosen, rejected[, category]"
 
 
@@ -168,7 +171,7 @@ def compare(
     _compare(
         ComparisonSettings(
             train=train,
-            tests=tuple(Path(source) for source in test.split(",")) if test else (),
+            tests=_sources(test),
             out=out,
             scenario=scenario,
             methods=_names(methods),
@@ -226,6 +229,15 @@ def _compare(settings: ComparisonSettings) -> None:
     reporter.fact("report", str(report))
 
 
+def _sources(tests: str | None) -> tuple[Path, ...]:
+    if tests is None:
+        return ()
+    names = [name.strip() for name in tests.split(",")]
+    if not all(names):
+        raise InputError(f"--test {tests!r}: a source is empty; expected paths separated by commas.")
+    return tuple(Path(name) for name in names)
+
+
 def _names(methods: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in methods.split(","))
 
@@ -244,8 +256,15 @@ def main() -> None:
         _fail(str(error), 1)
     except typer.TyperException as error:
         _fail(error.format_message(), 2)
+    except BrokenPipeError:
+        # Whoever read the output has left; the interpreter must not try to flush into the closed pipe.
+        with suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
     except (typer.Abort, KeyboardInterrupt):
-        _fail("interrupted; the same command continues where it stopped.", 130)
+        code = INTERRUPTED
+    if code == INTERRUPTED:
+        _fail("interrupted; the same command continues where it stopped.", INTERRUPTED)
     else:
         sys.exit(code if isinstance(code, int) else 0)
 

@@ -112,8 +112,13 @@ class EnergyRewardModel:
         return cls(*load_model(Path(folder)))
 
     def _clamp(self, prompts: Sequence[PromptLike], responses: Sequence[str]) -> Clamped:
+        if isinstance(prompts, str) or isinstance(responses, str):
+            raise InputError("one string where a list was expected; expected a list of prompts and one of responses.")
         if len(prompts) != len(responses):
             raise InputError(f"{len(prompts)} prompts and {len(responses)} responses; expected as many of each.")
+        for response in responses:
+            if not isinstance(response, str):
+                raise InputError(f"response {response!r}; expected a string.")
         embedded = self.reward_model.embed([_prompt(prompt) for prompt in prompts], responses)
         assert embedded.reward is not None
         return self.energy_score.clamp(torch.from_numpy(embedded.embedding), torch.from_numpy(embedded.reward))
@@ -122,4 +127,12 @@ class EnergyRewardModel:
 def _prompt(prompt: PromptLike) -> Prompt:
     if isinstance(prompt, str):
         return (Message("user", prompt),)
-    return tuple(Message(message["role"], message["content"]) for message in prompt)
+    try:
+        messages = tuple(Message(message["role"], message["content"]) for message in prompt)
+    except (TypeError, KeyError) as error:
+        raise InputError(
+            f"prompt {prompt!r}; expected a string or a list of {{'role', 'content'}} messages."
+        ) from error
+    if not all(isinstance(text, str) for message in messages for text in message):
+        raise InputError(f"prompt {prompt!r}; expected strings as role and content.")
+    return messages

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -9,6 +10,7 @@ import torch
 from qbrm.comparison.responses import Responses
 from qbrm.comparison.scenario import same
 from qbrm.console import Reporter
+from qbrm.durable import make_folder
 from qbrm.errors import InputError
 from qbrm.features import FeatureTable, build_features
 from qbrm.features.pair_list import PAIRS, KeyPair, key_pairs, read_pairs
@@ -34,6 +36,7 @@ def export_ebrm(source: Path, file: Path, seed: int, reporter: Reporter) -> None
     Raises:
         InputError: if the source is not usable or `file` cannot be written.
     """
+    _check_place(file)
     tables = _feature_tables(source)
     if tables:
         reporter.fact("features", str(tables[0]), f"first of {len(tables)}" if len(tables) > 1 else "read")
@@ -43,6 +46,15 @@ def export_ebrm(source: Path, file: Path, seed: int, reporter: Reporter) -> None
         pairs, embedded = _embed_source(source, file.with_name(file.name + ".features"), seed, reporter)
     _write(file, embedded)
     reporter.fact("export", f"{len(pairs):,} pairs", f"embedding size {embedded.embedding.shape[1]}", str(file))
+
+
+def _check_place(file: Path) -> None:
+    if file.is_dir():
+        raise InputError(f"{file} is a folder; expected the name of a file to write.")
+    try:
+        make_folder(file.parent)
+    except InputError as error:
+        raise InputError(f"{file} cannot be written: {error}") from error
 
 
 def _feature_tables(folder: Path) -> list[Path]:
@@ -87,10 +99,10 @@ def _write(file: Path, embedded: Embedded) -> None:
     ]
     aside = file.with_name(file.name + ".partial")
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
         torch.save(content, aside)
         aside.replace(file)
     except (OSError, RuntimeError) as error:
-        aside.unlink(missing_ok=True)
+        with suppress(OSError):
+            aside.unlink()
         reason = str(error).splitlines()[0]
         raise InputError(f"{file} cannot be written ({reason}); expected a writable path.") from error

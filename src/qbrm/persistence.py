@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
@@ -14,7 +15,8 @@ import qbrm
 from qbrm.durable import make_folder, write_atomically
 from qbrm.energies import ENERGY_SCORES, EnergyScore
 from qbrm.errors import InputError
-from qbrm.reward_models import load_reward_model
+from qbrm.refinement import REFINEMENTS
+from qbrm.reward_models import Identity, load_reward_model
 from qbrm.reward_models.encoder_reward_model import EncoderRewardModel
 from qbrm.reward_models.trunk import Trunk
 
@@ -51,19 +53,30 @@ def load_model(folder: Path) -> tuple[EncoderRewardModel, EnergyScore, str]:
         InputError: if a file is missing or damaged, the encoder is not the one trained with, or tensors do not fit.
     """
     config = _read_config(folder / CONFIG)
+    try:
+        trunk, score = _build(config)
+    except (TypeError, ValueError, KeyError, RuntimeError) as error:
+        raise InputError(f"{folder / CONFIG} describes no model that can be built ({error}).") from error
     encoder = load_reward_model(config["encoder"]["name"])
     if encoder.identity.to_dict() != config["encoder"]:
         trained = f"{config['encoder']['name']}@{config['encoder']['revision'][:7]}"
         raise InputError(f"{folder} was trained on {trained} with its template; {encoder.identity} is installed.")
-    settings = dict(config["score"])
-    name = settings.pop("name")
-    if name not in ENERGY_SCORES:
-        raise InputError(f"{folder / CONFIG}: unknown score {name!r}; expected one of: {', '.join(ENERGY_SCORES)}.")
-    trunk, score = Trunk(**config["trunk"]), ENERGY_SCORES[name](**settings)
     tensors = _read_tensors(folder / WEIGHTS)
     _fill(trunk, "trunk.", tensors, folder)
     _fill(score, "score.", tensors, folder)
     return EncoderRewardModel(encoder, trunk), score, config["refinement"]
+
+
+def _build(config: dict[str, Any]) -> tuple[Trunk, EnergyScore]:
+    """Modules as configured, untrained; any error is the configuration's."""
+    settings = dict(config["score"])
+    name = settings.pop("name")
+    if name not in ENERGY_SCORES:
+        raise ValueError(f"unknown score {name!r}, known are {', '.join(ENERGY_SCORES)}")
+    if config["refinement"] not in REFINEMENTS:
+        raise ValueError(f"unknown refinement {config['refinement']!r}, known are {', '.join(REFINEMENTS)}")
+    Identity(**config["encoder"])
+    return Trunk(**config["trunk"]), ENERGY_SCORES[name](**settings)
 
 
 def _read_config(path: Path) -> dict[str, Any]:
@@ -78,9 +91,15 @@ def _read_config(path: Path) -> dict[str, Any]:
 
 def _read_tensors(path: Path) -> dict[str, Tensor]:
     try:
-        return load(path.read_bytes())
+        tensors = load(path.read_bytes())
     except (OSError, SafetensorError) as error:
         raise InputError(f"{path} is missing or not a safetensors file ({error}).") from error
+    for name, value in tensors.items():
+        if not name.startswith(("trunk.", "score.")):
+            raise InputError(f"{path} holds a tensor {name!r}; expected names that begin with trunk. or score.")
+        if not torch.isfinite(value).all():
+            raise InputError(f"{path}: tensor {name!r} holds NaN or infinite values.")
+    return tensors
 
 
 def _fill(module: nn.Module, prefix: str, tensors: dict[str, Tensor], folder: Path) -> None:

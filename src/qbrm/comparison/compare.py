@@ -15,10 +15,11 @@ from qbrm.comparison.settings import ComparisonSettings
 from qbrm.comparison.sources import Sources, read_sources
 from qbrm.console import Reporter
 from qbrm.evaluation import PromptBootstrap
-from qbrm.features import DamagedShardWarning, FeatureTable, build_features
+from qbrm.features import FeatureTable, build_features
 from qbrm.preferences import PreferenceSet
 from qbrm.report import Results, write_report
 from qbrm.reward_models import RewardModel, load_reward_model
+from qbrm.training.metrics import import_wandb
 
 
 def compare(settings: ComparisonSettings, reporter: Reporter) -> tuple[Results, Path]:
@@ -39,6 +40,8 @@ def compare(settings: ComparisonSettings, reporter: Reporter) -> tuple[Results, 
     """
     start = time.perf_counter()
     methods = settings.selected_methods()
+    if settings.wandb:
+        import_wandb()
     sources = read_sources(settings)
     _describe(sources, reporter)
     model = load_reward_model(settings.reward_model)
@@ -74,12 +77,10 @@ def _describe(sources: Sources, reporter: Reporter) -> None:
 def _embed(model: RewardModel, sets: list[PreferenceSet], folder: Path, reporter: Reporter) -> FeatureTable:
     union = PreferenceSet("all sources", tuple(preference for part in sets for preference in part))
     start = time.perf_counter()
-    with warnings.catch_warnings(record=True) as caught, reporter.progress("features") as advance:
-        warnings.simplefilter("always", DamagedShardWarning)
+    with warnings.catch_warnings(), reporter.progress("features") as advance:
+        warnings.simplefilter("always")
+        warnings.showwarning = lambda message, *_: reporter.fact("features", str(message))
         table = build_features(model, union, folder, advance)
-    for warning in caught:
-        if issubclass(warning.category, DamagedShardWarning):
-            reporter.fact("features", str(warning.message))
     seconds = time.perf_counter() - start
     identity = model.identity
     reporter.fact(

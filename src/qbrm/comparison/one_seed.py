@@ -19,12 +19,10 @@ from qbrm.comparison.scenario import Roles
 from qbrm.comparison.settings import ComparisonSettings
 from qbrm.console import Reporter
 from qbrm.energy_reward_model import EnergyRewardModel
-from qbrm.errors import InputError
 from qbrm.evaluation import Items, is_correct
 from qbrm.features import write_features
 from qbrm.features.pair_list import key_pairs, write_pairs
-from qbrm.features.pairs import PairData
-from qbrm.preferences import PreferenceSet, SetName, training_pairs
+from qbrm.preferences import SetName, training_pairs
 from qbrm.reward_models import Embedded, RewardModel
 from qbrm.reward_models.encoder_reward_model import EncoderRewardModel, fit_trunk
 from qbrm.reward_models.trunk import Trunk
@@ -70,8 +68,6 @@ def run_seed(run: SeedRun, methods: Mapping[str, Method], records: Records) -> N
     reward_model, features = _reward_model_features(run, records)
     pairs = run.responses.pairs(run.roles.refinement, features.embedding, features.reward)
     validation = run.responses.pairs(run.roles.validation, features.embedding, features.reward)
-    _require_pairs(run.roles.refinement, pairs)
-    _require_pairs(run.roles.validation, validation)
     for name, method in methods.items():
         with _Watch(run, name) as watch:
             task = Task(
@@ -96,8 +92,6 @@ def _reward_model_features(run: SeedRun, records: Records) -> tuple[EncoderRewar
     nothing = torch.zeros(len(vectors))
     pairs = run.responses.pairs(run.roles.reward_model, vectors, nothing)
     validation = run.responses.pairs(run.roles.validation, vectors, nothing)
-    _require_pairs(run.roles.reward_model, pairs)
-    _require_pairs(run.roles.validation, validation)
     with _Watch(run, "base") as watch:
         trunk, training = fit_trunk(
             pairs,
@@ -132,14 +126,6 @@ def _rewards(trunk: Trunk) -> Rewards:
             return trunk(features.embedding, features.reward)  # type: ignore[no-any-return]
 
     return rewards
-
-
-def _require_pairs(preferences: PreferenceSet, pairs: PairData) -> None:
-    if not pairs.n_pairs:
-        raise InputError(
-            f"{preferences.name}: {len(preferences)} preferences of {len(preferences.prompt_ids)} prompts give no pair "
-            "to train on; expected at least one chosen and one different rejected response."
-        )
 
 
 def _accuracies(run: SeedRun, features: Features, rewards: Rewards) -> dict[str, float]:

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from qbrm.errors import InputError
 from qbrm.evaluation import Items
 from qbrm.features import Key
 from qbrm.features.pairs import PairData
@@ -50,8 +51,17 @@ class Responses:
         self._row = {key: row for row, key in enumerate(self.keys)}
 
     def pairs(self, preferences: PreferenceSet, embedding: Tensor, reward: Tensor) -> PairData:
-        """The training pairs of a preference set, over the features of all responses."""
+        """The training pairs of a preference set, over the features of all responses.
+
+        Raises:
+            InputError: if there is none.
+        """
         pairs = training_pairs(preferences)
+        if not pairs:
+            raise InputError(
+                f"{preferences.name}: {len(preferences)} preferences on {len(preferences.prompt_ids)} prompts give no "
+                "pair to train on; expected at least one chosen and one different rejected response."
+            )
         chosen = [self._row[pair.prompt_id, pair.chosen_response_id] for pair in pairs]
         rejected = [self._row[pair.prompt_id, pair.rejected_response_id] for pair in pairs]
         return PairData(

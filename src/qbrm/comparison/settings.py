@@ -13,7 +13,7 @@ from qbrm.comparison.scenario import SCENARIOS
 from qbrm.errors import InputError
 from qbrm.objectives import OBJECTIVES
 from qbrm.refinement import REFINEMENTS
-from qbrm.reward_models import DEFAULT_REWARD_MODEL
+from qbrm.reward_models import DEFAULT_REWARD_MODEL, REWARD_MODELS
 from qbrm.samplers import SAMPLERS
 
 PUBLISHED_NOISE_SAMPLES = 768
@@ -68,6 +68,7 @@ class ComparisonSettings:
             InputError: if a method is unknown or named twice, or a scenario, objective or refinement is unknown.
         """
         check_known("scenario", self.scenario, SCENARIOS)
+        check_known("reward model", self.reward_model, REWARD_MODELS)
         check_known("objective", self.objective or next(iter(OBJECTIVES)), OBJECTIVES)
         check_known("sampler", self.sampler or next(iter(SAMPLERS)), SAMPLERS)
         check_known("refinement", self.refinement or next(iter(REFINEMENTS)), REFINEMENTS)

@@ -34,6 +34,10 @@ def read_sources(settings: ComparisonSettings) -> Sources:
         InputError: if a source is not usable, two tests share a name, or train and test share a prompt.
     """
     train = read_preferences(settings.train)
+    # One prompt each for the reward model, the refinement and validation, and one for the test.
+    least = 3 if settings.tests else 4
+    if len(train.prompt_ids) < least:
+        raise InputError(f"{train.name} has {len(train.prompt_ids)} prompts; expected at least {least} to share out.")
     if not settings.tests:
         kept, held_out = split_by_prompt(train, TEST_SHARE, settings.seed)
         return Sources(kept, {train.name: held_out}, held_out=True)

@@ -175,6 +175,6 @@ class CoupledBoltzmannMachine(RBM):
         deviation = float(self.stiffness) ** -0.5
         step = spacing * deviation
         low, high = self.bracket(clamped)
-        reach = math.ceil((float((high - low).max()) / 2 + 6 * deviation) / step)
+        reach = math.ceil((float(self.pull) + 6 * deviation) / step)
         centre = ((low + high) / 2 / step).round().long()
         return Lattice(centre - reach, step, 2 * reach + 1)

@@ -77,6 +77,11 @@ class SemiQuantumRBM(EnergyScore):
         """1 / tau^2 + |u|^2: the greatest curvature -f'' there can be."""
         return self.tau.pow(-2) + self.u.square().sum()
 
+    @property
+    def pull(self) -> Tensor:
+        """Furthest that the hidden qubits can move the mode: sum_j |u_j| / stiffness."""
+        return self.u.square().sum(0).sqrt().sum() / self.stiffness
+
     @override
     def standardise(self, embedding: Float[Tensor, "n dim"], base_reward: Float[Tensor, " n"]) -> None:
         super().standardise(embedding, base_reward)
@@ -133,9 +138,8 @@ class SemiQuantumRBM(EnergyScore):
 
     def bracket(self, clamped: Clamped) -> tuple[Float[Tensor, " batch"], Float[Tensor, " batch"]]:
         """Rewards between which the mode must lie: the hidden units pull with at most sum_j |u_j|."""
-        centre = clamped.mean / self.tau.square()
-        pull = self.u.square().sum(0).sqrt().sum()
-        return (centre - pull) / self.stiffness, (centre + pull) / self.stiffness
+        centre = clamped.mean / (self.tau.square() * self.stiffness)
+        return centre - self.pull, centre + self.pull
 
     @override
     def mode(self, clamped: Clamped) -> Float[Tensor, " batch"]:
@@ -150,8 +154,7 @@ class SemiQuantumRBM(EnergyScore):
             raise FloatingPointError(f"1 / tau^2 + |u|^2 is {float(self.stiffness)}")
         deviation = float(self.stiffness) ** -0.5
         step = spacing * deviation
-        low, high = self.bracket(clamped)
-        widest = float((high - low).max()) + 6 * deviation
+        widest = 2 * float(self.pull) + 6 * deviation
         reach = math.ceil(min(6 * float(self.tau), widest) / step)
         centre = (self.mode(clamped) / step).round().long()
         return Lattice(centre - reach, step, 2 * reach + 1)

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float64, Int
 
 BINS = 10
+ROUNDING = 1e-6
 
 
 class Reliability(NamedTuple):
@@ -22,7 +23,7 @@ def reliability(log_probability: Float64[np.ndarray, " pairs"]) -> Reliability:
     """Bin pairs by the confidence max(P, 1 - P) of the preferred side; P = 1/2 counts as half right."""
     probability = np.exp(log_probability)
     confidence = np.maximum(probability, 1 - probability)
-    right = np.where(probability == 0.5, 0.5, probability > 0.5)
+    right = np.where(np.abs(probability - 0.5) < ROUNDING, 0.5, probability > 0.5)
     index = np.minimum(((confidence - 0.5) * 2 * BINS).astype(int), BINS - 1)
     count = np.bincount(index, minlength=BINS)
     filled = count > 0

@@ -34,8 +34,10 @@ def read_pairs(folder: Path) -> list[KeyPair]:
     """
     path = folder / PAIRS
     try:
-        content = json.loads(path.read_text())
-        return [((a, b), (c, d)) for (a, b), (c, d) in content]
+        pairs = [((str(a), str(b)), (str(c), str(d))) for (a, b), (c, d) in json.loads(path.read_text())]
+        if not pairs:
+            raise ValueError
+        return pairs
     except (OSError, ValueError, TypeError) as error:
         raise InputError(
             f"{path} is not a list of response pairs; run the command that wrote {folder} again."

@@ -26,9 +26,9 @@ class GibbsSampler:
     (`gibbs_kernel`) on as many threads as `torch.get_num_threads()`. Every chain has its own random stream, seeded by
     the generator, so that states depend neither on the number of threads nor on each other's problems.
 
-    A new chain starts without spins: its first sweep draws each given those before it. With `persistent`, the chains of a call go on where
-    those of the last call with the same key and sizes stopped: persistent contrastive divergence (Tieleman, 2008).
-    That is meant for problems that change little from call to call.
+    A new chain starts without spins: its first sweep draws each given those before it. With `persistent`, the chains of
+    a call go on where those of the last call with the same key and sizes stopped (persistent contrastive divergence,
+    Tieleman, 2008). That is meant for problems that change little from call to call.
 
     Args:
         sweeps: sweeps of a new chain before its first recorded state.
@@ -78,7 +78,7 @@ class GibbsSampler:
         """
         check_problem(fields, couplings)
         batch, spins = fields.shape
-        chains = min(self.chains, samples)
+        chains = max(1, min(self.chains, samples))
         name = f"{key}:{batch}x{chains}x{spins}"
         bias = fields.detach().float().cpu()[:, None].expand(-1, chains, -1).contiguous()
         kept = self._kept.get(name)

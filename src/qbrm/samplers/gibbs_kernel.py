@@ -59,11 +59,11 @@ def draw_thresholds(
     bits = words.view(np.uint32)
     for i in range(thresholds.size):
         u = np.int32(bits[i] >> np.uint32(1))
-        thresholds[i] = (np.float32(u) + np.float32(0.5)) / (np.float32(0x7FFFFFFF - u) + np.float32(0.5))
+        thresholds[i] = (np.float32(u) + np.float32(0.5)) / (np.float32(np.int32(0x7FFFFFFF - u)) + np.float32(0.5))
     raw = thresholds.view(np.int32)
     for i in range(thresholds.size):
-        exponent = (raw[i] - np.int32(0x3F3504F3)) >> np.int32(23)
-        raw[i] -= exponent << np.int32(23)
+        exponent = np.int32(np.int32(raw[i] - 0x3F3504F3) >> 23)
+        raw[i] -= exponent << 23
         x = thresholds[i] - np.float32(1)
         y = np.float32(7.0376836292e-2)
         y = y * x - np.float32(1.1514610310e-1)

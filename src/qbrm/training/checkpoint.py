@@ -8,9 +8,10 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
+from qbrm.durable import make_folder, write_atomically
 from qbrm.errors import InputError
 
 Best = dict[str, Tensor]
@@ -32,12 +33,9 @@ def save_checkpoint(
     tensors |= {f"best.{name}": value for name, value in best.items()}
     for index, state in optimiser.state_dict()["state"].items():
         tensors |= {f"optimiser.{index}.{name}": value for name, value in state.items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_suffix(".partial")
-    save_file(
-        {name: value.contiguous().clone() for name, value in tensors.items()}, aside, {"progress": json.dumps(progress)}
-    )
-    aside.replace(path)
+    make_folder(path.parent)
+    copies = {name: value.contiguous().clone() for name, value in tensors.items()}
+    write_atomically(path, save(copies, {"progress": json.dumps(progress, allow_nan=False)}))
 
 
 def load_checkpoint(path: Path, model: nn.Module, optimiser: torch.optim.Optimizer) -> tuple[Best, dict[str, Any]]:

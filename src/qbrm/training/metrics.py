@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
 
+from qbrm.durable import make_folder
 from qbrm.errors import InputError
 
 
@@ -28,6 +30,7 @@ class TensorBoardLog:
     def __init__(self, folder: Path) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
+        make_folder(folder)
         self._writer = SummaryWriter(str(folder))
 
     def log(self, epoch: int, metrics: Mapping[str, float]) -> None:
@@ -40,16 +43,26 @@ class TensorBoardLog:
         self._writer.close()
 
 
+def import_wandb() -> Any:
+    """The package wandb.
+
+    Raises:
+        InputError: if it is not installed.
+    """
+    try:
+        return importlib.import_module("wandb")
+    except ImportError as error:
+        raise InputError("--wandb: the package wandb is not installed; pip install 'qbrm[wandb]'.") from error
+
+
 class WandbLog:
     """One Weights & Biases run; ``WANDB_MODE=offline`` keeps it on this machine."""
 
     def __init__(self, folder: Path, name: str, config: Mapping[str, Any]) -> None:
-        try:
-            import wandb
-        except ImportError as error:
-            raise InputError("--wandb: the package wandb is not installed; pip install 'qbrm[wandb]'.") from error
-        folder.mkdir(parents=True, exist_ok=True)
-        self._run = wandb.init(project="qbrm", name=name, dir=str(folder), config=dict(config), reinit="create_new")
+        make_folder(folder)
+        self._run = import_wandb().init(
+            project="qbrm", name=name, dir=str(folder), config=dict(config), reinit="create_new"
+        )
 
     def log(self, epoch: int, metrics: Mapping[str, float]) -> None:
         """All metrics at once, the epoch as their step."""
