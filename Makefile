@@ -9,6 +9,9 @@ STAMP := .venv/.installed
 BUILD := hatchling editables
 CONSTRAINED := torch==2.13.0 $(BUILD) uv
 
+# What conversions are tested against. Their own pins (old torch and numpy) cannot be met; what is used needs neither.
+KAIWU := kaiwu-community==1.0.7 kaiwu-torch-plugin==0.3.0
+
 # More arguments for one run, as in `make test ARGS='-k energies'`.
 ARGS =
 # `make constraints UPGRADE=1` looks for newer versions; without it, pins that still fit are kept.
@@ -49,6 +52,7 @@ install:
 	    rm -f $(STAMP) \
 	      && $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt $(BUILD) \
 	      && $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt --no-build-isolation -e '.[dev]' \
+	      && $(BIN)/python -m pip install --disable-pip-version-check --no-deps $(KAIWU) \
 	      && echo "$$key" > $(STAMP); \
 	  fi
 

@@ -24,7 +24,7 @@ from qbrm.features.pair_list import read_pairs
 from qbrm.preferences import Message, prompt_id, response_id
 from qbrm.reward_models import REWARD_MODELS
 from qbrm.reward_models.base import Embedded, Identity
-from qbrm.training import checkpoint, trainer
+from qbrm.training import trainer
 
 compare_module = sys.modules[compare.__module__]  # its name is that of the function in it
 
@@ -395,18 +395,20 @@ def test_killed_and_rerun_gives_the_rows_of_a_run_that_nothing_interrupted(
     assert weights(tmp_path) == weights(out)
 
 
-def test_half_written_checkpoint_of_a_killed_run_does_not_count(plain, monkeypatch, tmp_path):
-    settings, uninterrupted, _ = plain
-
-    def half(path, content):
-        path.with_name(path.name + durable.TEMPORARY).write_bytes(content[: len(content) // 2])
-        raise KilledError
-
+@pytest.mark.parametrize("file", [2, 7, 20], ids="file {}".format)
+def test_a_file_that_was_being_written_when_the_run_was_killed_does_not_count(plain, file, monkeypatch, tmp_path):
+    """Killed while a file, counted from 1, is flushed: features, checkpoint or model."""
+    settings, uninterrupted, out = plain
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint, "write_atomically", half)
+        # A file is flushed, renamed, and then its folder is flushed.
+        patch.setattr(durable.os, "fsync", killed_at(2 * file - 1, durable.os.fsync))
         with pytest.raises(KilledError):
             run(**settings, out=tmp_path)
+    half_written = list(tmp_path.rglob(f"*{durable.TEMPORARY}"))
+    assert len(half_written) == 1
+    half_written[0].write_bytes(half_written[0].read_bytes()[:10])
     assert run(**settings, out=tmp_path)[0]["rows"] == uninterrupted["rows"]
+    assert weights(tmp_path) == weights(out)
 
 
 def test_metrics_of_epochs_before_a_kill_are_on_disk(plain, tmp_path, monkeypatch):

@@ -115,7 +115,7 @@ def test_preference_is_how_often_a_draw_of_one_reward_beats_a_draw_of_the_other(
     held = model(kind)
     clamped = held._clamp(["What is tea?"] * 2, RESPONSES[:2])
     grid = torch.linspace(-30, 30, 6001)
-    p = torch.softmax(held.energy_score.at(clamped, grid[None]).double(), -1)
+    p = torch.softmax(held.energy_score.at(clamped, grid[None]).detach().double(), -1)
     wins = float((p[0] * (p[1].cumsum(0) - p[1] / 2)).sum())
     assert held.prefer("What is tea?", *RESPONSES[:2]) == pytest.approx(wins, abs=1e-4)
 

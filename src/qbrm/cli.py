@@ -15,6 +15,11 @@ import typer
 from qbrm import __version__
 from qbrm.errors import InputError, TrainingError
 
+try:
+    from typer import TyperException as UsageError
+except ImportError:  # the last typer for Python 3.10 builds on click and raises its errors
+    from click import ClickException as UsageError  # type: ignore[assignment]
+
 if TYPE_CHECKING:
     from qbrm.comparison import ComparisonSettings
 
@@ -254,7 +259,7 @@ def main() -> None:
         _fail(str(error), 2)
     except TrainingError as error:
         _fail(str(error), 1)
-    except typer.TyperException as error:
+    except UsageError as error:
         _fail(error.format_message(), 2)
     except BrokenPipeError:
         # Whoever read the output has left; the interpreter must not try to flush into the closed pipe.

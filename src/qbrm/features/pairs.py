@@ -79,6 +79,6 @@ class PairData(NamedTuple):
         """Tells training data apart: changes with any pair, any reward and any embedding."""
         rows = self.rows()
         digest = hashlib.sha256()
-        for part in (self.chosen, self.rejected, self.reward[rows], self.embedding[rows].double().sum(1)):
+        for part in (self.chosen, self.rejected, self.reward[rows], self.embedding[rows]):
             digest.update(part.contiguous().numpy().tobytes())
         return digest.hexdigest()[:16]

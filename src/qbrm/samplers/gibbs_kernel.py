@@ -89,8 +89,8 @@ def set_fields(
     count = spins.shape[1]
     for chain in range(spins.shape[0]):
         field = fields[chain]
-        field[:count] = bias[chain]
-        field[count:] = 0
+        for k in range(field.size):
+            field[k] = bias[chain, k] if k < count else 0
         for j in range(count):
             row, spin = couplings[j], spins[chain, j]
             if spin == 0:
@@ -135,6 +135,16 @@ def update_spin(
 
 
 @_compiled
+def record(
+    spins: Float32[np.ndarray, "chains spins"], states: Float32[np.ndarray, "chains rounds spins"], turn: int
+) -> None:
+    """Copy current states; a slice assignment would take seconds more to compile."""
+    for chain in range(spins.shape[0]):
+        for j in range(spins.shape[1]):
+            states[chain, turn, j] = spins[chain, j]
+
+
+@_compiled
 def run_group(
     bias: Float32[np.ndarray, "chains spins"],
     couplings: Float32[np.ndarray, "spins padded"],
@@ -162,7 +172,7 @@ def run_group(
             update_spin(j, couplings[j], thresholds[:, place * count + j], spins, fields, flipped, change)
         after = sweep + 1 - first
         if after >= 0 and after % thin == 0:
-            states[:, after // thin] = spins
+            record(spins, states, after // thin)
 
 
 @_compiled
