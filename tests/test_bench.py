@@ -68,9 +68,9 @@ def test_unsplit_network_is_the_split_score(hilly):
     torch.testing.assert_close(whole_network(hilly, inputs.embedding, reward), ours, rtol=0, atol=1e-9)
 
 
-def test_published_ascent_ends_where_ours_does(hilly):
+@pytest.mark.parametrize("ascent", [Ascent(), Ascent(step_size=8.0, shrink=0.2)], ids=["published", "overshooting"])
+def test_published_ascent_ends_where_ours_does(hilly, ascent):
     inputs = some_inputs(24, seed=2)
-    ascent = Ascent()
     clamped = hilly.clamp(inputs.embedding, 2 * inputs.reward)
     ours = ascent(hilly, clamped, torch.Generator().manual_seed(3))
     start = ascent.start(clamped.base_reward, torch.Generator().manual_seed(3))

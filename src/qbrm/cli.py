@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shlex
 import sys
@@ -55,6 +56,7 @@ class Benchmark(str, Enum):
 
     REFINE = "refine"
     TRAIN = "train"
+    SAMPLE = "sample"
 
 
 SeedOption = Annotated[int, typer.Option(help="First seed; the same seed gives the same results.", min=0)]
@@ -253,6 +255,9 @@ def _command() -> str:
 
 def main() -> None:
     """Run the command; a mistake of the user's is one line on standard error and exit code 2."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     try:
         code = app(standalone_mode=False)
     except InputError as error:

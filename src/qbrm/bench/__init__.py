@@ -11,11 +11,40 @@ from rich.console import Console
 from rich.table import Table
 
 from qbrm.bench.refine import bench_refine
+from qbrm.bench.sample import bench_sample
 from qbrm.bench.scores import DIMS
 from qbrm.bench.train import bench_train
 from qbrm.durable import make_folder, write_atomically
 
-BENCHMARKS: dict[str, Callable[[int, int], list[dict[str, Any]]]] = {"refine": bench_refine, "train": bench_train}
+Rows = list[dict[str, Any]]
+
+
+def _per_dim(bench: Callable[[int, int], Rows]) -> Callable[[int], Rows]:
+    return lambda seed: [row for dim in DIMS for row in bench(dim, seed)]
+
+
+BENCHMARKS: dict[str, Callable[[int], Rows]] = {
+    "refine": _per_dim(bench_refine),
+    "train": _per_dim(bench_train),
+    "sample": bench_sample,
+}
+SPEED = {
+    "dim": "{}",
+    "method": "{}",
+    "rows_per_s": "{:,.0f}",
+    "ratio_to_published": "{:,.3g}",
+    "ratio_to_ebrm": "{:,.3g}",
+    "multiple_of_floor": "{:.2f}",
+}
+SAMPLING = {
+    "sampler": "{}",
+    "spins": "{}",
+    "batch": "{}",
+    "spin_updates_per_s": "{:,.0f}",
+    "ratio_to_kpp": "{:,.3g}",
+    "ratio_to_dwave": "{:,.3g}",
+    "max_moment_error": "{:.3f}",
+}
 
 
 def run_benchmark(name: str, seed: int, as_json: bool, out: Path | None) -> None:
@@ -28,10 +57,8 @@ def run_benchmark(name: str, seed: int, as_json: bool, out: Path | None) -> None
         out: file to write.
     """
     console = Console()
-    rows: list[dict[str, Any]] = []
-    for dim in DIMS:
-        with console.status(f"{name} at embedding size {dim}"):
-            rows += BENCHMARKS[name](dim, seed)
+    with console.status(f"bench {name}"):
+        rows = BENCHMARKS[name](seed)
     if out is not None:
         make_folder(out.parent)
         write_atomically(out, (json.dumps(rows, indent=1) + "\n").encode())
@@ -41,12 +68,11 @@ def run_benchmark(name: str, seed: int, as_json: bool, out: Path | None) -> None
         console.print(_table(name, rows))
 
 
-def _table(name: str, rows: list[dict[str, Any]]) -> Table:
-    table = Table(title=f"bench {name}, 64 hidden fields", title_justify="left")
-    for heading in ("size", "method", "examples/s", "× published", "× ebrm", "× floor's time"):
-        table.add_column(heading, justify="left" if heading == "method" else "right")
+def _table(name: str, rows: Rows) -> Table:
+    formats = SAMPLING if name == "sample" else SPEED
+    table = Table(title=f"bench {name}", title_justify="left")
+    for key, form in formats.items():
+        table.add_column(key.replace("_", " "), justify="left" if form == "{}" else "right")
     for row in rows:
-        ratios = (f"{row['ratio_to_published']:,.3g}", f"{row['ratio_to_ebrm']:,.3g}")
-        floor = f"{row['multiple_of_floor']:.2f}"
-        table.add_row(str(row["dim"]), row["method"], f"{row['rows_per_s']:,.0f}", *ratios, floor)
+        table.add_row(*("-" if row[key] is None else form.format(row[key]) for key, form in formats.items()))
     return table

@@ -61,9 +61,10 @@ def bench_sample(seed: int) -> list[dict[str, Any]]:
 
     `exact` has no flips: each spin of each state that it draws counts as one. The references, where installed, draw as
     many states of the first problem as the batch has problems: the Gibbs loop of kaiwu-torch-plugin, and the simulated
-    annealing of dwave-samplers, once with its own schedule (the faster; ratios are to it) and once at a constant
-    temperature of 1, where it is a sampler. The error is the largest difference between a mean or correlation and its
-    exact value on one such problem of 16 spins, from 32,768 states after 30 sweeps.
+    annealing of dwave-samplers, once with its own schedule (ratios are to this one, the faster up to some hundred
+    spins) and once at a constant temperature of 1, where it is a sampler. The error is the largest difference between
+    a mean or correlation and its exact value on one such problem of 16 spins, from 32,768 states after 30 sweeps;
+    independent states have about 0.014.
     """
     ways = {
         "exact": Way(_exact, least=1, settling=1),

@@ -16,7 +16,7 @@ from qbrm.comparison.sources import Sources, read_sources
 from qbrm.console import Reporter
 from qbrm.evaluation import PromptBootstrap
 from qbrm.features import FeatureTable, build_features
-from qbrm.preferences import PreferenceSet
+from qbrm.preferences import PreferenceSet, training_pairs
 from qbrm.report import Results, write_report
 from qbrm.reward_models import RewardModel, load_reward_model
 from qbrm.training.metrics import import_wandb
@@ -65,13 +65,13 @@ def _describe(sources: Sources, reporter: Reporter) -> None:
     reporter.fact(
         train.name,
         f"{len(train.prompt_ids):,} prompts",
-        f"{train.n_pairs:,} pairs",
+        f"{len(training_pairs(train)):,} pairs",
         f"{len(train.categories)} categories",
         "training and validation",
     )
     for name, test in sources.tests.items():
         origin = f"test, held out of {name}" if sources.held_out else "test"
-        reporter.fact(name, f"{len(test.prompt_ids):,} prompts", f"{test.n_pairs:,} pairs", origin)
+        reporter.fact(name, f"{len(test.prompt_ids):,} prompts", f"{len(training_pairs(test)):,} pairs", origin)
 
 
 def _embed(model: RewardModel, sets: list[PreferenceSet], folder: Path, reporter: Reporter) -> FeatureTable:

@@ -150,11 +150,17 @@ def _evaluate(run: SeedRun, name: str, fitted: Fitted, features: Features, recor
     if fitted.training is not None:
         records.add_training(name, run.seed, fitted.training, fitted.objective)
         records.add_refinement(name, run.seed, refined.seconds, refined.examples)
+        if fitted.training.best == 0:
+            records.notes.append(
+                f"{name}, seed {run.seed}: no epoch beat the untrained score on validation; it is kept"
+            )
     records.add_outcomes(name, run.seed, [outcomes(fitted, features, refined, test) for test in records.tests])
     records.notes += fitted.notes
     if run.seed == run.settings.seed:
         label = {"scenario": records.scenario, "method": name, "seed": run.seed}
-        records.densities += density_rows(label, fitted, features, refined, records.tests[0])
+        first_sets = {test.test: test for test in reversed(records.tests)}
+        for test in first_sets.values():
+            records.densities += density_rows(label, fitted, features, refined, test)
 
 
 class _Watch:

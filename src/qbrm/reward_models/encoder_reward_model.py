@@ -19,7 +19,10 @@ from qbrm.reward_models.trunk import Trunk
 from qbrm.training import Training, TrainingSettings, train
 from qbrm.training.trainer import Epoch
 
-TRUNK_TRAINING = TrainingSettings(epochs=12, batch_pairs=256, learning_rate=1e-3, weight_decay=1e-2, patience=4)
+# The untrained trunk gives every response the same reward, so it is no candidate.
+TRUNK_TRAINING = TrainingSettings(
+    epochs=12, batch_pairs=256, learning_rate=1e-3, weight_decay=1e-2, patience=4, first_kept=1
+)
 
 
 class EncoderRewardModel:

@@ -70,7 +70,7 @@ class WandbLog:
 
     def close(self) -> None:
         """Finish the run."""
-        self._run.finish(quiet=True)
+        self._run.finish()
 
 
 class MetricsLogs:

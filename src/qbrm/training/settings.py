@@ -15,6 +15,7 @@ class TrainingSettings:
         learning_rate: of AdamW.
         weight_decay: of AdamW.
         patience: epochs without a better validation loss after which training stops.
+        first_kept: earliest epoch that may be kept; 0 is the untrained model.
     """
 
     epochs: int = 5
@@ -22,3 +23,4 @@ class TrainingSettings:
     learning_rate: float = 1e-3
     weight_decay: float = 1e-2
     patience: int = 5
+    first_kept: int = 0

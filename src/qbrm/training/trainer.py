@@ -53,8 +53,8 @@ def train(
 ) -> Training:
     """Minimise `objective` with AdamW and keep the epoch with the lowest validation loss.
 
-    Epoch 0, the untrained model, takes part in the choice: a refinement that starts at the identity ends no worse than
-    it on validation data. The same seed gives the same weights, also through a stop and a resumption.
+    Epoch 0, the untrained model, takes part in the choice unless the settings say otherwise: a refinement that starts from the base reward ends no worse
+    than that on validation data. The same seed gives the same weights, also through a stop and a resumption.
 
     Args:
         model: trained in place; ends with the best epoch's weights, in evaluation mode.
@@ -87,15 +87,15 @@ def train(
         seconds += time.perf_counter() - start
         epoch["validation_loss"] = _finite_validation_loss(model, objective, validation, seed, len(history))
         epoch |= measure(model)
-        if not history or epoch["validation_loss"] < min(past["validation_loss"] for past in history):
-            best = {name: value.clone() for name, value in model.state_dict().items()}
         history.append(epoch)
+        if _best(history, settings) == len(history) - 1:
+            best = {name: value.clone() for name, value in model.state_dict().items()}
         if checkpoint is not None:
             save_checkpoint(checkpoint, model, optimiser, best, {**started, "epochs": history, "seconds": seconds})
         on_epoch(epoch)
     model.load_state_dict(best)
     model.eval()
-    return Training(history, _best(history), seconds, 2 * pairs.n_pairs * (len(history) - 1))
+    return Training(history, _best(history, settings), seconds, 2 * pairs.n_pairs * (len(history) - 1))
 
 
 def _resume(
@@ -108,15 +108,16 @@ def _resume(
     return progress["epochs"], best, progress["seconds"]
 
 
-def _best(history: list[Epoch]) -> int:
-    return min(range(len(history)), key=lambda index: history[index]["validation_loss"])
+def _best(history: list[Epoch], settings: TrainingSettings) -> int:
+    first = min(settings.first_kept, len(history) - 1)
+    return min(range(first, len(history)), key=lambda index: history[index]["validation_loss"])
 
 
 def _finished(history: list[Epoch], settings: TrainingSettings) -> bool:
     if not history:
         return False
     last = len(history) - 1
-    return last >= settings.epochs or last - _best(history) >= settings.patience
+    return last >= settings.epochs or last - _best(history, settings) >= settings.patience
 
 
 def _train_epoch(
