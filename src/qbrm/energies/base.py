@@ -75,6 +75,11 @@ class EnergyScore(nn.Module, ABC):
         self.register_buffer("reward_loc", torch.zeros(()))
         self.register_buffer("reward_scale", torch.ones(()))
 
+    @property
+    def draws(self) -> bool:
+        """Whether p(r | e) is sampled rather than computed."""
+        return False
+
     def reseed(self, generator: torch.Generator) -> None:
         """Take a new seed for what the score draws itself; nothing for scores that draw nothing."""
 

@@ -27,6 +27,11 @@ class Density(NamedTuple):
     lattice: Lattice
     mass: Float[Tensor, "batch nodes"]
 
+    def rows(self, rows: slice) -> Density:
+        """Some of the examples."""
+        first = self.lattice.first if len(self.lattice.first) == 1 else self.lattice.first[rows]
+        return Density(self.lattice._replace(first=first), self.mass[rows])
+
     @property
     def mean(self) -> Float[Tensor, " batch"]:
         """E[r | e]."""

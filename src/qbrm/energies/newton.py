@@ -36,17 +36,22 @@ class LogConcave(Protocol):
 
 
 @torch.no_grad()
-def newton_mode(score: LogConcave, clamped: Clamped) -> Float[Tensor, " batch"]:
+def newton_mode(score: LogConcave, clamped: Clamped, small_step: float = SMALL_STEP) -> Float[Tensor, " batch"]:
     """The root of f', safeguarded: every sign of f' narrows the bracket, and a step that would leave it is halved back.
 
     Starts at mu, so a score whose hidden units do nothing is done at once. When most examples have settled, the others
     go on alone.
+
+    Args:
+        score: whose mode is sought.
+        clamped: examples.
+        small_step: size of the last Newton step, relative to 1 + |r|.
     """
     low, high = score.bracket(clamped)
     mode = clamped.mean.clamp(low, high)
     rows, reward, slope = torch.arange(len(mode)), mode.clone(), score.slope(clamped)
     for _ in range(MAX_STEPS):
-        reward, low, high, settled = _step(slope(reward), reward, low, high)
+        reward, low, high, settled = _step(slope(reward), reward, low, high, small_step)
         if settled.all():
             break
         if settled.count_nonzero() > len(rows) // 2:
@@ -58,7 +63,9 @@ def newton_mode(score: LogConcave, clamped: Clamped) -> Float[Tensor, " batch"]:
     return mode
 
 
-def _step(slope: Slope, reward: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _step(
+    slope: Slope, reward: Tensor, low: Tensor, high: Tensor, small_step: float
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     rising = slope.first > 0
     low, high = torch.where(rising, reward, low), torch.where(rising, high, reward)
     proposal = reward - slope.first / slope.second
@@ -66,4 +73,4 @@ def _step(slope: Slope, reward: Tensor, low: Tensor, high: Tensor) -> tuple[Tens
     slack = SMALL_STEP * (1 + reward.abs())
     outside = (proposal < low - slack) | (proposal > high + slack)
     proposal = torch.where(outside, (low + high) / 2, proposal)
-    return proposal, low, high, (proposal - reward).abs() <= slack
+    return proposal, low, high, (proposal - reward).abs() <= small_step * (1 + reward.abs())

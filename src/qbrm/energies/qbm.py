@@ -97,6 +97,11 @@ class CoupledBoltzmannMachine(RBM):
         self.samples = 64
         self.seed = 0
 
+    @property
+    @override
+    def draws(self) -> bool:
+        return self.sampler is not None
+
     @override
     def reseed(self, generator: torch.Generator) -> None:
         self.seed = int(torch.randint(2**31, (), generator=generator))
@@ -113,10 +118,7 @@ class CoupledBoltzmannMachine(RBM):
     def at(self, clamped: Clamped, reward: Float[Tensor, "#batch n"]) -> Float[Tensor, "batch n"]:
         fields = clamped.field[:, :1] + reward[..., None] * self.u
         free = ExactSampler().log_partition(fields.flatten(0, 1), self.couplings).view(fields.shape[:2])
-        gaussian = (reward - clamped.mean[:, None]).square() / self.tau.square()
-        stabiliser = self.u.square().sum() * reward.square()
-        energy: Tensor = free - self.hidden * math.log(2) - (gaussian + stabiliser) / 2
-        return energy
+        return free - self.hidden * math.log(2) - self.visible_energy(clamped, reward)
 
     def hidden_problem(self, clamped: Clamped) -> HiddenProblem:
         """What a sampler has to draw from."""

@@ -11,6 +11,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from qbrm.energies.base import Clamped
+from qbrm.energies.log_cosh import log_cosh
 from qbrm.energies.newton import Slope
 from qbrm.energies.sqrbm import SemiQuantumRBM
 
@@ -38,6 +39,11 @@ class RBM(SemiQuantumRBM):
         settings = super().settings()
         del settings["axes"]
         return settings
+
+    @override
+    def at(self, clamped: Clamped, reward: Float[Tensor, "#batch n"]) -> Float[Tensor, "batch n"]:
+        field = torch.addcmul(clamped.field, reward[..., None], self.u)
+        return log_cosh(field).sum(-1) - self.visible_energy(clamped, reward)
 
     @override
     def slope(self, clamped: Clamped) -> Callable[[Float[Tensor, " batch"]], Slope]:

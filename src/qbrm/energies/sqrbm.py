@@ -17,6 +17,8 @@ from qbrm.energies.log_cosh import log_cosh_of_square
 from qbrm.energies.newton import Slope, newton_mode
 
 MIN_TAU = 0.02
+# A window around the mode need not be centred better than to some hundredths of a standard deviation.
+NEAR_STEP = 0.05
 
 
 class SemiQuantumRBM(EnergyScore):
@@ -108,9 +110,12 @@ class SemiQuantumRBM(EnergyScore):
         for axis in range(self.axes):
             field = clamped.field[:, axis, None, :] + reward[..., None] * self.u[axis]
             square = square + field.square()
+        return log_cosh_of_square(square).sum(-1) - self.visible_energy(clamped, reward)
+
+    def visible_energy(self, clamped: Clamped, reward: Float[Tensor, "#batch n"]) -> Float[Tensor, "batch n"]:
+        """(r - mu)^2 / (2 tau^2) + |u|^2 r^2 / 2: the reward unit's own energy."""
         gaussian = (reward - clamped.mean[:, None]).square() / self.tau.square()
-        stabiliser = self.u.square().sum() * reward.square()
-        return log_cosh_of_square(square).sum(-1) - (gaussian + stabiliser) / 2
+        return (gaussian + self.u.square().sum() * reward.square()) / 2
 
     def slope(self, clamped: Clamped) -> Callable[[Float[Tensor, " batch"]], Slope]:
         r"""Derivatives f' and f'' as a function of one standardised reward per example.
@@ -156,5 +161,6 @@ class SemiQuantumRBM(EnergyScore):
         step = spacing * deviation
         widest = 2 * float(self.pull) + 6 * deviation
         reach = math.ceil(min(6 * float(self.tau), widest) / step)
-        centre = (self.mode(clamped) / step).round().long()
+        near = newton_mode(self, clamped, small_step=NEAR_STEP)
+        centre = (near / step).round().long()
         return Lattice(centre - reach, step, 2 * reach + 1)

@@ -31,6 +31,12 @@ class PreferenceLikelihood:
 
 def log_preference(score: EnergyScore, batch: Batch) -> Float[Tensor, " pairs"]:
     """Log P(r_chosen > r_rejected) for every pair."""
-    chosen = density(score, score.clamp(batch.chosen, batch.chosen_reward))
-    rejected = density(score, score.clamp(batch.rejected, batch.rejected_reward))
+    clamped, pairs = score.clamp(*batch.examples()), len(batch.chosen)
+    sides = slice(pairs), slice(pairs, None)
+    if score.draws:
+        # Each side starts from the same seed: common random numbers, whose errors cancel in the difference.
+        chosen, rejected = (density(score, clamped.rows(side)) for side in sides)
+    else:
+        both = density(score, clamped)
+        chosen, rejected = (both.rows(side) for side in sides)
     return probability_greater(chosen, rejected).clamp_min(SMALLEST_PROBABILITY).log()

@@ -53,8 +53,9 @@ def train(
 ) -> Training:
     """Minimise `objective` with AdamW and keep the epoch with the lowest validation loss.
 
-    Epoch 0, the untrained model, takes part in the choice unless the settings say otherwise: a refinement that starts from the base reward ends no worse
-    than that on validation data. The same seed gives the same weights, also through a stop and a resumption.
+    Epoch 0, the untrained model, takes part in the choice unless the settings say otherwise: a refinement that starts
+    from the base reward ends no worse than that on validation data. The same seed gives the same weights, also through
+    a stop and a resumption.
 
     Args:
         model: trained in place; ends with the best epoch's weights, in evaluation mode.
