@@ -1,13 +1,17 @@
-"""Put measured tables into the README, from the results that commands left in runs/.
+"""Put measured tables into the README, from what commands left in runs/.
 
     python scripts/update_tables.py demo=runs/demo rmb-fresh=runs/rmb rmb-same=runs/rmb-same
+    python scripts/update_tables.py rmb-noise=runs/rmb,runs/rmb-published bench=runs/bench
 
-Each argument is MARKER=RUN; the text between ``<!-- MARKER -->`` and ``<!-- /MARKER -->`` is replaced.
+Each argument is MARKER=RUN; the text between ``<!-- MARKER -->`` and ``<!-- /MARKER -->`` is replaced. ``rmb-noise``
+compares seed 0 of ebrm in two runs; ``bench`` takes the folder of ``qbrm bench ... --out FOLDER/NAME.json``.
 """
 
 from __future__ import annotations
 
+import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from qbrm.report import Results, markdown_table, read_results, update_markdown
@@ -18,18 +22,70 @@ README = Path(__file__).parent.parent / "README.md"
 def main(arguments: list[str]) -> None:
     """Update every marker named on the command line."""
     for argument in arguments:
-        marker, run = argument.split("=", 1)
-        results = read_results(Path(run))
-        update_markdown(README, marker, f"{markdown_table(results)}\n{_origin(results)}")
+        marker, source = argument.split("=", 1)
+        update_markdown(README, marker, _text(marker, source))
+
+
+def _text(marker: str, source: str) -> str:
+    if marker == "bench":
+        return "\n\n".join(_bench(Path(source) / f"{name}.json", name) for name in ("refine", "train"))
+    runs = [read_results(Path(run)) for run in source.split(",")]
+    if marker == "rmb-noise":
+        return _noise(runs)
+    return f"{markdown_table(runs[0])}\n\n{_origin(runs[0])}"
 
 
 def _origin(results: Results) -> str:
     environment = results["environment"]
     notes = "; ".join(note for note in results["notes"] if note.startswith("whole run"))
     return (
-        f"\n`{results['command']}` · {notes} · {environment['cores']} cores, {environment['processor']}, "
-        f"torch {environment['torch']}, qbrm {environment['qbrm']}\n"
+        f"`{results['command']}` · {notes} · {environment['cores']} cores, {environment['processor']}, "
+        f"torch {environment['torch']}"
     )
+
+
+def _noise(runs: Sequence[Results]) -> str:
+    lines = [
+        [
+            run["command"].split("--out")[1].strip(),
+            *(_accuracy(run, name) for name in ("pairwise", "bon")),
+            _seconds(run),
+        ]
+        for run in runs
+    ]
+    return _table(["`--out ...`", "ebrm pairwise", "ebrm best-of-n", "training"], lines)
+
+
+def _accuracy(run: Results, set_name: str) -> str:
+    wanted = {"method": "ebrm", "seed": 0, "set": set_name, "category": "all"}
+    row = next(row for row in run["rows"] if all(row[key] == value for key, value in wanted.items()))  # type: ignore[literal-required]
+    return f"{100 * row['accuracy']:.1f} [{100 * row['ci_low']:.1f}, {100 * row['ci_high']:.1f}]"
+
+
+def _seconds(run: Results) -> str:
+    timing = next(t for t in run["timings"] if (t["method"], t["seed"], t["stage"]) == ("ebrm", 0, "train"))
+    return f"{timing['seconds']:,.0f} s"
+
+
+def _bench(path: Path, name: str) -> str:
+    headings = ["size", "method", "examples/s", "× published", "× our ebrm", "× floor's time"]
+    lines = [
+        [
+            str(row["dim"]),
+            row["method"],
+            f"{row['rows_per_s']:,.0f}",
+            f"{row['ratio_to_published']:,.3g}",
+            f"{row['ratio_to_ebrm']:,.3g}",
+            f"{row['multiple_of_floor']:.2f}",
+        ]
+        for row in json.loads(path.read_text())
+    ]
+    return f"`qbrm bench {name}`\n\n{_table(headings, lines)}"
+
+
+def _table(headings: list[str], lines: list[list[str]]) -> str:
+    rule = ["---", *["--:"] * (len(headings) - 1)]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in [headings, rule, *lines])
 
 
 if __name__ == "__main__":
