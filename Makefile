@@ -52,7 +52,6 @@ install:
 	    rm -f $(STAMP) \
 	      && $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt $(BUILD) \
 	      && $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt --no-build-isolation -e '.[dev]' \
-	      && $(BIN)/python -m pip install --disable-pip-version-check --no-deps $(KAIWU) \
 	      && echo "$$key" > $(STAMP); \
 	  fi
 
@@ -60,6 +59,8 @@ demo: install
 	$(BIN)/qbrm demo $(ARGS)
 
 test: install
+	@$(BIN)/python -m pip show --quiet $(foreach package,$(KAIWU),$(firstword $(subst ==, ,$(package)))) 2>/dev/null \
+	  || $(BIN)/python -m pip install --disable-pip-version-check --no-deps $(KAIWU)
 	$(BIN)/python -m pytest $(ARGS)
 
 lint: install

@@ -37,7 +37,7 @@ def _text(marker: str, source: str) -> str:
 
 def _origin(results: Results) -> str:
     environment = results["environment"]
-    notes = "; ".join(note for note in results["notes"] if note.startswith("whole run"))
+    notes = "; ".join(note for note in results["notes"] if note.startswith(("features:", "whole run")))
     return (
         f"`{results['command']}` · {notes} · {environment['cores']} cores, {environment['processor']}, "
         f"torch {environment['torch']}"
@@ -47,13 +47,13 @@ def _origin(results: Results) -> str:
 def _noise(runs: Sequence[Results]) -> str:
     lines = [
         [
-            run["command"].split("--out")[1].strip(),
+            "768" if "published" in run["command"] else "64",
             *(_accuracy(run, name) for name in ("pairwise", "bon")),
             _seconds(run),
         ]
         for run in runs
     ]
-    return _table(["`--out ...`", "ebrm pairwise", "ebrm best-of-n", "training"], lines)
+    return _table(["noise samples", "ebrm pairwise", "ebrm best-of-n", "training"], lines)
 
 
 def _accuracy(run: Results, set_name: str) -> str:

@@ -1,10 +1,15 @@
 """What the tests of the science share: random scores, and the formulas of design section 3 written a second time."""
 
+import os
+
 import pytest
 import torch
 from torch import nn
 
 from qbrm.energies import EBRM, RBM, SemiQuantumRBM
+
+# The plugin that conversions are tested against reports its usage otherwise, where the SDK is installed too.
+os.environ["KPP_STATS_ENABLED"] = "false"
 
 
 @pytest.fixture(scope="module")

@@ -268,6 +268,8 @@ def test_refined_rewards_learn_something(full):
     mean = {method: np.mean([row["accuracy"] for row in rows if row["method"] == method]) for method in ALL_METHODS}
     assert mean["base"] > 0.6
     assert mean["sqrbm"] > 0.6
+    loss = {method: np.mean([row["nll"] for row in rows if row["method"] == method]) for method in ("base", "sqrbm")}
+    assert loss["sqrbm"] < loss["base"]
 
 
 def test_training_and_refinement_are_timed_for_every_method_that_has_them(full, sources):

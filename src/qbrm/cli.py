@@ -61,7 +61,7 @@ class Benchmark(str, Enum):
 
 SeedOption = Annotated[int, typer.Option(help="First seed; the same seed gives the same results.", min=0)]
 SeedsOption = Annotated[int, typer.Option(help="How many seeds to run and average over.", min=1, max=1000)]
-EpochsOption = Annotated[int, typer.Option(help="Passes over the training pairs.", min=1)]
+EpochsOption = Annotated[int, typer.Option(help="Passes over the training pairs, for every trained method.", min=1)]
 MethodsOption = Annotated[
     str, typer.Option(help="Comma-separated: length, base, mlp, ebrm, rbm, sqrbm, qbm.", metavar="NAME[,NAME...]")
 ]
@@ -156,7 +156,7 @@ def compare(
     sampler: Annotated[
         str | None,
         typer.Option(
-            help="Draw the hidden spins of qbm with this: exact, gibbs, annealing, descent or kaiwu. "
+            help="Draw the hidden spins of qbm with this: exact, gibbs, annealing or descent. "
             "Default: sum over all their states."
         ),
     ] = None,
@@ -203,7 +203,7 @@ def export(
     source: Annotated[Path, typer.Argument(help=f"A feature folder of a run, or {SOURCE_HELP}.")],
     file: Annotated[Path, typer.Argument(help="File to write.")],
     format: Annotated[ExportFormat, typer.Option(help="What to write.")] = ExportFormat.EBRM_PT,  # noqa: A002
-    seed: SeedOption = 0,
+    seed: Annotated[int, typer.Option(help="Of the reward model's training, for a preference source.", min=0)] = 0,
 ) -> None:
     """Write features as the published EBRM code reads them: {embedding, reward}, chosen and rejected alternating."""
     from qbrm.console import Reporter
@@ -216,7 +216,7 @@ def export(
 def bench(
     benchmark: Annotated[Benchmark, typer.Argument(help="What to measure.")],
     json: Annotated[bool, typer.Option(help="Print one JSON list instead of a table.")] = False,
-    seed: SeedOption = 0,
+    seed: Annotated[int, typer.Option(help="Of inputs and weights.", min=0)] = 0,
     out: Annotated[Path | None, typer.Option(help="Also write the JSON list to this file.")] = None,
 ) -> None:
     """Measure speed against the published arithmetic and the hardware's floor, in one run."""

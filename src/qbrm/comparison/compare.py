@@ -47,7 +47,8 @@ def compare(settings: ComparisonSettings, reporter: Reporter) -> tuple[Results, 
     model = load_reward_model(settings.reward_model)
     everything = [sources.train, *sources.tests.values()]
     responses = Responses(everything)
-    embedded = _embed(model, everything, settings.out / "features", reporter).rows(responses.keys)
+    table, embedding_note = _embed(model, everything, settings.out / "features", reporter)
+    embedded = table.rows(responses.keys)
     records = Records(settings.scenario, _evaluation_sets(sources, responses, settings.seed))
     for seed in range(settings.seed, settings.seed + settings.seeds):
         roles = SCENARIOS[settings.scenario](sources.train, seed)
@@ -55,7 +56,7 @@ def compare(settings: ComparisonSettings, reporter: Reporter) -> tuple[Results, 
     reporter.fact("training", *_training_times(records), f"{settings.seeds} seed{'s' * (settings.seeds > 1)}")
     for note in records.notes:
         reporter.fact("note", note)
-    records.notes.append(f"whole run: {time.perf_counter() - start:.0f} s with what was already there in --out reused")
+    records.notes += [embedding_note, f"whole run: {time.perf_counter() - start:.0f} s"]
     results = records.results(settings, sources)
     return results, write_report(results, settings.out)
 
@@ -74,19 +75,27 @@ def _describe(sources: Sources, reporter: Reporter) -> None:
         reporter.fact(name, f"{len(test.prompt_ids):,} prompts", f"{len(training_pairs(test)):,} pairs", origin)
 
 
-def _embed(model: RewardModel, sets: list[PreferenceSet], folder: Path, reporter: Reporter) -> FeatureTable:
+def _embed(model: RewardModel, sets: list[PreferenceSet], folder: Path, reporter: Reporter) -> tuple[FeatureTable, str]:
     union = PreferenceSet("all sources", tuple(preference for part in sets for preference in part))
-    start = time.perf_counter()
+    start, counts = time.perf_counter(), [0]
+
+    def follow(done: int, total: int) -> None:
+        counts.append(done)
+        advance(done, total)
+
     with warnings.catch_warnings(), reporter.progress("features") as advance:
         warnings.simplefilter("always")
         warnings.showwarning = lambda message, *_: reporter.fact("features", str(message))
-        table = build_features(model, union, folder, advance)
+        table = build_features(model, union, folder, follow)
     seconds = time.perf_counter() - start
-    identity = model.identity
-    reporter.fact(
-        "features", f"{len(union.responses()):,} responses", str(identity), f"{seconds:.0f} s (cached in {folder})"
+    embedded = counts[-1] - counts[1] if len(counts) > 1 else 0
+    facts = (
+        f"{len(union.responses()):,} responses",
+        str(model.identity),
+        f"{embedded:,} embedded now in {seconds:.0f} s (kept in {folder})",
     )
-    return table
+    reporter.fact("features", *facts)
+    return table, "features: " + ", ".join(facts[::2])
 
 
 def _evaluation_sets(sources: Sources, responses: Responses, seed: int) -> list[EvaluationSet]:

@@ -71,6 +71,8 @@ class ComparisonSettings:
         check_known("reward model", self.reward_model, REWARD_MODELS)
         check_known("objective", self.objective or next(iter(OBJECTIVES)), OBJECTIVES)
         check_known("sampler", self.sampler or next(iter(SAMPLERS)), SAMPLERS)
+        if self.sampler is not None and "qbm" not in self.methods:
+            raise InputError(f"--sampler {self.sampler} without the method qbm; expected qbm in --methods.")
         check_known("refinement", self.refinement or next(iter(REFINEMENTS)), REFINEMENTS)
         if len(set(self.methods)) < len(self.methods):
             raise InputError(f"--methods {','.join(self.methods)} names a method twice; expected each once.")

@@ -29,7 +29,7 @@ TEMPLATE = (
     "a long prompt keeps its last tokens, a long response its first"
 )
 LONGEST = 512
-REMEMBERED_PROMPTS = 4096
+REMEMBERED_TEXTS = 16_384
 
 
 class Encoded(NamedTuple):
@@ -70,7 +70,7 @@ class SentenceEncoder:
         self._model = _load_model(folder)
         self._start, self._end = self._tokenizer.encode("").ids
         self._width = int(self._model.config.hidden_size)
-        self._prompts: dict[str, Encoded] = {}
+        self._remembered: dict[tuple[bool, str], Encoded] = {}
 
     @property
     def dim(self) -> int:
@@ -80,19 +80,20 @@ class SentenceEncoder:
     def embed(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> Embedded:
         """Embed response i as an answer to prompt i, for all i; no reward, the encoder has no score layer."""
         texts = [render(prompt) for prompt in prompts]
-        prompt_of = self._encode_prompts(texts)
-        response_of = self._encode(list(dict.fromkeys(responses)), keep_end=False)
+        prompt_of = self._encode_once(texts, keep_end=True)
+        response_of = self._encode_once(responses, keep_end=False)
         pairs = zip(texts, responses, strict=True)
         vectors = [_vector(prompt_of[text], response_of[response]) for text, response in pairs]
         return Embedded(np.array(vectors, dtype=np.float32).reshape(-1, self.dim), None)
 
-    def _encode_prompts(self, texts: Sequence[str]) -> dict[str, Encoded]:
+    def _encode_once(self, texts: Sequence[str], *, keep_end: bool) -> dict[str, Encoded]:
+        """Encode each distinct text that is not remembered: prompts recur with each response, refusals everywhere."""
         distinct = dict.fromkeys(texts)
-        known = {text: self._prompts[text] for text in distinct if text in self._prompts}
-        known |= self._encode([text for text in distinct if text not in known], keep_end=True)
-        self._prompts |= known
-        for oldest in list(self._prompts)[:-REMEMBERED_PROMPTS]:
-            del self._prompts[oldest]
+        known = {text: self._remembered[keep_end, text] for text in distinct if (keep_end, text) in self._remembered}
+        known |= self._encode([text for text in distinct if text not in known], keep_end=keep_end)
+        self._remembered |= {(keep_end, text): encoded for text, encoded in known.items()}
+        for oldest in list(self._remembered)[:-REMEMBERED_TEXTS]:
+            del self._remembered[oldest]
         return known
 
     def _encode(self, texts: Sequence[str], *, keep_end: bool) -> dict[str, Encoded]:

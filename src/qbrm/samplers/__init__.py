@@ -27,7 +27,9 @@ def _dwave(name: str, parameters: dict[str, object]) -> Sampler:
     try:
         samplers = importlib.import_module("dwave.samplers")
     except ImportError as error:
-        raise InputError("sampler: the package dwave-samplers is missing; pip install 'qbrm[dwave]'.") from error
+        raise InputError(
+            "sampler: the package dwave-samplers is missing; pip install dwave-samplers, into the environment of qbrm."
+        ) from error
     return DimodSampler(getattr(samplers, name)(), parameters)
 
 
@@ -39,19 +41,11 @@ def _descent() -> Sampler:
     return _dwave("SteepestDescentSampler", {})
 
 
-def _kaiwu() -> Sampler:
-    from qbrm.interop.kaiwu_sdk import kaiwu_optimizer
-    from qbrm.samplers.kaiwu import KaiwuSampler
-
-    return KaiwuSampler(kaiwu_optimizer("sampler.SimulatedAnnealingSampler"))
-
-
 SAMPLERS: dict[str, Callable[[], Sampler]] = {
     "exact": _exact,
     "gibbs": _gibbs,
     "annealing": _annealing,
     "descent": _descent,
-    "kaiwu": _kaiwu,
 }
 
 __all__ = ["SAMPLERS", "Sampler"]

@@ -66,7 +66,7 @@ def read_progress(path: Path) -> dict[str, Any] | None:
         with safe_open(path, "pt") as file:
             progress: dict[str, Any] = json.loads(file.metadata()["progress"])
             return progress
-    except (OSError, SafetensorError, KeyError, TypeError):
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError):
         return None
 
 

@@ -52,7 +52,9 @@ def import_wandb() -> Any:
     try:
         return importlib.import_module("wandb")
     except ImportError as error:
-        raise InputError("--wandb: the package wandb is not installed; pip install 'qbrm[wandb]'.") from error
+        raise InputError(
+            "--wandb: the package wandb is not installed; pip install wandb, into the environment of qbrm."
+        ) from error
 
 
 class WandbLog:

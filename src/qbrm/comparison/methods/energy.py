@@ -65,6 +65,8 @@ class EnergyMethod:
         )
         if self.objective == "preference" and isinstance(score, SemiQuantumRBM):
             calibrate_tau(score, task.validation)
+        if isinstance(score, CoupledBoltzmannMachine):
+            notes += self._sampling_note(score, task)
         preference = _density_preference(score) if self.objective == "preference" else bradley_terry
         rewards = self._rewards(score, task.seed)
         return Fitted(rewards, preference, training, score, self.objective, self.refinement, notes)
