@@ -8,7 +8,7 @@ import torch
 
 from qbrm.bench.published import published_ascent
 from qbrm.bench.scores import BOLTZMANN, Inputs, make_inputs, make_scores
-from qbrm.bench.timing import Work, rows_per_second
+from qbrm.bench.timing import Work, rows_per_second, speed_rows
 from qbrm.energies import EBRM, EnergyScore
 from qbrm.refinement import Ascent, refine
 
@@ -37,18 +37,7 @@ def bench_refine(dim: int, seed: int) -> list[dict[str, Any]]:
     for name in BOLTZMANN:
         works[name] = _refinement(scores[name], inputs)
         works[f"{name} floor"] = _floor(inputs, _columns(scores[name]))
-    rate = rows_per_second(works)
-    return [
-        {
-            "dim": dim,
-            "method": method,
-            "rows_per_s": rate[method],
-            "ratio_to_published": rate[method] / rate["published"],
-            "ratio_to_ebrm": rate[method] / rate["ebrm"],
-            "multiple_of_floor": rate[f"{method} floor"] / rate[method],
-        }
-        for method in scores
-    ]
+    return speed_rows(dim, list(scores), rows_per_second(works))
 
 
 def _refinement(score: EnergyScore, inputs: Inputs) -> Work:

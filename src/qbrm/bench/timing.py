@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from statistics import median
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 ROUNDS = 5
 LEAST_SECONDS = 0.2
@@ -32,6 +32,21 @@ def rows_per_second(works: Mapping[str, Work]) -> dict[str, float]:
             seconds = _seconds(work, repeats[name])
             rates[name].append(work.rows * repeats[name] / seconds)
     return {name: median(values) for name, values in rates.items()}
+
+
+def speed_rows(dim: int, methods: Sequence[str], rate: Mapping[str, float]) -> list[dict[str, Any]]:
+    """One row per method, from the rates of the methods, their floors, and the published arithmetic."""
+    return [
+        {
+            "dim": dim,
+            "method": method,
+            "rows_per_s": rate[method],
+            "ratio_to_published": rate[method] / rate["published"],
+            "ratio_to_ebrm": rate[method] / rate["ebrm"],
+            "multiple_of_floor": rate[f"{method} floor"] / rate[method],
+        }
+        for method in methods
+    ]
 
 
 def _repeats(work: Work) -> int:

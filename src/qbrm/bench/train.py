@@ -8,7 +8,7 @@ import torch
 
 from qbrm.bench.published import published_nce
 from qbrm.bench.scores import BOLTZMANN, Inputs, make_inputs, make_scores
-from qbrm.bench.timing import Work, rows_per_second
+from qbrm.bench.timing import Work, rows_per_second, speed_rows
 from qbrm.energies import EBRM, EnergyScore
 from qbrm.features.pairs import PairData
 from qbrm.objectives import NCEPlus, Objective, PreferenceLikelihood
@@ -38,18 +38,7 @@ def bench_train(dim: int, seed: int) -> list[dict[str, Any]]:
     for name in BOLTZMANN:
         works[name] = _epoch(scores[name], PreferenceLikelihood(), inputs, PAIRS, seed)
         works[f"{name} floor"] = _floor(inputs, 1 + int(scores[name].state_dict()["u"].numel()))
-    rate = rows_per_second(works)
-    return [
-        {
-            "dim": dim,
-            "method": method,
-            "rows_per_s": rate[method],
-            "ratio_to_published": rate[method] / rate["published"],
-            "ratio_to_ebrm": rate[method] / rate["ebrm"],
-            "multiple_of_floor": rate[f"{method} floor"] / rate[method],
-        }
-        for method in scores
-    ]
+    return speed_rows(dim, list(scores), rows_per_second(works))
 
 
 def _epoch(score: EnergyScore, objective: Objective[EnergyScore], inputs: Inputs, pairs: int, seed: int) -> Work:

@@ -15,6 +15,7 @@ from typing_extensions import override
 from qbrm.energies.base import Clamped, EnergyScore, Lattice
 from qbrm.energies.log_cosh import log_cosh_of_square
 from qbrm.energies.newton import Slope, newton_mode
+from qbrm.units import location_and_scale
 
 MIN_TAU = 0.02
 # A window around the mode need not be centred better than to some hundredths of a standard deviation.
@@ -87,9 +88,9 @@ class SemiQuantumRBM(EnergyScore):
     @override
     def standardise(self, embedding: Float[Tensor, "n dim"], base_reward: Float[Tensor, " n"]) -> None:
         super().standardise(embedding, base_reward)
-        self.embedding_loc.copy_(embedding.mean(0))
-        scale = embedding.std(0)
-        self.embedding_scale.copy_(torch.where(scale > 1e-6, scale, torch.ones_like(scale)))
+        units = (self.embedding_loc, self.embedding_scale)
+        for unit, value in zip(units, location_and_scale(embedding), strict=True):
+            unit.copy_(value)
 
     @override
     def clamp(self, embedding: Float[Tensor, "batch dim"], base_reward: Float[Tensor, " batch"]) -> Clamped:

@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from qbrm.units import location_and_scale
+
 
 class Trunk(nn.Module):
     r"""Two-layer trunk whose output is the embedding, and a linear head on it that gives the reward.
@@ -49,9 +51,8 @@ class Trunk(nn.Module):
 
     def standardise(self, vector: Float[Tensor, "n vector_dim"]) -> None:
         """Fix the input's units from the training vectors."""
-        self.loc.copy_(vector.mean(0))
-        scale = vector.std(0)
-        self.scale.copy_(torch.where(scale > 1e-6, scale, torch.ones_like(scale)))
+        for unit, value in zip((self.loc, self.scale), location_and_scale(vector), strict=True):
+            unit.copy_(value)
 
     def embed(self, vector: Float[Tensor, "batch vector_dim"]) -> Float[Tensor, "batch dim"]:
         """The embedding e."""

@@ -10,6 +10,7 @@ from qbrm.comparison.methods.base import Fitted, Rewards, Task, bradley_terry
 from qbrm.comparison.responses import Features
 from qbrm.objectives import BradleyTerry
 from qbrm.training import TrainingSettings, train
+from qbrm.units import location_and_scale
 
 HIDDEN = 128
 
@@ -37,9 +38,8 @@ class RewardCorrection(nn.Module):
 
     def standardise(self, embedding: Float[Tensor, "n dim"]) -> None:
         """Fix the input's units from the training embeddings."""
-        self.loc.copy_(embedding.mean(0))
-        scale = embedding.std(0)
-        self.scale.copy_(torch.where(scale > 1e-6, scale, torch.ones_like(scale)))
+        for unit, value in zip((self.loc, self.scale), location_and_scale(embedding), strict=True):
+            unit.copy_(value)
 
     def forward(
         self, embedding: Float[Tensor, "batch dim"], base_reward: Float[Tensor, " batch"]
