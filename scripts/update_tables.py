@@ -53,18 +53,13 @@ def _noise(runs: Sequence[Results]) -> str:
         ]
         for run in runs
     ]
-    return _table(["noise samples", "ebrm pairwise", "ebrm best-of-n", "training"], lines)
+    return _table(["noise samples", "ebrm pairwise", "ebrm best-of-n"], lines)
 
 
 def _accuracy(run: Results, set_name: str) -> str:
     wanted = {"method": "ebrm", "seed": 0, "set": set_name, "category": "all"}
     row = next(row for row in run["rows"] if all(row[key] == value for key, value in wanted.items()))  # type: ignore[literal-required]
     return f"{100 * row['accuracy']:.1f} [{100 * row['ci_low']:.1f}, {100 * row['ci_high']:.1f}]"
-
-
-def _seconds(run: Results) -> str:
-    timing = next(t for t in run["timings"] if (t["method"], t["seed"], t["stage"]) == ("ebrm", 0, "train"))
-    return f"{timing['seconds']:,.0f} s"
 
 
 def _bench(path: Path, name: str) -> str:
