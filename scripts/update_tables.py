@@ -49,7 +49,6 @@ def _noise(runs: Sequence[Results]) -> str:
         [
             "768" if "published" in run["command"] else "64",
             *(_accuracy(run, name) for name in ("pairwise", "bon")),
-            _seconds(run),
         ]
         for run in runs
     ]
