@@ -14,7 +14,7 @@ from qbrm.errors import InputError
 from qbrm.interop.bqm import to_bqm
 from qbrm.interop.ising import Ising
 from qbrm.samplers.base import check_problem, check_samples
-from qbrm.samplers.temperature import Thermostat
+from qbrm.samplers.temperature import Thermostat, Thermostatted
 
 if TYPE_CHECKING:
     import dimod
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 SCHEDULES = ("beta_schedule", "Hp_field", "beta_range")
 
 
-class DimodSampler:
+class DimodSampler(Thermostatted):
     r"""Draws from :math:`p(s) \propto \exp(h^\top s + \tfrac12 s^\top J s)` with a sampler of low energies.
 
     .. math:: E(s) = -c \Bigl(\sum_i h_i s_i + \sum_{i<j} J_{ij} s_i s_j\Bigr), \qquad c = 1 / \beta
@@ -51,18 +51,6 @@ class DimodSampler:
     ) -> None:
         self._sampler, self._parameters = sampler, dict(parameters or {})
         self._thermostat = Thermostat(_final_beta(self._parameters) if beta is None else beta)
-
-    @property
-    def effective_beta(self) -> float | None:
-        """Estimated inverse temperature of the last samples with respect to the problems as given: 1 is right."""
-        found = self._thermostat.temperature
-        return None if found is None else found.beta
-
-    @property
-    def residual(self) -> float | None:
-        """How far the last samples were from any temperature; see :class:`~qbrm.samplers.temperature.Temperature`."""
-        found = self._thermostat.temperature
-        return None if found is None else found.residual
 
     def sample(
         self,

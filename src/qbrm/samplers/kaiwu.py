@@ -14,10 +14,10 @@ from qbrm.interop.ising import Ising
 from qbrm.interop.kaiwu_device import KaiwuDevice, KaiwuOptimizer
 from qbrm.interop.kaiwu_matrix import from_kaiwu_matrix, spins_of, to_kaiwu_matrix
 from qbrm.samplers.base import Sampler, check_problem, check_samples
-from qbrm.samplers.temperature import Thermostat
+from qbrm.samplers.temperature import Thermostat, Thermostatted
 
 
-class KaiwuSampler:
+class KaiwuSampler(Thermostatted):
     r"""Draws from :math:`p(s) \propto \exp(h^\top s + \tfrac12 s^\top J s)` with one of Kaiwu's optimizers.
 
     .. math:: E(x) = -x^\top K x, \qquad K = \frac{c}{2} \begin{pmatrix} J & h \\ h^\top & 0 \end{pmatrix},
@@ -66,18 +66,6 @@ class KaiwuSampler:
         self._thermostat = Thermostat(beta)
         self._fill_range = bits is not None and beta is None
         self.distortion = 0.0
-
-    @property
-    def effective_beta(self) -> float | None:
-        """Estimated inverse temperature of the last samples with respect to the problems as given: 1 is right."""
-        found = self._thermostat.temperature
-        return None if found is None else found.beta
-
-    @property
-    def residual(self) -> float | None:
-        """How far the last samples were from any temperature; see :class:`~qbrm.samplers.temperature.Temperature`."""
-        found = self._thermostat.temperature
-        return None if found is None else found.residual
 
     def sample(
         self,

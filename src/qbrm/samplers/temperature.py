@@ -154,3 +154,21 @@ def _follows(step: float, before: Temperature, after: Temperature) -> bool:
     asked, went = math.log(step), math.log(before.beta / after.beta)
     noise = sum(found.error / found.beta for found in (before, after) if math.isfinite(found.error))
     return math.copysign(went, went * asked) >= abs(asked) / 2 - 2 * noise
+
+
+class Thermostatted:
+    """A sampler whose device is kept at unit temperature by a thermostat."""
+
+    _thermostat: Thermostat
+
+    @property
+    def effective_beta(self) -> float | None:
+        """Estimated inverse temperature of the last samples with respect to the problems as given: 1 is right."""
+        found = self._thermostat.temperature
+        return None if found is None else found.beta
+
+    @property
+    def residual(self) -> float | None:
+        """How far the last samples were from any temperature; see :class:`Temperature`."""
+        found = self._thermostat.temperature
+        return None if found is None else found.residual
