@@ -8,10 +8,12 @@ import torch
 
 from qbrm.energies import RBM, CoupledBoltzmannMachine
 from qbrm.energies.density import density
+from qbrm.errors import TrainingError
 from qbrm.features.pairs import Batch, PairData
 from qbrm.objectives import Likelihood, PreferenceLikelihood
 from qbrm.samplers.exact import ExactSampler
 from qbrm.samplers.gibbs import GibbsSampler
+from qbrm.samplers.kaiwu import KaiwuSampler, as_kaiwu_optimizer
 from qbrm.training import TrainingSettings, train
 from qbrm.training.trainer import validation_loss
 
@@ -172,3 +174,81 @@ def test_training_with_gibbs_ends_where_training_with_exact_sums_does_and_a_wron
     exact = trained_loss(None)
     assert trained_loss(GibbsSampler(sweeps=20, chains=16, thin=2)) == pytest.approx(exact, abs=0.02)
     assert trained_loss(SteepestDescent()) > exact + 0.04
+
+
+class KilledError(Exception):
+    """Stands for a kill."""
+
+
+class FailingDevice:
+    """A machine that answers so many times and is then away."""
+
+    def __init__(self, answers):
+        self.answers, self.optimizer = answers, as_kaiwu_optimizer(ExactSampler(), 8, torch.Generator().manual_seed(0))
+
+    def solve(self, ising_matrix):
+        self.answers -= 1
+        if self.answers < 0:
+            raise TimeoutError("no answer in 60 s")
+        return self.optimizer.solve(ising_matrix)
+
+
+def sampled_machine(sampler):
+    torch.manual_seed(5)
+    score = CoupledBoltzmannMachine(DIM, hidden=5)
+    score.sampler, score.samples = sampler, 8
+    return score
+
+
+def train_sampled(score, file=None, on_epoch=lambda epoch: None, pairs=24):
+    settings = TrainingSettings(epochs=3, batch_pairs=8, learning_rate=0.03)
+    data = simulated_pairs(pairs, seed=20), simulated_pairs(8, seed=21)
+    return train(score, PreferenceLikelihood(), *data, settings, seed=0, checkpoint=file, on_epoch=on_epoch)
+
+
+def new_chains():
+    return GibbsSampler(sweeps=5, chains=8, thin=1)
+
+
+def kill_after_the_second(epoch):
+    if epoch["epoch"] == 2:
+        raise KilledError
+
+
+def test_killed_training_resumes_with_its_chains_to_bit_identical_weights(tmp_path):
+    file = tmp_path / "checkpoint.safetensors"
+    whole, killed, resumed = (sampled_machine(new_chains()) for _ in range(3))
+    train_sampled(whole)
+    with pytest.raises(KilledError):
+        train_sampled(killed, file, kill_after_the_second)
+    train_sampled(resumed, file)
+    for name, value in whole.state_dict().items():
+        assert torch.equal(resumed.state_dict()[name], value), name
+    for name, chains in whole.chains().items():
+        assert torch.equal(resumed.chains()[name], chains)
+
+
+def test_resuming_without_the_chains_would_end_elsewhere(tmp_path, monkeypatch):
+    file = tmp_path / "checkpoint.safetensors"
+    whole, killed, resumed = (sampled_machine(new_chains()) for _ in range(3))
+    train_sampled(whole)
+    with pytest.raises(KilledError):
+        train_sampled(killed, file, kill_after_the_second)
+    monkeypatch.setattr(resumed, "load_chains", lambda chains: None)
+    train_sampled(resumed, file)
+    assert any(not torch.equal(value, resumed.chains()[name]) for name, value in whole.chains().items())
+
+
+def test_a_device_that_goes_away_in_the_middle_of_training_costs_one_epoch_at_most(tmp_path):
+    file = tmp_path / "checkpoint.safetensors"
+    # 64 answers for each of epoch 0 to 2 (48 for training, 16 for validation; epoch 0 only validates), and some more.
+    score = sampled_machine(KaiwuSampler(FailingDevice(16 + 64 + 64 + 20), beta=1.0, pause=0.0))
+    with pytest.raises(
+        TrainingError, match=r"epoch 3, .*FailingDevice gave no solution in 4 attempts.*epoch 2 is kept"
+    ):
+        train_sampled(score, file)
+    again = sampled_machine(KaiwuSampler(FailingDevice(10**6), beta=1.0, pause=0.0))
+    heard = []
+    training = train_sampled(again, file, heard.append)
+    assert [epoch["epoch"] for epoch in heard] == [3]
+    assert [epoch["epoch"] for epoch in training.epochs] == [0, 1, 2, 3]

@@ -221,25 +221,50 @@ def test_the_same_seed_gives_the_same_states_in_the_dtype_of_the_fields(sampler)
     assert sampler.sample(fields.double(), couplings.double(), 6, seeded()).dtype == torch.float64
 
 
-def test_persistent_chains_go_on_where_they_stopped():
+def test_chains_stay_with_their_examples_whatever_batch_these_come_in():
     """At zero temperature a ferromagnet never flips: only kept chains can remember which way they went."""
     couplings = 20 * (torch.ones(8, 8) - torch.eye(8))
     fields = torch.zeros(3, 8)
-    kept, fresh = GibbsSampler(chains=16, persistent=True), GibbsSampler(chains=16)
-    first = kept.sample(fields, couplings, 16, seeded(0))
-    assert torch.equal(kept.sample(fields, couplings, 16, seeded(1)), first)
-    assert not torch.equal(fresh.sample(fields, couplings, 16, seeded(1)), first)
-    assert not torch.equal(kept.sample(fields, couplings, 16, seeded(1), key="other"), first)
+    sampler = GibbsSampler(chains=16)
+    first = sampler.go_on(fields, couplings, 16, seeded(0), torch.tensor([4, 9, 2]))
+    shuffled = sampler.go_on(fields, couplings, 16, seeded(1), torch.tensor([2, 4, 9]))
+    assert torch.equal(shuffled, first[[2, 0, 1]])
+    assert not torch.equal(sampler.sample(fields, couplings, 16, seeded(1)), first)
+    assert not torch.equal(sampler.go_on(fields, couplings, 16, seeded(2), torch.tensor([5, 6, 7])), first)
 
 
-def test_persistent_chains_restore_from_their_state():
+def test_chains_that_go_on_are_at_their_distribution_after_few_sweeps():
+    """One sweep a call, fields that drift: after 400 calls the means are exact to five standard errors."""
+    fields, couplings = ising(1, 6)
+    fields, examples = fields.expand(400, -1), torch.arange(400)
+    sampler, generator = GibbsSampler(sweeps=1, chains=16, thin=1), seeded()
+    for call in range(40):
+        drift = fields * (call / 39)
+        states = sampler.go_on(drift, couplings, 16, generator, examples)
+    mean, _ = ExactSampler().moments(fields[:1], couplings)
+    error = ((1 - mean.square()) / (400 * 16)).sqrt()
+    assert ((states.flatten(0, 1).mean(0) - mean[0]).abs() < 5 * error[0] + 1e-3).all()
+
+
+def test_chains_restore_from_their_state():
     problem = ising(5, 9)
-    kept, restored = (GibbsSampler(chains=4, thin=1, persistent=True) for _ in range(2))
-    kept.sample(*problem, 8, seeded(0), key="train")
+    kept, restored = (GibbsSampler(chains=4, thin=1) for _ in range(2))
+    examples = torch.arange(5)
+    kept.go_on(*problem, 8, seeded(0), examples)
     restored.load_state_dict({name: chains.clone() for name, chains in kept.state_dict().items()})
-    kept_next, restored_next = (sampler.sample(*problem, 8, seeded(1), key="train") for sampler in (kept, restored))
+    kept_next, restored_next = (sampler.go_on(*problem, 8, seeded(1), examples) for sampler in (kept, restored))
     assert torch.equal(kept_next, restored_next)
     assert {tuple(chains.shape) for chains in kept.state_dict().values()} == {(5, 4, 9)}
+
+
+def test_an_example_that_occurs_twice_keeps_the_chains_of_its_last_occurrence():
+    couplings = 20 * (torch.ones(6, 6) - torch.eye(6))
+    fields = torch.zeros(2, 6)
+    sampler = GibbsSampler(chains=16)
+    first = sampler.go_on(fields, couplings, 16, seeded(0), torch.tensor([1, 1]))
+    again = sampler.go_on(fields[:1], couplings, 16, seeded(1), torch.tensor([1]))
+    assert torch.equal(again[0], first[1])
+    assert not torch.equal(first[0], first[1])
 
 
 @pytest.mark.parametrize("sampler", [ExactSampler(), GibbsSampler()], ids=["exact", "gibbs"])
@@ -272,5 +297,5 @@ def test_gibbs_refuses_numbers_below_one(name):
 
 
 def test_gibbs_refuses_to_restore_what_are_no_spins():
-    with pytest.raises(InputError, match=r"chains 'train' have .* values from 0 to 0; expected"):
-        GibbsSampler().load_state_dict({"train": torch.zeros(2, 3, 4, dtype=torch.int8)})
+    with pytest.raises(InputError, match=r"chains 'train' have .* values from 2 to 2; expected"):
+        GibbsSampler().load_state_dict({"train": torch.full((2, 3, 4), 2, dtype=torch.int8)})

@@ -18,15 +18,18 @@ class Clamped(NamedTuple):
         field: the part of the score's first layer that reads e, shape (batch, ...).
         mean: mean mu of the Gaussian reward unit, in standardised units, shape (batch,); r0 for a score without one.
         base_reward: r0 in standardised units, shape (batch,).
+        row: which training example each is, shape (batch,), for samplers that keep Markov chains per example; None if
+            that is of no matter.
     """
 
     field: Float[Tensor, "batch ..."]
     mean: Float[Tensor, " batch"]
     base_reward: Float[Tensor, " batch"]
+    row: Int[Tensor, " batch"] | None = None
 
     def rows(self, rows: Any) -> Clamped:
         """The examples that `rows` picks, as it would from a tensor's first axis."""
-        return Clamped(self.field[rows], self.mean[rows], self.base_reward[rows])
+        return Clamped(*(None if part is None else part[rows] for part in self))  # type: ignore[arg-type]
 
 
 class Lattice(NamedTuple):

@@ -12,7 +12,7 @@ from typing_extensions import override
 
 from qbrm.energies.base import Clamped, EnergyScore, Lattice
 from qbrm.energies.rbm import RBM
-from qbrm.samplers.base import Sampler
+from qbrm.samplers.base import PersistentSampler, Sampler
 from qbrm.samplers.exact import ExactSampler
 
 
@@ -73,8 +73,9 @@ class CoupledBoltzmannMachine(RBM):
               p(r \mid s, e) = N\bigl(r;\, m + u^\top s / L,\, 1 / L\bigr)
 
     so p(r | e) is the mean of those normals over samples of s (a Rao-Blackwell estimate, never a histogram of r), and
-    any Ising sampler will do. Without a sampler the sum over s is done exactly, for up to 20 hidden spins. With J = 0
-    this is :class:`RBM`. Boltzmann machines with couplings: Ackley et al. (1985), Cognitive Science 9, 147.
+    any Ising sampler will do. In training, one that keeps Markov chains goes on with those of each example (persistent
+    contrastive divergence; Tieleman, 2008). Without a sampler the sum over s is done exactly, for up to 20 hidden spins.
+    With J = 0 this is :class:`RBM`. Boltzmann machines with couplings: Ackley et al. (1985), Cognitive Science 9, 147.
 
     Args:
         dim: embedding size D.
@@ -106,6 +107,15 @@ class CoupledBoltzmannMachine(RBM):
     def reseed(self, generator: torch.Generator) -> None:
         self.seed = int(torch.randint(2**31, (), generator=generator))
 
+    def chains(self) -> dict[str, Tensor]:
+        """Markov chains of the training examples, which a checkpoint keeps beside the weights."""
+        return self.sampler.state_dict() if isinstance(self.sampler, PersistentSampler) else {}
+
+    def load_chains(self, chains: dict[str, Tensor]) -> None:
+        """Go on from the chains of a checkpoint."""
+        if isinstance(self.sampler, PersistentSampler):
+            self.sampler.load_state_dict(chains)
+
     @property
     def couplings(self) -> Float[Tensor, "hidden hidden"]:
         """J, symmetric with zero diagonal."""
@@ -136,7 +146,11 @@ class CoupledBoltzmannMachine(RBM):
         problem = self.hidden_problem(clamped)
         generator = torch.Generator().manual_seed(self.seed)
         with torch.no_grad():
-            spins = sampler.sample(problem.fields.detach(), problem.couplings.detach(), self.samples, generator)
+            drawn = (problem.fields.detach(), problem.couplings.detach(), self.samples, generator)
+            if self.training and clamped.row is not None and isinstance(sampler, PersistentSampler):
+                spins = sampler.go_on(*drawn, clamped.row)
+            else:
+                spins = sampler.sample(*drawn)
         exponent = torch.einsum("bsm,bm->bs", spins, problem.fields)
         exponent = exponent + torch.einsum("bsm,mk,bsk->bs", spins, problem.couplings, spins) / 2
         stiffness = self.stiffness

@@ -19,12 +19,14 @@ class Batch(NamedTuple):
         chosen_reward: their base rewards.
         rejected: embeddings of the rejected responses.
         rejected_reward: their base rewards.
+        row: which rows of the table the chosen ones and then the rejected ones are, shape (examples,); None if unknown.
     """
 
     chosen: Float[Tensor, "pairs dim"]
     chosen_reward: Float[Tensor, " pairs"]
     rejected: Float[Tensor, "pairs dim"]
     rejected_reward: Float[Tensor, " pairs"]
+    row: Int[Tensor, " examples"] | None = None
 
     def examples(self) -> tuple[Float[Tensor, "examples dim"], Float[Tensor, " examples"]]:
         """Both responses of every pair as single examples: what objectives without pairs train on."""
@@ -59,7 +61,8 @@ class PairData(NamedTuple):
     def batch(self, pairs: Int[Tensor, " picked"] | slice) -> Batch:
         """Gather the features of the given pairs."""
         chosen, rejected = self.chosen[pairs], self.rejected[pairs]
-        return Batch(self.embedding[chosen], self.reward[chosen], self.embedding[rejected], self.reward[rejected])
+        row = torch.cat([chosen, rejected])
+        return Batch(self.embedding[chosen], self.reward[chosen], self.embedding[rejected], self.reward[rejected], row)
 
     def batches(self, size: int, generator: torch.Generator | None = None) -> Iterator[Batch]:
         """All pairs once, `size` at a time; shuffled if a generator is given."""

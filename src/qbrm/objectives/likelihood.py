@@ -22,5 +22,5 @@ class Likelihood:
     def __call__(self, model: EnergyScore, batch: Batch, generator: torch.Generator) -> Float[Tensor, ""]:
         """Mean over both responses of every pair, in nats of the standardised reward."""
         model.reseed(generator)
-        clamped = model.clamp(*batch.examples())
+        clamped = model.clamp(*batch.examples())._replace(row=batch.row)
         return -model.log_density(clamped, clamped.base_reward[:, None]).mean()

@@ -31,7 +31,7 @@ class PreferenceLikelihood:
 
 def log_preference(score: EnergyScore, batch: Batch) -> Float[Tensor, " pairs"]:
     """Log P(r_chosen > r_rejected) for every pair."""
-    clamped, pairs = score.clamp(*batch.examples()), len(batch.chosen)
+    clamped, pairs = score.clamp(*batch.examples())._replace(row=batch.row), len(batch.chosen)
     sides = slice(pairs), slice(pairs, None)
     if score.draws:
         # Each side starts from the same seed: common random numbers, whose errors cancel in the difference.

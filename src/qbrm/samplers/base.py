@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from qbrm.errors import InputError
@@ -38,6 +39,38 @@ class Sampler(Protocol):
         Returns:
             States with values -1 and +1, in the fields' dtype.
         """
+        ...
+
+
+@runtime_checkable
+class PersistentSampler(Sampler, Protocol):
+    """A sampler whose Markov chains can stay with the examples of a training set (Tieleman, 2008)."""
+
+    def go_on(
+        self,
+        fields: Float[Tensor, "batch spins"],
+        couplings: Float[Tensor, "*batch spins spins"],
+        samples: int,
+        generator: torch.Generator,
+        example: Int[Tensor, " batch"],
+    ) -> Float[Tensor, "batch samples spins"]:
+        """Draw like `sample`, going on where the chains of the same examples stopped.
+
+        Args:
+            fields: h, one row per problem.
+            couplings: J, one matrix for all problems or one per problem.
+            samples: how many states of each.
+            generator: source of randomness.
+            example: which example each problem belongs to.
+        """
+        ...
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The chains, to be saved with a model."""
+        ...
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from saved chains instead of those kept now."""
         ...
 
 

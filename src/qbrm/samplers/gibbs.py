@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 import torch
-from jaxtyping import Float, Int8
+from jaxtyping import Float, Int, Int8
 from torch import Tensor
 
 from qbrm.errors import InputError
@@ -26,29 +26,27 @@ class GibbsSampler:
     (`gibbs_kernel`) on as many threads as `torch.get_num_threads()`. Every chain has its own random stream, seeded by
     the generator, so that states depend neither on the number of threads nor on each other's problems.
 
-    A new chain starts without spins: its first sweep draws each given those before it. With `persistent`, the chains of
-    a call go on where those of the last call with the same key and sizes stopped (persistent contrastive divergence,
-    Tieleman, 2008). That is meant for problems that change little from call to call.
+    A new chain starts without spins: its first sweep draws each given those before it. `go_on` keeps the chains of each
+    example from call to call (persistent contrastive divergence; Tieleman, 2008), which is meant for problems that
+    change little in between, as they do from one epoch of training to the next.
 
     Args:
         sweeps: sweeps of a new chain before its first recorded state.
         chains: chains per problem; fewer if fewer states are asked for.
         thin: sweeps between two recorded states of a chain, and before the first one of a chain that goes on.
-        persistent: keep chains between calls.
 
     Raises:
         InputError: if a number is below 1.
     """
 
-    def __init__(self, sweeps: int = 100, chains: int = 16, thin: int = 5, persistent: bool = False) -> None:
+    def __init__(self, sweeps: int = 100, chains: int = 16, thin: int = 5) -> None:
         for name, value in (("sweeps", sweeps), ("chains", chains), ("thin", thin)):
             if value < 1:
                 raise InputError(f"gibbs: {name} is {value}; expected at least 1.")
         self.sweeps = sweeps
         self.chains = chains
         self.thin = thin
-        self.persistent = persistent
-        self._kept: dict[str, Int8[Tensor, "batch chains spins"]] = {}
+        self._kept: dict[str, Int8[Tensor, "examples chains spins"]] = {}
 
     def sample(
         self,
@@ -56,55 +54,83 @@ class GibbsSampler:
         couplings: Float[Tensor, "*batch spins spins"],
         samples: int,
         generator: torch.Generator,
-        key: str = "",
     ) -> Float[Tensor, "batch samples spins"]:
-        """Draw `samples` states of every problem; see `Sampler.sample`.
+        """Draw `samples` states of every problem with new chains; see `Sampler.sample`.
 
         State i of a problem is number i // chains of chain i % chains: states of different chains are independent,
         those of one chain are not quite.
-
-        Args:
-            fields: h, one row per problem.
-            couplings: J, one matrix for all problems or one per problem.
-            samples: how many states of each.
-            generator: seeds the chains.
-            key: names the chains to go on with, where `persistent`.
-
-        Returns:
-            States with values -1 and +1, in the fields' dtype.
 
         Raises:
             InputError: if `check_problem` refuses the problem.
         """
         check_problem(fields, couplings)
-        batch, spins = fields.shape
+        start = torch.zeros(len(fields), max(1, min(self.chains, samples)), fields.shape[1])
+        return self._draw(fields, couplings, samples, generator, start, self.sweeps)
+
+    def go_on(
+        self,
+        fields: Float[Tensor, "batch spins"],
+        couplings: Float[Tensor, "*batch spins spins"],
+        samples: int,
+        generator: torch.Generator,
+        example: Int[Tensor, " batch"],
+    ) -> Float[Tensor, "batch samples spins"]:
+        """Draw like `sample`, going on with the chains of each example; see `PersistentSampler.go_on`.
+
+        If any example of a call is new, all chains of that call make the sweeps of a new chain. Where an example occurs
+        twice in a call, the chains of its last occurrence are kept.
+
+        Raises:
+            InputError: if `check_problem` refuses the problem.
+        """
+        check_problem(fields, couplings)
         chains = max(1, min(self.chains, samples))
-        name = f"{key}:{batch}x{chains}x{spins}"
+        kept = self._room(f"{chains}x{fields.shape[1]}", int(example.max()) + 1, chains, fields.shape[1])
+        start = kept[example].float()
+        is_new = (start[:, 0, 0] == 0).any()
+        states = self._draw(fields, couplings, samples, generator, start, self.sweeps if is_new else self.thin)
+        kept.numpy()[example.cpu().numpy()] = start.to(torch.int8).numpy()  # of equal indices numpy keeps the last
+        return states
+
+    def _room(self, name: str, examples: int, chains: int, spins: int) -> Int8[Tensor, "examples chains spins"]:
+        """Chains kept under a name, with room for so many examples; zeros where there is no chain yet."""
+        kept = self._kept.get(name, torch.zeros(0, chains, spins, dtype=torch.int8))
+        if len(kept) < examples:
+            more = torch.zeros(max(examples, 2 * len(kept)) - len(kept), chains, spins, dtype=torch.int8)
+            kept = self._kept[name] = torch.cat([kept, more])
+        return kept
+
+    def _draw(
+        self,
+        fields: Float[Tensor, "batch spins"],
+        couplings: Float[Tensor, "*batch spins spins"],
+        samples: int,
+        generator: torch.Generator,
+        state: Float[Tensor, "batch chains spins"],
+        first: int,
+    ) -> Float[Tensor, "batch samples spins"]:
+        """Run the chains from `state`, which is overwritten with where they end."""
+        batch, chains, spins = state.shape
         bias = fields.detach().float().cpu()[:, None].expand(-1, chains, -1).contiguous()
-        kept = self._kept.get(name)
-        state = torch.zeros_like(bias) if kept is None else kept.float()
         states = torch.empty(batch, chains, -(-samples // chains), spins)
-        first = self.sweeps if kept is None else self.thin
         _run(bias, couplings.detach().float().cpu(), state, _keys(batch, chains, generator), first, self.thin, states)
-        if self.persistent:
-            self._kept[name] = state.to(torch.int8)
         return states.transpose(1, 2).flatten(1, 2)[:, :samples].to(fields)
 
-    def state_dict(self) -> dict[str, Int8[Tensor, "batch chains spins"]]:
+    def state_dict(self) -> dict[str, Int8[Tensor, "examples chains spins"]]:
         """The kept chains by name, as tensors to save with a model."""
         return dict(self._kept)
 
-    def load_state_dict(self, state: Mapping[str, Int8[Tensor, "batch chains spins"]]) -> None:
+    def load_state_dict(self, state: Mapping[str, Int8[Tensor, "examples chains spins"]]) -> None:
         """Go on from saved chains instead of those kept now.
 
         Raises:
             InputError: if a value is not what `state_dict` gives.
         """
         for name, chains in state.items():
-            if chains.ndim != 3 or not (chains.abs() == 1).all():
+            if chains.ndim != 3 or not (chains.abs() <= 1).all():
                 raise InputError(
                     f"gibbs: chains {name!r} have shape {tuple(chains.shape)} and values from {chains.min():g} to "
-                    f"{chains.max():g}; expected (batch, chains, spins) and -1 or +1."
+                    f"{chains.max():g}; expected (examples, chains, spins) and -1, +1, or 0 for no chain yet."
                 )
         self._kept = {name: chains.to("cpu", torch.int8, copy=True) for name, chains in state.items()}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -17,6 +17,19 @@ from qbrm.errors import InputError
 Best = dict[str, Tensor]
 
 
+@runtime_checkable
+class KeepsChains(Protocol):
+    """A model that trains with Markov chains which outlive a batch."""
+
+    def chains(self) -> dict[str, Tensor]:
+        """The chains by name."""
+        ...
+
+    def load_chains(self, chains: dict[str, Tensor]) -> None:
+        """Go on from these."""
+        ...
+
+
 def save_checkpoint(
     path: Path, model: nn.Module, optimiser: torch.optim.Optimizer, best: Best, progress: dict[str, Any]
 ) -> None:
@@ -24,7 +37,7 @@ def save_checkpoint(
 
     Args:
         path: a ``.safetensors`` file; a checkpoint already there stays until the new one is complete.
-        model: its state dict is stored.
+        model: its state dict is stored, and its Markov chains if it keeps any.
         optimiser: an AdamW over all parameters, stored as tensors; nothing is pickled.
         best: state dict of the best epoch.
         progress: JSON-able facts: epochs done, their metrics, what the run was started with.
@@ -33,6 +46,8 @@ def save_checkpoint(
     tensors |= {f"best.{name}": value for name, value in best.items()}
     for index, state in optimiser.state_dict()["state"].items():
         tensors |= {f"optimiser.{index}.{name}": value for name, value in state.items()}
+    if isinstance(model, KeepsChains):
+        tensors |= {f"chains.{name}": value for name, value in model.chains().items()}
     make_folder(path.parent)
     copies = {name: value.contiguous().clone() for name, value in tensors.items()}
     write_atomically(path, save(copies, {"progress": json.dumps(progress, allow_nan=False)}))
@@ -49,7 +64,9 @@ def load_checkpoint(path: Path, model: nn.Module, optimiser: torch.optim.Optimiz
             progress = json.loads(file.metadata()["progress"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         model.load_state_dict(_part(tensors, "model."))
-    except (SafetensorError, RuntimeError, KeyError) as error:
+        if isinstance(model, KeepsChains):
+            model.load_chains(_part(tensors, "chains."))
+    except (SafetensorError, RuntimeError, KeyError, InputError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"{path}: not a checkpoint of this model ({reason}); delete it to train anew.") from error
     state: dict[int, dict[str, Tensor]] = {}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -12,10 +13,10 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import nn
 
-from qbrm.errors import TrainingError
+from qbrm.errors import InputError, TrainingError
 from qbrm.features.pairs import Batch, PairData
 from qbrm.objectives.base import Objective
-from qbrm.training.checkpoint import Best, load_checkpoint, read_progress, save_checkpoint
+from qbrm.training.checkpoint import Best, KeepsChains, load_checkpoint, read_progress, save_checkpoint
 from qbrm.training.settings import TrainingSettings
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -69,7 +70,7 @@ def train(
         on_epoch: told about every new epoch.
 
     Raises:
-        TrainingError: if a loss is not finite; the checkpoint keeps the last good epoch.
+        TrainingError: if a loss is not finite, or a sampler's device fails; the checkpoint keeps the last good epoch.
     """
     started = {
         "model": type(model).__name__,
@@ -83,11 +84,13 @@ def train(
     while not _finished(history, settings):
         start = time.perf_counter()
         epoch: Epoch = {"epoch": len(history)}
-        if history:
-            epoch["loss"] = _train_epoch(model, objective, pairs, optimiser, settings.batch_pairs, (seed, len(history)))
-        seconds += time.perf_counter() - start
-        epoch["validation_loss"] = _finite_validation_loss(model, objective, validation, seed, len(history))
-        epoch |= measure(model)
+        with _sampler_failures(len(history)):
+            if history:
+                part = seed, len(history)
+                epoch["loss"] = _train_epoch(model, objective, pairs, optimiser, settings.batch_pairs, part)
+            seconds += time.perf_counter() - start
+            epoch["validation_loss"] = _finite_validation_loss(model, objective, validation, seed, len(history))
+            epoch |= measure(model)
         history.append(epoch)
         if _best(history, settings) == len(history) - 1:
             best = {name: value.clone() for name, value in model.state_dict().items()}
@@ -99,11 +102,22 @@ def train(
     return Training(history, _best(history, settings), seconds, 2 * pairs.n_pairs * (len(history) - 1))
 
 
+@contextmanager
+def _sampler_failures(epoch: int) -> Iterator[None]:
+    try:
+        yield
+    except InputError as error:
+        kept = f"epoch {epoch - 1} is kept: the same command goes on from there" if epoch else "nothing was trained yet"
+        raise TrainingError(f"epoch {epoch}, training cannot go on: {error} Of the training, {kept}.") from error
+
+
 def _resume(
     checkpoint: Path | None, model: nn.Module, optimiser: torch.optim.Optimizer, started: dict[str, Any]
 ) -> tuple[list[Epoch], Best, float]:
     progress = read_progress(checkpoint) if checkpoint is not None else None
     if checkpoint is None or progress is None or any(progress.get(key) != value for key, value in started.items()):
+        if isinstance(model, KeepsChains):
+            model.load_chains({})
         return [], {}, 0.0
     best, progress = load_checkpoint(checkpoint, model, optimiser)
     return progress["epochs"], best, progress["seconds"]
