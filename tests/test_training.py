@@ -5,11 +5,13 @@ import struct
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import save_file
 
-from qbrm.energies import EBRM, RBM, SemiQuantumRBM
+from qbrm.energies import EBRM, RBM, CoupledBoltzmannMachine, SemiQuantumRBM
 from qbrm.errors import InputError, TrainingError
 from qbrm.features.pairs import PairData
 from qbrm.objectives import Likelihood, NCEPlus, PreferenceLikelihood
+from qbrm.samplers.gibbs import GibbsSampler
 from qbrm.training import TrainingSettings, train
 from qbrm.training.checkpoint import read_progress
 from qbrm.training.metrics import MetricsLogs, TensorBoardLog
@@ -180,11 +182,22 @@ def test_a_checkpoint_of_another_run_is_not_resumed(tmp_path, other):
     assert_same_weights(resumed, fresh)
 
 
-def test_a_checkpoint_of_a_model_of_another_size_is_refused_by_name(tmp_path):
+def test_a_checkpoint_of_a_model_of_another_size_is_not_resumed(tmp_path):
+    file, heard = tmp_path / "checkpoint.safetensors", []
+    train_on(new_model(), checkpoint=file)
+    train_on(SemiQuantumRBM(3, hidden=6), checkpoint=file, on_epoch=heard.append)
+    assert [epoch["epoch"] for epoch in heard] == [0, 1, 2, 3, 4]
+
+
+def test_a_checkpoint_whose_tensors_do_not_fit_what_it_says_is_refused_by_name(tmp_path):
     file = tmp_path / "checkpoint.safetensors"
     train_on(new_model(), checkpoint=file)
+    with safe_open(file, "pt") as opened:
+        tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+        metadata = opened.metadata()
+    save_file({**tensors, "model.W": torch.zeros(2, 6, 3)}, file, metadata)
     with pytest.raises(InputError, match=r"checkpoint\.safetensors: not a checkpoint of this model") as caught:
-        train_on(SemiQuantumRBM(3, hidden=6), checkpoint=file)
+        train_on(new_model(), checkpoint=file)
     assert "\n" not in str(caught.value)
 
 
@@ -425,3 +438,15 @@ def test_metrics_logs_are_closed_when_training_dies():
     with pytest.raises(KilledError), MetricsLogs(*logs) as both:
         both.log(0, {"loss": 1.0})
     assert closed == list(logs)
+
+
+def test_a_checkpoint_of_another_sampler_is_not_resumed(tmp_path):
+    file, heard = tmp_path / "checkpoint.safetensors", []
+    for sampler in (None, GibbsSampler(sweeps=2), GibbsSampler(sweeps=3), GibbsSampler(sweeps=3)):
+        torch.manual_seed(0)
+        model = CoupledBoltzmannMachine(3, hidden=3)
+        model.sampler, model.samples = sampler, 4
+        epochs = []
+        train_on(model, plan=TrainingSettings(epochs=1), checkpoint=file, on_epoch=epochs.append)
+        heard.append(len(epochs))
+    assert heard == [2, 2, 2, 0]

@@ -15,6 +15,7 @@ from qbrm.comparison.methods import Fitted, Method, Task
 from qbrm.comparison.methods.base import BRADLEY_TERRY, Rewards
 from qbrm.comparison.records import Records
 from qbrm.comparison.responses import Features, Responses
+from qbrm.comparison.sampling import with_sampling
 from qbrm.comparison.scenario import Roles
 from qbrm.comparison.settings import ComparisonSettings
 from qbrm.console import Reporter
@@ -154,7 +155,8 @@ def _evaluate(run: SeedRun, name: str, fitted: Fitted, features: Features, recor
             records.notes.append(
                 f"{name}, seed {run.seed}: no epoch beat the untrained score on validation; it is kept"
             )
-    records.add_outcomes(name, run.seed, [outcomes(fitted, features, refined, test) for test in records.tests])
+    found = [outcomes(fitted, features, refined, test) for test in records.tests]
+    records.add_outcomes(name, run.seed, with_sampling(fitted, features, records.tests, found))
     records.notes += fitted.notes
     if run.seed == run.settings.seed:
         label = {"scenario": records.scenario, "method": name, "seed": run.seed}

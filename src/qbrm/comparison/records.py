@@ -12,6 +12,7 @@ import torch
 
 import qbrm
 from qbrm.comparison.evaluate import EvaluationSet, Row, difference, reliability_rows, rows, summary
+from qbrm.comparison.sampling import difference_error, sampling_columns
 from qbrm.comparison.settings import ComparisonSettings
 from qbrm.comparison.sources import Sources
 from qbrm.evaluation import Outcomes
@@ -60,7 +61,7 @@ class Records:
         self.outcomes.setdefault(method, []).append(found)
         label = {"scenario": self.scenario, "method": method, "seed": seed}
         for test, outcome in zip(self.tests, found, strict=True):
-            self.rows += rows(label, test, outcome)
+            self.rows += _with_sampling(rows(label, test, outcome), test, [outcome])
 
     def results(self, settings: ComparisonSettings, sources: Sources) -> Results:
         """Everything, as `results.json` has it."""
@@ -71,7 +72,7 @@ class Records:
             "timings": self.timings,
             "environment": environment(),
             "data": _data(sources),
-            "summary": self._per_method(summary),
+            "summary": self._per_method(_summary),
             "differences": self._differences(),
             "epochs": self.epochs,
             "reliability": self._per_method(reliability_rows),
@@ -90,7 +91,7 @@ class Records:
 
     def _differences(self) -> list[Row]:
         return [
-            difference(
+            _difference(
                 {**self._label(method), "reference": reference},
                 test,
                 [found[index] for found in seeds],
@@ -105,6 +106,21 @@ class Records:
 
     def _label(self, method: str) -> Row:
         return {"scenario": self.scenario, "method": method}
+
+
+def _with_sampling(rows: list[Row], test: EvaluationSet, seeds: Sequence[Outcomes]) -> list[Row]:
+    if all(outcome.sampling is None for outcome in seeds):
+        return rows
+    return [{**row, "sampling": sampling_columns(test, seeds, row["category"])} for row in rows]
+
+
+def _summary(label: Row, test: EvaluationSet, seeds: Sequence[Outcomes]) -> list[Row]:
+    return _with_sampling(summary(label, test, seeds), test, seeds)
+
+
+def _difference(label: Row, test: EvaluationSet, method: Sequence[Outcomes], reference: Sequence[Outcomes]) -> Row:
+    row, error = difference(label, test, method, reference), difference_error(method, reference)
+    return row if error is None else {**row, "sampling_error": error}
 
 
 def environment() -> dict[str, str | int]:

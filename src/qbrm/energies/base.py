@@ -9,6 +9,7 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from typing_extensions import override
 
 
 class Clamped(NamedTuple):
@@ -89,6 +90,10 @@ class EnergyScore(nn.Module, ABC):
     @abstractmethod
     def settings(self) -> dict[str, Any]:
         """The constructor's arguments: with the state dict, all that rebuilds this score."""
+
+    @override
+    def extra_repr(self) -> str:
+        return ", ".join(f"{name}={value!r}" for name, value in self.settings().items())
 
     @abstractmethod
     def clamp(self, embedding: Float[Tensor, "batch dim"], base_reward: Float[Tensor, " batch"]) -> Clamped:

@@ -74,8 +74,8 @@ class CoupledBoltzmannMachine(RBM):
 
     so p(r | e) is the mean of those normals over samples of s (a Rao-Blackwell estimate, never a histogram of r), and
     any Ising sampler will do. In training, one that keeps Markov chains goes on with those of each example (persistent
-    contrastive divergence; Tieleman, 2008). Without a sampler the sum over s is done exactly, for up to 20 hidden spins.
-    With J = 0 this is :class:`RBM`. Boltzmann machines with couplings: Ackley et al. (1985), Cognitive Science 9, 147.
+    contrastive divergence; Tieleman, 2008). Without a sampler the sum over s is exact, for up to 20 hidden spins. With
+    J = 0 this is :class:`RBM`. Boltzmann machines with couplings: Ackley et al. (1985), Cognitive Science 9, 147.
 
     Args:
         dim: embedding size D.
@@ -97,6 +97,10 @@ class CoupledBoltzmannMachine(RBM):
         self.sampler: Sampler | None = None
         self.samples = 64
         self.seed = 0
+
+    @override
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, sampler={self.sampler!r}, samples={self.samples}"
 
     @property
     @override

@@ -41,10 +41,24 @@ class Outcomes(NamedTuple):
         correct: whether the chosen response beats every rejected one; a tie is wrong, as in RMB (Zhou et al., 2024,
             arXiv 2410.09893).
         log_probability: log P(chosen > rejected) of each pair; None from a method without probabilities.
+        sampling: how far the other two are a matter of sampling; None from a method that samples nothing.
     """
 
     correct: Bool[np.ndarray, " items"]
     log_probability: Float64[np.ndarray, " pairs"] | None
+    sampling: Sampling | None = None
+
+
+class Sampling(NamedTuple):
+    """The outcomes of one method once more, as other draws of its sampler would have had them.
+
+    Attributes:
+        effective_samples: independent states that would leave E[r | e] as uncertain as those drawn.
+        redrawn: outcomes from independent draws.
+    """
+
+    effective_samples: float
+    redrawn: tuple[Outcomes, ...]
 
 
 def is_correct(items: Items, reward: Float[np.ndarray, " rows"]) -> Bool[np.ndarray, " items"]:

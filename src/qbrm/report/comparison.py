@@ -2,8 +2,20 @@
 
 from __future__ import annotations
 
-from qbrm.report.grid import Column, Grid, contest
-from qbrm.report.numbers import count, duration, mean, percent_interval, points_interval, rate, three_decimals
+from typing import Literal
+
+from qbrm.report.grid import Column, Grid, column, contest
+from qbrm.report.numbers import (
+    ABSENT,
+    count,
+    duration,
+    mean,
+    percent_error,
+    percent_interval,
+    points_interval,
+    rate,
+    three_decimals,
+)
 from qbrm.report.parts import SET_NAMES, UNREFINED, Part, methods_of, sets_of, summary_row
 from qbrm.report.results import Difference, Results, SetName, Stage, SummaryRow, Timing
 
@@ -17,6 +29,7 @@ def comparison_grid(part: Part) -> Grid:
     methods, sets = methods_of(results["summary"]), sets_of(results["summary"])
     columns = [_accuracy(results, methods, name, "all", SET_NAMES[name]) for name in sets]
     columns += _probability_columns(results, methods, sets[0])
+    columns += _sampling_columns(results, methods, sets[0])
     columns += _cost_columns(results["timings"], methods)
     if any(row["category"] == "macro" for row in results["summary"]):
         columns += [_accuracy(results, methods, name, "macro", f"macro {SET_NAMES[name]}") for name in sets]
@@ -46,12 +59,17 @@ def difference_lines(part: Part) -> list[str]:
 
 def difference(row: Difference) -> str:
     """A difference and its interval in percentage points."""
-    return points_interval(row["difference"], row["ci_low"], row["ci_high"])
+    interval = points_interval(row["difference"], row["ci_low"], row["ci_high"])
+    return interval + percent_error(row.get("sampling_error"))
 
 
 def accuracy(row: SummaryRow | None) -> str:
     """An accuracy and its interval in percent."""
-    return percent_interval(row["accuracy"], row["ci_low"], row["ci_high"]) if row else percent_interval(*[None] * 3)
+    if row is None:
+        return ABSENT
+    sampling = row.get("sampling")
+    error = percent_error(sampling["accuracy_error"]) if sampling else ""
+    return percent_interval(row["accuracy"], row["ci_low"], row["ci_high"]) + error
 
 
 def timings_of(timings: list[Timing], method: str, stage: Stage) -> list[Timing]:
@@ -80,9 +98,33 @@ def _probability_columns(results: Results, methods: list[str], set_name: SetName
     losses = [row["nll"] if row else None for row in rows]
     errors = [row["ece"] if row else None for row in rows]
     return [
-        contest("log-loss", losses, map(three_decimals, losses), min),
-        contest("ECE", errors, map(three_decimals, errors), min),
+        contest(
+            "log-loss",
+            losses,
+            [three_decimals(loss) + _error(row, "nll_error") for loss, row in zip(losses, rows, strict=True)],
+            min,
+        ),
+        contest(
+            "ECE",
+            errors,
+            [three_decimals(error) + _error(row, "ece_error") for error, row in zip(errors, rows, strict=True)],
+            min,
+        ),
     ]
+
+
+def _error(row: SummaryRow | None, name: Literal["nll_error", "ece_error"]) -> str:
+    sampling = row.get("sampling") if row else None
+    return f" ±{sampling[name]:.4f}" if sampling else ""
+
+
+def _sampling_columns(results: Results, methods: list[str], set_name: SetName) -> list[Column]:
+    """How many independent states the sampled ones are worth, where any method samples."""
+    rows = [summary_row(results, method, set_name) for method in methods]
+    sampled = [row.get("sampling") if row else None for row in rows]
+    if not any(sampled):
+        return []
+    return [column("effective states", [count(each["effective_samples"] if each else None) for each in sampled])]
 
 
 def _cost_columns(timings: list[Timing], methods: list[str]) -> list[Column]:

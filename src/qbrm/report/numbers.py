@@ -19,6 +19,11 @@ def percent_interval(fraction: float | None, low: float | None, high: float | No
     return f"{percent(fraction)} [{percent(low)}, {percent(high)}]"
 
 
+def percent_error(fraction: float | None) -> str:
+    """A Monte-Carlo standard error in percentage points, to stand behind a number, as `` ±0.1``."""
+    return "" if fraction is None else f" ±{100 * fraction:.1f}"
+
+
 def points(fraction: float | None) -> str:
     """A difference of fractions in percentage points, signed: 0.008 is +0.8."""
     return ABSENT if fraction is None else f"{round(100 * fraction, 1) + 0.0:+.1f}"

@@ -20,6 +20,15 @@ Score = Literal["accuracy", "ci_low", "ci_high", "nll", "ece"]
 Stage = Literal["train", "refine"]
 
 
+class Sampling(TypedDict):
+    """What sampling the hidden spins leaves uncertain: effective states per response, and standard errors."""
+
+    effective_samples: float
+    accuracy_error: float
+    nll_error: float
+    ece_error: float
+
+
 class Row(TypedDict):
     """One method, seed, test and category; accuracies are fractions."""
 
@@ -35,6 +44,7 @@ class Row(TypedDict):
     ci_high: float | None
     nll: float | None
     ece: float | None
+    sampling: NotRequired[Sampling]
 
 
 class SummaryRow(TypedDict):
@@ -52,6 +62,7 @@ class SummaryRow(TypedDict):
     ci_high: float | None
     nll: float | None
     ece: float | None
+    sampling: NotRequired[Sampling]
 
 
 class Difference(TypedDict):
@@ -66,6 +77,7 @@ class Difference(TypedDict):
     difference: float | None
     ci_low: float | None
     ci_high: float | None
+    sampling_error: NotRequired[float]
 
 
 class Timing(TypedDict):

@@ -68,6 +68,8 @@ def _entry_mismatch(value: Any, kind: Any, place: str) -> str | None:
 
 def _fits(value: Any, kind: Any) -> bool:
     origin = get_origin(kind)
+    if is_typeddict(kind):
+        return mismatch(value, kind) is None
     if origin in (Union, UnionType):
         return any(_fits(value, option) for option in get_args(kind))
     if origin is Literal:

@@ -52,6 +52,9 @@ class DimodSampler(Thermostatted):
         self._sampler, self._parameters = sampler, dict(parameters or {})
         self._thermostat = Thermostat(_final_beta(self._parameters) if beta is None else beta)
 
+    def __repr__(self) -> str:
+        return f"DimodSampler({type(self._sampler).__name__}(), {self._parameters})"
+
     def sample(
         self,
         fields: Float[Tensor, "batch spins"],

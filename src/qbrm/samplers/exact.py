@@ -39,6 +39,9 @@ class ExactSampler:
         InputError: by every method, if there are more than 20 spins or `check_problem` refuses the problem.
     """
 
+    def __repr__(self) -> str:
+        return "ExactSampler()"
+
     def sample(
         self, fields: Fields, couplings: Couplings, samples: int, generator: torch.Generator
     ) -> Float[Tensor, "batch samples spins"]:

@@ -48,6 +48,9 @@ class GibbsSampler:
         self.thin = thin
         self._kept: dict[str, Int8[Tensor, "examples chains spins"]] = {}
 
+    def __repr__(self) -> str:
+        return f"GibbsSampler(sweeps={self.sweeps}, chains={self.chains}, thin={self.thin})"
+
     def sample(
         self,
         fields: Float[Tensor, "batch spins"],

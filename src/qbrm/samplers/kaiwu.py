@@ -67,6 +67,9 @@ class KaiwuSampler(Thermostatted):
         self._fill_range = bits is not None and beta is None
         self.distortion = 0.0
 
+    def __repr__(self) -> str:
+        return f"KaiwuSampler({self._device.name}(), limit={self._limit})"
+
     def sample(
         self,
         fields: Float[Tensor, "batch spins"],

@@ -73,7 +73,7 @@ def train(
         TrainingError: if a loss is not finite, or a sampler's device fails; the checkpoint keeps the last good epoch.
     """
     started = {
-        "model": type(model).__name__,
+        "model": repr(model),
         "objective": f"{type(objective).__name__} {vars(objective)}",
         "settings": asdict(settings),
         "seed": seed,

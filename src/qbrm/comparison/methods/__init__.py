@@ -17,7 +17,7 @@ METHODS: dict[str, Method] = {
     "ebrm": EnergyMethod("ebrm", "nce", "ascent", filter_conflicts=True, settings=EBRM_TRAINING),
     "rbm": EnergyMethod("rbm", "preference", "mode", filter_conflicts=False, settings=QBM_TRAINING),
     "sqrbm": EnergyMethod("sqrbm", "preference", "mode", filter_conflicts=False, settings=QBM_TRAINING),
-    "qbm": EnergyMethod("qbm", "preference", "mode", filter_conflicts=False, settings=QBM_TRAINING),
+    "qbm": EnergyMethod("qbm", "preference", "mean", filter_conflicts=False, settings=QBM_TRAINING),
 }
 
 __all__ = ["METHODS", "EnergyMethod", "Fitted", "Method", "Task"]

@@ -22,6 +22,7 @@ from qbrm.training import TrainingSettings, train
 from qbrm.training.temperature import calibrate_tau
 
 EVALUATION_SAMPLES = 256
+VALIDATION_EXAMPLES = 256
 
 
 @dataclass(frozen=True)
@@ -60,28 +61,16 @@ class EnergyMethod:
             self.settings,
             task.seed,
             checkpoint=task.checkpoint,
-            measure=lambda score: task.measure(self._rewards(score, task.seed)),
+            measure=lambda score: {**task.measure(self._rewards(score, task.seed)), **_sampling(score, task)},
             on_epoch=task.on_epoch,
         )
         if self.objective == "preference" and isinstance(score, SemiQuantumRBM):
             calibrate_tau(score, task.validation)
         if isinstance(score, CoupledBoltzmannMachine):
-            notes += self._sampling_note(score, task)
+            score.samples, score.seed = EVALUATION_SAMPLES, task.seed
         preference = _density_preference(score) if self.objective == "preference" else bradley_terry
         rewards = self._rewards(score, task.seed)
         return Fitted(rewards, preference, training, score, self.objective, self.refinement, notes)
-
-    def _sampling_note(self, score: CoupledBoltzmannMachine, task: Task) -> tuple[str, ...]:
-        if score.sampler is None:
-            return ()
-        score.samples, score.seed = EVALUATION_SAMPLES, task.seed
-        batch = task.validation.batch(slice(0, 512))
-        found = score.monte_carlo(score.clamp(batch.chosen, batch.chosen_reward), score.sampler)
-        error = found.error * float(score.reward_scale)
-        return (
-            f"{self.name}, seed {task.seed}: {self.sampler} draws {score.samples} states per response, worth "
-            f"{found.effective_samples:.0f} independent ones; Monte-Carlo error of a refined mean {error:.2g}",
-        )
 
     def _training_pairs(self, task: Task) -> tuple[PairData, tuple[str, ...]]:
         if not self.filter_conflicts:
@@ -117,6 +106,16 @@ class EnergyMethod:
             return refine(score, features.embedding, features.reward, REFINEMENTS[self.refinement], seed=seed)
 
         return rewards
+
+
+def _sampling(score: EnergyScore, task: Task) -> dict[str, float]:
+    """What sampling leaves uncertain of this epoch's validation numbers: nothing if the score is not sampled."""
+    if not isinstance(score, CoupledBoltzmannMachine) or score.sampler is None:
+        return {}
+    batch = task.validation.batch(slice(0, VALIDATION_EXAMPLES))
+    found = score.monte_carlo(score.clamp(batch.chosen, batch.chosen_reward), score.sampler)
+    error = found.error * float(score.reward_scale)
+    return {"effective_samples": found.effective_samples, "monte_carlo_error": error}
 
 
 def _density_preference(score: EnergyScore) -> LogPreference:
