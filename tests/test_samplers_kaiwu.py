@@ -1,6 +1,7 @@
 import io
 import itertools
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import torch
 from qbrm.errors import InputError
 from qbrm.interop import kaiwu_device
 from qbrm.interop.kaiwu_sdk import kaiwu_optimizer
+from qbrm.samplers import SAMPLERS
 from qbrm.samplers.base import Sampler
 from qbrm.samplers.exact import ExactSampler
 from qbrm.samplers.kaiwu import KaiwuSampler, as_kaiwu_optimizer
@@ -283,3 +285,38 @@ def test_our_sampler_behind_kaiwus_interface_draws_the_same_distribution():
     optimizer = as_kaiwu_optimizer(ExactSampler(), 4000, generator())
     samples = KaiwuSampler(optimizer, beta=1).sample(fields, couplings, 4000, generator(1))
     assert standard_errors_from_exact(samples, fields, couplings) < 5
+
+
+def test_the_machine_by_name_is_kaiwus_with_eight_bits(monkeypatch):
+    made = {}
+
+    class Machine:
+        def __init__(self, **options):
+            made.update(options)
+
+        def solve(self, ising_matrix):
+            made["largest"] = int(np.abs(ising_matrix).max())
+            return as_kaiwu_optimizer(ExactSampler(), 4096, generator(), beta=1 / 400).solve(ising_matrix)
+
+    monkeypatch.setitem(sys.modules, "kaiwu.cim", types.SimpleNamespace(CIMOptimizer=Machine))
+    sampler = SAMPLERS["kaiwu"]()
+    fields = torch.tensor([[0.3, -0.2, 0.5]])
+    states = sampler.sample(fields, torch.zeros(3, 3), 4096, generator(1))
+    assert states.shape == (1, 4096, 3)
+    assert made["task_mode"] == "sampling"
+    assert 64 <= made["largest"] <= 127
+
+
+def test_without_the_sdk_the_machine_by_name_is_one_line():
+    with pytest.raises(InputError, match=r"Kaiwu SDK: no kaiwu\.cim\.CIMOptimizer in this Python"):
+        SAMPLERS["kaiwu"]()
+
+
+def test_a_hot_machine_of_eight_bits_gives_exact_moments():
+    fields, couplings = problems(6)
+    sampler = SAMPLERS["kaiwu-gibbs"]()
+    states = sampler.sample(fields, couplings, 1000, generator())
+    mean, _ = ExactSampler().moments(fields, couplings)
+    error = ((1 - mean.square()) / 500).sqrt() + sampler.distortion / 4
+    assert sampler.distortion < 0.2
+    assert ((states.mean(1) - mean).abs() < 5 * error).all()

@@ -156,7 +156,7 @@ def compare(
     sampler: Annotated[
         str | None,
         typer.Option(
-            help="Draw the hidden spins of qbm with this: exact, gibbs, annealing or descent. "
+            help="Draw the hidden spins of qbm with this: exact, gibbs, annealing, descent, kaiwu or kaiwu-gibbs. "
             "Default: sum over all their states."
         ),
     ] = None,

@@ -9,6 +9,10 @@ from qbrm.errors import InputError
 from qbrm.samplers.base import Sampler
 
 
+KAIWU_BITS = 8
+KAIWU_HEAT = 16.0
+
+
 def _exact() -> Sampler:
     from qbrm.samplers.exact import ExactSampler
 
@@ -41,11 +45,31 @@ def _descent() -> Sampler:
     return _dwave("SteepestDescentSampler", {})
 
 
+def _kaiwu() -> Sampler:
+    from qbrm.interop.kaiwu_sdk import kaiwu_optimizer
+    from qbrm.samplers.kaiwu import KaiwuSampler
+
+    machine = kaiwu_optimizer("cim.CIMOptimizer", task_name="qbrm", wait=True, task_mode="sampling", sample_number=256)
+    return KaiwuSampler(machine, bits=KAIWU_BITS)
+
+
+def _kaiwu_gibbs() -> Sampler:
+    """Our Gibbs chains as a machine of Kaiwu's interface and precision: a machine that does what it says."""
+    import torch
+
+    from qbrm.samplers.kaiwu import KaiwuSampler, as_kaiwu_optimizer
+
+    machine = as_kaiwu_optimizer(_gibbs(), 64, torch.Generator().manual_seed(0), beta=1 / KAIWU_HEAT)
+    return KaiwuSampler(machine, beta=1 / KAIWU_HEAT, bits=KAIWU_BITS)
+
+
 SAMPLERS: dict[str, Callable[[], Sampler]] = {
     "exact": _exact,
     "gibbs": _gibbs,
     "annealing": _annealing,
     "descent": _descent,
+    "kaiwu": _kaiwu,
+    "kaiwu-gibbs": _kaiwu_gibbs,
 }
 
 __all__ = ["SAMPLERS", "Sampler"]

@@ -124,18 +124,19 @@ class KaiwuSampler(Thermostatted):
 
 
 class _AsKaiwuOptimizer:
-    def __init__(self, sampler: Sampler, samples: int, generator: torch.Generator) -> None:
-        self._sampler, self._samples, self._generator = sampler, samples, generator
+    def __init__(self, sampler: Sampler, samples: int, generator: torch.Generator, beta: float) -> None:
+        self._sampler, self._samples, self._generator, self._beta = sampler, samples, generator, beta
 
     def solve(self, ising_matrix: Num[np.ndarray, "spins+1 spins+1"]) -> Int8[np.ndarray, "samples spins+1"]:
         problem = from_kaiwu_matrix(ising_matrix)
-        states = self._sampler.sample(problem.fields[None], problem.couplings, self._samples, self._generator)[0]
+        fields, couplings = self._beta * problem.fields[None], self._beta * problem.couplings
+        states = self._sampler.sample(fields, couplings, self._samples, self._generator)[0]
         gauge = states.new_ones(self._samples, 1)
         return torch.cat([states, gauge], dim=-1).to(torch.int8).numpy()
 
 
-def as_kaiwu_optimizer(sampler: Sampler, samples: int, generator: torch.Generator) -> KaiwuOptimizer:
-    r"""One of our samplers with Kaiwu's interface: `solve(K)` draws x from :math:`\exp(x^\top K x)`, its last spin +1.
+def as_kaiwu_optimizer(sampler: Sampler, samples: int, generator: torch.Generator, beta: float = 1.0) -> KaiwuOptimizer:
+    r"""One of our samplers with Kaiwu's interface: `solve(K)` draws x from :math:`\exp(\beta x^\top K x)`, last spin +1.
 
     `sample` and `condition_sample` of kaiwu-torch-plugin's Boltzmann machines take it. (The plugin's `condition_sample`
     hands over a wrong matrix; see :func:`~qbrm.interop.kaiwu_plugin.hidden_ising_matrix`.)
@@ -144,5 +145,6 @@ def as_kaiwu_optimizer(sampler: Sampler, samples: int, generator: torch.Generato
         sampler: any of ours.
         samples: how many solutions each `solve` returns.
         generator: source of randomness.
+        beta: inverse temperature; a small one makes a hot device, on whose problems few bits are many levels.
     """
-    return _AsKaiwuOptimizer(sampler, samples, generator)
+    return _AsKaiwuOptimizer(sampler, samples, generator, beta)
