@@ -8,7 +8,6 @@ from collections.abc import Callable
 from qbrm.errors import InputError
 from qbrm.samplers.base import Sampler
 
-
 KAIWU_BITS = 8
 KAIWU_HEAT = 16.0
 

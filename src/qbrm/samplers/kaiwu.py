@@ -136,7 +136,7 @@ class _AsKaiwuOptimizer:
 
 
 def as_kaiwu_optimizer(sampler: Sampler, samples: int, generator: torch.Generator, beta: float = 1.0) -> KaiwuOptimizer:
-    r"""One of our samplers with Kaiwu's interface: `solve(K)` draws x from :math:`\exp(\beta x^\top K x)`, last spin +1.
+    r"""One of our samplers with Kaiwu's interface: `solve(K)` draws from :math:`\exp(\beta x^\top K x)`, last spin +1.
 
     `sample` and `condition_sample` of kaiwu-torch-plugin's Boltzmann machines take it. (The plugin's `condition_sample`
     hands over a wrong matrix; see :func:`~qbrm.interop.kaiwu_plugin.hidden_ising_matrix`.)
