@@ -18,11 +18,12 @@ from qbrm.reward_models import REWARD_MODELS
 from qbrm.reward_models.encoder_reward_model import EncoderRewardModel
 from qbrm.reward_models.trunk import Trunk
 
-TRUNK_DIM = 6
+TRUNK_SIZE = 5
+EMBEDDING_DIM = TRUNK_SIZE + DIM
 SCORES = {
-    "rbm": lambda: RBM(TRUNK_DIM, hidden=5),
-    "sqrbm": lambda: SemiQuantumRBM(TRUNK_DIM, hidden=4, axes=3),
-    "ebrm": lambda: EBRM(TRUNK_DIM),
+    "rbm": lambda: RBM(EMBEDDING_DIM, hidden=5),
+    "sqrbm": lambda: SemiQuantumRBM(EMBEDDING_DIM, hidden=4, axes=3),
+    "ebrm": lambda: EBRM(EMBEDDING_DIM),
 }
 PROMPTS = ["What is tea?", "What is rain?", "What is tea?", "And stones?"]
 RESPONSES = ["A drink.", "Water from clouds.", "A kind of stone.", "Hard, mostly."]
@@ -35,7 +36,7 @@ def registered(monkeypatch):
 
 def reward_model(seed=0):
     torch.manual_seed(seed)
-    trunk = Trunk(DIM, dim=TRUNK_DIM, width=8)
+    trunk = Trunk(DIM, size=TRUNK_SIZE, width=8)
     torch.nn.init.normal_(trunk.head.weight)
     return EncoderRewardModel(FakeEncoder(), trunk)
 
@@ -141,7 +142,9 @@ def test_base_rewards_are_those_of_trunk_and_head():
     texts = zip(PROMPTS, RESPONSES, strict=True)
     vectors = torch.tensor(np.stack([vector((Message("user", prompt),), response) for prompt, response in texts]))
     with torch.no_grad():
-        torch.testing.assert_close(found.base, rm.trunk.head(rm.trunk.layers(vectors))[:, 0])
+        torch.testing.assert_close(
+            found.base, rm.trunk.head(rm.trunk.layers((vectors - rm.trunk.loc) / rm.trunk.scale))[:, 0]
+        )
 
 
 @pytest.mark.parametrize("kind", SCORES)
@@ -215,7 +218,7 @@ def test_what_is_not_prompts_and_responses_is_refused_in_one_line(prompts, respo
 
 
 def test_a_score_of_another_embedding_size_is_refused():
-    with pytest.raises(InputError, match=f"size 9, fake.* gives {TRUNK_DIM}"):
+    with pytest.raises(InputError, match=f"size 9, fake.* gives {EMBEDDING_DIM}"):
         EnergyRewardModel(reward_model(), RBM(9))
 
 
@@ -286,9 +289,9 @@ def test_a_configuration_that_is_none_is_refused(saved, content):
     "changes",
     [
         {"score": {"name": "sqrmb"}},
-        {"score": {"name": "sqrbm", "dim": TRUNK_DIM, "colour": "red"}},
+        {"score": {"name": "sqrbm", "dim": EMBEDDING_DIM, "colour": "red"}},
         {"score": {"name": "sqrbm"}},
-        {"score": {"name": "sqrbm", "dim": TRUNK_DIM, "axes": 7}},
+        {"score": {"name": "sqrbm", "dim": EMBEDDING_DIM, "axes": 7}},
         {"score": "sqrbm"},
         {"trunk": {}},
         {"trunk": {"vector_dim": "many"}},

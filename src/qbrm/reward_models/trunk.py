@@ -12,16 +12,17 @@ from qbrm.units import location_and_scale
 
 
 class Trunk(nn.Module):
-    r"""Two-layer trunk whose output is the embedding, and a linear head on it that gives the reward.
+    r"""Two-layer trunk and a linear head on it that gives the reward; the embedding is trunk and vector side by side.
 
-    .. math:: e = \tanh(V_2\,\mathrm{gelu}(V_1 \hat x + c_1) + c_2), \qquad r_0 = w^\top e
+    .. math:: t = \tanh(V_2\,\mathrm{gelu}(V_1 \hat x + c_1) + c_2), \qquad e = (t, \hat x), \qquad r_0 = w^\top t
 
-    x^ is the frozen vector, standardised per dimension with the training vectors' statistics. The head has no bias: a
-    constant in the reward cancels in every preference.
+    x^ is the frozen vector, standardised per dimension with the training vectors' statistics. The trunk keeps only what
+    its own preferences needed; what it dropped may be what others need, so the embedding has the vector too. The head
+    has no bias: a constant in the reward cancels in every preference.
 
     Args:
         vector_dim: size of the frozen vector.
-        dim: embedding size D.
+        size: of the trunk's output.
         width: of the hidden layer.
         dropout: on the vector and on the hidden layer.
     """
@@ -29,9 +30,9 @@ class Trunk(nn.Module):
     loc: Tensor
     scale: Tensor
 
-    def __init__(self, vector_dim: int, dim: int = 128, width: int = 256, dropout: float = 0.3) -> None:
+    def __init__(self, vector_dim: int, size: int = 128, width: int = 256, dropout: float = 0.3) -> None:
         super().__init__()
-        self.vector_dim, self.dim, self.width, self.dropout = vector_dim, dim, width, dropout
+        self.vector_dim, self.size, self.width, self.dropout = vector_dim, size, width, dropout
         self.register_buffer("loc", torch.zeros(vector_dim))
         self.register_buffer("scale", torch.ones(vector_dim))
         self.layers = nn.Sequential(
@@ -39,15 +40,20 @@ class Trunk(nn.Module):
             nn.Linear(vector_dim, width),
             nn.GELU(),
             nn.Dropout(dropout),
-            nn.Linear(width, dim),
+            nn.Linear(width, size),
             nn.Tanh(),
         )
-        self.head = nn.Linear(dim, 1, bias=False)
+        self.head = nn.Linear(size, 1, bias=False)
         nn.init.zeros_(self.head.weight)
+
+    @property
+    def dim(self) -> int:
+        """Embedding size D."""
+        return self.size + self.vector_dim
 
     def settings(self) -> dict[str, Any]:
         """The constructor's arguments."""
-        return {name: getattr(self, name) for name in ("vector_dim", "dim", "width", "dropout")}
+        return {name: getattr(self, name) for name in ("vector_dim", "size", "width", "dropout")}
 
     def standardise(self, vector: Float[Tensor, "n vector_dim"]) -> None:
         """Fix the input's units from the training vectors."""
@@ -56,12 +62,12 @@ class Trunk(nn.Module):
 
     def embed(self, vector: Float[Tensor, "batch vector_dim"]) -> Float[Tensor, "batch dim"]:
         """The embedding e."""
-        out: Tensor = self.layers((vector - self.loc) / self.scale)
-        return out
+        standard = (vector - self.loc) / self.scale
+        return torch.cat([self.layers(standard), standard], dim=1)
 
     def reward(self, embedding: Float[Tensor, "batch dim"]) -> Float[Tensor, " batch"]:
         """The base reward r0 of an embedding."""
-        out: Tensor = self.head(embedding)
+        out: Tensor = self.head(embedding[:, : self.size])
         return out[:, 0]
 
     def forward(
