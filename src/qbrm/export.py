@@ -80,7 +80,8 @@ def _embed_source(source: Path, folder: Path, seed: int, reporter: Reporter) -> 
     roles = same(preferences, seed)
     tensor = torch.from_numpy(vectors)
     train, validation = (
-        responses.pairs(part, tensor, torch.zeros(len(tensor))) for part in (roles.reward_model, roles.validation)
+        responses.pairs(part, tensor, torch.zeros(len(tensor)))
+        for part in (roles.reward_model, roles.reward_model_validation)
     )
     trunk, _ = fit_trunk(train, validation, seed)
     pairs = key_pairs(training_pairs(preferences))

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import time
 import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from qbrm.comparison.evaluate import EvaluationSet
+from qbrm.comparison.methods import Method
 from qbrm.comparison.one_seed import SETS, SeedRun, run_seed
-from qbrm.comparison.records import Records
+from qbrm.comparison.records import Records, results_of
 from qbrm.comparison.responses import Responses
-from qbrm.comparison.scenario import SCENARIOS
+from qbrm.comparison.scenario import SCENARIOS, by_domain
 from qbrm.comparison.settings import ComparisonSettings
 from qbrm.comparison.sources import Sources, read_sources
 from qbrm.console import Reporter
@@ -18,8 +21,28 @@ from qbrm.evaluation import PromptBootstrap
 from qbrm.features import FeatureTable, build_features
 from qbrm.preferences import PreferenceSet, training_pairs
 from qbrm.report import Results, write_report
-from qbrm.reward_models import RewardModel, load_reward_model
+from qbrm.reward_models import Embedded, RewardModel, load_reward_model
 from qbrm.training.metrics import import_wandb
+
+
+class Prepared(NamedTuple):
+    """What all scenarios, seeds and methods of a comparison share.
+
+    Attributes:
+        settings: of the comparison.
+        sources: preferences to train on and to test on.
+        responses: the rows of all tables.
+        model: the reward model, or the encoder that one is trained on.
+        embedded: what `model` gave for every response.
+        note: how the features came about.
+    """
+
+    settings: ComparisonSettings
+    sources: Sources
+    responses: Responses
+    model: RewardModel
+    embedded: Embedded
+    note: str
 
 
 def compare(settings: ComparisonSettings, reporter: Reporter) -> tuple[Results, Path]:
@@ -42,23 +65,43 @@ def compare(settings: ComparisonSettings, reporter: Reporter) -> tuple[Results, 
     methods = settings.selected_methods()
     if settings.wandb:
         import_wandb()
+    prepared = prepare(settings, reporter)
+    records = [run_scenario(prepared, name, methods, reporter) for name in SCENARIOS[settings.scenario]]
+    seeds = f"{settings.seeds} seed{'s' * (settings.seeds > 1)}"
+    reporter.fact("training", *_training_times(records), seeds)
+    for note in (note for each in records for note in each.notes):
+        reporter.fact("note", note)
+    notes = [prepared.note, f"whole run: {time.perf_counter() - start:.0f} s"]
+    results = results_of(records, settings.command, prepared.sources, notes)
+    return results, write_report(results, settings.out)
+
+
+def prepare(settings: ComparisonSettings, reporter: Reporter) -> Prepared:
+    """Read the preferences and embed all their responses.
+
+    Raises:
+        InputError: if something given is not usable.
+    """
     sources = read_sources(settings)
     _describe(sources, reporter)
     model = load_reward_model(settings.reward_model)
     everything = [sources.train, *sources.tests.values()]
     responses = Responses(everything)
-    table, embedding_note = _embed(model, everything, settings.out / "features", reporter)
-    embedded = table.rows(responses.keys)
-    records = Records(settings.scenario, _evaluation_sets(sources, responses, settings.seed))
+    table, note = _embed(model, everything, settings.out / "features", reporter)
+    return Prepared(settings, sources, responses, model, table.rows(responses.keys), note)
+
+
+def run_scenario(prepared: Prepared, scenario: str, methods: Mapping[str, Method], reporter: Reporter) -> Records:
+    """Run all seeds and methods of one scenario."""
+    settings, sources = prepared.settings, prepared.sources
+    variants = {name: roles for group in SCENARIOS.values() for name, roles in group.items()}
+    tests = _tests(sources, by_domain_too=scenario == "shift")
+    records = Records(scenario, _evaluation_sets(tests, prepared.responses, settings.seed))
     for seed in range(settings.seed, settings.seed + settings.seeds):
-        roles = SCENARIOS[settings.scenario](sources.train, seed)
-        run_seed(SeedRun(settings, seed, roles, responses, model, embedded, reporter), methods, records)
-    reporter.fact("training", *_training_times(records), f"{settings.seeds} seed{'s' * (settings.seeds > 1)}")
-    for note in records.notes:
-        reporter.fact("note", note)
-    records.notes += [embedding_note, f"whole run: {time.perf_counter() - start:.0f} s"]
-    results = records.results(settings, sources)
-    return results, write_report(results, settings.out)
+        roles = variants[scenario](sources.train, seed)
+        run = SeedRun(settings, scenario, seed, roles, prepared.responses, prepared.model, prepared.embedded, reporter)
+        run_seed(run, methods, records)
+    return records
 
 
 def _describe(sources: Sources, reporter: Reporter) -> None:
@@ -98,10 +141,16 @@ def _embed(model: RewardModel, sets: list[PreferenceSet], folder: Path, reporter
     return table, "features: " + ", ".join(facts[::2])
 
 
-def _evaluation_sets(sources: Sources, responses: Responses, seed: int) -> list[EvaluationSet]:
-    found = [
-        (name, set_name, responses.items(test, set_name)) for name, test in sources.tests.items() for set_name in SETS
-    ]
+def _tests(sources: Sources, by_domain_too: bool) -> dict[str, PreferenceSet]:
+    tests = dict(sources.tests)
+    if by_domain_too:
+        for name, test in sources.tests.items():
+            tests |= {f"{name}, {domain}": part for domain, part in by_domain(test).items()}
+    return tests
+
+
+def _evaluation_sets(tests: Mapping[str, PreferenceSet], responses: Responses, seed: int) -> list[EvaluationSet]:
+    found = [(name, set_name, responses.items(test, set_name)) for name, test in tests.items() for set_name in SETS]
     return [
         EvaluationSet(name, set_name, items, PromptBootstrap(items, seed))
         for name, set_name, items in found
@@ -109,9 +158,9 @@ def _evaluation_sets(sources: Sources, responses: Responses, seed: int) -> list[
     ]
 
 
-def _training_times(records: Records) -> list[str]:
+def _training_times(records: Sequence[Records]) -> list[str]:
     seconds: dict[str, float] = {}
-    for timing in records.timings:
+    for timing in (timing for each in records for timing in each.timings):
         if timing["stage"] == "train":
             seconds[timing["method"]] = seconds.get(timing["method"], 0.0) + timing["seconds"]
     return [f"{method} {spent:.0f} s" for method, spent in seconds.items()]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -23,14 +24,16 @@ from qbrm.energy_reward_model import EnergyRewardModel
 from qbrm.evaluation import Items, is_correct
 from qbrm.features import write_features
 from qbrm.features.pair_list import key_pairs, write_pairs
-from qbrm.preferences import SetName, training_pairs
+from qbrm.preferences import PreferenceSet, SetName, training_pairs
 from qbrm.reward_models import Embedded, RewardModel
 from qbrm.reward_models.encoder_reward_model import EncoderRewardModel, fit_trunk
 from qbrm.reward_models.trunk import Trunk
+from qbrm.training import Training
 from qbrm.training.metrics import MetricsLog, MetricsLogs, TensorBoardLog, WandbLog
 from qbrm.training.trainer import Epoch
 
 SETS: tuple[SetName, ...] = ("pairwise", "bon")
+MEMBER_SEEDS = 100_000
 
 
 class SeedRun(NamedTuple):
@@ -38,6 +41,7 @@ class SeedRun(NamedTuple):
 
     Attributes:
         settings: of the comparison.
+        scenario: one of its scenarios.
         seed: this seed.
         roles: which preferences are for what.
         responses: the rows of all tables.
@@ -47,6 +51,7 @@ class SeedRun(NamedTuple):
     """
 
     settings: ComparisonSettings
+    scenario: str
     seed: int
     roles: Roles
     responses: Responses
@@ -57,7 +62,7 @@ class SeedRun(NamedTuple):
     @property
     def label(self) -> str:
         """Names the files of this seed."""
-        return f"{self.settings.scenario}-seed-{self.seed}"
+        return f"{self.scenario}-seed-{self.seed}"
 
     def folder(self, method: str) -> Path:
         """Where a method's training state and metrics go."""
@@ -74,10 +79,12 @@ def run_seed(run: SeedRun, methods: Mapping[str, Method], records: Records) -> N
             task = Task(
                 pairs,
                 validation,
+                features,
                 run.seed,
                 run.folder(name) / "checkpoint.safetensors",
-                measure=lambda rewards: _accuracies(run, features, rewards),
+                measure=lambda rewards: _accuracies(run, run.roles.validation, features, rewards),
                 on_epoch=watch.on_epoch,
+                member=None if reward_model is None else partial(_member, run),
             )
             fitted = method.fit(task)
         _evaluate(run, name, fitted, features, records)
@@ -90,21 +97,41 @@ def _reward_model_features(run: SeedRun, records: Records) -> tuple[EncoderRewar
     if run.embedded.reward is not None:
         return None, _features(run, run.embedded)
     vectors = torch.from_numpy(run.embedded.embedding)
-    nothing = torch.zeros(len(vectors))
-    pairs = run.responses.pairs(run.roles.reward_model, vectors, nothing)
-    validation = run.responses.pairs(run.roles.validation, vectors, nothing)
+    blank = Features(vectors, torch.zeros(len(vectors)), run.responses.length)
     with _Watch(run, "base") as watch:
-        trunk, training = fit_trunk(
-            pairs,
-            validation,
+        trunk, training = _fit_trunk(
+            run,
             run.seed,
-            checkpoint=run.folder("base") / "checkpoint.safetensors",
-            measure=lambda trunk: _accuracies(run, Features(vectors, nothing, run.responses.length), _rewards(trunk)),
+            "base",
+            measure=lambda trunk: _accuracies(run, run.roles.reward_model_validation, blank, _rewards(trunk)),
             on_epoch=watch.on_epoch,
         )
     records.add_training("base", run.seed, training, BRADLEY_TERRY)
     model = EncoderRewardModel(run.model, trunk)
-    return model, _features(run, _write_table(run, model))
+    return model, _features(run, _write_table(run, model))._replace(vector=vectors)
+
+
+def _fit_trunk(run: SeedRun, seed: int, name: str, **watched: Any) -> tuple[Trunk, Training]:
+    """Train an embedded reward model on the pairs that are for it, labels turned round as the scenario asks."""
+    vectors = torch.from_numpy(run.embedded.embedding)
+    nothing = torch.zeros(len(vectors))
+    parts = run.roles.reward_model, run.roles.reward_model_validation
+    pairs, validation = (
+        run.responses.pairs(part, vectors, nothing).with_flipped_labels(run.roles.flipped, run.seed) for part in parts
+    )
+    return fit_trunk(pairs, validation, seed, checkpoint=run.folder(name) / "checkpoint.safetensors", **watched)
+
+
+def _member(run: SeedRun, index: int) -> Rewards:
+    """Rewards of one more reward model, which differs in its seed only."""
+    trunk, _ = _fit_trunk(run, run.seed + MEMBER_SEEDS * index, f"base-{index}")
+
+    @torch.no_grad()
+    def rewards(features: Features) -> torch.Tensor:
+        assert features.vector is not None
+        return trunk(features.vector, features.reward)  # type: ignore[no-any-return]
+
+    return rewards
 
 
 def _write_table(run: SeedRun, model: EncoderRewardModel) -> Embedded:
@@ -129,10 +156,10 @@ def _rewards(trunk: Trunk) -> Rewards:
     return rewards
 
 
-def _accuracies(run: SeedRun, features: Features, rewards: Rewards) -> dict[str, float]:
-    """Accuracy on the validation preferences, by set."""
+def _accuracies(run: SeedRun, validation: PreferenceSet, features: Features, rewards: Rewards) -> dict[str, float]:
+    """Accuracy on validation preferences, by set."""
     found: dict[str, float] = {}
-    sets = {name: run.responses.items(run.roles.validation, name) for name in SETS}
+    sets = {name: run.responses.items(validation, name) for name in SETS}
     present = {name: items for name, items in sets.items() if items is not None}
     rows = _rows(list(present.values()))
     reward = np.full(len(features.reward), np.nan)

@@ -13,7 +13,6 @@ import torch
 import qbrm
 from qbrm.comparison.evaluate import EvaluationSet, Row, difference, reliability_rows, rows, summary
 from qbrm.comparison.sampling import difference_error, sampling_columns
-from qbrm.comparison.settings import ComparisonSettings
 from qbrm.comparison.sources import Sources
 from qbrm.evaluation import Outcomes
 from qbrm.preferences import PreferenceSet
@@ -63,15 +62,11 @@ class Records:
         for test, outcome in zip(self.tests, found, strict=True):
             self.rows += _with_sampling(rows(label, test, outcome), test, [outcome])
 
-    def results(self, settings: ComparisonSettings, sources: Sources) -> Results:
-        """Everything, as `results.json` has it."""
-        results = {
-            "schema": 1,
-            "command": settings.command,
+    def tables(self) -> dict[str, list[Any]]:
+        """The findings by the names that `results.json` has for them."""
+        return {
             "rows": self.rows,
             "timings": self.timings,
-            "environment": environment(),
-            "data": _data(sources),
             "summary": self._per_method(_summary),
             "differences": self._differences(),
             "epochs": self.epochs,
@@ -79,7 +74,6 @@ class Records:
             "densities": self.densities,
             "notes": self.notes,
         }
-        return cast(Results, results)
 
     def _per_method(self, make: Any) -> list[Row]:
         return [
@@ -106,6 +100,15 @@ class Records:
 
     def _label(self, method: str) -> Row:
         return {"scenario": self.scenario, "method": method}
+
+
+def results_of(records: Sequence[Records], command: str, sources: Sources, notes: Sequence[str]) -> Results:
+    """The findings in one or more scenarios, as `results.json` has them."""
+    tables = [each.tables() for each in records]
+    joined = {name: [row for table in tables for row in table[name]] for name in tables[0]}
+    joined["notes"] += notes
+    about = {"schema": 1, "command": command, "environment": environment(), "data": _data(sources)}
+    return cast(Results, {**about, **joined})
 
 
 def _with_sampling(rows: list[Row], test: EvaluationSet, seeds: Sequence[Outcomes]) -> list[Row]:

@@ -24,15 +24,18 @@ class Features(NamedTuple):
         embedding: embeddings e.
         reward: base rewards r0.
         length: characters of the response.
+        vector: the encoder's vectors, which embedded reward models are trained on; None if the model came trained.
     """
 
     embedding: Float[Tensor, "responses dim"]
     reward: Float[Tensor, " responses"]
     length: Int[Tensor, " responses"]
+    vector: Float[Tensor, "responses vector_dim"] | None = None
 
     def rows(self, rows: Int[Tensor, " picked"]) -> Features:
         """The given responses."""
-        return Features(self.embedding[rows], self.reward[rows], self.length[rows])
+        vector = None if self.vector is None else self.vector[rows]
+        return Features(self.embedding[rows], self.reward[rows], self.length[rows], vector)
 
 
 class Responses:

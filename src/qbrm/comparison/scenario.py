@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import NamedTuple
 
-from qbrm.preferences import PreferenceSet, split_by_prompt
+from qbrm.errors import InputError
+from qbrm.preferences import Preference, PreferenceSet, split_by_prompt, training_pairs
 
 VALIDATION_SHARE = 0.125
+FLIPPED_SHARE = 0.25
+FEW_PAIRS = (50, 200, 1000)
+FEW_VALIDATION_SHARE = 0.2
 
 
 class Roles(NamedTuple):
@@ -15,26 +21,102 @@ class Roles(NamedTuple):
 
     Attributes:
         reward_model: trains the embedded reward model (one that is already trained ignores it).
+        reward_model_validation: chooses the epoch of that training.
         refinement: trains the scores.
-        validation: chooses epochs and calibrates.
+        validation: chooses their epochs and calibrates them.
+        flipped: share of the reward model's pairs, for training and validation, whose label is turned round.
     """
 
     reward_model: PreferenceSet
+    reward_model_validation: PreferenceSet
     refinement: PreferenceSet
     validation: PreferenceSet
+    flipped: float = 0.0
+
+
+Scenario = Callable[[PreferenceSet, int], Roles]
 
 
 def same(train: PreferenceSet, seed: int) -> Roles:
     """The paper's protocol: reward model and score see the same preferences."""
     kept, validation = split_by_prompt(train, VALIDATION_SHARE, seed)
-    return Roles(kept, kept, validation)
+    return Roles(kept, validation, kept, validation)
 
 
 def fresh(train: PreferenceSet, seed: int) -> Roles:
     """The score sees preferences from the same domain that the reward model has not seen: half of the prompts each."""
     kept, validation = split_by_prompt(train, VALIDATION_SHARE, seed)
     reward_model, refinement = split_by_prompt(kept, 0.5, seed)
-    return Roles(reward_model, refinement, validation)
+    return Roles(reward_model, validation, refinement, validation)
 
 
-SCENARIOS: dict[str, Callable[[PreferenceSet, int], Roles]] = {"same": same, "fresh": fresh}
+def noise(train: PreferenceSet, seed: int) -> Roles:
+    """As `fresh`, but a quarter of the labels that the reward model is trained with are wrong."""
+    return fresh(train, seed)._replace(flipped=FLIPPED_SHARE)
+
+
+def shift(train: PreferenceSet, seed: int) -> Roles:
+    """The reward model knows the largest domain, the score is trained on the others.
+
+    Raises:
+        InputError: if there is one domain only.
+    """
+    known, *others = by_domain(train).values()
+    if not others:
+        raise InputError(
+            f"{train.name}: the scenario shift needs two domains; expected categories such as Helpfulness/Chat and "
+            f"Harmlessness/S1, and all begin with {domain(train.preferences[0])!r}."
+        )
+    new = PreferenceSet(train.name, tuple(preference for part in others for preference in part))
+    reward_model, reward_model_validation = split_by_prompt(known, VALIDATION_SHARE, seed)
+    refinement, validation = split_by_prompt(new, VALIDATION_SHARE, seed)
+    return Roles(reward_model, reward_model_validation, refinement, validation)
+
+
+def small(train: PreferenceSet, seed: int, pairs: int) -> Roles:
+    """As `fresh`, with at most so many pairs to refine with: a fifth of them validate, no prompt on both sides."""
+    roles = fresh(train, seed)
+    held_out = round(FEW_VALIDATION_SHARE * pairs)
+    few = _few_pairs(roles.refinement, pairs - held_out, seed)
+    return roles._replace(refinement=few, validation=_few_pairs(roles.validation, held_out, seed))
+
+
+def domain(preference: Preference) -> str:
+    """What a category begins with: Helpfulness of Helpfulness/Chat."""
+    return preference.category.split("/")[0]
+
+
+def by_domain(preferences: PreferenceSet) -> Mapping[str, PreferenceSet]:
+    """Preferences by domain, the one with most prompts first; a prompt in several counts for the first by name."""
+    domain_of: dict[str, str] = {}
+    for preference in preferences:
+        known = domain_of.setdefault(preference.prompt_id, domain(preference))
+        domain_of[preference.prompt_id] = min(known, domain(preference))
+    found: dict[str, list[str]] = {}
+    for prompt_id, name in domain_of.items():
+        found.setdefault(name, []).append(prompt_id)
+    names = sorted(found, key=lambda name: (-len(found[name]), name))
+    return {name: preferences.of_prompts(found[name]) for name in names}
+
+
+def _few_pairs(preferences: PreferenceSet, pairs: int, seed: int) -> PreferenceSet:
+    """Preferences, prompt by prompt in an order that the seed decides, as long as they give at most so many pairs."""
+    taken: list[Preference] = []
+    count = 0
+    for preference in sorted(preferences, key=lambda p: hashlib.sha256(f"{seed} {p.prompt_id}".encode()).digest()):
+        more = len(training_pairs([*taken, preference]))
+        if more <= pairs:
+            taken.append(preference)
+            count = more
+        if count == pairs:
+            break
+    return PreferenceSet(preferences.name, tuple(taken))
+
+
+SCENARIOS: dict[str, Mapping[str, Scenario]] = {
+    "same": {"same": same},
+    "fresh": {"fresh": fresh},
+    "shift": {"shift": shift},
+    "noise": {"noise": noise},
+    "small": {f"small-{pairs}": partial(small, pairs=pairs) for pairs in FEW_PAIRS},
+}

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from qbrm.comparison.methods import METHODS, EnergyMethod, Method
+from qbrm.comparison.methods.distributional import Distributional
 from qbrm.comparison.methods.mlp import MLP
 from qbrm.comparison.scenario import SCENARIOS
 from qbrm.errors import InputError
@@ -81,8 +82,8 @@ class ComparisonSettings:
         return {name: self._adjusted(METHODS[name]) for name in self.methods}
 
     def _adjusted(self, method: Method) -> Method:
-        if isinstance(method, MLP):
-            return MLP(replace(method.settings, epochs=self.epochs))
+        if isinstance(method, (MLP, Distributional)):
+            return replace(method, settings=replace(method.settings, epochs=self.epochs))
         if not isinstance(method, EnergyMethod):
             return method
         filter_conflicts = method.filter_conflicts if self.filter_conflicts is None else self.filter_conflicts

@@ -82,6 +82,7 @@ class CoupledBoltzmannMachine(RBM):
         hidden: number of hidden spins M.
         anchored: whether mu contains the base reward r0.
         coupling: initial length |u| of the couplings between reward and hidden spins.
+        gate_rank: as for :class:`~qbrm.energies.sqrbm.SemiQuantumRBM`.
 
     Attributes:
         sampler: draws the hidden spins; None to sum over them.
@@ -91,8 +92,15 @@ class CoupledBoltzmannMachine(RBM):
 
     chunk_rows: ClassVar[int] = 1024
 
-    def __init__(self, dim: int, hidden: int = 12, anchored: bool = True, coupling: float = 1.5) -> None:
-        super().__init__(dim, hidden=hidden, anchored=anchored, coupling=coupling)
+    def __init__(
+        self,
+        dim: int,
+        hidden: int = 12,
+        anchored: bool = True,
+        coupling: float = 1.5,
+        gate_rank: int | None = None,
+    ) -> None:
+        super().__init__(dim, hidden=hidden, anchored=anchored, coupling=coupling, gate_rank=gate_rank)
         self.upper_couplings = nn.Parameter(torch.zeros(hidden * (hidden - 1) // 2))
         self.sampler: Sampler | None = None
         self.samples = 64

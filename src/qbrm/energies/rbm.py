@@ -29,10 +29,18 @@ class RBM(SemiQuantumRBM):
         hidden: number of hidden spins M.
         anchored: whether mu contains the base reward r0.
         coupling: initial length |u| of the couplings between reward and hidden spins.
+        gate_rank: as for :class:`SemiQuantumRBM`.
     """
 
-    def __init__(self, dim: int, hidden: int = 32, anchored: bool = True, coupling: float = 1.5) -> None:
-        super().__init__(dim, hidden=hidden, axes=1, anchored=anchored, coupling=coupling)
+    def __init__(
+        self,
+        dim: int,
+        hidden: int = 32,
+        anchored: bool = True,
+        coupling: float = 1.5,
+        gate_rank: int | None = None,
+    ) -> None:
+        super().__init__(dim, hidden=hidden, axes=1, anchored=anchored, coupling=coupling, gate_rank=gate_rank)
 
     @override
     def settings(self) -> dict[str, Any]:

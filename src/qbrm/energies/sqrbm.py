@@ -13,6 +13,7 @@ from torch.nn import functional
 from typing_extensions import override
 
 from qbrm.energies.base import Clamped, EnergyScore, Lattice
+from qbrm.energies.familiarity import Familiarity, fit_familiarity
 from qbrm.energies.log_cosh import log_cosh_of_square
 from qbrm.energies.newton import Slope, newton_mode
 from qbrm.units import location_and_scale
@@ -43,6 +44,7 @@ class SemiQuantumRBM(EnergyScore):
         axes: Pauli axes per qubit, 1 (classical) to 3.
         anchored: whether mu contains the base reward r0. Without it the score models r0 itself, as EBRM does.
         coupling: initial length |u| of the couplings between reward and hidden qubits.
+        gate_rank: rank of the gate that a trained score has, or None for a score without one; see :meth:`close_gate`.
 
     Raises:
         ValueError: if `axes` is not 1, 2 or 3.
@@ -51,7 +53,15 @@ class SemiQuantumRBM(EnergyScore):
     embedding_loc: Tensor
     embedding_scale: Tensor
 
-    def __init__(self, dim: int, hidden: int = 32, axes: int = 2, anchored: bool = True, coupling: float = 1.5) -> None:
+    def __init__(
+        self,
+        dim: int,
+        hidden: int = 32,
+        axes: int = 2,
+        anchored: bool = True,
+        coupling: float = 1.5,
+        gate_rank: int | None = None,
+    ) -> None:
         if axes not in (1, 2, 3):
             raise ValueError(f"axes is {axes}; expected 1 (classical), 2 or 3 Pauli axes")
         super().__init__(dim)
@@ -64,11 +74,27 @@ class SemiQuantumRBM(EnergyScore):
         self.a = nn.Parameter(torch.zeros(dim))
         self.a0 = nn.Parameter(torch.zeros(()))
         self.log_tau = nn.Parameter(torch.zeros(()))
+        self.gate = None if gate_rank is None else Familiarity(dim, gate_rank)
 
     @override
     def settings(self) -> dict[str, Any]:
         names = ("dim", "hidden", "axes", "anchored", "coupling")
-        return {name: getattr(self, name) for name in names}
+        return {**{name: getattr(self, name) for name in names}, "gate_rank": self.gate.rank if self.gate else None}
+
+    def close_gate(self, train: Float[Tensor, "n dim"], held_out: Float[Tensor, "m dim"]) -> None:
+        """Make the correction fade where embeddings are unlike those trained on.
+
+        From then on, all that the score reads off an embedding, W e + c and a . e + a0, is scaled by its familiarity
+        g(e): far from the refinement set only the base reward is left.
+
+        Args:
+            train: embeddings that the score was trained on.
+            held_out: embeddings of validation prompts, which set the threshold.
+        """
+        self.gate = fit_familiarity(self._standard(train), self._standard(held_out))
+
+    def _standard(self, embedding: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch dim"]:
+        return (embedding - self.embedding_loc) / self.embedding_scale
 
     @property
     def tau(self) -> Tensor:
@@ -96,6 +122,9 @@ class SemiQuantumRBM(EnergyScore):
     def clamp(self, embedding: Float[Tensor, "batch dim"], base_reward: Float[Tensor, " batch"]) -> Clamped:
         out = functional.linear(embedding, *self._read())
         field, shift = out[:, :-1].reshape(-1, self.axes, self.hidden), out[:, -1]
+        if self.gate is not None:
+            familiarity = self.gate(self._standard(embedding))
+            field, shift = field * familiarity[:, None, None], shift * familiarity
         standard = self.to_standard(base_reward)
         return Clamped(field, shift + standard if self.anchored else shift, standard)
 

@@ -78,6 +78,14 @@ class PairData(NamedTuple):
         agrees = self.reward[self.chosen] > self.reward[self.rejected]
         return self._replace(chosen=self.chosen[agrees], rejected=self.rejected[agrees])
 
+    def with_flipped_labels(self, share: float, seed: int) -> PairData:
+        """Label noise: chosen and rejected change places in a share of the pairs, which the seed picks."""
+        flipped = torch.rand(self.n_pairs, generator=torch.Generator().manual_seed(seed)) < share
+        chosen, rejected = (
+            torch.where(flipped, a, b) for a, b in ((self.rejected, self.chosen), (self.chosen, self.rejected))
+        )
+        return self._replace(chosen=chosen, rejected=rejected)
+
     def digest(self) -> str:
         """Tells training data apart: changes with any pair, any reward and any embedding."""
         rows = self.rows()

@@ -32,18 +32,23 @@ class Task:
     Attributes:
         pairs: training pairs.
         validation: pairs that choose and calibrate.
+        features: what is known of every response.
         seed: of everything random.
         checkpoint: where training state is kept.
         measure: validation accuracies of a reward function, told to the metrics log of each epoch.
         on_epoch: told about each epoch.
+        member: rewards of reward model number 1, 2, ..., which differs from the compared one in its seed only; None if
+            that one came trained.
     """
 
     pairs: PairData
     validation: PairData
+    features: Features
     seed: int
     checkpoint: Path
     measure: Callable[[Rewards], Mapping[str, float]]
     on_epoch: Callable[[Epoch], None]
+    member: Callable[[int], Rewards] | None = None
 
 
 class Fitted(NamedTuple):

@@ -9,7 +9,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from qbrm.comparison.methods.base import Fitted, LogPreference, Rewards, Task, bradley_terry
+from qbrm.comparison.methods.base import Fitted, LogPreference, Rewards, Task
+from qbrm.comparison.methods.temperature import tempered
 from qbrm.comparison.responses import Features
 from qbrm.energies import ENERGY_SCORES, CoupledBoltzmannMachine, EnergyScore, SemiQuantumRBM
 from qbrm.errors import InputError
@@ -30,7 +31,7 @@ class EnergyMethod:
     """Refinement with one energy score.
 
     Attributes:
-        name: in results; also the score's in `ENERGY_SCORES`.
+        name: of the score, in `ENERGY_SCORES`.
         objective: one of `OBJECTIVES`.
         refinement: one of `REFINEMENTS`.
         filter_conflicts: whether pairs that the base rewards contradict are dropped.
@@ -38,6 +39,7 @@ class EnergyMethod:
         noise_samples: of the objective ``nce``.
         hidden: hidden units of a Boltzmann score; None for its own default.
         sampler: draws the hidden spins of ``qbm``; None to sum over them.
+        gated: whether the correction of a Boltzmann score fades where embeddings are unfamiliar.
     """
 
     name: str
@@ -48,6 +50,7 @@ class EnergyMethod:
     noise_samples: int = 64
     hidden: int | None = None
     sampler: str | None = None
+    gated: bool = False
 
     def fit(self, task: Task) -> Fitted:
         """Filter if asked, train, calibrate tau on the validation pairs."""
@@ -64,12 +67,15 @@ class EnergyMethod:
             measure=lambda score: {**task.measure(self._rewards(score, task.seed)), **_sampling(score, task)},
             on_epoch=task.on_epoch,
         )
+        if self.gated and isinstance(score, SemiQuantumRBM):
+            embedding = task.features.embedding
+            score.close_gate(embedding[pairs.rows()], embedding[task.validation.rows()])
         if self.objective == "preference" and isinstance(score, SemiQuantumRBM):
             calibrate_tau(score, task.validation)
         if isinstance(score, CoupledBoltzmannMachine):
             score.samples, score.seed = EVALUATION_SAMPLES, task.seed
-        preference = _density_preference(score) if self.objective == "preference" else bradley_terry
         rewards = self._rewards(score, task.seed)
+        preference = _density_preference(score) if self.objective == "preference" else tempered(rewards, task)
         return Fitted(rewards, preference, training, score, self.objective, self.refinement, notes)
 
     def _training_pairs(self, task: Task) -> tuple[PairData, tuple[str, ...]]:

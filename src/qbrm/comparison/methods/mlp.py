@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from qbrm.comparison.methods.base import Fitted, Rewards, Task, bradley_terry
+from qbrm.comparison.methods.base import Fitted, Rewards, Task
+from qbrm.comparison.methods.temperature import tempered
 from qbrm.comparison.responses import Features
+from qbrm.energies.familiarity import fit_familiarity
 from qbrm.objectives import BradleyTerry
-from qbrm.training import TrainingSettings, train
+from qbrm.training import Training, TrainingSettings, train
 from qbrm.units import location_and_scale
 
 HIDDEN = 128
+MEMBER_SEEDS = 100_000
 
 
 class RewardCorrection(nn.Module):
@@ -49,17 +55,36 @@ class RewardCorrection(nn.Module):
         return base_reward + correction[:, 0]
 
 
+@dataclass(frozen=True)
 class MLP:
-    """An MLP on the embedding added to the base reward, trained with Bradley-Terry."""
+    """MLPs on the embedding added to the base reward, trained with Bradley-Terry; their mean if there are several.
 
-    name = "mlp"
+    Attributes:
+        name: in results.
+        settings: optimiser and schedule.
+        members: networks that differ in their seed only (a deep ensemble; Lakshminarayanan et al., 2017).
+        gated: whether the correction fades where embeddings are unfamiliar, as with the Boltzmann scores.
+    """
 
-    def __init__(self, settings: TrainingSettings) -> None:
-        self.settings = settings
+    name: str
+    settings: TrainingSettings
+    members: int = 1
+    gated: bool = False
 
     def fit(self, task: Task) -> Fitted:
-        """Train and keep the best epoch."""
-        torch.manual_seed(task.seed)
+        """Train and keep the best epoch of each network; one temperature is set on the validation pairs."""
+        fitted = [self._train(task, index) for index in range(self.members)]
+        gate = _gate(fitted[0][0], task) if self.gated else None
+        rewards = _rewards([model for model, _ in fitted], gate)
+        trainings = [training for _, training in fitted]
+        total = trainings[0]._replace(
+            seconds=sum(each.seconds for each in trainings), examples=sum(each.examples for each in trainings)
+        )
+        return Fitted(rewards, tempered(rewards, task), total)
+
+    def _train(self, task: Task, index: int) -> tuple[RewardCorrection, Training]:
+        seed = task.seed + MEMBER_SEEDS * index
+        torch.manual_seed(seed)
         model = RewardCorrection(task.pairs.embedding.shape[1])
         model.standardise(task.pairs.embedding[task.pairs.rows()])
         training = train(
@@ -68,17 +93,27 @@ class MLP:
             task.pairs,
             task.validation,
             self.settings,
-            task.seed,
-            checkpoint=task.checkpoint,
-            measure=lambda model: task.measure(_rewards(model)),
-            on_epoch=task.on_epoch,
+            seed,
+            checkpoint=task.checkpoint.with_name(f"checkpoint-{index}.safetensors"),
+            measure=lambda model: task.measure(_rewards([model])),
+            on_epoch=task.on_epoch if index == 0 else lambda epoch: None,
         )
-        return Fitted(_rewards(model), bradley_terry, training)
+        return model, training
 
 
-def _rewards(model: RewardCorrection) -> Rewards:
+def _gate(model: RewardCorrection, task: Task) -> Callable[[Tensor], Tensor]:
+    embedding = task.features.embedding
+    train, held_out = ((embedding[pairs.rows()] - model.loc) / model.scale for pairs in (task.pairs, task.validation))
+    familiarity = fit_familiarity(train, held_out)
+    return lambda embedding: familiarity((embedding - model.loc) / model.scale)
+
+
+def _rewards(models: Sequence[RewardCorrection], gate: Callable[[Tensor], Tensor] | None = None) -> Rewards:
     @torch.no_grad()
     def rewards(features: Features) -> Float[Tensor, " responses"]:
-        return model(features.embedding, features.reward)  # type: ignore[no-any-return]
+        refined = torch.stack([model(features.embedding, features.reward) for model in models]).mean(0)
+        if gate is None:
+            return refined
+        return features.reward + gate(features.embedding) * (refined - features.reward)
 
     return rewards

@@ -6,6 +6,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from qbrm.comparison.methods.base import Fitted, Task, bradley_terry
+from qbrm.comparison.methods.temperature import tempered
 from qbrm.comparison.responses import Features
 
 
@@ -27,6 +28,16 @@ class Base:
     def fit(self, task: Task) -> Fitted:
         """Nothing to train: the reward model is frozen."""
         return Fitted(_base_reward, bradley_terry)
+
+
+class TemperedBase:
+    """The reward model's order, with calibrated probabilities."""
+
+    name = "base-tempered"
+
+    def fit(self, task: Task) -> Fitted:
+        """Set one temperature on the validation pairs."""
+        return Fitted(_base_reward, tempered(_base_reward, task))
 
 
 def _length(features: Features) -> Float[Tensor, " responses"]:

@@ -1,0 +1,76 @@
+"""Ensembles of reward models that differ in their seed only, the paper's baselines against over-optimisation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from qbrm.comparison.methods.base import Fitted, Task
+from qbrm.comparison.methods.temperature import tempered
+from qbrm.comparison.responses import Features
+from qbrm.errors import InputError
+
+MEMBERS = 5
+UNCERTAINTY_WEIGHT = 0.5
+
+Combination = Callable[[Float[Tensor, "members responses"]], Float[Tensor, " responses"]]
+
+
+def mean(rewards: Float[Tensor, "members responses"]) -> Float[Tensor, " responses"]:
+    """What the members agree on."""
+    return rewards.mean(0)
+
+
+def worst_case(rewards: Float[Tensor, "members responses"]) -> Float[Tensor, " responses"]:
+    """The least of the members' rewards."""
+    return rewards.amin(0)
+
+
+def uncertainty_weighted(rewards: Float[Tensor, "members responses"]) -> Float[Tensor, " responses"]:
+    """The mean less half the variance between members."""
+    return rewards.mean(0) - UNCERTAINTY_WEIGHT * rewards.var(0)
+
+
+@dataclass(frozen=True)
+class BaseEnsemble:
+    """Five embedded reward models trained on the same preferences, combined; nothing learns from the refinement set.
+
+    Every member's rewards are standardised with the refinement pairs' responses first, since each has units and a
+    zero of its own. Coste et al. (2024), arXiv 2310.02743, section 4.
+
+    Attributes:
+        name: in results.
+        combine: makes one reward of the members'.
+    """
+
+    name: str
+    combine: Combination
+
+    def fit(self, task: Task) -> Fitted:
+        """Train four more reward models; one temperature is set on the validation pairs.
+
+        Raises:
+            InputError: if the reward model came trained, so that there is nothing to train again.
+        """
+        if task.member is None:
+            raise InputError(
+                f"{self.name} trains the reward model again with other seeds, and this one came trained; expected the "
+                "embedded reward model, or --methods without it."
+            )
+        members = [_base, *(task.member(index) for index in range(1, MEMBERS))]
+        known = task.features.rows(task.pairs.rows())
+        units = [(float(each.mean()), float(each.std())) for each in (member(known) for member in members)]
+
+        def rewards(features: Features) -> Float[Tensor, " responses"]:
+            found = zip(members, units, strict=True)
+            return self.combine(torch.stack([(member(features) - loc) / scale for member, (loc, scale) in found]))
+
+        return Fitted(rewards, tempered(rewards, task))
+
+
+def _base(features: Features) -> Float[Tensor, " responses"]:
+    return features.reward

@@ -1,0 +1,44 @@
+"""Calibrated probabilities for methods that only give point rewards."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Float, Int
+from scipy.optimize import minimize_scalar
+from torch import Tensor
+from torch.nn import functional
+
+from qbrm.comparison.methods.base import LogPreference, Rewards, Task
+from qbrm.comparison.responses import Features
+
+
+def tempered(rewards: Rewards, task: Task) -> LogPreference:
+    r"""Log sigma((r_chosen - r_rejected) / T) with the T that makes the validation preferences likeliest.
+
+    Temperature scaling (Guo et al., 2017, arXiv 1706.04599): what tau is to the Boltzmann scores, so that methods are
+    compared by what they know and not by their units.
+    """
+    margin = _margins(rewards, task).double()
+    size = math.log(float(margin.abs().mean().clamp_min(1e-6)))
+
+    def loss(log_temperature: float) -> float:
+        return -float(functional.logsigmoid(margin / math.exp(log_temperature)).mean())
+
+    found = minimize_scalar(loss, bounds=(size - 4, size + 5), method="bounded", options={"xatol": 1e-3})
+    temperature = math.exp(found.x)
+
+    def log_preference(
+        features: Features, rewards: Tensor, chosen: Int[Tensor, " pairs"], rejected: Int[Tensor, " pairs"]
+    ) -> Float[Tensor, " pairs"]:
+        return functional.logsigmoid((rewards[chosen] - rewards[rejected]) / temperature)
+
+    return log_preference
+
+
+def _margins(rewards: Rewards, task: Task) -> Float[Tensor, " pairs"]:
+    rows = task.validation.rows()
+    reward = torch.full((len(task.features.reward),), torch.nan)
+    reward[rows] = rewards(task.features.rows(rows)).detach().float()
+    return reward[task.validation.chosen] - reward[task.validation.rejected]

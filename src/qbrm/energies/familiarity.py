@@ -1,0 +1,98 @@
+"""How familiar an embedding is: the marginal density that a machine with visible embedding units has of it."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+RANKS = (8, 16, 32, 64, 128)
+FAMILIAR_SHARE = 0.9
+
+
+class Familiarity(nn.Module):
+    r"""Gate on what a refinement has seen: near one on embeddings like its own, near zero far from them.
+
+    .. math:: g(e) = \sigma\bigl((\log p(e) - t) / w\bigr), \qquad
+              \log p(e) = -\tfrac12 \lVert z \rVert^2 - \tfrac{1}{2 v} \lVert d - P^\top P d \rVert^2 + \mathrm{const},
+              \qquad d = \hat e - m, \quad z_k = P_k d / \sqrt{\lambda_k}
+
+    The density is that of Gaussian visible units over the standardised embedding, whitened along the `rank` directions
+    of greatest variance and with one variance v in all others: probabilistic principal components (Tipping & Bishop,
+    1999, J. R. Statist. Soc. B 61, 611), which is a Boltzmann machine with Gaussian visible and hidden units. Threshold
+    t and width w come from held-out embeddings: training ones look too familiar.
+
+    Args:
+        dim: embedding size D.
+        rank: directions with a variance of their own.
+    """
+
+    mean: Tensor
+    directions: Tensor
+    variances: Tensor
+    rest: Tensor
+    threshold: Tensor
+    width: Tensor
+
+    def __init__(self, dim: int, rank: int) -> None:
+        super().__init__()
+        self.rank = rank
+        self.register_buffer("mean", torch.zeros(dim))
+        self.register_buffer("directions", torch.zeros(rank, dim))
+        self.register_buffer("variances", torch.ones(rank))
+        self.register_buffer("rest", torch.ones(()))
+        self.register_buffer("threshold", torch.zeros(()))
+        self.register_buffer("width", torch.ones(()))
+
+    def log_density(self, embedding: Float[Tensor, "batch dim"]) -> Float[Tensor, " batch"]:
+        """Log p(e) of standardised embeddings, normalised."""
+        centred = embedding - self.mean
+        along = centred @ self.directions.T
+        outside = (centred.square().sum(1) - along.square().sum(1)).clamp_min(0)
+        dims = embedding.shape[1]
+        volume = self.variances.log().sum() + (dims - self.rank) * self.rest.log() + dims * math.log(2 * math.pi)
+        return -(along.square() @ self.variances.reciprocal() + outside / self.rest + volume) / 2
+
+    def forward(self, embedding: Float[Tensor, "batch dim"]) -> Float[Tensor, " batch"]:
+        """The gate g(e)."""
+        return torch.sigmoid((self.log_density(embedding) - self.threshold) / self.width)
+
+    @torch.no_grad()
+    def set_threshold(self, held_out: Float[Tensor, "n dim"]) -> None:
+        """Set t so that nine in ten held-out embeddings lie above it, and w to a quarter of their way to the median."""
+        low, middle = self.log_density(held_out).quantile(torch.tensor([1 - FAMILIAR_SHARE, 0.5]))
+        self.threshold.copy_(low)
+        self.width.copy_(((middle - low) / 4).clamp_min(1e-3))
+
+
+@torch.no_grad()
+def fit_familiarity(train: Float[Tensor, "n dim"], held_out: Float[Tensor, "m dim"]) -> Familiarity:
+    """Fit the density to training embeddings; held-out ones choose its rank, by their likelihood, and its threshold.
+
+    Args:
+        train: standardised embeddings that the score was trained on.
+        held_out: standardised embeddings of other prompts.
+    """
+    mean = train.mean(0)
+    _, singular, directions = torch.linalg.svd(train - mean, full_matrices=False)
+    variances = singular.square() / len(train)
+    dim = train.shape[1]
+    ranks = [rank for rank in RANKS if rank < min(len(variances), dim)] or [max(min(len(variances), dim) - 1, 0)]
+    fitted = [_of_rank(rank, mean, variances, directions) for rank in ranks]
+    best = max(fitted, key=lambda each: float(each.log_density(held_out).mean()))
+    best.set_threshold(held_out)
+    return best
+
+
+def _of_rank(
+    rank: int, mean: Float[Tensor, " dim"], variances: Float[Tensor, " all"], directions: Float[Tensor, "all dim"]
+) -> Familiarity:
+    dim = len(mean)
+    found = Familiarity(dim, rank)
+    found.mean.copy_(mean)
+    found.directions.copy_(directions[:rank])
+    found.variances.copy_(variances[:rank].clamp_min(1e-6))
+    found.rest.copy_((variances[rank:].sum() / max(dim - rank, 1)).clamp_min(1e-6))
+    return found
