@@ -16,6 +16,8 @@ from transformers import (
     RobertaConfig,
 )
 
+from qbrm.reward_models.quiet import quiet_transformers
+
 SPECIAL = ["<pad>", "<bos>", "<eos>", "<sep>", "<user>", "<assistant>", "<system>"]
 PAD, BOS, EOS, SEP = range(4)
 CHAT_TEMPLATE = (
@@ -33,7 +35,9 @@ CONFIGS = {
     "qwen3": lambda: Qwen3Config(**DECODER),
     "gemma2": lambda: Gemma2Config(**DECODER, query_pre_attn_scalar=8),
     "gpt-neox": lambda: GPTNeoXConfig(**SMALL, intermediate_size=32, max_position_embeddings=256),
-    "gpt2": lambda: GPT2Config(vocab_size=300, n_embd=16, n_layer=2, n_head=2, n_positions=256),
+    "gpt2": lambda: GPT2Config(
+        vocab_size=300, n_embd=16, n_layer=2, n_head=2, n_positions=256, bos_token_id=BOS, eos_token_id=EOS
+    ),
     "deberta-v2": lambda: DebertaV2Config(
         **ENCODER, relative_attention=True, pos_att_type=["p2c", "c2p"], pooler_hidden_size=16
     ),
@@ -90,7 +94,7 @@ def classifier(kind="llama", num_labels=1, pad=PAD, seed=0):
         part.pad_token_id = pad
     model = AutoModelForSequenceClassification.from_config(config)
     with torch.no_grad():
-        for name, parameter in model.named_parameters():
+        for parameter in model.parameters():
             if parameter.ndim > 1:
                 parameter.normal_(std=0.3)
     return model.eval()
@@ -98,6 +102,15 @@ def classifier(kind="llama", num_labels=1, pad=PAD, seed=0):
 
 def save(folder, model=None, tok=None):
     """Write a model folder as `save_pretrained` of transformers does."""
-    (model or classifier()).save_pretrained(folder)
-    (tok or tokenizer()).save_pretrained(folder)
+    with quiet_transformers():
+        (model or classifier()).save_pretrained(folder)
+        (tok or tokenizer()).save_pretrained(folder)
     return folder
+
+
+def own_logit(model, tok, prompt, response):
+    """What transformers gives for one conversation, alone and without padding; and the sequence of token ids."""
+    messages = [*(message._asdict() for message in prompt), {"role": "assistant", "content": response}]
+    inputs = tok.apply_chat_template(messages, return_tensors="pt", return_dict=True)
+    with torch.inference_mode():
+        return model(input_ids=inputs["input_ids"]).logits[0], inputs["input_ids"]

@@ -1,4 +1,4 @@
-"""Fetching models from the Hugging Face Hub."""
+"""Models on the Hugging Face Hub: down and up."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from huggingface_hub import HfApi, snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
-from qbrm.errors import InputError
+from qbrm.errors import InputError, reason
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
@@ -32,15 +32,37 @@ def download(name: str, revision: str | None, files: Sequence[str]) -> Path:
         raise InputError(f"{name} does not exist; expected a folder, or a model's id on the Hugging Face Hub.")
     try:
         return Path(snapshot_download(name, revision=revision, allow_patterns=list(files), ignore_patterns=["*/*"]))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+    except (HfHubHTTPError, HFValidationError, OSError) as error:
         at = f" at revision {revision}" if revision else ""
         raise InputError(
-            f"{name}{at} is no folder here and cannot be had from the Hugging Face Hub ({first_line(error)}); "
+            f"{name}{at} is no folder here and cannot be had from the Hugging Face Hub ({reason(error)}); "
             "expected a folder, or the id of a model that can be downloaded."
         ) from error
 
 
-def first_line(error: BaseException) -> str:
-    """An error's kind and the first line of its message."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0] if lines else 'no reason given'}"
+def upload(folder: Path, name: str, *, private: bool | None, token: str | None) -> str:
+    """Put the files of a folder into a model on the Hub, which is made if there is none.
+
+    Args:
+        folder: what to upload.
+        name: id on the Hub.
+        private: whether a new model is; None for the account's default.
+        token: of the account; None for the one that `hf auth login` stored.
+
+    Returns:
+        The address of the commit.
+
+    Raises:
+        InputError: if the Hub refuses or cannot be reached.
+    """
+    if not HUB_ID.fullmatch(name):
+        raise InputError(f"{name!r} is no id on the Hugging Face Hub; expected one like 'name/model'.")
+    api = HfApi(token=token)
+    try:
+        api.create_repo(name, private=private, exist_ok=True)
+        commit = api.upload_folder(repo_id=name, folder_path=folder, commit_message="Upload a refined reward model")
+    except Exception as error:  # the Hub's own errors, and those of its HTTP client, which changes between versions
+        raise InputError(
+            f"{name} cannot be uploaded ({reason(error)}); expected access to the Hugging Face Hub."
+        ) from error
+    return str(commit.commit_url)

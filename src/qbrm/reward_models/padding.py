@@ -43,7 +43,7 @@ class Padding:
         # Some configurations write "none" as -1.
         self._token: int | None = next((token for token in stated if token is not None and token >= 0), None)
         self._preferred: list[int] = [] if tokenizer.pad_token_id is None else [tokenizer.pad_token_id]
-        self._accepts = inspect.signature(model.forward).parameters
+        self._accepts = frozenset(inspect.signature(model.forward).parameters)
         self._types = "token_type_ids" in tokenizer.model_input_names and "token_type_ids" in self._accepts
 
     def pad(self, texts: Sequence[Tokens]) -> dict[str, Int[Tensor, "batch tokens"]]:

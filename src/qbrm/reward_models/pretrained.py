@@ -13,8 +13,8 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from transformers.utils import is_accelerate_available
 
-from qbrm.errors import InputError
-from qbrm.hub import download, first_line
+from qbrm.errors import InputError, reason
+from qbrm.hub import download
 from qbrm.reward_models.quiet import quiet_transformers
 from qbrm.reward_models.sequence_classifier import SequenceClassifier
 
@@ -134,4 +134,4 @@ def _one_line(name: str) -> Iterator[None]:
     except Exception as error:
         allowed = "trust_remote_code" not in str(error)
         expected = "a sequence classifier of transformers" if allowed else "--trust-remote-code, if you trust its code"
-        raise InputError(f"{name} cannot be loaded ({first_line(error)}); expected {expected}.") from error
+        raise InputError(f"{name} cannot be loaded ({reason(error)}); expected {expected}.") from error

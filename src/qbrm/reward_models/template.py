@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol
 
 from jinja2 import TemplateError
 
-from qbrm.errors import InputError
+from qbrm.errors import InputError, reason
 from qbrm.preferences.base import Message, Prompt
 from qbrm.reward_models.text import render, valid_unicode
 
@@ -109,8 +109,8 @@ class ChatTemplate:
             text = self.tokenizer.apply_chat_template(messages, tokenize=False)
         except (TemplateError, ValueError, TypeError) as error:
             raise InputError(
-                f"the chat template of {self.name} refuses a prompt of the roles {', '.join(roles[:-1])} ({error}); "
-                "expected a conversation that it knows how to write."
+                f"the chat template of {self.name} refuses a prompt of the roles {', '.join(roles[:-1])} "
+                f"({reason(error)}); expected a conversation that it knows how to write."
             ) from error
         *prompt_spans, response_span = _find(contents, text)
         return _encode(self.tokenizer, text, prompt_spans, response_span, add_special_tokens=False)
