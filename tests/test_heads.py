@@ -101,22 +101,33 @@ def test_a_classifier_of_several_classes_is_no_reward_model_unless_it_is_said_ho
     assert "'quantiles'" in message
 
 
+class NamedHeadModel(LlamaPreTrainedModel):
+    """Scores every token in a layer of any name and returns the last token's."""
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.model = LlamaModel(config)
+        self.head_name = config.head_name_of_test
+        setattr(self, self.head_name, nn.Sequential(nn.Dropout(), nn.Linear(config.hidden_size, 1)))
+        self.post_init()
+
+    def forward(self, input_ids, attention_mask=None, position_ids=None):
+        hidden = self.model(input_ids, attention_mask=attention_mask, position_ids=position_ids).last_hidden_state
+        last = (attention_mask if attention_mask is not None else torch.ones_like(input_ids)).cumsum(1).argmax(1)
+        scored = getattr(self, self.head_name)(hidden)
+        return ModelOutput(logits=scored[torch.arange(len(input_ids)), last])
+
+
 @pytest.mark.parametrize("name", ["v_head", "value_head", "reward_head"])
 def test_a_score_layer_under_another_name_is_found(name):
-    model = classifier("gpt-neox")
-    expected = own_logits(model)
-    layer = model.score
-    del model.score
-    setattr(model, name, layer)
-    forward = type(model).forward
-
-    def renamed(**inputs):
-        model.__dict__["score"] = layer
-        return forward(model, **inputs)
-
-    renamed.__signature__ = __import__("inspect").signature(model.forward)
-    model.forward = renamed
-    np.testing.assert_allclose(reward_model(model).embed(PROMPTS, RESPONSES).reward, expected, rtol=0, atol=2e-6)
+    config = classifier("llama").config
+    config.head_name_of_test = name
+    torch.manual_seed(0)
+    model = NamedHeadModel(config).eval()
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    found = reward_model(model).embed(PROMPTS, RESPONSES)
+    np.testing.assert_allclose(found.reward, own_logits(model), rtol=0, atol=5e-6)
 
 
 def test_a_head_that_the_model_does_not_have_is_refused():

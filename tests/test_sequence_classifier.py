@@ -2,11 +2,13 @@
 
 import copy
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import torch
 from tiny_models import CONFIGS, DECODERS, ENCODERS, EOS, PAD, classifier, own_logit, tokenizer
+from transformers import ByT5Tokenizer
 
 from qbrm.errors import InputError
 from qbrm.preferences import Message
@@ -184,6 +186,18 @@ def test_a_reward_model_can_be_sent_to_another_process():
     np.testing.assert_array_equal(made.embed(PROMPTS, RESPONSES).embedding, again.embed(PROMPTS, RESPONSES).embedding)
 
 
+@pytest.mark.parametrize("pad", [PAD, None])
+def test_threads_that_share_a_model_get_their_own_answers(pad):
+    made = reward_model(classifier(pad=pad), tokenizer(pad=pad is not None))
+    texts = [([user(f"{number} " + "so " * number)] * 2, ["yes", f"no {number}"]) for number in range(24)]
+    expected = [made.embed(*text) for text in texts]
+    with ThreadPoolExecutor(6) as pool:
+        found = list(pool.map(lambda text: made.embed(*text), texts))
+    for one, other in zip(expected, found, strict=True):
+        np.testing.assert_array_equal(one.embedding, other.embedding)
+        np.testing.assert_array_equal(one.reward, other.reward)
+
+
 # Templates and truncation
 
 
@@ -250,6 +264,16 @@ def test_a_template_that_rewrites_the_response_still_keeps_the_sequences_end():
     tok = tokenizer(shouting)
     kept = ChatTemplate(tok, "tiny").tokens(PROMPTS[0], "A drink.").truncated(12)
     assert decoded(kept, tok) == "<bos><eos><assistant>A DRINK.<eos>"
+
+
+def test_a_tokenizer_written_in_python_keeps_the_sequences_end_too():
+    tok = ByT5Tokenizer(chat_template="{% for message in messages %}{{ message['content'] }}</s>{% endfor %}")
+    assert not tok.is_fast
+    for template in (ChatTemplate(tok, "tiny"), PlainTemplate(tok, "tiny")):
+        tokens = template.tokens(PROMPTS[0], "A drink.")
+        kept = tokens.truncated(12)
+        assert kept.ids == [tokens.ids[0], *tokens.ids[-11:]]
+        assert "A drink." in tok.decode(kept.ids)
 
 
 def test_a_tokenizer_without_a_chat_template_is_refused_by_name():

@@ -23,6 +23,7 @@ MODEL_FILES = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt", "*.py")
 # Left over in reward models that were trained on from a language model; no reward depends on them.
 IGNORED_TENSORS = re.compile(r"(^|\.)lm_head\.|rotary_emb\.inv_freq$|position_ids$")
 DIGEST_BLOCK = 1 << 20
+TRUST = "--trust-remote-code, if you trust the code that comes with it"
 
 
 def load_sequence_classifier(
@@ -64,7 +65,8 @@ def load_sequence_classifier(
             ignore_mismatched_sizes=True,  # they are refused below, by name
             output_loading_info=True,
         )
-    _require_all_tensors(name, report)
+    own_code = bool(getattr(model.config, "auto_map", None)) and not trust_remote_code
+    _require_all_tensors(name, report, own_code=own_code)
     if device_map is None:
         model = model.to(_device())
     for config in (model.config, model.config.get_text_config()):
@@ -104,7 +106,7 @@ def _require_files(name: str, folder: Path) -> None:
         raise InputError(f"{name} has no *.safetensors file; expected weights in it (pickled ones are not read).")
 
 
-def _require_all_tensors(name: str, report: dict[str, Any]) -> None:
+def _require_all_tensors(name: str, report: dict[str, Any], *, own_code: bool) -> None:
     problems = {
         "lacks": report["missing_keys"],
         "has another shape for": {key for key, *_ in report["mismatched_keys"]},
@@ -112,8 +114,10 @@ def _require_all_tensors(name: str, report: dict[str, Any]) -> None:
     }
     found = [f"{problem} {_few(sorted(keys))}" for problem, keys in problems.items() if keys]
     if found:
+        hint = f", or {TRUST}" if own_code else ""
         raise InputError(
-            f"the checkpoint of {name} {' and '.join(found)}; expected a sequence classifier with a trained score head."
+            f"the checkpoint of {name} {' and '.join(found)}; expected a sequence classifier with a trained score "
+            f"head{hint}."
         )
 
 
@@ -133,5 +137,5 @@ def _one_line(name: str) -> Iterator[None]:
         yield
     except Exception as error:
         allowed = "trust_remote_code" not in str(error)
-        expected = "a sequence classifier of transformers" if allowed else "--trust-remote-code, if you trust its code"
+        expected = "a sequence classifier of transformers" if allowed else TRUST
         raise InputError(f"{name} cannot be loaded ({reason(error)}); expected {expected}.") from error

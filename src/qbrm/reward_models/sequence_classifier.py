@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from threading import Lock
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,7 +29,7 @@ class SequenceClassifier:
 
     One forward pass gives both: the embedding is the input of the score layer at the position that the model pools, the
     reward is what the model itself returns. That they belong together is checked in every pass, by finding the returned
-    logit at that position of the layer's output, bit for bit.
+    logit at that position of the layer's output, bit for bit. Threads that share a model take turns.
 
     Args:
         model: in evaluation mode, on its device.
@@ -67,6 +68,7 @@ class SequenceClassifier:
         self._template = TEMPLATES[template](tokenizer, name)
         self._padding = Padding(model, tokenizer, padding_side)
         self._budget = TokenBudget(token_budget)
+        self._turn = Lock()
         length = _checked_length(max_length, model, tokenizer, name)
         dtype = str(model.dtype).removeprefix("torch.")
         self.identity = Identity(name, revision, self._describe(), length, dtype)
@@ -104,12 +106,20 @@ class SequenceClassifier:
             embedding[batch], reward[batch] = found
         return Embedded(embedding, reward)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """All but the lock, so that other processes can be sent a copy."""
+        return {name: value for name, value in vars(self).items() if name != "_turn"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, _turn=Lock())
+
     @torch.inference_mode()
     def _forward(self, texts: Sequence[Tokens]) -> Embedded:
-        batch = {name: rows.to(self._model.device) for name, rows in self._padding.pad(texts).items()}
-        with _watched(self._layer) as passes:
-            output = self._model(**batch)
-        embedding = self._pooled(passes, output, batch)
+        with self._turn:
+            batch = {name: rows.to(self._model.device) for name, rows in self._padding.pad(texts).items()}
+            with _watched(self._layer) as passes:
+                output = self._model(**batch)
+            embedding = self._pooled(passes, output, batch)
         return Embedded(embedding.float().cpu().numpy(), self._head.reward(output).float().cpu().numpy())
 
     def _pooled(self, passes: list[Pass], output: Any, batch: dict[str, Tensor]) -> Float[Tensor, "batch dim"]:
