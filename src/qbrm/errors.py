@@ -1,5 +1,7 @@
 """The errors that users of the command line meet."""
 
+from __future__ import annotations
+
 
 class InputError(ValueError):
     """Something given from outside is not usable.
@@ -11,3 +13,9 @@ class InputError(ValueError):
 
 class TrainingError(RuntimeError):
     """Training cannot go on; the message says where it stopped and what is kept. Exit code 1."""
+
+
+def reason(error: BaseException) -> str:
+    """An error's kind and the beginning of its message, in one line."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {' '.join(lines[:2]) or 'no reason given'}"

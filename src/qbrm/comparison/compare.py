@@ -13,10 +13,11 @@ from qbrm.comparison.methods import Method
 from qbrm.comparison.one_seed import SETS, SeedRun, run_seed
 from qbrm.comparison.records import Records, results_of
 from qbrm.comparison.responses import Responses
-from qbrm.comparison.scenario import SCENARIOS, by_domain
+from qbrm.comparison.scenario import SCENARIOS, Scenario, by_domain, same
 from qbrm.comparison.settings import ComparisonSettings
 from qbrm.comparison.sources import Sources, read_sources
 from qbrm.console import Reporter
+from qbrm.errors import InputError
 from qbrm.evaluation import PromptBootstrap
 from qbrm.features import FeatureTable, build_features
 from qbrm.preferences import PreferenceSet, training_pairs
@@ -84,7 +85,7 @@ def prepare(settings: ComparisonSettings, reporter: Reporter) -> Prepared:
     """
     sources = read_sources(settings)
     _describe(sources, reporter)
-    model = load_reward_model(settings.reward_model)
+    model = load_reward_model(settings.reward_model, **settings.reward_model_options)
     everything = [sources.train, *sources.tests.values()]
     responses = Responses(everything)
     table, note = _embed(model, everything, settings.out / "features", reporter)
@@ -94,14 +95,25 @@ def prepare(settings: ComparisonSettings, reporter: Reporter) -> Prepared:
 def run_scenario(prepared: Prepared, scenario: str, methods: Mapping[str, Method], reporter: Reporter) -> Records:
     """Run all seeds and methods of one scenario."""
     settings, sources = prepared.settings, prepared.sources
-    variants = {name: roles for group in SCENARIOS.values() for name, roles in group.items()}
+    split = _split(scenario, prepared.embedded.reward is not None)
     tests = _tests(sources, by_domain_too=scenario == "shift")
     records = Records(scenario, _evaluation_sets(tests, prepared.responses, settings.seed))
     for seed in range(settings.seed, settings.seed + settings.seeds):
-        roles = variants[scenario](sources.train, seed)
+        roles = split(sources.train, seed)
         run = SeedRun(settings, scenario, seed, roles, prepared.responses, prepared.model, prepared.embedded, reporter)
         run_seed(run, methods, records)
     return records
+
+
+def _split(scenario: str, model_is_trained: bool) -> Scenario:
+    """How a scenario shares out the training preferences; a reward model that came trained needs none of them."""
+    if model_is_trained and scenario == "noise":
+        raise InputError(
+            "scenario noise trains the reward model with wrong labels; expected the embedded reward model."
+        )
+    if model_is_trained and scenario == "fresh":
+        return same
+    return {name: split for group in SCENARIOS.values() for name, split in group.items()}[scenario]
 
 
 def _describe(sources: Sources, reporter: Reporter) -> None:
