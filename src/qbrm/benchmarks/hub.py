@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -75,11 +76,11 @@ def _reaching(what: str, datasets: Any) -> Iterator[None]:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep the hub's retries off the terminal: a failure is one line, from us."""
-    from huggingface_hub.utils import logging
+    from huggingface_hub.utils.logging import get_verbosity, set_verbosity
 
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity(logging.ERROR)
+    verbosity = get_verbosity()
+    set_verbosity(logging.ERROR)
     try:
         yield
     finally:
-        logging.set_verbosity(verbosity)
+        set_verbosity(verbosity)

@@ -8,9 +8,9 @@ from typing import Any
 
 from qbrm.benchmarks.base import Benchmark, BenchmarkItem, ItemRewards, Judgement, beats_all, shown
 from qbrm.errors import InputError
-from qbrm.preferences import PreferenceSet, read_preferences
+from qbrm.preferences import PreferenceSet, SetName, read_preferences
 
-SETS = ("pairwise", "best-of-n")
+SETS: dict[SetName, str] = {"pairwise": "pairwise", "bon": "best-of-n"}
 
 
 class Preferences(Benchmark):
@@ -23,8 +23,8 @@ class Preferences(Benchmark):
 
     name = "preferences"
     title = "preferences"
-    sections = shown(*SETS)
-    optional = frozenset(SETS)
+    sections = shown(*SETS.values())
+    optional = frozenset(SETS.values())
 
     def read(self, source: Path) -> tuple[BenchmarkItem, ...]:
         """Any preference source."""
@@ -42,16 +42,20 @@ class Preferences(Benchmark):
         """Each item in its set, and in its category."""
         judgements = []
         for index, item in enumerate(items):
-            value, kind = beats_all(rewards[index]), best_of_n(item)
-            judgements += [Judgement(group, index, value) for group in (kind, f"{item.subset}, {kind}")]
+            value, (_, kind) = beats_all(rewards[index]), category_and_set(item)
+            judgements += [Judgement(group, index, value) for group in (kind, item.subset)]
         return judgements
 
 
 def as_items(preferences: PreferenceSet) -> tuple[BenchmarkItem, ...]:
-    """Preferences as items; the category is the subset."""
-    return tuple(BenchmarkItem(one.uid, one.prompt, (one.chosen,), one.rejected, one.category) for one in preferences)
+    """Preferences as items; a subset is a category and a set, as in ``Helpfulness/Chat, best-of-n``."""
+    return tuple(
+        BenchmarkItem(one.uid, one.prompt, (one.chosen,), one.rejected, f"{one.category}, {SETS[one.set]}")
+        for one in preferences
+    )
 
 
-def best_of_n(item: BenchmarkItem) -> str:
-    """The set that an item belongs to, by the number of its rejected responses."""
-    return SETS[len(item.rejected) > 1]
+def category_and_set(item: BenchmarkItem) -> tuple[str, str]:
+    """What :func:`as_items` made the subset of."""
+    category, _, kind = item.subset.rpartition(", ")
+    return category, kind

@@ -8,7 +8,7 @@ from typing import Any
 
 from qbrm.benchmarks.base import Benchmark, BenchmarkItem, ItemRewards, Judgement, Section, beats_all, shown
 from qbrm.benchmarks.hub import download_archive
-from qbrm.benchmarks.preferences import as_items, best_of_n
+from qbrm.benchmarks.preferences import as_items, category_and_set
 from qbrm.preferences import read_preferences
 
 ARCHIVE = "https://github.com/Zhou-Zoey/RMB-Reward-Model-Benchmark/archive/refs/heads/main.zip"
@@ -49,7 +49,7 @@ class RMB(Benchmark):
         """Each item in its goal and set, and in its category."""
         judgements = []
         for index, item in enumerate(items):
-            value, goal, kind = beats_all(rewards[index]), item.subset.partition("/")[0], best_of_n(item)
-            groups = dict.fromkeys([f"{goal}, {kind}", f"{item.subset}, {kind}"])
+            value, (category, kind) = beats_all(rewards[index]), category_and_set(item)
+            groups = dict.fromkeys([f"{category.partition('/')[0]}, {kind}", item.subset])
             judgements += [Judgement(group, index, value) for group in groups]
         return judgements

@@ -105,7 +105,8 @@ def official_means(sections: Sequence[Section], groups: Mapping[str, Sample]) ->
     for section in sections:
         parts = {name: weight for name, weight in section.weights.items() if name in means}
         if parts and not (section.total and len(parts) < len(section.weights)):
-            values, weights = np.array([means[name] for name in parts]), np.array(list(parts.values()))[:, None]
+            values = np.array([means[name] for name in parts])
+            weights = np.array(list(parts.values()), dtype=float)[:, None]
             means[section.name] = (weights * values).sum(0) if section.total else _weighted_mean(values, weights)
     return means
 
