@@ -205,6 +205,8 @@ def write_rmb(folder, bon, pairwise):
         ],
     }
     for name, items in sets.items():
+        if not items:
+            continue
         (folder / name).mkdir(parents=True)
         (folder / name / "items.json").write_text(json.dumps(items))
     return folder

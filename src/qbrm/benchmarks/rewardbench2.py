@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy as np
 from qbrm.benchmarks.base import BenchmarkItem, ItemRewards, Judgement, RecordBenchmark, Section, shown
 from qbrm.benchmarks.hub import hub_records
 from qbrm.benchmarks.records import Record
-from qbrm.errors import InputError
+from qbrm.preferences.labels import check_unique
 
 BEST_OF_4 = ("Factuality", "Precise IF", "Math", "Safety", "Focus")
 TIES = "Ties"
@@ -92,6 +92,14 @@ class RewardBench2(RecordBenchmark):
             raise record.child("chosen").refused(f"{expected} for {item.uid} of {item.subset}")
         return item
 
+    def items(self, records: Iterable[Record], where: str) -> tuple[BenchmarkItem, ...]:
+        """The items of records; in Ties, whose ids tell what belongs together, no two may be alike."""
+        placed = list(records)
+        items = super().items(placed, where)
+        ties = ((item.uid, one.field.place) for item, one in zip(items, placed, strict=True) if item.subset == TIES)
+        check_unique("id", ties)
+        return items
+
     def cluster(self, item: BenchmarkItem) -> str:
         """A prompt, or a prompt of Ties and its reference."""
         return f"{TIES}:{_number(item)}" if item.subset == TIES else item.prompt_id
@@ -116,10 +124,7 @@ def _judge_ties(items: Sequence[BenchmarkItem], rewards: Sequence[ItemRewards]) 
     kinds: dict[str, dict[str, int]] = {REFERENCE: {}, TIED: {}}
     for index, item in enumerate(items):
         if item.subset == TIES:
-            of_kind = kinds[item.uid.partition(":")[0]]
-            if _number(item) in of_kind:
-                raise InputError(f"two prompts of {TIES} have the id {item.uid}; expected each only once.")
-            of_kind[_number(item)] = index
+            kinds[item.uid.partition(":")[0]][_number(item)] = index
     margins = {index: _margins(rewards[index]) for of_kind in kinds.values() for index in of_kind.values()}
     judgements = [
         Judgement(group, index, float(margins[index].between > 0))
