@@ -86,6 +86,15 @@ def test_a_folder_of_published_parquet_shards_is_read_without_what_was_filtered_
     assert [item.chosen[0] for item in items] == [record["chosen"] for record in REWARDBENCH]
 
 
+def test_a_clone_of_a_repository_is_recognised_among_what_else_it_holds(tmp_path):
+    write_json(tmp_path / "Dataset" / "LLMBar" / "Natural" / "dataset.json", [instance(1, 0, 1)])
+    write_json(tmp_path / "Dataset" / "LLMBar" / "Natural" / "evaluators" / "statistics.json", {"correct": "1 / 1"})
+    write_json(tmp_path / "Dataset" / "CaseStudy" / "Negation" / "dataset.json", [instance(1, 0, 1)])
+    source = read_benchmark(str(tmp_path))
+    assert source.benchmark.name == "llmbar"
+    assert len(source.items) == 1
+
+
 def test_rm_bench_domains_come_from_file_names_where_records_have_none(tmp_path):
     for name in ("chat", "safety-refuse"):
         records = [{key: value for key, value in RM_BENCH[0].items() if key != "domain"}]
@@ -214,6 +223,7 @@ def test_damaged_files_are_one_line(tmp_path):
         ("preferences", "preferences are no published benchmark; expected a path"),
         ("strange.jsonl", "strange.jsonl is in no known layout; expected NAME:PATH"),
         ("notes.txt", "notes.txt is of no known kind"),
+        ("broken", "prefs.jsonl, line 1: Expecting"),
         ("empty", "empty holds no .json, .jsonl, .jsonl.gz or .parquet file"),
     ],
 )
@@ -222,6 +232,8 @@ def test_a_source_that_is_no_benchmark_is_one_line(source, expected, tmp_path, m
     write_jsonl(tmp_path / "strange.jsonl", [{"a": 1}])
     (tmp_path / "notes.txt").write_text("notes")
     (tmp_path / "empty").mkdir()
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "prefs.jsonl").write_text("{'prompt'")
     with pytest.raises(InputError) as error:
         read_benchmark(source)
     assert expected in str(error.value)
@@ -461,6 +473,12 @@ def test_the_command_evaluates_a_saved_model(trained, sources, tmp_path, monkeyp
     assert qbrm_command("evaluate", trained.folder, "--on", "prefs.jsonl,").refused().startswith("--on 'prefs.jsonl,'")
     assert "did you mean 'rmb'" in qbrm_command("evaluate", trained.folder, "--on", "rmbb").refused()
     assert "nowhere" in qbrm_command("evaluate", tmp_path / "nowhere", "--on", sources[0]).refused()
+
+
+def test_the_command_explains_itself(qbrm_command):  # noqa: F811
+    ended = qbrm_command("evaluate", "--help")
+    assert ended.code == 0
+    assert all(name in " ".join(ended.out.split()) for name in BENCHMARKS)
 
 
 def test_features_of_another_model_are_refused(trained, sources, tmp_path):

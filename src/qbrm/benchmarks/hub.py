@@ -67,7 +67,7 @@ def _reaching(what: str, datasets: Any) -> Iterator[None]:
         try:
             yield
         except (OSError, ValueError, ImportError, datasets.exceptions.DatasetsError) as error:
-            reason = one_line(str(error).rstrip("."), 120)
+            reason = one_line(str(error.__cause__ or error).rstrip("."), 120)
             raise InputError(
                 f"{what} cannot be downloaded ({reason}); expected a network, or a path as NAME:PATH."
             ) from error

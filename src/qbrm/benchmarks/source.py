@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -40,21 +40,12 @@ def read_benchmark(source: str) -> BenchmarkSource:
     """
     name, colon, path = source.partition(":")
     if colon and name in BENCHMARKS:
-        return _read(BENCHMARKS[name], source, Path(path))
-    if source in BENCHMARKS:
-        benchmark, there = BENCHMARKS[source], Path(source).exists()
-        return _read(benchmark, source, Path(source)) if there else _download(benchmark, source)
-    if not Path(source).exists():
+        return BenchmarkSource(BENCHMARKS[name], source, BENCHMARKS[name].read(Path(path)))
+    there, benchmark = Path(source).exists(), BENCHMARKS.get(source)
+    if benchmark is None and not there:
         raise InputError(f"{one_line(source)!r} is neither a path that exists nor a benchmark{_suggestion(name)}")
-    return _read(_recognised(Path(source)), source, Path(source))
-
-
-def _read(benchmark: Benchmark, source: str, path: Path) -> BenchmarkSource:
-    return BenchmarkSource(benchmark, source, benchmark.read(path))
-
-
-def _download(benchmark: Benchmark, source: str) -> BenchmarkSource:
-    return BenchmarkSource(benchmark, source, benchmark.download())
+    benchmark = benchmark or _recognised(Path(source))
+    return BenchmarkSource(benchmark, source, benchmark.read(Path(source)) if there else benchmark.download())
 
 
 def _suggestion(name: str) -> str:
@@ -64,18 +55,31 @@ def _suggestion(name: str) -> str:
 
 def _recognised(path: Path) -> Benchmark:
     """The first benchmark that recognises a file's first record."""
-    files = source_files(path) if is_folder(path) else [path]
-    first: dict[Path, Mapping[str, Any]] = {}
+    records = _first_records(source_files(path) if is_folder(path) else [path])
     for benchmark in BENCHMARKS.values():
-        if any(benchmark.recognises(record) for record in _first_records(files, first)):
+        if any(map(benchmark.recognises, records)):
             return benchmark
     names = ", ".join(BENCHMARKS)
     raise InputError(f"{one_line(path)} is in no known layout; expected NAME:PATH with one of {names}.")
 
 
-def _first_records(files: list[Path], known: dict[Path, Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+def _first_records(files: Sequence[Path]) -> list[Mapping[str, Any]]:
+    """The first records of those files that can be read: published folders hold metadata and results too.
+
+    Raises:
+        InputError: if none can be; says what is wrong with the first.
+    """
+    records, errors = [], []
     for file in files:
-        if file not in known:
-            record = next(read_file(file), None)
-            known[file] = record.field.value if record and isinstance(record.field.value, dict) else {}
-        yield known[file]
+        try:
+            records.append(_first_record(file))
+        except InputError as error:
+            errors.append(error)
+    if errors and not records:
+        raise errors[0]
+    return records
+
+
+def _first_record(file: Path) -> Mapping[str, Any]:
+    record = next(read_file(file), None)
+    return record.field.value if record is not None and isinstance(record.field.value, dict) else {}
