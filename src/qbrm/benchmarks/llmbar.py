@@ -21,8 +21,8 @@ class LLMBar(RecordBenchmark):
     """Instructions with two outputs, of which one follows the instruction.
 
     An instance scores 1 if the right output has the greater reward, 1/2 if both have the same, and 0 otherwise: a rater
-    is asked in both orders and, where its ratings tie, is right in one of them. ``Adversarial`` is the mean of the four
-    adversarial subsets, as in the paper's tables.
+    is asked in both orders and, where its ratings tie, is right in one of them. ``Adversarial`` is the mean of its four
+    subsets, each of which the published script scores by itself.
 
     Source: github.com/princeton-nlp/LLMBar: ``annotate`` (the Rating evaluators) and ``correct_average`` in
     LLMEvaluator/evaluate.py.
