@@ -260,6 +260,34 @@ def compare(
 
 
 @app.command()
+def evaluate(
+    model: Annotated[str, typer.Argument(help="A refined reward model: a folder that save_pretrained wrote.")],
+    on: Annotated[
+        str,
+        typer.Option(
+            help="Benchmarks: a path, NAME:PATH, or a NAME to download: rmb, rewardbench, rewardbench-2, rm-bench, "
+            "hh-rlhf, llmbar, preferences.",
+            metavar="SOURCE[,SOURCE]",
+        ),
+    ],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for embeddings and results. Default: runs/evaluation/MODEL.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the intervals' resampling.", min=0)] = 0,
+) -> None:
+    """Score a refined reward model and its base rewards on benchmarks, by their official rules.
+
+    Writes evaluation.json and evaluation.md to --out. Run it again to continue where it stopped.
+
+    Example: qbrm evaluate runs/first/models/sqrbm-fresh-seed-0 --on prefs.jsonl,rewardbench:data/reward-bench
+    """
+    from qbrm.benchmarks.command import evaluate_model
+    from qbrm.console import Reporter
+
+    evaluate_model(model, _listed("--on", on), out, seed, _command(), Reporter())
+
+
+@app.command()
 def export(
     source: Annotated[Path, typer.Argument(help=f"A feature folder of a run, or {SOURCE_HELP}.")],
     file: Annotated[Path, typer.Argument(help="File to write.")],
@@ -298,12 +326,14 @@ def _compare(settings: ComparisonSettings) -> None:
 
 
 def _sources(tests: str | None) -> tuple[Path, ...]:
-    if tests is None:
-        return ()
-    names = [name.strip() for name in tests.split(",")]
+    return () if tests is None else tuple(Path(name) for name in _listed("--test", tests))
+
+
+def _listed(option: str, sources: str) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in sources.split(","))
     if not all(names):
-        raise InputError(f"--test {tests!r}: a source is empty; expected paths separated by commas.")
-    return tuple(Path(name) for name in names)
+        raise InputError(f"{option} {sources!r}: a source is empty; expected paths separated by commas.")
+    return names
 
 
 def _given(**options: Any) -> RewardModelOptions:

@@ -2,15 +2,39 @@
 
 from __future__ import annotations
 
-import numpy as np
-from jaxtyping import Float, Float64
+from typing import Protocol
 
-from qbrm.evaluation.outcomes import Items
+import numpy as np
+from jaxtyping import Float, Float64, Int
 
 RESAMPLES = 2000
 LEVEL = 0.95
 
 Interval = tuple[float, float]
+
+
+class Grouped(Protocol):
+    """What is resampled: items on prompts, in categories, such as `Items`."""
+
+    @property
+    def prompt(self) -> Int[np.ndarray, " items"]:
+        """Index of each item's prompt."""
+        ...
+
+    @property
+    def category(self) -> Int[np.ndarray, " items"]:
+        """Index of each item's category."""
+        ...
+
+    @property
+    def prompts(self) -> int:
+        """Number of prompts."""
+        ...
+
+    @property
+    def categories(self) -> tuple[str, ...]:
+        """Names of the categories."""
+        ...
 
 
 class PromptBootstrap:
@@ -23,7 +47,7 @@ class PromptBootstrap:
         seed: of the resampling.
     """
 
-    def __init__(self, items: Items, seed: int = 0) -> None:
+    def __init__(self, items: Grouped, seed: int = 0) -> None:
         generator = np.random.default_rng(seed)
         self._items = items
         self._weights = generator.multinomial(
@@ -43,19 +67,33 @@ class PromptBootstrap:
             value: one number per item, such as being correct or the difference of two methods' being correct.
         """
         totals = self._weights @ self._per_prompt(value)
-        with np.errstate(invalid="ignore"):
-            by_category = np.where(self._counts > 0, totals / self._counts, np.nan)
+        by_category = self._divided(totals)
         samples = {
             "all": totals.sum(1) / self._counts.sum(1),
             "macro": np.nanmean(by_category, axis=1),
             **{name: by_category[:, index] for index, name in enumerate(self._items.categories)},
         }
-        tails = (50 * (1 - LEVEL), 50 * (1 + LEVEL))
-        bounds = {name: np.nanpercentile(sample, tails) for name, sample in samples.items()}
-        return {name: (float(low), float(high)) for name, (low, high) in bounds.items()}
+        return {name: interval(sample) for name, sample in samples.items()}
+
+    def means(self, value: Float[np.ndarray, " items"]) -> Float64[np.ndarray, "resamples categories"]:
+        """Mean value by category in each resample; NaN where a resample has no item of a category."""
+        return self._divided(self._weights @ self._per_prompt(value))
+
+    def _divided(
+        self, totals: Float64[np.ndarray, "resamples categories"]
+    ) -> Float64[np.ndarray, "resamples categories"]:
+        means: Float64[np.ndarray, "resamples categories"] = np.full_like(totals, np.nan)
+        np.divide(totals, self._counts, out=means, where=self._counts > 0)
+        return means
 
 
-def means(items: Items, value: Float[np.ndarray, " items"]) -> dict[str, float]:
+def interval(sample: Float64[np.ndarray, " resamples"]) -> Interval:
+    """The central part of what resamples gave; NaN is left out."""
+    low, high = np.nanpercentile(sample, (50 * (1 - LEVEL), 50 * (1 + LEVEL)))
+    return float(low), float(high)
+
+
+def means(items: Grouped, value: Float[np.ndarray, " items"]) -> dict[str, float]:
     """Mean value by category, over all items (``all``) and over categories (``macro``)."""
     count = np.bincount(items.category, minlength=len(items.categories))
     by_category = np.bincount(items.category, value, len(items.categories)) / count

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,13 +28,12 @@ def reading(path: Path) -> Iterator[None]:
 
 
 def read_text(path: Path) -> str:
-    """The text of a UTF-8 file, without a byte order mark.
+    """The text of a UTF-8 file, without a byte order mark; of a ``.gz`` file, the text packed in it.
 
     Raises:
         InputError: if it cannot be read, is empty or is not UTF-8; the last names the line.
     """
-    with reading(path):
-        content = path.read_bytes()
+    content = _content(path)
     if not content.strip():
         raise InputError(f"{one_line(path)} is empty; expected preferences.")
     try:
@@ -41,6 +42,17 @@ def read_text(path: Path) -> str:
         line = content.count(b"\n", 0, error.start) + 1
         byte = f"byte 0x{content[error.start]:02x}"
         raise InputError(f"{one_line(path)}, line {line}: {byte} is not UTF-8; expected UTF-8 text.") from error
+
+
+def _content(path: Path) -> bytes:
+    with reading(path):
+        packed = path.read_bytes()
+    if path.suffix.lower() != ".gz":
+        return packed
+    try:
+        return gzip.decompress(packed)
+    except (OSError, EOFError, zlib.error) as error:
+        raise InputError(f"{one_line(path)} cannot be unpacked ({one_line(error)}); expected a gzip file.") from error
 
 
 def parse_json(text: str, path: Path, first_line: int = 1) -> Any:

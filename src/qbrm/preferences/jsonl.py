@@ -16,10 +16,15 @@ def read_jsonl(path: Path) -> tuple[Preference, ...]:
     Raises:
         InputError: if a line is not one; names file, line and key.
     """
-    return read_records(path, "line", _lines(path))
+    return read_records(path, "line", json_lines(path))
 
 
-def _lines(path: Path) -> Iterator[tuple[int, object]]:
+def json_lines(path: Path) -> Iterator[tuple[int, object]]:
+    """The value on each line that is not blank, with the number of that line.
+
+    Raises:
+        InputError: if the file cannot be read or a line is not JSON.
+    """
     # JSON strings may hold U+2028 and its like, at which str.splitlines would cut a line in two.
     for number, line in enumerate(read_text(path).split("\n"), start=1):
         if line.strip():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pyarrow
@@ -21,26 +21,43 @@ def read_parquet(path: Path) -> tuple[Preference, ...]:
     Raises:
         InputError: if it is not Parquet, a column is missing, or a row is not a preference; names file, row and key.
     """
+    return read_records(path, "row", parquet_rows(path, REQUIRED, OPTIONAL))
+
+
+def parquet_rows(
+    path: Path, required: Sequence[str] = (), optional: Sequence[str] | None = None
+) -> Iterator[tuple[int, object]]:
+    """Each row as a dict of the columns asked for, with its number, counted from 1.
+
+    Args:
+        path: the file.
+        required: columns that must be there.
+        optional: columns that are read if they are there; None for all.
+
+    Raises:
+        InputError: if it is not Parquet, or a required column is missing.
+    """
+    number = 0
     with reading(path), path.open("rb") as stream:
         try:
-            return read_records(path, "row", _rows(path, pyarrow.parquet.ParquetFile(stream)))
-        except InputError:
-            raise
+            file = pyarrow.parquet.ParquetFile(stream)
+            columns = _columns(path, file.schema_arrow.names, required, optional)
+            for batch in file.iter_batches(columns=columns):
+                for row in batch.to_pylist():
+                    number += 1
+                    yield number, row
         except (pyarrow.ArrowException, ValueError) as error:
+            if isinstance(error, InputError):
+                raise
             reason = one_line(error).rstrip(".")
             raise InputError(f"{one_line(path)}: {reason}; expected a sound Parquet file.") from error
 
 
-def _rows(path: Path, file: pyarrow.parquet.ParquetFile) -> Iterator[tuple[int, object]]:
-    batches = file.iter_batches(columns=_columns(path, file.schema_arrow.names))
-    return enumerate((row for batch in batches for row in batch.to_pylist()), start=1)
-
-
-def _columns(path: Path, names: list[str]) -> list[str]:
-    for required in REQUIRED:
-        if required not in names:
+def _columns(path: Path, names: list[str], required: Sequence[str], optional: Sequence[str] | None) -> list[str]:
+    for column in required:
+        if column not in names:
             found = one_line(", ".join(names)) or "none"
             raise InputError(
-                f'{one_line(path)}: column "{required}" is missing; expected it beside those found: {found}.'
+                f'{one_line(path)}: column "{column}" is missing; expected it beside those found: {found}.'
             )
-    return [name for name in names if name in REQUIRED + OPTIONAL]
+    return names if optional is None else [name for name in names if name in (*required, *optional)]

@@ -51,10 +51,11 @@ def _read(path: Path) -> str:
 def _part(part: Part) -> str:
     grid = comparison_grid(part)
     lines = [f"- {' '.join(line.split())}" for line in difference_lines(part)]
-    return "\n\n".join(filter(None, [_plain(grid.caption), _table(grid), "\n".join(lines)]))
+    return "\n\n".join(filter(None, [_plain(grid.caption), markdown_grid(grid), "\n".join(lines)]))
 
 
-def _table(grid: Grid) -> str:
+def markdown_grid(grid: Grid) -> str:
+    """A grid as a table, best values bold."""
     columns = [Column(grid.corner, grid.labels), *grid.columns]
     lines = [[_plain(column.heading) for column in columns], [":--", *["--:"] * len(grid.columns)]]
     lines += [[_cell(column, row) for column in columns] for row in range(len(grid.labels))]

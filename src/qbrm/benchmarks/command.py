@@ -1,0 +1,51 @@
+"""``qbrm evaluate``: read, embed, refine, score, report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from qbrm.benchmarks.evaluate import evaluate
+from qbrm.benchmarks.report import print_results, write_results
+from qbrm.benchmarks.source import BenchmarkSource, read_benchmark
+from qbrm.console import Reporter
+from qbrm.durable import make_folder
+from qbrm.energy_reward_model import EnergyRewardModel
+
+DEFAULT_OUT = Path("runs/evaluation")
+
+
+def evaluate_model(
+    model: str, sources: Sequence[str], out: Path | None, seed: int, command: str, reporter: Reporter
+) -> None:
+    """Evaluate a saved model on benchmarks, print their tables and write them.
+
+    Args:
+        model: what `EnergyRewardModel.from_pretrained` takes.
+        sources: what `read_benchmark` takes.
+        out: folder for embeddings and results; None for one named after the model.
+        seed: of the intervals' resampling.
+        command: as the user typed it, kept with the results.
+        reporter: told what is going on.
+
+    Raises:
+        InputError: if the model, a source or the folder is not usable.
+    """
+    folder = out or DEFAULT_OUT / Path(model).name
+    benchmarks = [_read(source, reporter) for source in sources]
+    refined = EnergyRewardModel.from_pretrained(model)
+    make_folder(folder)
+    results = evaluate(refined, benchmarks, folder / "features", reporter, seed)
+    print_results(results, reporter)
+    reporter.fact("results", *map(str, write_results(results, model, command, folder)))
+
+
+def _read(source: str, reporter: Reporter) -> BenchmarkSource:
+    reporter.status(f"reading {source}")
+    try:
+        found = read_benchmark(source)
+    finally:
+        reporter.status(None)
+    prompts = len({item.prompt_id for item in found.items})
+    reporter.fact(source, found.benchmark.title, f"{len(found.items):,} items", f"{prompts:,} prompts")
+    return found

@@ -1,0 +1,86 @@
+"""Getting benchmarks by name, through the package ``datasets``."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from qbrm.benchmarks.records import Record
+from qbrm.errors import InputError
+from qbrm.preferences.field import Field
+from qbrm.preferences.quoting import one_line
+
+EXTRA = "qbrm[benchmarks]"
+
+
+def hub_records(repository: str, split: str, columns: Sequence[str], **where: str) -> Iterator[Record]:
+    """Every row of one split of a data set on the Hugging Face Hub.
+
+    Args:
+        repository: owner and name.
+        split: name of the split.
+        columns: what is read of it, if it is there.
+        where: more arguments of ``datasets.load_dataset``, such as ``data_dir``.
+
+    Raises:
+        InputError: if ``datasets`` is not installed, or the data set cannot be reached.
+    """
+    datasets = _import_datasets()
+    with _reaching(repository, datasets):
+        rows = datasets.load_dataset(repository, split=split, **where)
+        rows = rows.select_columns([name for name in rows.column_names if name in columns])
+    place = "/".join([repository, *where.values(), split])
+    for number, row in enumerate(rows, start=1):
+        yield Record(Field(f"{place}, row {number}", "", row), Path(place), number)
+
+
+def download_archive(url: str) -> Path:
+    """Download and unpack an archive, once.
+
+    Returns:
+        The folder it was unpacked in, in the cache of ``datasets``.
+
+    Raises:
+        InputError: if ``datasets`` is not installed, or the archive cannot be reached.
+    """
+    datasets = _import_datasets()
+    with _reaching(url, datasets):
+        return Path(datasets.DownloadManager().download_and_extract(url))
+
+
+def _import_datasets() -> Any:
+    try:
+        import datasets
+    except ImportError as error:
+        raise InputError(
+            f"a benchmark by name needs the package datasets; pip install '{EXTRA}', or give a path as NAME:PATH."
+        ) from error
+    return datasets
+
+
+@contextmanager
+def _reaching(what: str, datasets: Any) -> Iterator[None]:
+    with _quiet():
+        try:
+            yield
+        except (OSError, ValueError, ImportError, datasets.exceptions.DatasetsError) as error:
+            reason = one_line(str(error.__cause__ or error).rstrip("."), 120)
+            raise InputError(
+                f"{what} cannot be downloaded ({reason}); expected a network, or a path as NAME:PATH."
+            ) from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the hub's retries off the terminal: a failure is one line, from us."""
+    from huggingface_hub.utils.logging import get_verbosity, set_verbosity
+
+    verbosity = get_verbosity()
+    set_verbosity(logging.ERROR)
+    try:
+        yield
+    finally:
+        set_verbosity(verbosity)

@@ -1,0 +1,61 @@
+"""Preferences of one's own, as a benchmark without an official score."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from qbrm.benchmarks.base import Benchmark, BenchmarkItem, ItemRewards, Judgement, beats_all, shown
+from qbrm.errors import InputError
+from qbrm.preferences import PreferenceSet, SetName, read_preferences
+
+SETS: dict[SetName, str] = {"pairwise": "pairwise", "bon": "best-of-n"}
+
+
+class Preferences(Benchmark):
+    """A JSONL or Parquet file of {"prompt", "chosen", "rejected"[, "category"]}.
+
+    The table has the accuracy over pairs and over best-of-n items, which have several rejected responses, and by
+    category. An item is right if the chosen response has a strictly greater reward than every rejected one; a tie is
+    wrong, as in RMB.
+    """
+
+    name = "preferences"
+    title = "preferences"
+    sections = shown(*SETS.values())
+    optional = frozenset(SETS.values())
+
+    def read(self, source: Path) -> tuple[BenchmarkItem, ...]:
+        """Any preference source."""
+        return as_items(read_preferences(source))
+
+    def download(self) -> tuple[BenchmarkItem, ...]:
+        """There is nothing to download."""
+        raise InputError("preferences are no published benchmark; expected a path, as in preferences:prefs.jsonl.")
+
+    def recognises(self, record: Mapping[str, Any]) -> bool:
+        """The three columns."""
+        return {"prompt", "chosen", "rejected"} <= record.keys()
+
+    def judge(self, items: Sequence[BenchmarkItem], rewards: Sequence[ItemRewards]) -> list[Judgement]:
+        """Each item in its set, and in its category."""
+        judgements = []
+        for index, item in enumerate(items):
+            value, (_, kind) = beats_all(rewards[index]), category_and_set(item)
+            judgements += [Judgement(group, index, value) for group in (kind, item.subset)]
+        return judgements
+
+
+def as_items(preferences: PreferenceSet) -> tuple[BenchmarkItem, ...]:
+    """Preferences as items; a subset is a category and a set, as in ``Helpfulness/Chat, best-of-n``."""
+    return tuple(
+        BenchmarkItem(one.uid, one.prompt, (one.chosen,), one.rejected, f"{one.category}, {SETS[one.set]}")
+        for one in preferences
+    )
+
+
+def category_and_set(item: BenchmarkItem) -> tuple[str, str]:
+    """What :func:`as_items` made the subset of."""
+    category, _, kind = item.subset.rpartition(", ")
+    return category, kind
