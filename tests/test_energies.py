@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from scipy.optimize import brentq
 
 from qbrm.energies import EBRM, ENERGY_SCORES, RBM, Clamped, SemiQuantumRBM
+from qbrm.energies.familiarity import fit_familiarity
 from qbrm.energies.log_cosh import log_cosh_of_square, tanh_over
 from qbrm.energies.newton import Slope, newton_mode
 
@@ -489,3 +490,56 @@ def test_ebrms_mode_is_the_greatest_f_on_its_support(small_ebrm, free_energy):
     assert (spread > 0.1).all()
     assert (at_mode >= values.max(1).values - 1e-3 * spread).all()
     assert (mode.abs() <= 10).all()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("axes", [1, 2, 3])
+def test_scattered_hidden_qubits_cancel_at_zero_and_differ_in_what_they_read(axes):
+    torch.manual_seed(0)
+    score = SemiQuantumRBM(20, hidden=8, axes=axes)
+    score.scatter()
+    embedding = torch.randn(50, 20)
+    mode = score.mode(score.clamp(embedding, torch.zeros(50)))
+    torch.testing.assert_close(mode, torch.zeros(50), rtol=0, atol=1e-5)
+    assert score.u.norm() == pytest.approx(score.coupling)
+    fields = score.clamp(embedding, torch.zeros(50)).field
+    assert fields.std() == pytest.approx(1, abs=0.2)
+    assert torch.linalg.matrix_rank(score.W.flatten(0, 1)) == 4 * axes
+
+
+@torch.no_grad()
+def test_a_closed_gate_leaves_the_base_reward_and_an_open_one_the_refined():
+    torch.manual_seed(0)
+    score = SemiQuantumRBM(6, hidden=4)
+    score.scatter()
+    torch.nn.init.normal_(score.a)
+    known, far, reward = torch.randn(400, 6), 40 + torch.randn(30, 6), torch.randn(30)
+    score.standardise(known, torch.randn(400))
+    ungated = score.clamp(known, torch.zeros(400)).field
+    score.close_gate(known[:300], known[300:])
+    closed = score.clamp(far, reward)
+    torch.testing.assert_close(closed.field, torch.zeros_like(closed.field), rtol=0, atol=1e-4)
+    torch.testing.assert_close(closed.mean, score.to_standard(reward), rtol=0, atol=1e-4)
+    opened = score.gate((known - score.embedding_loc) / score.embedding_scale)
+    assert float((opened > 0.5).float().mean()) == pytest.approx(0.9, abs=0.05)
+    gated = score.clamp(known, torch.zeros(400)).field
+    torch.testing.assert_close(gated, ungated * opened[:, None, None], rtol=0, atol=1e-5)
+
+
+def test_familiarity_is_the_normalised_density_of_its_gaussian():
+    torch.manual_seed(0)
+    data = (torch.randn(500, 5) * torch.tensor([3.0, 2, 1, 1, 1])) @ torch.linalg.qr(torch.randn(5, 5)).Q
+    familiarity = fit_familiarity(data, torch.randn(100, 5))
+    rest = familiarity.rest * torch.eye(5)
+    P = familiarity.directions
+    covariance = rest + P.T @ ((familiarity.variances - familiarity.rest).diag() @ P)
+    normal = torch.distributions.MultivariateNormal(familiarity.mean, covariance)
+    torch.testing.assert_close(familiarity.log_density(data[:7]), normal.log_prob(data[:7]), rtol=0, atol=1e-3)
+
+
+def test_nine_in_ten_held_out_embeddings_are_familiar():
+    torch.manual_seed(0)
+    train, held_out, far = torch.randn(600, 30), torch.randn(1000, 30), 3 * torch.randn(200, 30)
+    familiarity = fit_familiarity(train, held_out)
+    assert float((familiarity(held_out) > 0.5).float().mean()) == pytest.approx(0.9, abs=0.01)
+    assert familiarity(far).max() < 0.01

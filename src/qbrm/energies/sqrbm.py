@@ -81,6 +81,21 @@ class SemiQuantumRBM(EnergyScore):
         names = ("dim", "hidden", "axes", "anchored", "coupling")
         return {**{name: getattr(self, name) for name in names}, "gate_rank": self.gate.rank if self.gate else None}
 
+    def scatter(self) -> None:
+        """Start training from hidden qubits that differ in what they read, instead of from the identity.
+
+        From W = 0 all hidden qubits get the same gradient but for u, and together learn little more than a linear
+        correction. Here each reads a random field of size one, in pairs (W, u) and (-W, u) whose pulls on the reward
+        cancel at r = 0. Takes its numbers from torch's global generator.
+        """
+        half = self.hidden // 2
+        pair = slice(half, 2 * half)
+        with torch.no_grad():
+            field = torch.randn(self.axes, half, self.dim) / math.sqrt(self.dim)
+            self.W[:, :half], self.W[:, pair] = field, -field
+            self.u[:, pair] = self.u[:, :half]
+            self.u.mul_(self.coupling / self.u.norm().clamp_min(1e-12))
+
     def close_gate(self, train: Float[Tensor, "n dim"], held_out: Float[Tensor, "m dim"]) -> None:
         """Make the correction fade where embeddings are unlike those trained on.
 

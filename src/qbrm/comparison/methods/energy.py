@@ -21,6 +21,7 @@ from qbrm.refinement import REFINEMENTS, refine
 from qbrm.samplers import SAMPLERS
 from qbrm.training import TrainingSettings, train
 from qbrm.training.temperature import calibrate_tau
+from qbrm.training.trainer import validation_loss
 
 EVALUATION_SAMPLES = 256
 VALIDATION_EXAMPLES = 256
@@ -56,6 +57,8 @@ class EnergyMethod:
         """Filter if asked, train, calibrate tau on the validation pairs."""
         pairs, notes = self._training_pairs(task)
         score = self._build(pairs, task.seed)
+        if isinstance(score, SemiQuantumRBM):
+            score.scatter()
         training = train(
             score,
             NCEPlus(self.noise_samples) if self.objective == "nce" else OBJECTIVES[self.objective](),
@@ -72,11 +75,25 @@ class EnergyMethod:
             score.close_gate(embedding[pairs.rows()], embedding[task.validation.rows()])
         if self.objective == "preference" and isinstance(score, SemiQuantumRBM):
             calibrate_tau(score, task.validation)
+            notes += self._keep_identity_if_better(score, pairs, task)
         if isinstance(score, CoupledBoltzmannMachine):
             score.samples, score.seed = EVALUATION_SAMPLES, task.seed
         rewards = self._rewards(score, task.seed)
         preference = _density_preference(score) if self.objective == "preference" else tempered(rewards, task)
         return Fitted(rewards, preference, training, score, self.objective, self.refinement, notes)
+
+    def _keep_identity_if_better(self, score: SemiQuantumRBM, pairs: PairData, task: Task) -> tuple[str, ...]:
+        """Where training did not help on validation, keep the base rewards' order: refinement must not harm."""
+        identity = self._build(pairs, task.seed)
+        assert isinstance(identity, SemiQuantumRBM)
+        calibrate_tau(identity, task.validation)
+        objective = OBJECTIVES[self.objective]()
+        losses = [validation_loss(each, objective, task.validation, task.seed) for each in (identity, score)]
+        if losses[0] >= losses[1]:
+            return ()
+        score.gate = None
+        score.load_state_dict(identity.state_dict())
+        return (f"{self.name}, seed {task.seed}: no epoch beat the base rewards on validation; they are kept",)
 
     def _training_pairs(self, task: Task) -> tuple[PairData, tuple[str, ...]]:
         if not self.filter_conflicts:
