@@ -53,6 +53,12 @@ class Preset(str, Enum):
     PUBLISHED = "published"
 
 
+class Study(str, Enum):
+    """What `qbrm study` studies."""
+
+    SAMPLING = "sampling"
+
+
 class Benchmark(str, Enum):
     """What `qbrm bench` measures."""
 
@@ -299,6 +305,28 @@ def export(
     from qbrm.export import export_ebrm
 
     export_ebrm(source, file, seed, Reporter())
+
+
+@app.command()
+def study(
+    subject: Annotated[Study, typer.Argument(help="What to study.")],
+    train: Annotated[Path, typer.Option(help=f"Preferences, a fifth of whose prompts is the test: {SOURCE_HELP}.")],
+    out: Annotated[Path, typer.Option(help="Folder for features, training states, tables and plots.")],
+    seeds: SeedsOption = 3,
+    seed: SeedOption = 0,
+    epochs: EpochsOption = 5,
+) -> None:
+    """Run a whole study: many comparisons with one question. Run it again to continue where it stopped.
+
+    sampling: one score with every sampler and many sizes; accuracy against size, sampler error against time.
+    """
+    from qbrm.comparison import ComparisonSettings
+    from qbrm.console import Reporter
+    from qbrm.study.sampling import study_sampling
+
+    reporter = Reporter()
+    settings = ComparisonSettings(train=train, out=out, seeds=seeds, seed=seed, epochs=epochs, command=_command())
+    reporter.fact(subject.value, str(study_sampling(settings, reporter)))
 
 
 @app.command()

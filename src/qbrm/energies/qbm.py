@@ -138,6 +138,8 @@ class CoupledBoltzmannMachine(RBM):
 
     @override
     def at(self, clamped: Clamped, reward: Float[Tensor, "#batch n"]) -> Float[Tensor, "batch n"]:
+        if not torch.is_grad_enabled() and not self.upper_couplings.any():
+            return super().at(clamped, reward)
         fields = clamped.field[:, :1] + reward[..., None] * self.u
         free = ExactSampler().log_partition(fields.flatten(0, 1), self.couplings).view(fields.shape[:2])
         return free - self.hidden * math.log(2) - self.visible_energy(clamped, reward)

@@ -24,7 +24,12 @@ def _gibbs() -> Sampler:
     return GibbsSampler(sweeps=20, chains=16, thin=2)
 
 
-def _dwave(name: str, parameters: dict[str, object]) -> Sampler:
+def dwave_sampler(name: str, parameters: dict[str, object]) -> Sampler:
+    """A sampler of dwave-samplers, by its class.
+
+    Raises:
+        InputError: if that package is missing.
+    """
     from qbrm.samplers.dimod import DimodSampler
 
     try:
@@ -37,11 +42,11 @@ def _dwave(name: str, parameters: dict[str, object]) -> Sampler:
 
 
 def _annealing() -> Sampler:
-    return _dwave("SimulatedAnnealingSampler", {"beta_range": (0.1, 1.0), "num_sweeps": 64})
+    return dwave_sampler("SimulatedAnnealingSampler", {"beta_range": (0.1, 1.0), "num_sweeps": 64})
 
 
 def _descent() -> Sampler:
-    return _dwave("SteepestDescentSampler", {})
+    return dwave_sampler("SteepestDescentSampler", {})
 
 
 def _kaiwu() -> Sampler:
@@ -58,7 +63,7 @@ def _kaiwu_gibbs() -> Sampler:
 
     from qbrm.samplers.kaiwu import KaiwuSampler, as_kaiwu_optimizer
 
-    machine = as_kaiwu_optimizer(_gibbs(), 64, torch.Generator().manual_seed(0), beta=1 / KAIWU_HEAT)
+    machine = as_kaiwu_optimizer(_gibbs(), 256, torch.Generator().manual_seed(0), beta=1 / KAIWU_HEAT)
     return KaiwuSampler(machine, beta=1 / KAIWU_HEAT, bits=KAIWU_BITS)
 
 
@@ -71,4 +76,4 @@ SAMPLERS: dict[str, Callable[[], Sampler]] = {
     "kaiwu-gibbs": _kaiwu_gibbs,
 }
 
-__all__ = ["SAMPLERS", "Sampler"]
+__all__ = ["SAMPLERS", "Sampler", "dwave_sampler"]

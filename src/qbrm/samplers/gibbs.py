@@ -14,6 +14,8 @@ from qbrm.samplers.base import check_problem
 
 PIECES_PER_THREAD = 4
 LEAST_CHAINS = 8
+# Starting threads takes as long as some hundred thousand spin updates.
+WORTH_THREADS = 200_000
 
 
 class GibbsSampler:
@@ -177,5 +179,9 @@ def _run(
     count, least = (keys.shape[1], LEAST_CHAINS) if couplings.ndim == 2 else (keys.shape[0], 1)
     size = max(least, -(-count // (threads * PIECES_PER_THREAD)))
     pieces = [slice(start, start + size) for start in range(0, count, size)]
+    updates = bias.numel() * (first + thin * (states.shape[2] - 1))
+    if updates < WORTH_THREADS:
+        run(slice(None))
+        return
     with ThreadPoolExecutor(threads) as pool:
         list(pool.map(run, pieces))

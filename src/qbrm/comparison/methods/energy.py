@@ -86,6 +86,8 @@ class EnergyMethod:
         """Where training did not help on validation, keep the base rewards' order: refinement must not harm."""
         identity = self._build(pairs, task.seed)
         assert isinstance(identity, SemiQuantumRBM)
+        if isinstance(identity, CoupledBoltzmannMachine):
+            identity.sampler = None
         calibrate_tau(identity, task.validation)
         objective = OBJECTIVES[self.objective]()
         losses = [validation_loss(each, objective, task.validation, task.seed) for each in (identity, score)]
