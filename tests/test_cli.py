@@ -15,6 +15,8 @@ from test_comparison import FakeEncoder, write_preferences
 
 import qbrm
 from qbrm import cli
+from qbrm.features import FeatureTable
+from qbrm.features.pair_list import read_pairs
 from qbrm.reward_models import DEFAULT_REWARD_MODEL, REWARD_MODELS
 from qbrm.training import trainer
 
@@ -388,9 +390,9 @@ def test_export_takes_what_compare_left(compare, qbrm_command, tmp_path):
     assert compare().code == 0
     ended = qbrm_command("export", tmp_path / "out" / "features", "--format", "ebrm-pt", tmp_path / "features.pt")
     assert ended.code == 0
-    pairs = json.loads((tmp_path / "out" / "features" / "fresh-seed-0" / "pairs.json").read_text())
-    assert len(torch.load(tmp_path / "features.pt", weights_only=True)) == 2 * len(pairs)
-    assert f"{len(pairs)} pairs" in ended.out
+    pairs = len(read_pairs(FeatureTable.open(tmp_path / "out" / "features" / "fresh-seed-0")).chosen)
+    assert len(torch.load(tmp_path / "features.pt", weights_only=True)) == 2 * pairs
+    assert f"{pairs} pairs" in ended.out
 
 
 def test_export_of_nothing_is_refused(qbrm_command, tmp_path):
