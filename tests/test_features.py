@@ -17,8 +17,8 @@ from qbrm import durable
 from qbrm.durable import one_writer
 from qbrm.errors import InputError
 from qbrm.features import DamagedShardWarning, FeatureTable, build_features, write_features
-from qbrm.features.build import shard_plan
 from qbrm.features.manifest import Manifest
+from qbrm.features.plan import shard_plan
 from qbrm.features.shard import write_shard
 from qbrm.preferences.base import Message, Preference, PreferenceSet, response_id
 from qbrm.reward_models.base import Embedded, Identity

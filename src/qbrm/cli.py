@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from qbrm import __version__
-from qbrm.errors import InputError, TrainingError
+from qbrm.errors import InputError, TrainingError, WorkerError
 
 try:
     from typer import TyperException as UsageError
@@ -49,6 +49,13 @@ class Preset(str, Enum):
 
     DEFAULT = "default"
     PUBLISHED = "published"
+
+
+class Engine(str, Enum):
+    """Who embeds."""
+
+    LOCAL = "local"
+    RAY = "ray"
 
 
 class Benchmark(str, Enum):
@@ -199,6 +206,31 @@ def compare(
 
 
 @app.command()
+def embed(
+    source: Annotated[Path, typer.Argument(help=f"What to embed: {SOURCE_HELP}.")],
+    out: Annotated[Path, typer.Option(help="Folder for the features.")],
+    reward_model: Annotated[str, typer.Option(help="Reward model by name.")] = "all-MiniLM-L6-v2",
+    engine: Annotated[Engine, typer.Option(help="This process, or actors on a Ray cluster.")] = Engine.LOCAL,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            help="Among how many Ray actors the cluster's GPUs (or cores) are shared out. Default: one each.", min=1
+        ),
+    ] = None,
+) -> None:
+    """Compute a reward model's embeddings and rewards, to train scores on.
+
+    Run it again to continue where it stopped. The features are the same whichever engine computes them.
+
+    Example: qbrm embed prefs.jsonl --out runs/features --engine ray
+    """
+    from qbrm.console import Reporter
+    from qbrm.features.embed import embed as run
+
+    run(source, out, reward_model, engine.value, workers, Reporter())
+
+
+@app.command()
 def export(
     source: Annotated[Path, typer.Argument(help=f"A feature folder of a run, or {SOURCE_HELP}.")],
     file: Annotated[Path, typer.Argument(help="File to write.")],
@@ -262,7 +294,7 @@ def main() -> None:
         code = app(standalone_mode=False)
     except InputError as error:
         _fail(str(error), 2)
-    except TrainingError as error:
+    except (TrainingError, WorkerError) as error:
         _fail(str(error), 1)
     except UsageError as error:
         _fail(error.format_message(), 2)

@@ -11,3 +11,7 @@ class InputError(ValueError):
 
 class TrainingError(RuntimeError):
     """Training cannot go on; the message says where it stopped and what is kept. Exit code 1."""
+
+
+class WorkerError(RuntimeError):
+    """Workers that embed cannot go on; the message says why and what is kept. Exit code 1."""

@@ -18,6 +18,11 @@ SCHEMA = 1
 SHARD_NAME = re.compile(r"features-\d{5,}\.arrow")
 
 
+def shard_name(number: int) -> str:
+    """The file name of a shard."""
+    return f"features-{number:05d}.arrow"
+
+
 @dataclass(frozen=True)
 class ShardEntry:
     """What the manifest says of one shard.
@@ -55,7 +60,7 @@ class Manifest:
         identity: the reward model that the features come from.
         dim: embedding size.
         has_reward: whether there is a reward column; None while there is no shard to tell.
-        shards: the shards, in order.
+        shards: the shards, by number.
         complete: whether the last build got to its end.
     """
 
@@ -71,8 +76,9 @@ class Manifest:
         return ["prompt_id", "response_id", "embedding", *(["reward"] if self.has_reward else [])]
 
     def plus(self, entry: ShardEntry, *, has_reward: bool) -> Manifest:
-        """The manifest with one more shard, to be completed again."""
-        return replace(self, shards=(*self.shards, entry), has_reward=has_reward, complete=False)
+        """The manifest with one more shard in its place by number, to be completed again."""
+        shards = sorted((*self.shards, entry), key=lambda shard: (len(shard.file), shard.file))
+        return replace(self, shards=tuple(shards), has_reward=has_reward, complete=False)
 
     def without(self, entries: set[ShardEntry]) -> Manifest:
         """The manifest without some shards, to be completed again."""

@@ -1,0 +1,181 @@
+"""Embedding on a Ray cluster: actors hold the reward model, Ray Data streams blocks through them."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import pickle
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from qbrm.errors import InputError, WorkerError
+from qbrm.features.engine import Advance, embed_block
+from qbrm.features.plan import Block
+from qbrm.reward_models.base import Embedded, Identity, RewardModel
+
+RETRIES = 3
+"""How often a block is embedded again after the worker that had it died."""
+
+Load = Callable[[], RewardModel]
+Row = dict[str, Any]
+
+
+class RayEngine:
+    """Embeds on the workers of a Ray cluster; get one from :func:`ray_engine`.
+
+    Workers that die are replaced and their blocks embedded again. They write nothing: features come back to the
+    process that asked, so that no block can be written twice and workers need no folder in common with it.
+
+    Args:
+        ray: the package, connected to a cluster.
+        load: loads the reward model, in each worker.
+        workers: how many workers.
+        share: GPUs or cores of each, as Ray calls them.
+
+    Raises:
+        InputError: if the model cannot be loaded.
+    """
+
+    def __init__(self, ray: Any, load: Load, workers: int, share: Mapping[str, float]) -> None:
+        self._ray, self._load, self._workers, self._share = ray, load, workers, dict(share)
+        with self._said_in_one_line():
+            described = ray.get(ray.remote(**self._share)(_describe).remote(load))
+        self.identity: Identity
+        self.dim: int
+        self.identity, self.dim = _read(described)
+
+    def embed(self, blocks: Sequence[Block], advance: Advance) -> Iterator[tuple[Block, Embedded]]:
+        """Embed every block once; they come in the order in which workers finish.
+
+        Raises:
+            InputError: if the model returns NaN, infinite or misshapen values.
+            WorkerError: if a worker raised something else, or blocks keep killing their workers.
+        """
+        if not blocks:
+            return
+        with self._said_in_one_line():
+            for row in self._pipeline(blocks).iter_rows():
+                block = blocks[row["number"]]
+                features: Embedded = _read(row["answer"])
+                advance(len(block.keys))
+                yield block, features
+
+    def _pipeline(self, blocks: Sequence[Block]) -> Any:
+        """The lazy data set of answers. A row is a block, so that Ray can neither split nor join blocks."""
+        data = self._ray.data
+        rows = [{"number": number, "block": pickle.dumps(block)} for number, block in enumerate(blocks)]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Ray warns of its own use of its own settings
+            context = data.DataContext.get_current()
+            context.enable_progress_bars = context.print_on_execution_start = False
+            return data.from_items(rows, override_num_blocks=len(rows)).map(
+                _Worker,
+                fn_constructor_args=(self._load,),
+                compute=data.ActorPoolStrategy(size=min(self._workers, len(rows))),
+                max_task_retries=RETRIES,
+                **self._share,
+            )
+
+    @contextmanager
+    def _said_in_one_line(self) -> Iterator[None]:
+        try:
+            yield
+        except self._ray.exceptions.RayError as error:
+            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+            raise WorkerError(
+                f"Ray workers failed ({type(error).__name__}: {lines[-1] if lines else 'no reason given'}); what is "
+                "embedded is kept, the same command continues."
+            ) from error
+
+
+class _Worker:
+    """What an actor holds: the reward model."""
+
+    def __init__(self, load: Load) -> None:
+        self._model = load()
+
+    def __call__(self, row: Row) -> Row:
+        return {
+            "number": row["number"],
+            "answer": _answer(lambda: embed_block(self._model, pickle.loads(row["block"]))),
+        }
+
+
+@contextmanager
+def ray_engine(load: Load, workers: int | None = None) -> Iterator[RayEngine]:
+    """Start workers on the Ray cluster that is there, or on one of this machine's cores and GPUs that ends with it.
+
+    The cluster is the one that is connected to, else that of ``RAY_ADDRESS``, else the one that ``ray start`` left on
+    this machine.
+
+    Args:
+        load: loads the reward model, in each worker; has to be picklable.
+        workers: among how many workers all GPUs, or cores where there is no GPU, are shared out; None for one each.
+
+    Raises:
+        InputError: if Ray is not installed, there are fewer GPUs or cores than workers, or the model cannot be loaded.
+    """
+    ray = _import_ray()
+    connected = ray.is_initialized()
+    if not connected:
+        ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
+    try:
+        yield RayEngine(ray, load, *share_out(ray.cluster_resources(), workers))
+    finally:
+        if not connected:
+            ray.shutdown()
+
+
+def share_out(resources: Mapping[str, float], workers: int | None) -> tuple[int, dict[str, float]]:
+    """Share a cluster out among workers: its GPUs or, where it has none, its cores.
+
+    Returns:
+        How many workers, and what each gets, as Ray's arguments.
+
+    Raises:
+        InputError: if there are fewer GPUs or cores than workers.
+    """
+    gpus, cores = int(resources.get("GPU", 0)), int(resources.get("CPU", 0))
+    units, kind, argument = (gpus, "GPUs", "num_gpus") if gpus else (cores, "cores", "num_cpus")
+    workers = units if workers is None else workers
+    if not 1 <= workers <= units:
+        raise InputError(f"{workers} workers for the {units} {kind} of the Ray cluster; expected 1 to {units}.")
+    return workers, {argument: units // workers}
+
+
+def _import_ray() -> Any:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        importlib.import_module("ray.data")
+        return importlib.import_module("ray")
+    except ImportError as error:
+        raise InputError("the engine ray needs Ray Data, which is not installed; pip install 'qbrm[ray]'.") from error
+
+
+def _describe(load: Load) -> bytes:
+    def described() -> tuple[Identity, int]:
+        model = load()
+        return model.identity, model.dim
+
+    return _answer(described)
+
+
+def _answer(call: Callable[[], object]) -> bytes:
+    """What a call returns or raises; errors as answers, because Ray wraps those that are raised in its own traces."""
+    try:
+        return pickle.dumps(call())
+    except InputError as error:
+        return pickle.dumps(InputError(str(error)))
+    except Exception as error:
+        return pickle.dumps(WorkerError(f"a Ray worker failed with {type(error).__name__}: {error}"))
+
+
+def _read(answer: bytes) -> Any:
+    found = pickle.loads(answer)
+    if isinstance(found, Exception):
+        raise found
+    return found
