@@ -185,7 +185,7 @@ def test_damaged_pairs_are_named(finished, reporter, tmp_path, content):
     whole = pairs.read_bytes()
     damaged = {"half": whole[: len(whole) // 2], "shard": (folder / "features-00000.arrow").read_bytes()}
     if content == "empty":
-        write_pairs(FeatureTable.open(folder), [])
+        write_pairs(folder, [])
     else:
         pairs.write_bytes(damaged.get(content, content.encode()))
     with pytest.raises(InputError, match=r"pairs\.arrow is not a list of response pairs"):

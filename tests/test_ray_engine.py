@@ -118,14 +118,15 @@ def test_a_block_that_cannot_be_embedded_ends_it_in_one_line_and_keeps_the_rest(
 
 COMMAND = """
 import sys
-from functools import partial
-from hashing_model import HashingModel
-from qbrm import cli
-from qbrm.features import build, embed
+from qbrm import cli, reward_models
+from qbrm.features import build
+
+def load(name):
+    from hashing_model import HashingModel
+    return HashingModel(delay=0.3)
 
 build.build_with.__defaults__ = (None, {shard_rows})
-embed.load_reward_model = partial(HashingModel, None, 0.3)
-embed.partial = lambda load, name: load
+reward_models.load_reward_model = load
 sys.argv = ["qbrm", "embed", {source!r}, "--out", {out!r}, "--engine", "ray", "--workers", "2"]
 cli.main()
 """

@@ -8,6 +8,7 @@ import shlex
 import sys
 from contextlib import suppress
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -64,6 +65,7 @@ class Benchmark(str, Enum):
     REFINE = "refine"
     TRAIN = "train"
     SAMPLE = "sample"
+    SCALE = "scale"
 
 
 SeedOption = Annotated[int, typer.Option(help="First seed; the same seed gives the same results.", min=0)]
@@ -226,8 +228,9 @@ def embed(
     """
     from qbrm.console import Reporter
     from qbrm.features.embed import embed as run
+    from qbrm.reward_models import load_reward_model
 
-    run(source, out, reward_model, engine.value, workers, Reporter())
+    run(source, out, partial(load_reward_model, reward_model), engine.value, workers, Reporter())
 
 
 @app.command()

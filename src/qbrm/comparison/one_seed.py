@@ -110,8 +110,8 @@ def _write_table(run: SeedRun, model: EncoderRewardModel) -> Embedded:
     embedded = model.embed_vectors(run.embedded.embedding)
     if embedded.reward is not None:
         folder = run.settings.out / "features" / run.label
-        table = write_features(folder, model.identity, run.responses.keys, embedded.embedding, embedded.reward)
-        write_pairs(table, key_pairs(training_pairs(run.roles.refinement)))
+        write_features(folder, model.identity, run.responses.keys, embedded.embedding, embedded.reward)
+        write_pairs(folder, key_pairs(training_pairs(run.roles.refinement)))
     return embedded
 
 

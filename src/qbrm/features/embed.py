@@ -6,7 +6,6 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from functools import partial
 from pathlib import Path
 
 from qbrm.console import Reporter
@@ -17,7 +16,6 @@ from qbrm.features.pair_list import key_pairs, write_pairs
 from qbrm.features.ray_engine import Load, ray_engine
 from qbrm.features.table import FeatureTable
 from qbrm.preferences import PreferenceSet, read_preferences, training_pairs
-from qbrm.reward_models import load_reward_model
 
 
 @contextmanager
@@ -30,9 +28,7 @@ def _local(load: Load, workers: int | None) -> Iterator[Engine]:
 ENGINES: dict[str, Callable[[Load, int | None], AbstractContextManager[Engine]]] = {"local": _local, "ray": ray_engine}
 
 
-def embed(
-    source: Path, out: Path, reward_model: str, engine: str, workers: int | None, reporter: Reporter
-) -> FeatureTable:
+def embed(source: Path, out: Path, load: Load, engine: str, workers: int | None, reporter: Reporter) -> FeatureTable:
     """Embed a preference source and write its training pairs beside the features.
 
     Killed at any moment, the same call continues. The features are the same bytes whichever engine embeds.
@@ -41,7 +37,7 @@ def embed(
         source: preferences, as :func:`read_preferences` takes them.
         out: folder for the features; may hold those of other sources, with the same reward model. The pairs are those
             of this source.
-        reward_model: its name or path.
+        load: loads the reward model; picklable, for workers.
         engine: one of `ENGINES`.
         workers: how many workers, with the engine ray; None for one per GPU, or per core where there is no GPU.
         reporter: told what is going on.
@@ -53,9 +49,9 @@ def embed(
     preferences = read_preferences(source)
     pairs = key_pairs(training_pairs(preferences))
     reporter.fact(preferences.name, f"{len(preferences.prompt_ids):,} prompts", f"{len(pairs):,} pairs")
-    with ENGINES[engine](partial(load_reward_model, reward_model), workers) as embedding:
+    with ENGINES[engine](load, workers) as embedding:
         table = _build(embedding, preferences, out, reporter)
-    write_pairs(table, pairs)
+    write_pairs(out, pairs)
     reporter.fact("written", f"{len(table):,} rows of size {table.dim}", str(out))
     return table
 

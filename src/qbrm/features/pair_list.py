@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -46,12 +47,13 @@ def key_pairs(pairs: Sequence[Pair]) -> list[KeyPair]:
     return [((pair.prompt_id, pair.chosen_response_id), (pair.prompt_id, pair.rejected_response_id)) for pair in pairs]
 
 
-def write_pairs(table: FeatureTable, pairs: Sequence[KeyPair]) -> None:
-    """Write pairs of (chosen, rejected) keys beside the table, in place of those that may be there.
+def write_pairs(folder: Path, pairs: Sequence[KeyPair]) -> None:
+    """Write pairs of (chosen, rejected) keys beside the table in `folder`, in place of those that may be there.
 
     Raises:
-        InputError: if the table lacks one of the responses, or its folder cannot be written.
+        InputError: if there is no table, it lacks one of the responses, or the folder cannot be written.
     """
+    table = FeatureTable.found(folder)
     chosen, rejected = (table.locate([pair[side] for pair in pairs]) for side in (0, 1))
     order = np.argsort(chosen, kind="stable")
     prompts = {prompt for (prompt, _), _ in pairs}

@@ -50,15 +50,24 @@ class FeatureTable:
         Raises:
             InputError: if there is no table, a shard is damaged or missing, or embedding sizes are mixed.
         """
+        table = cls.found(folder)
+        for entry, damage in table._manifest.damaged(table.folder).items():
+            shard = table.folder / entry.file
+            raise InputError(f"shard {shard} is damaged ({damage}); rerun the command that built it to repair it.")
+        check_schemas(table.folder, table._manifest)
+        return table
+
+    @classmethod
+    def found(cls, folder: str | Path) -> FeatureTable:
+        """A table whose shards are taken to be whole, because this process has just written or checked them.
+
+        Raises:
+            InputError: if there is no table.
+        """
         folder = Path(folder)
         manifest = read_manifest(folder)
         if manifest is None:
             raise InputError(f"no feature table in {folder}: {MANIFEST} is missing; expected a folder of features.")
-        for entry, damage in manifest.damaged(folder).items():
-            raise InputError(
-                f"shard {folder / entry.file} is damaged ({damage}); rerun the command that built it to repair it."
-            )
-        check_schemas(folder, manifest)
         return cls(folder, manifest)
 
     def __len__(self) -> int:

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from qbrm.comparison.responses import Features
 from qbrm.energies import EnergyScore
-from qbrm.features.pairs import PairData
+from qbrm.features.pairs import PairData, Pairs
 from qbrm.training import Training
 from qbrm.training.trainer import Epoch
 
@@ -33,15 +33,15 @@ class Task:
         pairs: training pairs.
         validation: pairs that choose and calibrate.
         seed: of everything random.
-        checkpoint: where training state is kept.
+        checkpoint: where training state is kept; None to keep none.
         measure: validation accuracies of a reward function, told to the metrics log of each epoch.
         on_epoch: told about each epoch.
     """
 
-    pairs: PairData
+    pairs: Pairs
     validation: PairData
     seed: int
-    checkpoint: Path
+    checkpoint: Path | None
     measure: Callable[[Rewards], Mapping[str, float]]
     on_epoch: Callable[[Epoch], None]
 

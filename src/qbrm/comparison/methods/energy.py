@@ -13,7 +13,7 @@ from qbrm.comparison.methods.base import Fitted, LogPreference, Rewards, Task, b
 from qbrm.comparison.responses import Features
 from qbrm.energies import ENERGY_SCORES, CoupledBoltzmannMachine, EnergyScore, SemiQuantumRBM
 from qbrm.errors import InputError
-from qbrm.features.pairs import PairData
+from qbrm.features.pairs import PairData, Pairs
 from qbrm.objectives import OBJECTIVES, NCEPlus
 from qbrm.objectives.preference import log_preference
 from qbrm.refinement import REFINEMENTS, refine
@@ -83,7 +83,7 @@ class EnergyMethod:
             f"{found.effective_samples:.0f} independent ones; Monte-Carlo error of a refined mean {error:.2g}",
         )
 
-    def _training_pairs(self, task: Task) -> tuple[PairData, tuple[str, ...]]:
+    def _training_pairs(self, task: Task) -> tuple[Pairs, tuple[str, ...]]:
         if not self.filter_conflicts:
             return task.pairs, ()
         kept, kept_validation = task.pairs.without_conflicts(), task.validation.without_conflicts()
@@ -97,7 +97,7 @@ class EnergyMethod:
         note = f"{self.name}, seed {task.seed}: {dropped:,} of {total:,} pairs dropped by conflict-aware filtering"
         return kept, (note,)
 
-    def _build(self, pairs: PairData, seed: int) -> EnergyScore:
+    def _build(self, pairs: Pairs, seed: int) -> EnergyScore:
         torch.manual_seed(seed)
         build = ENERGY_SCORES[self.name]
         settings: dict[str, Any] = {}
@@ -105,11 +105,10 @@ class EnergyMethod:
             # Without a preference to explain, an anchored score would only copy r0.
             settings["anchored"] = self.objective == "preference"
             settings |= {"hidden": self.hidden} if self.hidden is not None else {}
-        score = build(pairs.embedding.shape[1], **settings)
+        score = build(pairs.dim, **settings)
         if isinstance(score, CoupledBoltzmannMachine) and self.sampler is not None:
             score.sampler = SAMPLERS[self.sampler]()
-        rows = pairs.rows()
-        score.standardise(pairs.embedding[rows], pairs.reward[rows])
+        score.standardise(*pairs.responses())
         return score
 
     def _rewards(self, score: EnergyScore, seed: int) -> Rewards:

@@ -60,8 +60,8 @@ class MLP:
     def fit(self, task: Task) -> Fitted:
         """Train and keep the best epoch."""
         torch.manual_seed(task.seed)
-        model = RewardCorrection(task.pairs.embedding.shape[1])
-        model.standardise(task.pairs.embedding[task.pairs.rows()])
+        model = RewardCorrection(task.pairs.dim)
+        model.standardise(task.pairs.responses()[0])
         training = train(
             model,
             BradleyTerry(),
