@@ -9,12 +9,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from test_comparison import DIM, FakeEncoder, vector
+from tiny_models import classifier, save
 
 from qbrm import EnergyRewardModel
 from qbrm.energies import EBRM, RBM, SemiQuantumRBM
 from qbrm.errors import InputError
 from qbrm.preferences import Message
-from qbrm.reward_models import REWARD_MODELS
+from qbrm.reward_models import REWARD_MODELS, load_reward_model
 from qbrm.reward_models.encoder_reward_model import EncoderRewardModel
 from qbrm.reward_models.trunk import Trunk
 
@@ -62,12 +63,12 @@ def saved(tmp_path):
     return tmp_path / "model"
 
 
-def refused(folder):
+def refused(folder, naming=None):
     with pytest.raises(InputError) as error:
         EnergyRewardModel.from_pretrained(folder)
     message = str(error.value)
     assert "\n" not in message
-    assert str(folder) in message
+    assert str(naming or folder) in message
     return message
 
 
@@ -90,8 +91,8 @@ def test_what_was_saved_scores_as_before(kind, refinement, tmp_path):
     assert all(torch.equal(first.quantiles[level], second.quantiles[level]) for level in first.quantiles)
 
 
-def test_saved_folder_holds_json_and_safetensors_and_not_the_encoder(saved):
-    assert sorted(path.name for path in saved.iterdir()) == ["config.json", "model.safetensors"]
+def test_saved_folder_holds_json_safetensors_and_a_card_and_not_the_encoder(saved):
+    assert sorted(path.name for path in saved.iterdir()) == ["README.md", "config.json", "model.safetensors"]
     assert all(name.split(".")[0] in ("trunk", "score") for name in load_file(saved / "model.safetensors"))
 
 
@@ -249,6 +250,12 @@ def test_a_pickle_is_refused_unread(saved):
     assert "safetensors" in refused(saved)
 
 
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "optimizer.pt", "model.pkl"])
+def test_a_folder_with_a_pickle_inside_is_refused(saved, name):
+    (saved / name).write_bytes(pickle.dumps([1]))
+    assert name in refused(saved)
+
+
 def test_a_missing_tensor_is_named(saved):
     tensors = load_file(saved / "model.safetensors")
     del tensors["score.W"]
@@ -292,7 +299,11 @@ def test_a_configuration_that_is_none_is_refused(saved, content):
         {"score": "sqrbm"},
         {"trunk": {}},
         {"trunk": {"vector_dim": "many"}},
-        {"encoder": {}},
+        {"reward_model": {}},
+        {"reward_model_settings": {"trust_remote_code": True}},
+        {"reward_model_settings": None},
+        {"provenance": {"rumour": 1}},
+        {"trunk": None},
         {"refinement": "moed"},
         {"refinement": None},
     ],
@@ -316,3 +327,74 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match=r"file.*cannot be written"):
         model().save_pretrained(tmp_path / "file" / "model")
+
+
+# A reward model that is not the embedded default
+
+
+@pytest.fixture
+def hf_folder(tmp_path):
+    return save(tmp_path / "rm")
+
+
+def hf_model(folder, **options):
+    base = load_reward_model(str(folder), **options)
+    torch.manual_seed(1)
+    held = SemiQuantumRBM(base.dim, hidden=4)
+    torch.nn.init.normal_(held.W)
+    return EnergyRewardModel(base, held)
+
+
+def test_any_reward_model_is_saved_by_name_and_scores_as_before(hf_folder, tmp_path):
+    before = hf_model(hf_folder, max_length=60, template="plain")
+    before.save_pretrained(tmp_path / "refined")
+    assert all(name.startswith("score.") for name in load_file(tmp_path / "refined" / "model.safetensors"))
+    after = EnergyRewardModel.from_pretrained(tmp_path / "refined")
+    assert after.reward_model.identity == before.reward_model.identity
+    first, second = before.score(PROMPTS, RESPONSES), after.score(PROMPTS, RESPONSES)
+    assert torch.equal(first.refined, second.refined)
+    assert torch.equal(first.base, second.base)
+
+
+def test_a_reward_model_that_moved_is_found_where_it_is_said_to_be(hf_folder, tmp_path):
+    before = hf_model(hf_folder)
+    before.save_pretrained(tmp_path / "refined")
+    moved = hf_folder.rename(tmp_path / "elsewhere")
+    assert str(hf_folder) in refused(tmp_path / "refined", naming=hf_folder)
+    after = EnergyRewardModel.from_pretrained(tmp_path / "refined", reward_model=str(moved))
+    assert torch.equal(before.score(PROMPTS, RESPONSES).refined, after.score(PROMPTS, RESPONSES).refined)
+
+
+def test_other_weights_under_the_same_name_are_refused_with_both_revisions(hf_folder, tmp_path):
+    hf_model(hf_folder).save_pretrained(tmp_path / "refined")
+    trained = load_reward_model(str(hf_folder)).identity
+    save(hf_folder, classifier(seed=1))
+    message = refused(tmp_path / "refined")
+    assert str(trained) in message
+    assert str(load_reward_model(str(hf_folder)).identity) in message
+    assert "revision differs" in message
+
+
+def test_another_template_under_the_same_weights_is_told_apart(hf_folder, tmp_path):
+    hf_model(hf_folder).save_pretrained(tmp_path / "refined")
+    config = json.loads((tmp_path / "refined" / "config.json").read_text())
+    config["reward_model_settings"]["template"] = "plain"
+    (tmp_path / "refined" / "config.json").write_text(json.dumps(config))
+    assert "template differs" in refused(tmp_path / "refined")
+
+
+def test_a_trunk_tensor_without_a_trunk_is_refused(hf_folder, tmp_path):
+    hf_model(hf_folder).save_pretrained(tmp_path / "refined")
+    weights = tmp_path / "refined" / "model.safetensors"
+    save_file({**load_file(weights), "trunk.head.weight": torch.zeros(1)}, weights)
+    assert "trunk.head.weight" in refused(tmp_path / "refined")
+
+
+def test_a_reward_model_of_another_embedding_size_is_refused(hf_folder):
+    with pytest.raises(InputError, match=r"size 9, .*rm@[0-9a-f]{7} gives 16"):
+        EnergyRewardModel(load_reward_model(str(hf_folder)), RBM(9))
+
+
+def test_an_encoder_without_a_score_layer_is_no_reward_model():
+    with pytest.raises(InputError, match=r"fake@0123456 gives no rewards"):
+        EnergyRewardModel(FakeEncoder(), RBM(DIM)).score(PROMPTS, RESPONSES)

@@ -13,7 +13,9 @@ from torch.nn.functional import gelu, layer_norm, linear
 
 from qbrm.errors import InputError
 from qbrm.preferences.base import Message
-from qbrm.reward_models.sentence_encoder import SentenceEncoder, length_sorted_batches, render
+from qbrm.reward_models.batches import length_sorted_batches
+from qbrm.reward_models.sentence_encoder import SentenceEncoder
+from qbrm.reward_models.text import render
 
 HEADS, LAYERS, WIDTH = 12, 6, 384
 

@@ -10,7 +10,7 @@ from contextlib import suppress
 from enum import Enum
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -24,6 +24,7 @@ except ImportError:  # the last typer for Python 3.10 builds on click and raises
 
 if TYPE_CHECKING:
     from qbrm.comparison import ComparisonSettings
+    from qbrm.reward_models import RewardModelOptions
 
 app = typer.Typer(
     name="qbrm",
@@ -36,6 +37,7 @@ app = typer.Typer(
 )
 
 INTERRUPTED = 130
+REWARD_MODEL = "Reward models from a folder or the Hugging Face Hub"
 SOURCE_HELP = "an RMB folder or JSON file, or a JSONL or Parquet file of prompt, chosen, rejected[, category]"
 
 
@@ -76,6 +78,42 @@ MethodsOption = Annotated[
 ]
 PresetOption = Annotated[
     Preset, typer.Option(help="'published' trains ebrm with the paper's 768 noise samples instead of 64.")
+]
+RevisionOption = Annotated[
+    str | None,
+    typer.Option(help="Commit, tag or branch on the Hub; for a folder, its digest.", rich_help_panel=REWARD_MODEL),
+]
+HeadOption = Annotated[
+    str | None,
+    typer.Option(help="linear, gated or quantiles. Default: found out.", rich_help_panel=REWARD_MODEL),
+]
+TemplateOption = Annotated[
+    str | None,
+    typer.Option(
+        help="'chat': the tokenizer's chat template (default). 'plain': prompt and response as they are.",
+        rich_help_panel=REWARD_MODEL,
+    ),
+]
+MaxLengthOption = Annotated[
+    int | None,
+    typer.Option(
+        help="Tokens of prompt and response; what is over is cut from the prompt's beginning. Default: 4096, or what "
+        "the model takes.",
+        min=1,
+        rich_help_panel=REWARD_MODEL,
+    ),
+]
+DtypeOption = Annotated[
+    str | None,
+    typer.Option(help="auto, float32, bfloat16 or float16. Default: as stored.", rich_help_panel=REWARD_MODEL),
+]
+DeviceMapOption = Annotated[
+    str | None,
+    typer.Option(help="As in transformers, such as auto. Default: first GPU, else CPU.", rich_help_panel=REWARD_MODEL),
+]
+TrustOption = Annotated[
+    bool,
+    typer.Option("--trust-remote-code", help="Run Python code of the model.", rich_help_panel=REWARD_MODEL),
 ]
 
 
@@ -135,11 +173,25 @@ def compare(
         str,
         typer.Option(
             help="'fresh': half of the training prompts train the embedded reward model, the other half the scores. "
-            "'same': both see all of them, as in the paper."
+            "'same': both see all of them, as in the paper. Reward models that are trained leave all to the scores."
         ),
     ] = "fresh",
     methods: MethodsOption = "length,base,mlp,ebrm,rbm,sqrbm",
-    reward_model: Annotated[str, typer.Option(help="Reward model by name.")] = "all-MiniLM-L6-v2",
+    reward_model: Annotated[
+        str,
+        typer.Option(
+            help="Reward model: the embedded default, a folder of a sequence classifier, or its id on the Hugging Face "
+            "Hub.",
+            metavar="NAME_OR_PATH",
+        ),
+    ] = "all-MiniLM-L6-v2",
+    revision: RevisionOption = None,
+    head: HeadOption = None,
+    template: TemplateOption = None,
+    max_length: MaxLengthOption = None,
+    dtype: DtypeOption = None,
+    device_map: DeviceMapOption = None,
+    trust_remote_code: TrustOption = False,
     seeds: SeedsOption = 3,
     seed: SeedOption = 0,
     epochs: EpochsOption = 5,
@@ -192,6 +244,15 @@ def compare(
             scenario=scenario,
             methods=_names(methods),
             reward_model=reward_model,
+            reward_model_options=_given(
+                revision=revision,
+                head=head,
+                template=template,
+                max_length=max_length,
+                dtype=dtype,
+                device_map=device_map,
+                trust_remote_code=trust_remote_code or None,
+            ),
             seeds=seeds,
             seed=seed,
             epochs=epochs,
@@ -278,6 +339,11 @@ def _sources(tests: str | None) -> tuple[Path, ...]:
     if not all(names):
         raise InputError(f"--test {tests!r}: a source is empty; expected paths separated by commas.")
     return tuple(Path(name) for name in names)
+
+
+def _given(**options: Any) -> RewardModelOptions:
+    """The options that were asked for."""
+    return cast("RewardModelOptions", {name: value for name, value in options.items() if value is not None})
 
 
 def _names(methods: str) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple, TypeAlias
 
 import torch
@@ -14,10 +15,12 @@ from qbrm.energies import EnergyScore
 from qbrm.energies.base import Clamped
 from qbrm.energies.density import density, probability_greater
 from qbrm.errors import InputError
-from qbrm.persistence import load_model, save_model
+from qbrm.hub import upload
+from qbrm.model_card import Provenance
+from qbrm.persistence import Parts, load_model, save_model
 from qbrm.preferences import Message, Prompt
 from qbrm.refinement import REFINEMENTS
-from qbrm.reward_models.encoder_reward_model import EncoderRewardModel
+from qbrm.reward_models import RewardModel, RewardModelOptions
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 FINE_SPACING = 0.2
@@ -52,12 +55,19 @@ class EnergyRewardModel:
         reward_model: text -> embedding and base reward.
         energy_score: f(e, r), trained on this reward model's features.
         refinement: one of `qbrm.refinement.REFINEMENTS`.
+        provenance: data, settings and measured results for the model card, if known.
 
     Raises:
         InputError: if the score was made for another embedding size, or the refinement is unknown.
     """
 
-    def __init__(self, reward_model: EncoderRewardModel, energy_score: EnergyScore, refinement: str = "mode") -> None:
+    def __init__(
+        self,
+        reward_model: RewardModel,
+        energy_score: EnergyScore,
+        refinement: str = "mode",
+        provenance: Provenance | None = None,
+    ) -> None:
         if energy_score.dim != reward_model.dim:
             raise InputError(
                 f"the score takes embeddings of size {energy_score.dim}, {reward_model.identity} gives "
@@ -66,6 +76,7 @@ class EnergyRewardModel:
         if refinement not in REFINEMENTS:
             raise InputError(f"unknown refinement {refinement!r}; expected one of: {', '.join(REFINEMENTS)}.")
         self.reward_model, self.energy_score, self.refinement = reward_model, energy_score.eval(), refinement
+        self.provenance = provenance
 
     @torch.no_grad()
     def score(self, prompts: Sequence[PromptLike], responses: Sequence[str]) -> RewardDistribution:
@@ -99,17 +110,66 @@ class EnergyRewardModel:
         return float(probability_greater(of_a, of_b))
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write ``config.json`` and ``model.safetensors``: trunk and score, without the encoder's own weights."""
-        save_model(Path(folder), self.reward_model, self.energy_score, self.refinement)
-
-    @classmethod
-    def from_pretrained(cls, folder: str | Path) -> EnergyRewardModel:
-        """Read what :meth:`save_pretrained` wrote.
+        """Write ``config.json``, ``model.safetensors`` and a model card, without the reward model's own weights.
 
         Raises:
-            InputError: if a file is missing, damaged, or holds missing, extra or wrongly shaped tensors.
+            InputError: if the folder cannot be written.
         """
-        return cls(*load_model(Path(folder)))
+        save_model(Path(folder), self._parts())
+
+    def push_to_hub(self, name: str, *, private: bool | None = None, token: str | None = None) -> str:
+        """Save to a model on the Hugging Face Hub, which is made if there is none.
+
+        The card states the data, settings and results of the comparison that trained the model. A reward model from a
+        folder stays where it is: who loads the refined one says where theirs is.
+
+        Args:
+            name: id on the Hub, such as ``name/model``.
+            private: whether a new model is; None for the account's default.
+            token: of the account; None for the one that `hf auth login` stored.
+
+        Returns:
+            The address of the commit.
+
+        Raises:
+            InputError: if the Hub refuses or cannot be reached.
+        """
+        with TemporaryDirectory() as folder:
+            save_model(Path(folder), self._parts(), name)
+            return upload(Path(folder), name, private=private, token=token)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: str | Path,
+        *,
+        revision: str | None = None,
+        reward_model: str | None = None,
+        device_map: str | None = None,
+        trust_remote_code: bool = False,
+    ) -> EnergyRewardModel:
+        """Read what :meth:`save_pretrained` or :meth:`push_to_hub` wrote, and load its reward model.
+
+        Args:
+            name: a folder, or an id on the Hugging Face Hub.
+            revision: of the Hub: commit, tag or branch.
+            reward_model: folder or id of the reward model, if it is no longer where it was.
+            device_map: where the reward model goes, as in transformers.
+            trust_remote_code: whether Python code that comes with the reward model may run.
+
+        Raises:
+            InputError: if a file is missing or damaged, holds missing, extra or wrongly shaped tensors, or the reward
+                model is not the one that the score was trained on.
+        """
+        options = RewardModelOptions()
+        if device_map is not None:
+            options["device_map"] = device_map
+        if trust_remote_code:
+            options["trust_remote_code"] = True
+        return cls(*load_model(name, revision=revision, reward_model=reward_model, options=options))
+
+    def _parts(self) -> Parts:
+        return Parts(self.reward_model, self.energy_score, self.refinement, self.provenance)
 
     def _clamp(self, prompts: Sequence[PromptLike], responses: Sequence[str]) -> Clamped:
         if isinstance(prompts, str) or isinstance(responses, str):
@@ -120,7 +180,8 @@ class EnergyRewardModel:
             if not isinstance(response, str):
                 raise InputError(f"response {response!r}; expected a string.")
         embedded = self.reward_model.embed([_prompt(prompt) for prompt in prompts], responses)
-        assert embedded.reward is not None
+        if embedded.reward is None:
+            raise InputError(f"{self.reward_model.identity} gives no rewards; expected a model with a score head.")
         return self.energy_score.clamp(torch.from_numpy(embedded.embedding), torch.from_numpy(embedded.reward))
 
 

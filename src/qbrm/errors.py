@@ -1,5 +1,7 @@
 """The errors that users of the command line meet."""
 
+from __future__ import annotations
+
 
 class InputError(ValueError):
     """Something given from outside is not usable.
@@ -15,3 +17,9 @@ class TrainingError(RuntimeError):
 
 class WorkerError(RuntimeError):
     """Workers that embed cannot go on; the message says why and what is kept. Exit code 1."""
+
+
+def reason(error: BaseException) -> str:
+    """An error's kind and the beginning of its message, in one line."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {' '.join(lines[:2]) or 'no reason given'}"

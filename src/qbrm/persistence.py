@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, cast
 
 import torch
 from safetensors import SafetensorError
@@ -15,68 +16,156 @@ import qbrm
 from qbrm.durable import make_folder, write_atomically
 from qbrm.energies import ENERGY_SCORES, EnergyScore
 from qbrm.errors import InputError
+from qbrm.hub import download
+from qbrm.model_card import Provenance, model_card
 from qbrm.refinement import REFINEMENTS
-from qbrm.reward_models import Identity, load_reward_model
+from qbrm.reward_models import REWARD_MODELS, Identity, RewardModel, RewardModelOptions, load_reward_model
+from qbrm.reward_models.base import Configured
 from qbrm.reward_models.encoder_reward_model import EncoderRewardModel
 from qbrm.reward_models.trunk import Trunk
 
-CONFIG, WEIGHTS = "config.json", "model.safetensors"
-SCHEMA = 1
+CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
+SCHEMA = 2
+PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle")
+# What a saved model may say of its reward model. Where it runs, and whether its code may, is for who loads it to say.
+SETTINGS = ("head", "template", "max_length", "padding_side", "dtype")
 
 
-def save_model(folder: Path, reward_model: EncoderRewardModel, score: EnergyScore, refinement: str) -> None:
-    """Write a refined reward model; the configuration, which makes the folder a model, comes last.
+class Parts(NamedTuple):
+    """What a refined reward model is made of.
+
+    Attributes:
+        reward_model: text -> embedding and base reward.
+        score: the energy score.
+        refinement: one of `REFINEMENTS`.
+        provenance: data, settings and results, if known.
+    """
+
+    reward_model: RewardModel
+    score: EnergyScore
+    refinement: str
+    provenance: Provenance | None
+
+
+def save_model(folder: Path, parts: Parts, name: str | None = None) -> None:
+    """Write a refined reward model without its reward model's own weights, and its model card.
+
+    The configuration, which makes the folder a model, comes last.
+
+    Args:
+        folder: where to.
+        parts: what to write.
+        name: what the card calls the model; the folder if not given.
 
     Raises:
         InputError: if the folder cannot be written.
     """
+    reward_model, score = parts.reward_model, parts.score
+    trunk = reward_model.trunk if isinstance(reward_model, EncoderRewardModel) else None
+    base = reward_model.encoder if isinstance(reward_model, EncoderRewardModel) else reward_model
     names = {build: name for name, build in ENERGY_SCORES.items()}
+    described = {"name": names[type(score)], **score.settings()}
     config = {
         "schema": SCHEMA,
         "qbrm": qbrm.__version__,
-        "encoder": reward_model.encoder.identity.to_dict(),
-        "trunk": reward_model.trunk.settings(),
-        "score": {"name": names[type(score)], **score.settings()},
-        "refinement": refinement,
+        "reward_model": base.identity.to_dict(),
+        "reward_model_settings": base.settings() if isinstance(base, Configured) else {},
+        "trunk": trunk.settings() if trunk else None,
+        "score": described,
+        "refinement": parts.refinement,
+        "provenance": parts.provenance._asdict() if parts.provenance else None,
     }
-    tensors = {f"trunk.{name}": value for name, value in reward_model.trunk.state_dict().items()}
-    tensors |= {f"score.{name}": value for name, value in score.state_dict().items()}
+    tensors = {f"score.{key}": value for key, value in score.state_dict().items()}
+    tensors |= {f"trunk.{key}": value for key, value in trunk.state_dict().items()} if trunk else {}
+    card = model_card(name or str(folder), base.identity, described, parts.refinement, parts.provenance)
     make_folder(folder)
-    write_atomically(folder / WEIGHTS, save({name: value.contiguous() for name, value in tensors.items()}))
+    write_atomically(folder / WEIGHTS, save({key: value.contiguous() for key, value in tensors.items()}))
+    write_atomically(folder / CARD, card.encode())
     write_atomically(folder / CONFIG, (json.dumps(config, indent=2) + "\n").encode())
 
 
-def load_model(folder: Path) -> tuple[EncoderRewardModel, EnergyScore, str]:
+def load_model(
+    name: str | Path, *, revision: str | None, reward_model: str | None, options: RewardModelOptions
+) -> Parts:
     """Read what :func:`save_model` wrote.
 
+    Args:
+        name: a folder, or an id on the Hugging Face Hub.
+        revision: of the Hub.
+        reward_model: where the reward model is now, if not where it was.
+        options: where the reward model runs, and whether its code may.
+
     Raises:
-        InputError: if a file is missing or damaged, the encoder is not the one trained with, or tensors do not fit.
+        InputError: if a file is missing or damaged, the reward model is not the one trained with, or tensors do not
+            fit.
     """
+    folder = Path(name) if Path(name).is_dir() else download(str(name), revision, (CONFIG, WEIGHTS, CARD))
+    _refuse_pickles(folder)
     config = _read_config(folder / CONFIG)
     try:
-        trunk, score = _build(config)
-    except (TypeError, ValueError, KeyError, RuntimeError) as error:
+        built = _build(config)
+    except (TypeError, ValueError, KeyError, RuntimeError, AttributeError) as error:
         raise InputError(f"{folder / CONFIG} describes no model that can be built ({error}).") from error
-    encoder = load_reward_model(config["encoder"]["name"])
-    if encoder.identity.to_dict() != config["encoder"]:
-        trained = f"{config['encoder']['name']}@{config['encoder']['revision'][:7]}"
-        raise InputError(f"{folder} was trained on {trained} with its template; {encoder.identity} is installed.")
-    tensors = _read_tensors(folder / WEIGHTS)
-    _fill(trunk, "trunk.", tensors, folder)
-    _fill(score, "score.", tensors, folder)
-    return EncoderRewardModel(encoder, trunk), score, config["refinement"]
+    tensors = _read_tensors(folder / WEIGHTS, ("score.", "trunk.") if built.trunk else ("score.",))
+    _fill(built.score, "score.", tensors, folder)
+    base = _load_base(folder, built, reward_model, options)
+    if built.trunk is None:
+        return Parts(base, built.score, config["refinement"], built.provenance)
+    _fill(built.trunk, "trunk.", tensors, folder)
+    return Parts(EncoderRewardModel(base, built.trunk), built.score, config["refinement"], built.provenance)
 
 
-def _build(config: dict[str, Any]) -> tuple[Trunk, EnergyScore]:
-    """Modules as configured, untrained; any error is the configuration's."""
-    settings = dict(config["score"])
-    name = settings.pop("name")
+class _Built(NamedTuple):
+    """A configuration as objects; modules are untrained."""
+
+    identity: Identity
+    settings: RewardModelOptions
+    trunk: Trunk | None
+    score: EnergyScore
+    provenance: Provenance | None
+
+
+def _build(config: Mapping[str, Any]) -> _Built:
+    """What a configuration describes; any error is the configuration's."""
+    score = dict(config["score"])
+    name = score.pop("name")
     if name not in ENERGY_SCORES:
         raise ValueError(f"unknown score {name!r}, known are {', '.join(ENERGY_SCORES)}")
     if config["refinement"] not in REFINEMENTS:
         raise ValueError(f"unknown refinement {config['refinement']!r}, known are {', '.join(REFINEMENTS)}")
-    Identity(**config["encoder"])
-    return Trunk(**config["trunk"]), ENERGY_SCORES[name](**settings)
+    settings = config["reward_model_settings"]
+    if not set(settings) <= set(SETTINGS):
+        raise ValueError(f"settings {', '.join(settings)}, known are {', '.join(SETTINGS)}")
+    return _Built(
+        Identity(**config["reward_model"]),
+        cast("RewardModelOptions", settings),
+        Trunk(**config["trunk"]) if config["trunk"] is not None else None,
+        ENERGY_SCORES[name](**score),
+        Provenance(**config["provenance"]) if config["provenance"] is not None else None,
+    )
+
+
+def _load_base(folder: Path, built: _Built, reward_model: str | None, options: RewardModelOptions) -> RewardModel:
+    trained = built.identity
+    name = reward_model or trained.name
+    asked: RewardModelOptions = {**built.settings, **options}
+    if name not in REWARD_MODELS and not Path(name).is_dir():
+        asked["revision"] = trained.revision
+    base = load_reward_model(name, **asked)
+    loaded = base.identity.to_dict() | {"name": trained.name}
+    differ = [key for key, value in trained.to_dict().items() if loaded[key] != value]
+    if differ:
+        raise InputError(
+            f"{folder} was trained on {trained}, the reward model loaded is {base.identity}: {', '.join(differ)} "
+            f"{'differs' if len(differ) == 1 else 'differ'}; expected the reward model that it was trained on."
+        )
+    return base
+
+
+def _refuse_pickles(folder: Path) -> None:
+    found = sorted(path.name for pattern in PICKLES for path in folder.glob(pattern))
+    if found:
+        raise InputError(f"{folder} holds {found[0]}, a pickle; expected {CONFIG} and {WEIGHTS} only.")
 
 
 def _read_config(path: Path) -> dict[str, Any]:
@@ -89,14 +178,14 @@ def _read_config(path: Path) -> dict[str, Any]:
     return config
 
 
-def _read_tensors(path: Path) -> dict[str, Tensor]:
+def _read_tensors(path: Path, prefixes: tuple[str, ...]) -> dict[str, Tensor]:
     try:
         tensors = load(path.read_bytes())
     except (OSError, SafetensorError) as error:
         raise InputError(f"{path} is missing or not a safetensors file ({error}).") from error
     for name, value in tensors.items():
-        if not name.startswith(("trunk.", "score.")):
-            raise InputError(f"{path} holds a tensor {name!r}; expected names that begin with trunk. or score.")
+        if not name.startswith(prefixes):
+            raise InputError(f"{path} holds a tensor {name!r}; expected names that begin with {' or '.join(prefixes)}")
         if not torch.isfinite(value).all():
             raise InputError(f"{path}: tensor {name!r} holds NaN or infinite values.")
     return tensors

@@ -19,7 +19,7 @@ import numpy as np
 from rich.console import Console
 
 from qbrm.console import Reporter
-from qbrm.errors import InputError
+from qbrm.errors import InputError, WorkerError
 from qbrm.features import FeatureTable
 from qbrm.features.build import SHARD_ROWS
 from qbrm.features.manifest import Manifest, shard_name
@@ -49,6 +49,7 @@ def bench_scale(seed: int, window_bytes: int = WINDOW_BYTES) -> list[dict[str, A
         window_bytes: bytes of embeddings in memory.
 
     Raises:
+        WorkerError: if a training fails.
         InputError: if this is not Linux, or the disk lacks room for the features in the folder for temporary files.
     """
     if not sys.platform.startswith("linux"):
@@ -62,9 +63,11 @@ def _measure_size(rows: int, seed: int, window_bytes: int) -> dict[str, Any]:
         _require_room(folder.parent, rows)
         generate(folder, rows, seed)
         program = f"from qbrm.bench import scale; scale.print_training({str(folder)!r}, {seed}, {window_bytes})"
-        measured = subprocess.run([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, check=True).stdout
+        measured = subprocess.run([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, check=False)
+        if measured.returncode:
+            raise WorkerError(f"training on {rows:,} rows ended with exit code {measured.returncode}.")
         size = sum(path.stat().st_size for path in folder.glob("*.arrow"))
-    return {"dim": DIM, "rows": rows, "disk_bytes_per_row": size / rows, **json.loads(measured)}
+    return {"dim": DIM, "rows": rows, "disk_bytes_per_row": size / rows, **json.loads(measured.stdout)}
 
 
 def _require_room(folder: Path, rows: int) -> None:

@@ -10,7 +10,7 @@ from qbrm.comparison.evaluate import EvaluationSet
 from qbrm.comparison.one_seed import SETS, SeedRun, run_seed
 from qbrm.comparison.records import Records
 from qbrm.comparison.responses import Responses
-from qbrm.comparison.scenario import SCENARIOS
+from qbrm.comparison.scenario import SCENARIOS, same
 from qbrm.comparison.settings import ComparisonSettings
 from qbrm.comparison.sources import Sources, read_sources
 from qbrm.console import Reporter
@@ -44,14 +44,14 @@ def compare(settings: ComparisonSettings, reporter: Reporter) -> tuple[Results, 
         import_wandb()
     sources = read_sources(settings)
     _describe(sources, reporter)
-    model = load_reward_model(settings.reward_model)
+    model = load_reward_model(settings.reward_model, **settings.reward_model_options)
     everything = [sources.train, *sources.tests.values()]
     responses = Responses(everything)
     table, embedding_note = _embed(model, everything, settings.out / "features", reporter)
     embedded = table.rows(responses.keys)
     records = Records(settings.scenario, _evaluation_sets(sources, responses, settings.seed))
     for seed in range(settings.seed, settings.seed + settings.seeds):
-        roles = SCENARIOS[settings.scenario](sources.train, seed)
+        roles = (SCENARIOS[settings.scenario] if embedded.reward is None else same)(sources.train, seed)
         run_seed(SeedRun(settings, seed, roles, responses, model, embedded, reporter), methods, records)
     reporter.fact("training", *_training_times(records), f"{settings.seeds} seed{'s' * (settings.seeds > 1)}")
     for note in records.notes:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
 from qbrm.comparison.densities import density_rows
 from qbrm.comparison.evaluate import outcomes, refine_tests
-from qbrm.comparison.methods import Fitted, Method, Task
+from qbrm.comparison.methods import EnergyMethod, Fitted, Method, Task
 from qbrm.comparison.methods.base import BRADLEY_TERRY, Rewards
 from qbrm.comparison.records import Records
 from qbrm.comparison.responses import Features, Responses
@@ -22,6 +23,7 @@ from qbrm.energy_reward_model import EnergyRewardModel
 from qbrm.evaluation import Items, is_correct
 from qbrm.features import write_features
 from qbrm.features.pair_list import key_pairs, write_pairs
+from qbrm.model_card import Provenance
 from qbrm.preferences import SetName, training_pairs
 from qbrm.reward_models import Embedded, RewardModel
 from qbrm.reward_models.encoder_reward_model import EncoderRewardModel, fit_trunk
@@ -80,14 +82,45 @@ def run_seed(run: SeedRun, methods: Mapping[str, Method], records: Records) -> N
             )
             fitted = method.fit(task)
         _evaluate(run, name, fitted, features, records)
-        if reward_model is not None and fitted.score is not None:
-            model = EnergyRewardModel(reward_model, fitted.score, fitted.refinement)
+        if fitted.score is not None:
+            provenance = _provenance(run, method, records)
+            model = EnergyRewardModel(reward_model, fitted.score, fitted.refinement, provenance)
             model.save_pretrained(run.settings.out / "models" / f"{name}-{run.label}")
 
 
-def _reward_model_features(run: SeedRun, records: Records) -> tuple[EncoderRewardModel | None, Features]:
+def _provenance(run: SeedRun, method: Method, records: Records) -> Provenance:
+    """What the model card says: this seed's data, settings and results, and the base rewards' if they were compared."""
+    roles = {"trains the score": run.roles.refinement, "chooses and calibrates": run.roles.validation}
+    if run.embedded.reward is None:
+        roles = {f"trains the reward model ({run.settings.scenario})": run.roles.reward_model, **roles}
+    data = [
+        {"role": role, "name": part.name, "prompts": len(part.prompt_ids), "pairs": part.n_pairs}
+        for role, part in roles.items()
+    ]
+    settings = {**_settings(method), "seed": run.seed}
+    results = [
+        row
+        for row in records.rows
+        if row["seed"] == run.seed and row["category"] == "all" and row["method"] in ("base", method.name)
+    ]
+    return Provenance(run.settings.command, data, settings, results)
+
+
+def _settings(method: Method) -> dict[str, Any]:
+    if not isinstance(method, EnergyMethod):
+        return {}
+    settings = asdict(method)
+    if method.objective != "nce":
+        settings.pop("noise_samples")
+    return {**settings.pop("settings"), **settings}
+
+
+def _reward_model_features(run: SeedRun, records: Records) -> tuple[RewardModel, Features]:
     if run.embedded.reward is not None:
-        return None, _features(run, run.embedded)
+        if run.seed == run.settings.seed:
+            # One table serves all seeds; the pairs beside it are the first one's.
+            write_pairs(run.settings.out / "features", key_pairs(training_pairs(run.roles.refinement)))
+        return run.model, _features(run, run.embedded)
     vectors = torch.from_numpy(run.embedded.embedding)
     nothing = torch.zeros(len(vectors))
     pairs = run.responses.pairs(run.roles.reward_model, vectors, nothing)

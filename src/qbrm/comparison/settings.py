@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from qbrm.comparison.methods import METHODS, EnergyMethod, Method
@@ -13,7 +13,7 @@ from qbrm.comparison.scenario import SCENARIOS
 from qbrm.errors import InputError
 from qbrm.objectives import OBJECTIVES
 from qbrm.refinement import REFINEMENTS
-from qbrm.reward_models import DEFAULT_REWARD_MODEL, REWARD_MODELS
+from qbrm.reward_models import DEFAULT_REWARD_MODEL, RewardModelOptions
 from qbrm.samplers import SAMPLERS
 
 PUBLISHED_NOISE_SAMPLES = 768
@@ -29,7 +29,8 @@ class ComparisonSettings:
         out: folder for everything that is written.
         scenario: one of `SCENARIOS`.
         methods: names in `METHODS`, in the order of the table.
-        reward_model: name of the reward model.
+        reward_model: name, folder or id on the Hugging Face Hub of the reward model.
+        reward_model_options: how it is loaded.
         seeds: how many seeds.
         seed: the first of them.
         epochs: passes over the training pairs.
@@ -49,6 +50,7 @@ class ComparisonSettings:
     scenario: str = "fresh"
     methods: tuple[str, ...] = ("length", "base", "mlp", "ebrm", "rbm", "sqrbm")
     reward_model: str = DEFAULT_REWARD_MODEL
+    reward_model_options: RewardModelOptions = field(default_factory=RewardModelOptions)
     seeds: int = 3
     seed: int = 0
     epochs: int = 5
@@ -68,7 +70,6 @@ class ComparisonSettings:
             InputError: if a method is unknown or named twice, or a scenario, objective or refinement is unknown.
         """
         check_known("scenario", self.scenario, SCENARIOS)
-        check_known("reward model", self.reward_model, REWARD_MODELS)
         check_known("objective", self.objective or next(iter(OBJECTIVES)), OBJECTIVES)
         check_known("sampler", self.sampler or next(iter(SAMPLERS)), SAMPLERS)
         if self.sampler is not None and "qbm" not in self.methods:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from qbrm.errors import InputError, WorkerError
+from qbrm.errors import InputError, WorkerError, reason
 from qbrm.features.engine import Advance, embed_block
 from qbrm.features.plan import Block
 from qbrm.reward_models.base import Embedded, Identity, RewardModel
@@ -84,10 +84,8 @@ class RayEngine:
         try:
             yield
         except self._ray.exceptions.RayError as error:
-            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
             raise WorkerError(
-                f"Ray workers failed ({type(error).__name__}: {lines[-1] if lines else 'no reason given'}); what is "
-                "embedded is kept, the same command continues."
+                f"Ray workers failed ({reason(error)}); what is embedded is kept, the same command continues."
             ) from error
 
 
@@ -171,7 +169,7 @@ def _answer(call: Callable[[], object]) -> bytes:
     except InputError as error:
         return pickle.dumps(InputError(str(error)))
     except Exception as error:
-        return pickle.dumps(WorkerError(f"a Ray worker failed with {type(error).__name__}: {error}"))
+        return pickle.dumps(WorkerError(f"a Ray worker failed with {reason(error)}"))
 
 
 def _read(answer: bytes) -> Any:

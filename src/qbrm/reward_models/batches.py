@@ -1,0 +1,93 @@
+"""Batches of texts of similar length, no larger than memory holds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
+
+import torch
+
+from qbrm.errors import InputError
+
+Result = TypeVar("Result")
+
+# PyTorch raises a RuntimeError of its own for each kind of memory; only these words are common to all.
+EXHAUSTED = ("out of memory", "can't allocate memory", "not enough memory")
+
+
+def length_sorted_batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
+    """Split the indices of `lengths` into batches of similar length, longest first.
+
+    Args:
+        lengths: number of tokens of each text.
+        budget: most tokens in a batch after padding; a text longer than this is a batch of its own.
+
+    Yields:
+        Indices into `lengths`.
+    """
+    batch: list[int] = []
+    for index in sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True):
+        if batch and lengths[batch[0]] * (len(batch) + 1) > budget:
+            yield batch
+            batch = []
+        batch.append(index)
+    if batch:
+        yield batch
+
+
+class TokenBudget:
+    """How many padded tokens go through a model at once: as many as asked for, fewer once memory ran out.
+
+    Args:
+        tokens: most tokens in a batch after padding.
+    """
+
+    def __init__(self, tokens: int) -> None:
+        self.tokens = tokens
+
+    def run(self, lengths: Sequence[int], forward: Callable[[list[int]], Result]) -> Iterator[tuple[list[int], Result]]:
+        """Call `forward` on length-sorted batches; a batch that exhausts the memory is halved, and later ones too.
+
+        Args:
+            lengths: number of tokens of each text.
+            forward: takes indices into `lengths`.
+
+        Yields:
+            The indices of a batch, and what `forward` made of them.
+
+        Raises:
+            InputError: if a single text exhausts the memory.
+        """
+        waiting = list(length_sorted_batches(lengths, self.tokens))[::-1]
+        while waiting:
+            batch = waiting.pop()
+            padded = len(batch) * max(lengths[index] for index in batch)
+            if padded <= self.tokens or len(batch) == 1:
+                try:
+                    result = forward(batch)
+                except (RuntimeError, MemoryError) as error:
+                    if not is_out_of_memory(error):
+                        raise
+                else:
+                    yield batch, result
+                    continue
+                # Here, not in the except clause: the error holds on to the tensors of the failed pass.
+                self._shrink(batch, padded)
+            half = (len(batch) + 1) // 2
+            waiting += [batch[half:], batch[:half]]
+
+    def _shrink(self, batch: list[int], padded: int) -> None:
+        if len(batch) == 1:
+            raise InputError(f"one text of {padded:,} tokens runs out of memory; expected a lower maximum length.")
+        self.tokens = max(padded // 2, 1)
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        elif torch.backends.mps.is_available():
+            torch.mps.empty_cache()
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out, on whatever device."""
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(
+        words in str(error).lower() for words in EXHAUSTED
+    )

@@ -1,0 +1,31 @@
+"""What can be said about a reward model besides its name."""
+
+from __future__ import annotations
+
+from typing import TypedDict
+
+
+class RewardModelOptions(TypedDict, total=False):
+    """How a reward model from a folder or the Hugging Face Hub is loaded.
+
+    Attributes:
+        revision: commit, tag or branch on the Hub; for a folder, the digest that it has to have.
+        head: one of `qbrm.reward_models.heads.HEADS`; found out if not given.
+        template: ``chat`` (default) for the tokenizer's chat template, ``plain`` for prompt and response as they are.
+        max_length: tokens of prompt and response together; 4,096, or fewer if the model takes fewer.
+        dtype: number format of the weights: ``auto`` (default, as stored), ``float32``, ``bfloat16`` or ``float16``.
+        device_map: as in transformers, such as ``auto``; the first GPU if not given, or the CPU if there is none.
+        padding_side: ``right`` or ``left``; the tokenizer's if not given.
+        token_budget: padded tokens per forward pass; halved for good whenever memory runs out.
+        trust_remote_code: whether Python code that comes with the model may run; False by default.
+    """
+
+    revision: str | None
+    head: str | None
+    template: str
+    max_length: int | None
+    dtype: str
+    device_map: str | None
+    padding_side: str | None
+    token_budget: int
+    trust_remote_code: bool

@@ -1,0 +1,83 @@
+"""Padding a batch so that the model pools what it would pool of each text alone."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from itertools import chain, count
+from typing import Any
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from qbrm.errors import InputError
+from qbrm.reward_models.template import Tokens
+
+SIDES = ("right", "left")
+
+
+class Padding:
+    """Pads token sequences for one model.
+
+    Decoders pool the rightmost token that is not the padding token of their configuration: of the text config where
+    there is one, as transformers reads it; older and remote code reads the top one. Both are set, and the same token
+    pads. A model without a padding token pools the last token whatever it is: it is padded with a token that ends none
+    of the texts.
+
+    Args:
+        model: a sequence classifier; its configuration is changed.
+        tokenizer: asked for padding token and side where nothing else states them.
+        side: ``right`` or ``left``; None for the tokenizer's.
+
+    Raises:
+        InputError: if `side` is neither.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, side: str | None = None) -> None:
+        self.side = side or tokenizer.padding_side
+        if self.side not in SIDES:
+            raise InputError(f"padding side {self.side!r}; expected one of: {', '.join(SIDES)}.")
+        self._configs = [model.config.get_text_config(), model.config]
+        stated = [getattr(config, "pad_token_id", None) for config in self._configs]
+        # Some configurations write "none" as -1.
+        self._token: int | None = next((token for token in stated if token is not None and token >= 0), None)
+        self._preferred: list[int] = [] if tokenizer.pad_token_id is None else [tokenizer.pad_token_id]
+        self._accepts = frozenset(inspect.signature(model.forward).parameters)
+        self._types = "token_type_ids" in tokenizer.model_input_names and "token_type_ids" in self._accepts
+
+    def pad(self, texts: Sequence[Tokens]) -> dict[str, Int[Tensor, "batch tokens"]]:
+        """The arguments of the model's forward pass.
+
+        Args:
+            texts: a batch.
+        """
+        token = self._token_for(texts)
+        for config in self._configs:
+            config.pad_token_id = token
+        batch = {
+            "input_ids": self._rows([text.ids for text in texts], token),
+            "attention_mask": self._rows([[1] * len(text.ids) for text in texts], 0),
+        }
+        if self._types:
+            batch["token_type_ids"] = self._rows([text.types for text in texts], 0)
+        if self.side == "left" and "position_ids" in self._accepts:
+            batch["position_ids"] = (batch["attention_mask"].cumsum(-1) - 1).clamp_min(0)
+        return batch
+
+    def pooled(self, input_ids: Int[Tensor, "batch tokens"]) -> Int[Tensor, " batch"]:
+        """The rightmost position that is not padding: what decoders pool."""
+        positions = torch.arange(input_ids.shape[1], device=input_ids.device)
+        rightmost: Tensor = ((input_ids != self._configs[0].pad_token_id) * positions).argmax(-1)
+        return rightmost
+
+    def _token_for(self, texts: Sequence[Tokens]) -> int:
+        if self._token is not None:
+            return self._token
+        ends = {text.ids[-1] for text in texts}
+        return next(token for token in chain(self._preferred, count()) if token not in ends)
+
+    def _rows(self, rows: Sequence[list[int]], value: int) -> Int[Tensor, "batch tokens"]:
+        return torch.nn.utils.rnn.pad_sequence(
+            [torch.tensor(row) for row in rows], batch_first=True, padding_value=value, padding_side=self.side
+        )

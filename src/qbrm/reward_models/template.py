@@ -1,0 +1,206 @@
+"""How a prompt and a response become the tokens of one sequence, and which tokens go when it is too long."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+from jinja2 import TemplateError
+
+from qbrm.errors import InputError, reason
+from qbrm.preferences.base import Message, Prompt
+from qbrm.reward_models.text import render, valid_unicode
+
+CUT = "a long sequence loses the first tokens of the prompt, then the last of the response, and no other"
+
+Span = tuple[int, int]
+
+
+class Tokens(NamedTuple):
+    """A prompt and a response as a model takes them.
+
+    Attributes:
+        ids: token ids.
+        types: token type ids: which of two texts a token is from.
+        prompt: positions of the tokens of the prompt's own text, without the template's.
+        response: positions of the tokens of the response's own text.
+    """
+
+    ids: list[int]
+    types: list[int]
+    prompt: list[int]
+    response: list[int]
+
+    def truncated(self, max_length: int) -> Tokens:
+        """Without the prompt's first tokens, and if that is not enough the response's last, down to `max_length`.
+
+        Raises:
+            InputError: if the template's own tokens are more than that.
+        """
+        surplus = len(self.ids) - max_length
+        if surplus <= 0:
+            return self
+        cuttable = self.prompt + self.response[::-1]
+        if surplus > len(cuttable):
+            raise InputError(
+                f"maximum length is {max_length} tokens, the template alone takes {len(self.ids) - len(cuttable)}; "
+                "expected room for a prompt and a response."
+            )
+        dropped = set(cuttable[:surplus])
+        kept = [position for position in range(len(self.ids)) if position not in dropped]
+        where = {position: index for index, position in enumerate(kept)}
+        return Tokens(
+            [self.ids[position] for position in kept],
+            [self.types[position] for position in kept],
+            [where[position] for position in self.prompt if position in where],
+            [where[position] for position in self.response if position in where],
+        )
+
+
+class Template(Protocol):
+    """A way to write a prompt and a response as one sequence."""
+
+    @property
+    def description(self) -> str:
+        """For `Identity.template`: changes with whatever changes the tokens, the tokenizer's vocabulary apart."""
+        ...
+
+    def tokens(self, prompt: Prompt, response: str) -> Tokens:
+        """The whole sequence, however long."""
+        ...
+
+
+@dataclass(frozen=True)
+class ChatTemplate:
+    """The tokenizer's chat template; the response is the assistant's last message.
+
+    Args:
+        tokenizer: of transformers.
+        name: what the user calls the model.
+
+    Raises:
+        InputError: if the tokenizer has no chat template.
+    """
+
+    tokenizer: Any
+    name: str
+
+    def __post_init__(self) -> None:
+        self._source()
+
+    @property
+    def description(self) -> str:
+        """Names the template by its digest."""
+        digest = hashlib.sha256(self._source().encode()).hexdigest()[:12]
+        return f"chat template {digest} of the tokenizer; {CUT}"
+
+    def tokens(self, prompt: Prompt, response: str) -> Tokens:
+        """The conversation with the response, as the template writes it.
+
+        Raises:
+            InputError: if the template refuses the conversation, as some do system messages.
+        """
+        contents = [valid_unicode(text) for text in (*(message.content for message in prompt), response)]
+        roles = [*(message.role for message in prompt), "assistant"]
+        messages = [Message(*turn)._asdict() for turn in zip(roles, contents, strict=True)]
+        try:
+            text = self.tokenizer.apply_chat_template(messages, tokenize=False)
+        except (TemplateError, ValueError, TypeError) as error:
+            raise InputError(
+                f"the chat template of {self.name} refuses a prompt of the roles {', '.join(roles[:-1])} "
+                f"({reason(error)}); expected a conversation that it knows how to write."
+            ) from error
+        *prompt_spans, response_span = _find(contents, text)
+        return _encode(self.tokenizer, text, prompt_spans, response_span, add_special_tokens=False)
+
+    def _source(self) -> str:
+        try:
+            return str(self.tokenizer.get_chat_template())
+        except ValueError as error:
+            raise InputError(
+                f"the tokenizer of {self.name} has no chat template; expected one, or the template 'plain' to be "
+                "asked for (prompt and response as they are)."
+            ) from error
+
+
+@dataclass(frozen=True)
+class PlainTemplate:
+    """Prompt and response as they are: a pair of texts for tokenizers with a separator token, else one text.
+
+    The pair is what encoders such as OpenAssistant's DeBERTa were trained on. In one text a blank line is between them.
+
+    Args:
+        tokenizer: of transformers.
+        name: what the user calls the model.
+    """
+
+    tokenizer: Any
+    name: str
+
+    @property
+    def description(self) -> str:
+        """Says how prompt and response are joined."""
+        joined = "a pair of texts" if self._paired else "one text with a blank line between"
+        return f"prompt and response as {joined}; other prompts than one user turn are 'role: content' turns; {CUT}"
+
+    @property
+    def _paired(self) -> bool:
+        return self.tokenizer.sep_token_id is not None
+
+    def tokens(self, prompt: Prompt, response: str) -> Tokens:
+        """The pair with the tokenizer's special tokens."""
+        first, second = valid_unicode(render(prompt)), valid_unicode(response)
+        if not self._paired:
+            text = f"{first}\n\n{second}"
+            spans = (0, len(first)), (len(first) + 2, len(text))
+            return _encode(self.tokenizer, text, [spans[0]], spans[1], add_special_tokens=True)
+        encoding = self.tokenizer(first, second, return_token_type_ids=True)
+        ids, types = encoding["input_ids"], encoding["token_type_ids"]
+        if not self.tokenizer.is_fast:
+            return Tokens(ids, types, list(range(1, len(ids))), [])
+        sides = encoding.sequence_ids()
+        return Tokens(ids, types, *([at for at, side in enumerate(sides) if side == wanted] for wanted in (0, 1)))
+
+
+TEMPLATES: dict[str, type[ChatTemplate] | type[PlainTemplate]] = {"chat": ChatTemplate, "plain": PlainTemplate}
+
+
+def _encode(
+    tokenizer: Any, text: str, prompt: Sequence[Span | None], response: Span | None, *, add_special_tokens: bool
+) -> Tokens:
+    """Tokenise, and tell the tokens of prompt and response from those of the template.
+
+    Where that is not possible, with tokenizers written in Python and templates that rewrite a response, all tokens but
+    the first, which may begin the text, count as the prompt's.
+    """
+    encoding = tokenizer(text, add_special_tokens=add_special_tokens, return_offsets_mapping=tokenizer.is_fast)
+    ids = list(encoding["input_ids"])
+    types = [0] * len(ids)
+    if response is None or not tokenizer.is_fast:
+        return Tokens(ids, types, list(range(1, len(ids))), [])
+    of_prompt, of_response = [], []
+    for at, (start, end) in enumerate(encoding["offset_mapping"]):
+        if start == end:
+            continue
+        if response[0] <= start < response[1]:
+            of_response.append(at)
+        elif any(span is not None and span[0] <= start < span[1] for span in prompt):
+            of_prompt.append(at)
+    return Tokens(ids, types, of_prompt, of_response)
+
+
+def _find(contents: Sequence[str], text: str) -> list[Span | None]:
+    """Where each message's content is in the written conversation, in order; templates may strip its ends."""
+    spans: list[Span | None] = []
+    start = 0
+    for content in contents[:-1]:
+        spans.append(_found(text.find(content.strip(), start), content))
+        start = spans[-1][1] if spans[-1] else start
+    at = text.rfind(contents[-1].strip())
+    return [*spans, _found(at if at >= start else -1, contents[-1])]
+
+
+def _found(at: int, content: str) -> Span | None:
+    return None if at < 0 else (at, at + len(content.strip()))

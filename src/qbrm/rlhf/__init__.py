@@ -1,0 +1,1 @@
+"""Refined rewards inside RLHF training."""
