@@ -272,7 +272,10 @@ def compare(
 def embed(
     source: Annotated[Path, typer.Argument(help=f"What to embed: {SOURCE_HELP}.")],
     out: Annotated[Path, typer.Option(help="Folder for the features.")],
-    reward_model: Annotated[str, typer.Option(help="Reward model by name.")] = "all-MiniLM-L6-v2",
+    reward_model: Annotated[
+        str,
+        typer.Option(help="The embedded default, a folder, or an id on the Hugging Face Hub.", metavar="NAME_OR_PATH"),
+    ] = "all-MiniLM-L6-v2",
     engine: Annotated[Engine, typer.Option(help="This process, or actors on a Ray cluster.")] = Engine.LOCAL,
     workers: Annotated[
         int | None,
@@ -280,6 +283,13 @@ def embed(
             help="Among how many Ray actors the cluster's GPUs (or cores) are shared out. Default: one each.", min=1
         ),
     ] = None,
+    revision: RevisionOption = None,
+    head: HeadOption = None,
+    template: TemplateOption = None,
+    max_length: MaxLengthOption = None,
+    dtype: DtypeOption = None,
+    device_map: DeviceMapOption = None,
+    trust_remote_code: TrustOption = False,
 ) -> None:
     """Compute a reward model's embeddings and rewards, to train scores on.
 
@@ -291,7 +301,36 @@ def embed(
     from qbrm.features.embed import embed as run
     from qbrm.reward_models import load_reward_model
 
-    run(source, out, partial(load_reward_model, reward_model), engine.value, workers, Reporter())
+    options = _given(
+        revision=revision,
+        head=head,
+        template=template,
+        max_length=max_length,
+        dtype=dtype,
+        device_map=device_map,
+        trust_remote_code=trust_remote_code or None,
+    )
+    run(source, out, partial(load_reward_model, reward_model, **options), engine.value, workers, Reporter())
+
+
+@app.command()
+def train(
+    features: Annotated[list[Path], typer.Argument(help="Feature folders of one reward model.", metavar="FEATURES...")],
+    out: Annotated[Path, typer.Option(help="Folder for the model.")],
+    score: Annotated[str, typer.Option(help="Energy score: ebrm, rbm, sqrbm or qbm.")] = "sqrbm",
+    seed: Annotated[int, typer.Option(help="Of split, weights, shuffling and noise.", min=0)] = 0,
+    epochs: EpochsOption = 5,
+) -> None:
+    """Train an energy score on features of any size; they stay on disk and memory stays constant.
+
+    Run it again to continue after the last whole epoch.
+
+    Example: qbrm train runs/features --score sqrbm --out runs/model
+    """
+    from qbrm.console import Reporter
+    from qbrm.fit import train_score
+
+    train_score(features, score, out, Reporter(), epochs=epochs, seed=seed, command=_command())
 
 
 @app.command()

@@ -12,14 +12,54 @@ from qbrm.comparison.methods import METHODS, EnergyMethod, Fitted, Task
 from qbrm.comparison.methods.base import Rewards
 from qbrm.comparison.responses import Features
 from qbrm.comparison.scenario import VALIDATION_SHARE
+from qbrm.comparison.settings import check_known
 from qbrm.console import Reporter
+from qbrm.durable import make_folder, one_writer
+from qbrm.energy_reward_model import EnergyRewardModel
 from qbrm.errors import InputError
 from qbrm.features.pairs import PairData
-from qbrm.features.stream import WINDOW_BYTES, Share, Source, StreamedPairs
+from qbrm.features.recorded import RecordedRewardModel
+from qbrm.features.stream import WINDOW_BYTES, Share, Source, StreamedPairs, cut_off, open_sources
+from qbrm.model_card import Provenance
 from qbrm.training.trainer import Epoch
 
+CHECKPOINT = Path("training") / "checkpoint.safetensors"
 MOST_VALIDATION_PAIRS = 8192
 SCORES = tuple(name for name, method in METHODS.items() if isinstance(method, EnergyMethod))
+
+
+def train_score(
+    folders: Sequence[Path], score: str, out: Path, reporter: Reporter, *, epochs: int, seed: int, command: str
+) -> None:
+    """Train an energy score on feature folders of any size, and save it with what they know of their reward model.
+
+    The training state is kept in `out`; the same call continues after the last whole epoch.
+
+    Args:
+        folders: features with rewards and pairs, all of one reward model.
+        score: one of `SCORES`.
+        out: folder for the model, for `EnergyRewardModel.from_pretrained`.
+        reporter: told what is going on.
+        epochs: passes over the pairs.
+        seed: of split, initial weights, shuffling and noise.
+        command: the command line, for the model card.
+
+    Raises:
+        InputError: if something given is not usable, or `out` cannot be written.
+        TrainingError: if the training cannot go on.
+    """
+    check_known("score", score, SCORES)
+    sources = open_sources(folders)
+    for folder, (table, pairs) in zip(folders, sources, strict=True):
+        reporter.fact(str(folder), f"{len(table):,} rows of {table.identity}", f"{len(pairs.chosen):,} pairs")
+    make_folder(out)
+    with one_writer(out):
+        fitted = fit_score(sources, score, out / CHECKPOINT, reporter, epochs=epochs, seed=seed)
+        assert fitted.score is not None
+        reward_model = RecordedRewardModel(sources[0].table)
+        provenance = _provenance(folders, sources, fitted, command, seed)
+        EnergyRewardModel(reward_model, fitted.score, fitted.refinement, provenance).save_pretrained(out)
+    reporter.fact("model", str(out))
 
 
 def fit_score(
@@ -50,27 +90,26 @@ def fit_score(
         TrainingError: if the training cannot go on.
     """
     total = sum(len(source.pairs.chosen) for source in sources)
-    held_out = min(VALIDATION_SHARE, MOST_VALIDATION_PAIRS / total)
-    validation = StreamedPairs(tuple(sources), Share(0.0, held_out, seed)).load()
-    pairs = StreamedPairs(tuple(sources), Share(held_out, 1.0, seed), window_bytes=window_bytes)
+    cut = cut_off(sources, min(VALIDATION_SHARE, MOST_VALIDATION_PAIRS / total), seed)
+    validation = StreamedPairs(tuple(sources), Share(0.0, cut, seed)).load()
+    pairs = StreamedPairs(tuple(sources), Share(cut, 1.0, seed), window_bytes=window_bytes)
     if not (pairs.n_pairs and validation.n_pairs):
-        raise InputError(
-            f"{total} pairs leave {pairs.n_pairs} to train on and {validation.n_pairs} to validate with, split by "
-            "prompt; expected more prompts."
-        )
+        raise InputError(f"all {total} pairs are on one prompt; expected two prompts or more, one to validate with.")
     reporter.fact("training", f"{pairs.n_pairs:,} pairs", f"{validation.n_pairs:,} held out", f"score {score}")
     method = METHODS[score]
     assert isinstance(method, EnergyMethod)
-    return replace(method, settings=replace(method.settings, epochs=epochs)).fit(
-        Task(
-            pairs,
-            validation,
-            seed,
-            checkpoint,
-            measure=lambda rewards: _accuracy(validation, rewards),
-            on_epoch=lambda epoch: _tell(epoch, reporter),
-        )
+    method = replace(method, settings=replace(method.settings, epochs=epochs))
+    base = (validation.reward[validation.chosen] > validation.reward[validation.rejected]).float().mean()
+    reporter.fact("base reward", f"held out: accuracy {100 * float(base):.1f}%")
+    task = Task(
+        pairs,
+        validation,
+        seed,
+        checkpoint,
+        measure=lambda rewards: _accuracy(validation, rewards),
+        on_epoch=lambda epoch: _tell(epoch, reporter),
     )
+    return method.fit(task)
 
 
 def _accuracy(validation: PairData, rewards: Rewards) -> Mapping[str, float]:
@@ -83,3 +122,21 @@ def _tell(epoch: Epoch, reporter: Reporter) -> None:
     loss = f"loss {epoch['loss']:.4f}" if "loss" in epoch else "untrained"
     accuracy = f"accuracy {100 * epoch['validation_accuracy']:.1f}%"
     reporter.fact(f"epoch {int(epoch['epoch'])}", loss, f"held out: loss {epoch['validation_loss']:.4f}, {accuracy}")
+
+
+def _provenance(
+    folders: Sequence[Path], sources: Sequence[Source], fitted: Fitted, command: str, seed: int
+) -> Provenance:
+    """What the model card says; accuracies on pairs that chose the epoch are no results."""
+    data = [
+        {
+            "role": "trains the score; held-out prompts choose and calibrate",
+            "name": folder.name,
+            "prompts": source.pairs.prompts,
+            "pairs": len(source.pairs.chosen),
+        }
+        for folder, source in zip(folders, sources, strict=True)
+    ]
+    assert fitted.training is not None
+    settings = {"objective": fitted.objective, "epochs": len(fitted.training.epochs) - 1, "seed": seed}
+    return Provenance(command, data, {**settings, "best epoch": fitted.training.best}, [])

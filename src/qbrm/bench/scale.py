@@ -29,8 +29,8 @@ from qbrm.features.stream import WINDOW_BYTES, open_sources
 from qbrm.fit import fit_score
 from qbrm.reward_models.base import Embedded, Identity
 
-ROWS = (1_000_000, 2_000_000, 4_000_000)
-DIM = 384
+CASES = ((384, 1_000_000), (384, 2_000_000), (384, 4_000_000), (4096, 250_000))
+"""Embedding size and rows."""
 SCORE = "sqrbm"
 MIB = 2**20
 SPARE = 1.2
@@ -54,24 +54,24 @@ def bench_scale(seed: int, window_bytes: int = WINDOW_BYTES) -> list[dict[str, A
     """
     if not sys.platform.startswith("linux"):
         raise InputError("bench scale reads memory use from /proc; expected Linux.")
-    return [_measure_size(rows, seed, window_bytes) for rows in ROWS]
+    return [_measure(dim, rows, seed, window_bytes) for dim, rows in CASES]
 
 
-def _measure_size(rows: int, seed: int, window_bytes: int) -> dict[str, Any]:
+def _measure(dim: int, rows: int, seed: int, window_bytes: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="qbrm-scale-") as name:
         folder = Path(name) / "features"
-        _require_room(folder.parent, rows)
-        generate(folder, rows, seed)
+        _require_room(folder.parent, dim, rows)
+        generate(folder, dim, rows, seed)
         program = f"from qbrm.bench import scale; scale.print_training({str(folder)!r}, {seed}, {window_bytes})"
         measured = subprocess.run([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, check=False)
         if measured.returncode:
             raise WorkerError(f"training on {rows:,} rows ended with exit code {measured.returncode}.")
         size = sum(path.stat().st_size for path in folder.glob("*.arrow"))
-    return {"dim": DIM, "rows": rows, "disk_bytes_per_row": size / rows, **json.loads(measured.stdout)}
+    return {"dim": dim, "rows": rows, "disk_bytes_per_row": size / rows, **json.loads(measured.stdout)}
 
 
-def _require_room(folder: Path, rows: int) -> None:
-    needed, free = int(SPARE * rows * DIM * 4), shutil.disk_usage(folder).free
+def _require_room(folder: Path, dim: int, rows: int) -> None:
+    needed, free = int(SPARE * rows * dim * 4), shutil.disk_usage(folder).free
     if free < needed:
         raise InputError(
             f"{folder.parent} has {free / 2**30:.1f} GiB free, {rows:,} rows need {needed / 2**30:.1f}; expected the "
@@ -79,18 +79,18 @@ def _require_room(folder: Path, rows: int) -> None:
         )
 
 
-def generate(folder: Path, rows: int, seed: int) -> None:
+def generate(folder: Path, dim: int, rows: int, seed: int) -> None:
     """Write a feature table of standard normal embeddings, and a pair to every two rows."""
     folder.mkdir()
     rng = np.random.default_rng(seed)
     entries = []
     for number, start in enumerate(range(0, rows, SHARD_ROWS)):
         keys = [(f"{row // 2:016x}", f"{row % 2:016x}") for row in range(start, min(start + SHARD_ROWS, rows))]
-        embedding = rng.standard_normal((len(keys), DIM), dtype=np.float32)
+        embedding = rng.standard_normal((len(keys), dim), dtype=np.float32)
         entries.append(write_shard(folder / shard_name(number), keys, Embedded(embedding, embedding[:, 0].copy())))
-    Manifest(Identity("generated", str(seed), "none", 0), DIM, True, tuple(entries), True).write(folder)
+    Manifest(Identity("generated", str(seed), "none", 0), dim, True, tuple(entries), True).write(folder)
     chosen = np.arange(0, rows, 2)
-    write_pair_list(FeatureTable.found(folder), PairList(chosen, chosen + 1, chosen.astype(np.uint64)))
+    write_pair_list(FeatureTable.found(folder), PairList(chosen, chosen + 1, chosen.astype(np.uint64), len(chosen)))
 
 
 def print_training(folder: str, seed: int, window_bytes: int) -> None:

@@ -136,8 +136,9 @@ def _resumed(folder: Path, engine: Engine) -> Manifest:
     """The manifest of what `folder` holds whole, after clearing away the rest."""
     manifest = read_manifest(folder)
     if manifest is None:
-        return _start(folder, Manifest(engine.identity, engine.dim))
-    FeatureTable(folder, manifest).require(engine.identity, engine.dim, "the reward model is")
+        identity, dim, settings = engine.described
+        return _start(folder, Manifest(identity, dim, settings=settings))
+    FeatureTable(folder, manifest).require(engine.described.identity, engine.described.dim, "the reward model is")
     damaged = manifest.damaged(folder)
     for entry, damage in damaged.items():
         message = f"shard {folder / entry.file} is damaged ({damage}); its {entry.rows:,} rows are computed again."

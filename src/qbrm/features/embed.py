@@ -70,5 +70,7 @@ def _build(engine: Engine, preferences: PreferenceSet, out: Path, reporter: Repo
         table = build_with(engine, preferences, out, follow)
     seconds, embedded = time.perf_counter() - start, seen[-1] - seen[0]
     rate = f" ({embedded / seconds:,.1f}/s)" if embedded else ""
-    reporter.fact("features", f"{seen[-1]:,} responses", str(engine.identity), f"{embedded:,} embedded now{rate}")
+    reporter.fact(
+        "features", f"{seen[-1]:,} responses", str(engine.described.identity), f"{embedded:,} embedded now{rate}"
+    )
     return table

@@ -2,32 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from qbrm.errors import InputError
 from qbrm.features.plan import Block
 from qbrm.features.shard import Key, first_non_finite_row
-from qbrm.reward_models.base import Embedded, Identity, RewardModel
+from qbrm.reward_models.base import Configured, Embedded, Identity, RewardModel
 
 BATCH_ROWS = 128
 
 Advance = Callable[[int], None]
 
 
+class Described(NamedTuple):
+    """What is to be known of a reward model without having it.
+
+    Attributes:
+        identity: what its embeddings depend on.
+        dim: embedding size.
+        settings: what it was loaded with besides name and revision, see `Configured`.
+    """
+
+    identity: Identity
+    dim: int
+    settings: Mapping[str, Any]
+
+
 class Engine(Protocol):
     """Embeds blocks with one reward model, each to the same bits whoever does it and whatever was done before."""
 
     @property
-    def identity(self) -> Identity:
-        """The reward model's."""
-        ...
-
-    @property
-    def dim(self) -> int:
-        """Its embedding size."""
+    def described(self) -> Described:
+        """The reward model."""
         ...
 
     def embed(self, blocks: Sequence[Block], advance: Advance) -> Iterator[tuple[Block, Embedded]]:
@@ -55,21 +64,17 @@ class LocalEngine:
 
     def __init__(self, model: RewardModel) -> None:
         self._model = model
-
-    @property
-    def identity(self) -> Identity:
-        """The reward model's."""
-        return self._model.identity
-
-    @property
-    def dim(self) -> int:
-        """Its embedding size."""
-        return self._model.dim
+        self.described = describe(model)
 
     def embed(self, blocks: Sequence[Block], advance: Advance) -> Iterator[tuple[Block, Embedded]]:
         """Embed every block once, in order."""
         for block in blocks:
             yield block, embed_block(self._model, block, advance)
+
+
+def describe(model: RewardModel) -> Described:
+    """What is to be known of a reward model without having it."""
+    return Described(model.identity, model.dim, model.settings() if isinstance(model, Configured) else {})
 
 
 def embed_block(model: RewardModel, block: Block, advance: Advance = lambda rows: None) -> Embedded:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,7 @@ class Manifest:
         has_reward: whether there is a reward column; None while there is no shard to tell.
         shards: the shards, by number.
         complete: whether the last build got to its end.
+        settings: what the reward model was loaded with besides name and revision, see `Configured`.
     """
 
     identity: Identity
@@ -69,6 +71,7 @@ class Manifest:
     has_reward: bool | None = None
     shards: tuple[ShardEntry, ...] = field(default=())
     complete: bool = False
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def columns(self) -> list[str]:
@@ -99,6 +102,7 @@ class Manifest:
         content = {
             "schema": SCHEMA,
             "identity": self.identity.to_dict(),
+            "settings": dict(self.settings),
             "dim": self.dim,
             "columns": self.columns,
             "shards": [asdict(shard) for shard in self.shards],
@@ -131,7 +135,14 @@ def _parse(content: dict[str, Any]) -> Manifest:
         raise ValueError(f"schema {content['schema']}")
     shards = tuple(_parse_entry(shard) for shard in content["shards"])
     has_reward = "reward" in content["columns"] if shards else None
-    return Manifest(Identity(**content["identity"]), int(content["dim"]), has_reward, shards, bool(content["complete"]))
+    return Manifest(
+        Identity(**content["identity"]),
+        int(content["dim"]),
+        has_reward,
+        shards,
+        bool(content["complete"]),
+        dict(content.get("settings", {})),
+    )
 
 
 def _parse_entry(content: dict[str, Any]) -> ShardEntry:

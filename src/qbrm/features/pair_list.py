@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -19,7 +19,7 @@ from qbrm.preferences.pairs import Pair
 
 PAIRS = "pairs.arrow"
 SCHEMA = pa.schema({"chosen": pa.int64(), "rejected": pa.int64(), "prompt": pa.uint64()})
-TABLE = "table"
+TABLE, PROMPTS = "table", "prompts"
 
 KeyPair = tuple[Key, Key]
 
@@ -31,15 +31,13 @@ class PairList(NamedTuple):
         chosen: row of the chosen response.
         rejected: row of the rejected one.
         prompt: hash of the prompt's id, for splits.
+        prompts: how many prompts they are on.
     """
 
     chosen: Int64[np.ndarray, " pairs"]
     rejected: Int64[np.ndarray, " pairs"]
     prompt: UInt64[np.ndarray, " pairs"]
-
-    def part(self, pairs: Any) -> PairList:
-        """The pairs that `pairs` picks, as it would from an array."""
-        return PairList(self.chosen[pairs], self.rejected[pairs], self.prompt[pairs])
+    prompts: int
 
 
 def key_pairs(pairs: Sequence[Pair]) -> list[KeyPair]:
@@ -59,13 +57,14 @@ def write_pairs(folder: Path, pairs: Sequence[KeyPair]) -> None:
     prompts = {prompt for (prompt, _), _ in pairs}
     hashes = {prompt: int.from_bytes(hashlib.sha256(prompt.encode()).digest()[:8], "little") for prompt in prompts}
     prompt = np.array([hashes[chosen[0]] for chosen, _ in pairs], dtype=np.uint64)
-    write_pair_list(table, PairList(chosen, rejected, prompt).part(order))
+    write_pair_list(table, PairList(chosen[order], rejected[order], prompt[order], len(prompts)))
 
 
 def write_pair_list(table: FeatureTable, pairs: PairList) -> None:
     """Write pairs by their row numbers beside the table, in place of those that may be there."""
-    schema = SCHEMA.with_metadata({TABLE: table.digest})
-    write_atomically(table.folder / PAIRS, serialise(pa.record_batch(list(pairs), schema=schema)))
+    *columns, prompts = pairs
+    schema = SCHEMA.with_metadata({TABLE: table.digest, PROMPTS: str(prompts)})
+    write_atomically(table.folder / PAIRS, serialise(pa.record_batch(columns, schema=schema)))
 
 
 def read_pairs(table: FeatureTable) -> PairList:
@@ -81,10 +80,12 @@ def read_pairs(table: FeatureTable) -> PairList:
         if not pairs.schema.equals(SCHEMA) or not len(pairs):
             raise ValueError
         chosen, rejected, prompt = (column.chunk(0).to_numpy(zero_copy_only=True) for column in pairs.columns)
-    except (OSError, ValueError) as error:  # pyarrow's errors are among these
+        metadata = pairs.schema.metadata or {}
+        of_table, prompts = metadata[TABLE.encode()].decode(), int(metadata[PROMPTS.encode()])
+    except (OSError, ValueError, KeyError) as error:  # pyarrow's errors are among these
         raise InputError(
             f"{path} is not a list of response pairs; run the command that wrote {table.folder} again."
         ) from error
-    if pairs.schema.metadata.get(TABLE.encode()) != table.digest.encode():
+    if of_table != table.digest:
         raise InputError(f"{path} is older than the features beside it; rerun the command that wrote them.")
-    return PairList(chosen, rejected, prompt)
+    return PairList(chosen, rejected, prompt, prompts)

@@ -12,9 +12,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from qbrm.errors import InputError, WorkerError, reason
-from qbrm.features.engine import Advance, embed_block
+from qbrm.features.engine import Advance, Described, describe, embed_block
 from qbrm.features.plan import Block
-from qbrm.reward_models.base import Embedded, Identity, RewardModel
+from qbrm.reward_models.base import Embedded, RewardModel
 
 RETRIES = 3
 """How often a block is embedded again after the worker that had it died."""
@@ -42,10 +42,8 @@ class RayEngine:
     def __init__(self, ray: Any, load: Load, workers: int, share: Mapping[str, float]) -> None:
         self._ray, self._load, self._workers, self._share = ray, load, workers, dict(share)
         with self._said_in_one_line():
-            described = ray.get(ray.remote(**self._share)(_describe).remote(load))
-        self.identity: Identity
-        self.dim: int
-        self.identity, self.dim = _read(described)
+            answer = ray.get(ray.remote(**self._share)(_describe).remote(load))
+        self.described: Described = _read(answer)
 
     def embed(self, blocks: Sequence[Block], advance: Advance) -> Iterator[tuple[Block, Embedded]]:
         """Embed every block once; they come in the order in which workers finish.
@@ -155,11 +153,7 @@ def _import_ray() -> Any:
 
 
 def _describe(load: Load) -> bytes:
-    def described() -> tuple[Identity, int]:
-        model = load()
-        return model.identity, model.dim
-
-    return _answer(described)
+    return _answer(lambda: describe(load()))
 
 
 def _answer(call: Callable[[], object]) -> bytes:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int64, UInt64
+from jaxtyping import Bool, Float, Float64, Int64, UInt64
 from torch import Tensor
 
 from qbrm.errors import InputError
@@ -21,6 +21,7 @@ from qbrm.features.table import FeatureTable
 
 BLOCK_PAIRS = 1024
 WINDOW_BYTES = 256 * 2**20
+CUT_PAIRS = 65_536
 
 Blocks = Sequence[tuple[int, slice]]
 
@@ -52,8 +53,7 @@ class Share(NamedTuple):
 
     def holds(self, prompt: UInt64[np.ndarray, " pairs"]) -> Bool[np.ndarray, " pairs"]:
         """Which prompts are in it."""
-        hashed = _mixed(prompt ^ _mixed(np.array([self.seed], dtype=np.uint64)))
-        place = (hashed >> np.uint64(11)) / 2.0**53
+        place = _place(prompt, self.seed)
         return (place >= self.low) & (place < self.high)
 
 
@@ -108,7 +108,7 @@ class StreamedPairs:
         digest = hashlib.sha256(repr((self.share, self.supported, self.window_bytes)).encode())
         for table, pairs in self.sources:
             digest.update(table.digest.encode())
-            for column in pairs:
+            for column in (pairs.chosen, pairs.rejected, pairs.prompt):
                 digest.update(column.data)
         return digest.hexdigest()[:16]
 
@@ -151,9 +151,8 @@ class StreamedPairs:
     def _pairs(self, number: int, block: slice) -> tuple[Int64[np.ndarray, " pairs"], Int64[np.ndarray, " pairs"]]:
         """Rows of the chosen and the rejected responses of a block's pairs, those left out left out."""
         table, pairs = self.sources[number]
-        chosen, rejected, prompt = pairs.part(block)
-        kept = self.share.holds(prompt)
-        chosen, rejected = chosen[kept], rejected[kept]
+        kept = self.share.holds(pairs.prompt[block])
+        chosen, rejected = pairs.chosen[block][kept], pairs.rejected[block][kept]
         if self.supported:
             supported = table.rewards(chosen) > table.rewards(rejected)
             chosen, rejected = chosen[supported], rejected[supported]
@@ -192,6 +191,26 @@ def open_sources(folders: Sequence[Path]) -> tuple[Source, ...]:
             table.require(first.identity, first.dim, f"those in {first.folder} from")
         sources.append(Source(table, read_pairs(table)))
     return tuple(sources)
+
+
+def cut_off(sources: Sequence[Source], share: float, seed: int) -> float:
+    """Where to cut [0, 1), so that the first part holds that share of the prompts, see `Share`.
+
+    Exact up to 65,536 pairs; more are judged by as many, evenly spaced. At least one prompt is on each side, if there
+    are two.
+    """
+    every = -(-sum(len(source.pairs.prompt) for source in sources) // CUT_PAIRS)
+    prompts = np.unique(np.concatenate([source.pairs.prompt[::every] for source in sources]))
+    place = np.sort(_place(prompts, seed))
+    first = min(max(1, round(share * len(place))), len(place) - 1)
+    return float(place[first])
+
+
+def _place(prompt: UInt64[np.ndarray, " n"], seed: int) -> Float64[np.ndarray, " n"]:
+    """A number in [0, 1) for each prompt, as good as random."""
+    hashed = _mixed(prompt ^ _mixed(np.array([seed], dtype=np.uint64)))
+    place: Float64[np.ndarray, " n"] = (hashed >> np.uint64(11)) / 2.0**53
+    return place
 
 
 def _mixed(bits: UInt64[np.ndarray, " n"]) -> UInt64[np.ndarray, " n"]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float32, Int
@@ -82,6 +83,11 @@ class FeatureTable:
     def identity(self) -> Identity:
         """The reward model that the features come from."""
         return self._manifest.identity
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """What that was loaded with besides name and revision."""
+        return self._manifest.settings
 
     @property
     def has_reward(self) -> bool:
