@@ -43,7 +43,7 @@ class Rates(NamedTuple):
 
     Attributes:
         overhead: bytes on disk per row beside the embedding: ids, reward, its share of the pairs.
-        training: pairs per second while training, by embedding size.
+        training: pairs trained on per second of CPU, by embedding size.
     """
 
     overhead: float
@@ -72,7 +72,10 @@ def main(arguments: list[str]) -> None:
 def read_rates(measured: Rows) -> Rates:
     """The rates in what `qbrm bench scale` measured; of several sizes of a table the largest."""
     overhead = max(row["disk_bytes_per_row"] - FLOAT * row["dim"] for row in measured)
-    return Rates(overhead, {row["dim"]: row["pairs_per_s"] for row in sorted(measured, key=lambda row: row["rows"])})
+    return Rates(
+        overhead,
+        {row["dim"]: row["pairs"] / row["cpu_seconds"] for row in sorted(measured, key=lambda row: row["rows"])},
+    )
 
 
 def bytes_per_row(rates: Rates, dim: int) -> float:
@@ -110,9 +113,10 @@ def rates_text(measured: Rows) -> str:
 
 
 def capacity_table(rates: Rates) -> str:
-    """Disk, and hours to train one epoch, for each embedding size that was measured."""
+    """Disk, and hours of CPU to train one epoch, for each embedding size that was measured."""
     dims = sorted(rates.training)
-    header = ["pairs", "rows", *(f"disk, D = {dim}" for dim in dims), *(f"train, h/epoch, D = {dim}" for dim in dims)]
+    disk, hours = (f"disk, D = {dim}" for dim in dims), (f"train, CPU h/epoch, D = {dim}" for dim in dims)
+    header = ["pairs", "rows", *disk, *hours]
     lines = [
         [
             power(pairs),

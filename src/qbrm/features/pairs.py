@@ -89,6 +89,8 @@ class PairData(NamedTuple):
     def responses(self) -> tuple[Float[Tensor, "responses dim"], Float[Tensor, " responses"]]:
         """Embeddings and base rewards of the responses in pairs, each once."""
         rows = self.rows()
+        if len(rows) == len(self.reward):
+            return self.embedding, self.reward  # a copy would double what a window of streamed pairs takes
         return self.embedding[rows], self.reward[rows]
 
     def rows(self) -> Int[Tensor, " responses_in_pairs"]:

@@ -112,18 +112,30 @@ def ray_engine(load: Load, workers: int | None = None) -> Iterator[RayEngine]:
         workers: among how many workers all GPUs, or cores where there is no GPU, are shared out; None for one each.
 
     Raises:
-        InputError: if Ray is not installed, there are fewer GPUs or cores than workers, or the model cannot be loaded.
+        InputError: if Ray is not installed, no cluster answers, there are fewer GPUs or cores than workers, or the
+            model cannot be loaded.
     """
     ray = _import_ray()
     connected = ray.is_initialized()
     if not connected:
-        ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+        _connect(ray)
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)
     try:
         yield RayEngine(ray, load, *share_out(ray.cluster_resources(), workers))
     finally:
         if not connected:
             ray.shutdown()
+
+
+def _connect(ray: Any) -> None:
+    try:
+        ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.CRITICAL)
+    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+        where = os.environ.get("RAY_ADDRESS", "this machine")
+        raise InputError(
+            f"no Ray cluster on {where} ({reason(error)}); expected RAY_ADDRESS to name one, and RAY_AUTH_MODE=token "
+            "where it asks for a token, or to be unset for one that is started here."
+        ) from error
 
 
 def share_out(resources: Mapping[str, float], workers: int | None) -> tuple[int, dict[str, float]]:
