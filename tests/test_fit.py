@@ -21,6 +21,7 @@ from qbrm.errors import InputError
 from qbrm.features import FeatureTable
 from qbrm.features.stream import Share, StreamedPairs, cut_off, open_sources
 from qbrm.preferences import Message
+from qbrm.reward_models import Identity
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -125,7 +126,7 @@ def test_the_cut_holds_out_the_share_of_prompts_exactly(folder, share):
 
 def test_one_prompt_is_too_few(tmp_path):
     write_table(tmp_path, range(1))
-    with pytest.raises(InputError, match="all 2 pairs are on one prompt; expected two prompts or more"):
+    with pytest.raises(InputError, match="all 2 pairs are on one prompt; expected two or more"):
         fit_in_windows(tmp_path)
 
 
@@ -140,6 +141,13 @@ def test_features_without_rewards_are_refused_in_one_line(command, tmp_path):
     write_table(tmp_path / "features", reward=False)
     code, _, err = command("train", tmp_path / "features", "--out", tmp_path / "model")
     assert (code, "have no rewards" in err) == (2, True)
+
+
+def test_features_of_a_model_that_only_a_comparison_has_are_refused_before_training(command, tmp_path):
+    write_table(tmp_path / "features", identity=Identity("all-MiniLM-L6-v2+trunk", "0123456789abcdef", "plain", 16))
+    code, _, err = command("train", tmp_path / "features", "--out", tmp_path / "model")
+    assert (code, "that 'qbrm compare' trained for its own run" in err) == (2, True)
+    assert not (tmp_path / "model").exists()
 
 
 @pytest.fixture

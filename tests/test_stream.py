@@ -120,6 +120,15 @@ def test_no_more_than_a_window_of_embeddings_is_read_at_a_time(sources, monkeypa
     assert len(held) == -(-len(pairs._blocks) // 3) + 1
 
 
+def test_progress_counts_the_pairs_of_a_pass(sources):
+    seen = []
+    pairs = StreamedPairs(sources, ALL, window_bytes=windows_of(9), progress=lambda *counts: seen.append(counts))
+    list(pairs.batches(8, torch.Generator().manual_seed(0)))
+    assert [total for _, total in seen] == [2 * PROMPTS] * 5
+    assert [done for done, _ in seen] == sorted({done for done, _ in seen})
+    assert seen[-1][0] == 2 * PROMPTS
+
+
 def test_conflicts_are_left_out_as_in_memory(sources):
     pairs = StreamedPairs(sources, ALL, window_bytes=windows_of(2)).without_conflicts()
     memory = in_memory(sources[0]).without_conflicts()

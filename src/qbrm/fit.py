@@ -21,6 +21,7 @@ from qbrm.features.pairs import PairData
 from qbrm.features.recorded import RecordedRewardModel
 from qbrm.features.stream import WINDOW_BYTES, Share, Source, StreamedPairs, cut_off, open_sources
 from qbrm.model_card import Provenance
+from qbrm.reward_models.encoder_reward_model import TRUNK
 from qbrm.training.trainer import Epoch
 
 CHECKPOINT = Path("training") / "checkpoint.safetensors"
@@ -50,6 +51,7 @@ def train_score(
     """
     check_known("score", score, SCORES)
     sources = open_sources(folders)
+    _check_loadable(sources[0])
     for folder, (table, pairs) in zip(folders, sources, strict=True):
         reporter.fact(str(folder), f"{len(table):,} rows of {table.identity}", f"{len(pairs.chosen):,} pairs")
     make_folder(out)
@@ -92,24 +94,32 @@ def fit_score(
     total = sum(len(source.pairs.chosen) for source in sources)
     cut = cut_off(sources, min(VALIDATION_SHARE, MOST_VALIDATION_PAIRS / total), seed)
     validation = StreamedPairs(tuple(sources), Share(0.0, cut, seed)).load()
-    pairs = StreamedPairs(tuple(sources), Share(cut, 1.0, seed), window_bytes=window_bytes)
-    if not (pairs.n_pairs and validation.n_pairs):
-        raise InputError(f"all {total} pairs are on one prompt; expected two prompts or more, one to validate with.")
-    reporter.fact("training", f"{pairs.n_pairs:,} pairs", f"{validation.n_pairs:,} held out", f"score {score}")
-    method = METHODS[score]
-    assert isinstance(method, EnergyMethod)
-    method = replace(method, settings=replace(method.settings, epochs=epochs))
-    base = (validation.reward[validation.chosen] > validation.reward[validation.rejected]).float().mean()
-    reporter.fact("base reward", f"held out: accuracy {100 * float(base):.1f}%")
-    task = Task(
-        pairs,
-        validation,
-        seed,
-        checkpoint,
-        measure=lambda rewards: _accuracy(validation, rewards),
-        on_epoch=lambda epoch: _tell(epoch, reporter),
-    )
-    return method.fit(task)
+    with reporter.progress("training") as advance:
+        pairs = StreamedPairs(tuple(sources), Share(cut, 1.0, seed), window_bytes=window_bytes, progress=advance)
+        if not (pairs.n_pairs and validation.n_pairs):
+            raise InputError(f"all {total} pairs are on one prompt; expected two or more, one to validate with.")
+        base = (validation.reward[validation.chosen] > validation.reward[validation.rejected]).float().mean()
+        reporter.fact("training", f"{pairs.n_pairs:,} pairs", f"{validation.n_pairs:,} held out", f"score {score}")
+        reporter.fact("base reward", f"held out: accuracy {100 * float(base):.1f}%")
+        task = Task(
+            pairs,
+            validation,
+            seed,
+            checkpoint,
+            measure=lambda rewards: _accuracy(validation, rewards),
+            on_epoch=lambda epoch: _tell(epoch, reporter),
+        )
+        method = METHODS[score]
+        assert isinstance(method, EnergyMethod)
+        return replace(method, settings=replace(method.settings, epochs=epochs)).fit(task)
+
+
+def _check_loadable(source: Source) -> None:
+    if source.table.identity.name.endswith(TRUNK):
+        raise InputError(
+            f"features in {source.table.folder} come from the reward model that 'qbrm compare' trained for its own "
+            "run; expected features that 'qbrm embed' wrote with --reward-model."
+        )
 
 
 def _accuracy(validation: PairData, rewards: Rewards) -> Mapping[str, float]:

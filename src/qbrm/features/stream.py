@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -71,12 +71,14 @@ class StreamedPairs:
         share: the prompts whose pairs these are.
         supported: whether conflicting pairs are left out, see `PairData.without_conflicts`.
         window_bytes: bytes of embeddings in memory.
+        progress: called with (pairs done, pairs) after each window of a pass.
     """
 
     sources: tuple[Source, ...]
     share: Share
     supported: bool = False
     window_bytes: int = WINDOW_BYTES
+    progress: Callable[[int, int], None] = lambda done, total: None
 
     @property
     def dim(self) -> int:
@@ -95,9 +97,13 @@ class StreamedPairs:
 
     def batches(self, size: int, generator: torch.Generator | None = None) -> Iterator[Batch]:
         """All pairs once, `size` at a time, fewer at the end of a window; shuffled if a generator is given."""
+        done = 0
         for blocks in self._windows(generator):
             # The window has no name here, so that it is gone before the next one is read.
-            yield from self.load(blocks).batches(size, generator)
+            for batch in self.load(blocks).batches(size, generator):
+                yield batch
+                done += len(batch.chosen)
+            self.progress(done, self.n_pairs)
 
     def without_conflicts(self) -> StreamedPairs:
         """Conflict-aware filtering, as in `PairData`."""
