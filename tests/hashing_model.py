@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from qbrm.reward_models.base import Embedded, Identity
 
@@ -13,7 +14,7 @@ DIM = 5
 
 
 class HashingModel:
-    """Embeds a text as numbers drawn from its hash, moved a little by what it is embedded together with.
+    """Embeds a text as numbers drawn from its hash, moved a little by what it is embedded with: texts and threads.
 
     Args:
         pids: folder in which each process that holds the model leaves its id.
@@ -39,7 +40,7 @@ class HashingModel:
             if self.how == "raises":
                 raise RuntimeError("out of luck")
             return Embedded(np.full((len(texts), DIM), np.nan, np.float32), None)
-        together = 1e-6 * numbers(texts)
+        together = 1e-6 * numbers((texts, torch.get_num_threads()))
         rows = np.stack([numbers(text) for text in texts]) + together
         return Embedded(rows[:, :DIM].astype(np.float32), rows[:, DIM].astype(np.float32))
 

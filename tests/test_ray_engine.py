@@ -1,4 +1,7 @@
-"""A Ray cluster gives the same bytes as this process, whoever dies on the way."""
+"""A Ray cluster gives the same bytes as this process, whoever dies on the way.
+
+Slow for what they do: every test starts processes that import torch, some seconds each.
+"""
 
 import json
 import logging
@@ -13,6 +16,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import torch
 from hashing_model import HashingModel
 
 from qbrm.errors import InputError, WorkerError
@@ -40,6 +44,15 @@ def files(folder):
     return {path.name: path.read_bytes() for path in Path(folder).iterdir()}
 
 
+@pytest.fixture(scope="module", autouse=True)
+def three_threads():
+    """Neither the default here nor a worker's."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """What one run in one process writes."""
@@ -58,10 +71,9 @@ def cluster():
         ray.shutdown()
 
 
-def build_on_ray(folder, source=None, progress=None, shard_rows=SHARD_ROWS, **model):
-    source = preferences() if source is None else source
-    with ray_engine.ray_engine(partial(HashingModel, **model), workers=2) as engine:
-        return build_with(engine, source, folder, progress, shard_rows)
+def build_on_ray(folder, workers, progress=None, **model):
+    with ray_engine.ray_engine(partial(HashingModel, **model), workers) as engine:
+        return build_with(engine, preferences(), folder, progress, SHARD_ROWS)
 
 
 def test_a_worker_killed_in_the_middle_is_replaced_and_every_block_written_once(cluster, whole, tmp_path, monkeypatch):
@@ -76,7 +88,7 @@ def test_a_worker_killed_in_the_middle_is_replaced_and_every_block_written_once(
             killed.append(int(holders[-1].name))
             os.kill(killed[0], signal.SIGKILL)
 
-    build_on_ray(tmp_path / "features", progress=kill_one, pids=pids, delay=0.15)
+    build_on_ray(tmp_path / "features", 2, kill_one, pids=pids, delay=0.15)
     assert killed
     holders = sorted(pids.iterdir(), key=lambda path: path.stat().st_mtime)
     assert int(holders[-1].name) != killed[0]  # somebody took over
@@ -106,7 +118,7 @@ def test_a_block_that_cannot_be_embedded_ends_it_in_one_line_and_keeps_the_rest(
 ):
     monkeypatch.setattr(ray_engine, "RETRIES", 1)
     with pytest.raises(kind, match=message) as refused:
-        build_on_ray(tmp_path, fails_at=preferences().preferences[2].chosen, how=how)
+        build_on_ray(tmp_path, 1, fails_at=preferences().preferences[2].chosen, how=how)
     assert type(refused.value) is kind
     assert len(str(refused.value).splitlines()) == 1
     left = FeatureTable.open(tmp_path)
@@ -120,11 +132,13 @@ COMMAND = """
 import sys
 from qbrm import cli, reward_models
 from qbrm.features import build
+import torch
 
 def load(name):
     from hashing_model import HashingModel
     return HashingModel(delay=0.3)
 
+torch.set_num_threads(3)
 build.build_with.__defaults__ = (None, {shard_rows})
 reward_models.load_reward_model = load
 sys.argv = ["qbrm", "embed", {source!r}, "--out", {out!r}, "--engine", "ray", "--workers", "2"]
@@ -194,21 +208,35 @@ def processes_of(folder):
 
 
 @pytest.mark.parametrize(
-    ("resources", "workers", "expected"),
+    ("nodes", "workers", "expected"),
     [
-        ({"CPU": 8.0}, None, (8, {"num_cpus": 1})),
-        ({"CPU": 8.0}, 3, (3, {"num_cpus": 2})),
-        ({"CPU": 8.0, "GPU": 4.0}, None, (4, {"num_gpus": 1})),
-        ({"CPU": 8.0, "GPU": 4.0}, 2, (2, {"num_gpus": 2})),
+        ([{"CPU": 8.0}], None, (1, {"num_cpus": 8})),
+        ([{"CPU": 8.0}], 3, (3, {"num_cpus": 2})),
+        ([{"CPU": 8.0}, {"CPU": 4.0}], None, (2, {"num_cpus": 4})),
+        ([{"CPU": 8.0, "GPU": 4.0}, {"CPU": 2.0}], None, (4, {"num_gpus": 1})),
+        ([{"CPU": 8.0, "GPU": 4.0}] * 2, 4, (4, {"num_gpus": 2})),
+        ([{"CPU": 8.0, "GPU": 4.0}] * 2, 1, (1, {"num_gpus": 4})),
+        ([{"GPU": 4.0}, {"GPU": 2.0}], 2, (2, {"num_gpus": 2})),
     ],
 )
-def test_a_cluster_is_shared_out_evenly(resources, workers, expected):
-    assert share_out(resources, workers) == expected
+def test_every_worker_gets_the_most_that_fits_on_one_machine(nodes, workers, expected):
+    assert share_out(nodes, workers) == expected
 
 
 def test_more_workers_than_gpus_are_refused():
     with pytest.raises(InputError, match="5 workers for the 4 GPUs of the Ray cluster; expected 1 to 4"):
-        share_out({"CPU": 8.0, "GPU": 4.0}, 5)
+        share_out([{"CPU": 8.0, "GPU": 2.0}] * 2, 5)
+
+
+def test_a_cluster_that_does_not_answer_is_one_line(monkeypatch):
+    def refuse(**options):
+        raise ConnectionError("nobody there\nat all")
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", refuse)
+    monkeypatch.setenv("RAY_ADDRESS", "203.0.113.1:6379")
+    with pytest.raises(InputError, match=r"no Ray cluster on 203\.0\.113\.1:6379 \(ConnectionError: nobody there"):
+        ray_engine.ray_engine(HashingModel).__enter__()
 
 
 def test_without_ray_one_line_says_what_to_install(monkeypatch):

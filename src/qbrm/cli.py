@@ -280,7 +280,7 @@ def embed(
     workers: Annotated[
         int | None,
         typer.Option(
-            help="Among how many Ray actors the cluster's GPUs (or cores) are shared out. Default: one each.", min=1
+            help="Ray actors that share the cluster's GPUs, or its cores. Default: one per GPU, or per machine.", min=1
         ),
     ] = None,
     revision: RevisionOption = None,

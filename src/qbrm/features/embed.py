@@ -31,7 +31,7 @@ ENGINES: dict[str, Callable[[Load, int | None], AbstractContextManager[Engine]]]
 def embed(source: Path, out: Path, load: Load, engine: str, workers: int | None, reporter: Reporter) -> FeatureTable:
     """Embed a preference source and write its training pairs beside the features.
 
-    Killed at any moment, the same call continues. The features are the same bytes whichever engine embeds.
+    Killed at any moment, the same call continues. On CPUs the features are the same bytes whichever engine embeds.
 
     Args:
         source: preferences, as :func:`read_preferences` takes them.
@@ -39,7 +39,7 @@ def embed(source: Path, out: Path, load: Load, engine: str, workers: int | None,
             of this source.
         load: loads the reward model; picklable, for workers.
         engine: one of `ENGINES`.
-        workers: how many workers, with the engine ray; None for one per GPU, or per core where there is no GPU.
+        workers: how many workers, with the engine ray; None for one per GPU or, where there is none, one per machine.
         reporter: told what is going on.
 
     Raises:

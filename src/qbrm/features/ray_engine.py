@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import torch
+
 from qbrm.errors import InputError, WorkerError, reason
 from qbrm.features.engine import Advance, Described, describe, embed_block
 from qbrm.features.plan import Block
@@ -27,7 +29,9 @@ class RayEngine:
     """Embeds on the workers of a Ray cluster; get one from :func:`ray_engine`.
 
     Workers that die are replaced and their blocks embedded again. They write nothing: features come back to the
-    process that asked, so that no block can be written twice and workers need no folder in common with it.
+    process that asked, so that no block can be written twice and workers need no folder in common with it. On CPUs of
+    one kind features are those of :class:`LocalEngine` bit for bit: matrix products on a CPU depend on the number of
+    threads in their last bits, so each worker takes as many as this process has.
 
     Args:
         ray: the package, connected to a cluster.
@@ -71,7 +75,7 @@ class RayEngine:
             context.enable_progress_bars = context.print_on_execution_start = False
             return data.from_items(rows, override_num_blocks=len(rows)).map(
                 _Worker,
-                fn_constructor_args=(self._load,),
+                fn_constructor_args=(self._load, torch.get_num_threads()),
                 compute=data.ActorPoolStrategy(size=min(self._workers, len(rows))),
                 max_task_retries=RETRIES,
                 **self._share,
@@ -90,7 +94,8 @@ class RayEngine:
 class _Worker:
     """What an actor holds: the reward model."""
 
-    def __init__(self, load: Load) -> None:
+    def __init__(self, load: Load, threads: int) -> None:
+        torch.set_num_threads(threads)
         self._model = load()
 
     def __call__(self, row: Row) -> Row:
@@ -109,7 +114,8 @@ def ray_engine(load: Load, workers: int | None = None) -> Iterator[RayEngine]:
 
     Args:
         load: loads the reward model, in each worker; has to be picklable.
-        workers: among how many workers all GPUs, or cores where there is no GPU, are shared out; None for one each.
+        workers: among how many workers the cluster is shared out; None for one per GPU or, where there is none, one per
+            machine.
 
     Raises:
         InputError: if Ray is not installed, no cluster answers, there are fewer GPUs or cores than workers, or the
@@ -121,7 +127,8 @@ def ray_engine(load: Load, workers: int | None = None) -> Iterator[RayEngine]:
         _connect(ray)
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)
     try:
-        yield RayEngine(ray, load, *share_out(ray.cluster_resources(), workers))
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        yield RayEngine(ray, load, *share_out(nodes, workers))
     finally:
         if not connected:
             ray.shutdown()
@@ -138,21 +145,29 @@ def _connect(ray: Any) -> None:
         ) from error
 
 
-def share_out(resources: Mapping[str, float], workers: int | None) -> tuple[int, dict[str, float]]:
+def share_out(nodes: Sequence[Mapping[str, float]], workers: int | None) -> tuple[int, dict[str, float]]:
     """Share a cluster out among workers: its GPUs or, where it has none, its cores.
 
+    Args:
+        nodes: what each machine has, as Ray calls it.
+        workers: how many workers; None for one per GPU or, where there is none, one per machine.
+
     Returns:
-        How many workers, and what each gets, as Ray's arguments.
+        How many workers, and the most that each can have on one machine, as Ray's arguments.
 
     Raises:
         InputError: if there are fewer GPUs or cores than workers.
     """
-    gpus, cores = int(resources.get("GPU", 0)), int(resources.get("CPU", 0))
+    gpus, cores = ([int(node[kind]) for node in nodes if node.get(kind, 0) >= 1] for kind in ("GPU", "CPU"))
     units, kind, argument = (gpus, "GPUs", "num_gpus") if gpus else (cores, "cores", "num_cpus")
-    workers = units if workers is None else workers
-    if not 1 <= workers <= units:
-        raise InputError(f"{workers} workers for the {units} {kind} of the Ray cluster; expected 1 to {units}.")
-    return workers, {argument: units // workers}
+    if workers is None:
+        workers = sum(gpus) or len(cores)
+    if not 1 <= workers <= sum(units):
+        raise InputError(
+            f"{workers} workers for the {sum(units)} {kind} of the Ray cluster; expected 1 to {sum(units)}."
+        )
+    share = max(share for share in range(1, max(units) + 1) if sum(unit // share for unit in units) >= workers)
+    return workers, {argument: share}
 
 
 def _import_ray() -> Any:
