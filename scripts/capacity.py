@@ -22,6 +22,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
+
 from qbrm.comparison.records import environment
 from qbrm.features import build_features
 from qbrm.preferences import PreferenceSet, read_preferences, sample_source, training_pairs
@@ -106,9 +108,10 @@ def rates_text(measured: Rows) -> str:
     """Where the rates come from."""
     machine = environment()
     return (
-        f"Measured on {machine['cores']} CPU cores shared with other work ({machine['processor']}, torch "
-        f"{machine['torch']}): score `{measured[0]['score']}`; {read_rates(measured).overhead:.0f} bytes on disk per "
-        f"row beside the embedding; a source in memory takes {source_bytes():,.0f} bytes per pair beside its text."
+        f"Measured with {torch.get_num_threads()} thread(s) on {machine['cores']} CPU cores shared with other work "
+        f"({machine['processor']}, torch {machine['torch']}), score `{measured[0]['score']}`: "
+        f"{read_rates(measured).overhead:.0f} bytes on disk per row beside the embedding; a source in memory takes "
+        f"{source_bytes():,.0f} bytes per pair beside its text."
     )
 
 
