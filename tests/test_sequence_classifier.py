@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
-from tiny_models import CONFIGS, DECODERS, ENCODERS, EOS, PAD, classifier, own_logit, tokenizer
+from tiny_models import CONFIGS, DECODERS, ENCODERS, EOS, PAD, SEP, classifier, own_logit, tokenizer
 from transformers import ByT5Tokenizer
 
 from qbrm.errors import InputError
@@ -120,7 +120,7 @@ def test_without_a_padding_token_anywhere_the_last_token_is_pooled(kind, side, p
     np.testing.assert_allclose(found.reward, expected, rtol=0, atol=2e-6)
 
 
-@pytest.mark.parametrize("configured", [None, EOS])
+@pytest.mark.parametrize("configured", [None, EOS, SEP])
 @pytest.mark.parametrize("side", ["right", "left"])
 def test_padding_with_the_end_token_moves_no_pooled_position(side, configured):
     """Tokenizers often pad with the token that also ends each text; the model alone says whether that one is pooled."""
@@ -246,6 +246,14 @@ def test_a_prompt_too_long_is_embedded_as_its_end_alone():
     np.testing.assert_allclose(long.embedding, made.embed([user(kept)], ["An answer."]).embedding, rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("template", ["chat", "plain"])
+def test_cutting_a_long_text_prints_nothing(template, caplog, capfd):
+    """Transformers warns of sequences longer than the tokenizer's limit, which are cut here afterwards."""
+    reward_model(template=template).embed([user("so " * 300)], ["yes"])
+    assert capfd.readouterr() == ("", "")
+    assert not caplog.records
+
+
 def test_a_length_that_does_not_even_hold_the_template_is_refused():
     message = refused(reward_model(max_length=4).embed, PROMPTS, RESPONSES)
     assert "maximum length is 4 tokens" in message
@@ -264,6 +272,16 @@ def test_a_template_that_rewrites_the_response_still_keeps_the_sequences_end():
     tok = tokenizer(shouting)
     kept = ChatTemplate(tok, "tiny").tokens(PROMPTS[0], "A drink.").truncated(12)
     assert decoded(kept, tok) == "<bos><eos><assistant>A DRINK.<eos>"
+
+
+def test_a_template_that_writes_todays_date_writes_the_same_one_every_day():
+    dated = "{% for m in messages %}{{ strftime_now('%d %b %Y') }} {{ m['content'] }}<eos>{% endfor %}"
+    tok = tokenizer("<bos>{{ strftime_now('%Y') if strftime_now is defined }}<eos>" + dated)
+    template = ChatTemplate(tok, "tiny")
+    expected = "<bos>26 Jul 2024<eos>26 Jul 2024 What is tea?<eos>26 Jul 2024 A drink.<eos>"
+    assert decoded(template.tokens(PROMPTS[0], "A drink."), tok) == expected
+    assert "as of 26 Jul 2024" in template.description
+    assert "as of" not in ChatTemplate(tokenizer(), "tiny").description
 
 
 def test_a_tokenizer_written_in_python_keeps_the_sequences_end_too():

@@ -63,7 +63,7 @@ class SequenceClassifier:
             raise InputError(f"unknown template {template!r}; expected one of: {', '.join(TEMPLATES)}.")
         if token_budget < 1:
             raise InputError(f"token budget {token_budget}; expected at least 1.")
-        self._model, self._head_asked, self._template_name = model, head, template
+        self._model, self._template_name = model, template
         self._head, self._layer = find_head(model, head, name)
         self._template = TEMPLATES[template](tokenizer, name)
         self._padding = Padding(model, tokenizer, padding_side)

@@ -15,6 +15,10 @@ from qbrm.reward_models.text import render, valid_unicode
 
 CUT = "a long sequence loses the first tokens of the prompt, then the last of the response, and no other"
 
+# Some templates write today's date, and rewards would change from day to day. The date is the default of Llama's.
+DATE = "26 Jul 2024"
+FIXED_DATE = f"{{%- macro strftime_now(form) -%}}{DATE}{{%- endmacro -%}}"
+
 Span = tuple[int, int]
 
 
@@ -93,8 +97,9 @@ class ChatTemplate:
     @property
     def description(self) -> str:
         """Names the template by its digest."""
-        digest = hashlib.sha256(self._source().encode()).hexdigest()[:12]
-        return f"chat template {digest} of the tokenizer; {CUT}"
+        source = self._source()
+        dated = f" as of {DATE}" if self._dated_source() != source else ""
+        return f"chat template {hashlib.sha256(source.encode()).hexdigest()[:12]} of the tokenizer{dated}; {CUT}"
 
     def tokens(self, prompt: Prompt, response: str) -> Tokens:
         """The conversation with the response, as the template writes it.
@@ -106,7 +111,7 @@ class ChatTemplate:
         roles = [*(message.role for message in prompt), "assistant"]
         messages = [Message(*turn)._asdict() for turn in zip(roles, contents, strict=True)]
         try:
-            text = self.tokenizer.apply_chat_template(messages, tokenize=False)
+            text = self.tokenizer.apply_chat_template(messages, tokenize=False, chat_template=self._dated_source())
         except (TemplateError, ValueError, TypeError) as error:
             raise InputError(
                 f"the chat template of {self.name} refuses a prompt of the roles {', '.join(roles[:-1])} "
@@ -114,6 +119,10 @@ class ChatTemplate:
             ) from error
         *prompt_spans, response_span = _find(contents, text)
         return _encode(self.tokenizer, text, prompt_spans, response_span, add_special_tokens=False)
+
+    def _dated_source(self) -> str:
+        source = self._source()
+        return FIXED_DATE + source if "strftime_now" in source else source
 
     def _source(self) -> str:
         try:
@@ -156,7 +165,7 @@ class PlainTemplate:
             text = f"{first}\n\n{second}"
             spans = (0, len(first)), (len(first) + 2, len(text))
             return _encode(self.tokenizer, text, [spans[0]], spans[1], add_special_tokens=True)
-        encoding = self.tokenizer(first, second, return_token_type_ids=True)
+        encoding = self.tokenizer(first, second, return_token_type_ids=True, verbose=False)
         ids, types = encoding["input_ids"], encoding["token_type_ids"]
         if not self.tokenizer.is_fast:
             return Tokens(ids, types, list(range(1, len(ids))), [])
@@ -175,7 +184,9 @@ def _encode(
     Where that is not possible, with tokenizers written in Python and templates that rewrite a response, all tokens but
     the first, which may begin the text, count as the prompt's.
     """
-    encoding = tokenizer(text, add_special_tokens=add_special_tokens, return_offsets_mapping=tokenizer.is_fast)
+    encoding = tokenizer(
+        text, add_special_tokens=add_special_tokens, return_offsets_mapping=tokenizer.is_fast, verbose=False
+    )
     ids = list(encoding["input_ids"])
     types = [0] * len(ids)
     if response is None or not tokenizer.is_fast:
