@@ -15,10 +15,13 @@ from test_comparison import FakeEncoder, write_preferences
 
 import qbrm
 from qbrm import cli
+from qbrm.features import FeatureTable
+from qbrm.features.pair_list import read_pairs
+from qbrm.preferences import read_preferences, training_pairs
 from qbrm.reward_models import DEFAULT_REWARD_MODEL, REWARD_MODELS
 from qbrm.training import trainer
 
-COMMANDS = ("demo", "compare", "export", "bench")
+COMMANDS = ("demo", "compare", "embed", "train", "export", "bench")
 
 
 class Ended:
@@ -388,9 +391,31 @@ def test_export_takes_what_compare_left(compare, qbrm_command, tmp_path):
     assert compare().code == 0
     ended = qbrm_command("export", tmp_path / "out" / "features", "--format", "ebrm-pt", tmp_path / "features.pt")
     assert ended.code == 0
-    pairs = json.loads((tmp_path / "out" / "features" / "fresh-seed-0" / "pairs.json").read_text())
-    assert len(torch.load(tmp_path / "features.pt", weights_only=True)) == 2 * len(pairs)
-    assert f"{len(pairs)} pairs" in ended.out
+    pairs = len(read_pairs(FeatureTable.open(tmp_path / "out" / "features" / "fresh-seed-0")).chosen)
+    assert len(torch.load(tmp_path / "features.pt", weights_only=True)) == 2 * pairs
+    assert f"{pairs} pairs" in ended.out
+
+
+def test_embedded_features_have_the_pairs_of_the_source_and_a_rerun_embeds_nothing(
+    qbrm_command, prefs, encoder, tmp_path
+):
+    ended = qbrm_command("embed", prefs, "--out", tmp_path / "features")
+    assert ended.code == 0
+    table, source = FeatureTable.open(tmp_path / "features"), read_preferences(prefs)
+    keys, listed = table.keys(), read_pairs(table)
+    found = {(keys[c][0], keys[c][1], keys[r][1]) for c, r in zip(listed.chosen, listed.rejected, strict=True)}
+    assert found == {tuple(pair[:3]) for pair in training_pairs(source)}
+    assert {keys[c][0] for c in listed.chosen} == {keys[r][0] for r in listed.rejected}
+    assert (table.complete, len(table), listed.prompts) == (True, len(source.responses()), 24)
+    calls = encoder.calls
+    assert "0 embedded now" in qbrm_command("embed", prefs, "--out", tmp_path / "features").out
+    assert encoder.calls == calls
+
+
+def test_an_engine_that_does_not_exist_is_refused(qbrm_command, prefs, tmp_path):
+    assert "--engine" in qbrm_command("embed", prefs, "--out", tmp_path / "f", "--engine", "spark").refused()
+    assert "--workers" in qbrm_command("embed", prefs, "--out", tmp_path / "f", "--workers", 2).refused()
+    assert not (tmp_path / "f").exists()
 
 
 def test_export_of_nothing_is_refused(qbrm_command, tmp_path):

@@ -13,6 +13,7 @@ from qbrm.console import Reporter
 from qbrm.errors import InputError
 from qbrm.export import export_ebrm
 from qbrm.features import FeatureTable
+from qbrm.features.pair_list import read_pairs, write_pairs
 from qbrm.preferences import read_preferences, training_pairs
 from qbrm.reward_models import DEFAULT_REWARD_MODEL, REWARD_MODELS
 
@@ -73,8 +74,9 @@ def test_a_seed_folder_gives_its_training_pairs_chosen_first(finished, source, r
     folder, file = finished / "features" / f"fresh-seed-{seed}", tmp_path / "export.pt"
     export_ebrm(folder, file, 0, reporter)
     content, table = read(file), FeatureTable.open(folder)
-    pairs = json.loads((folder / "pairs.json").read_text())
-    assert_holds(content, table, [tuple(key) for pair in pairs for key in pair])
+    keys, listed = table.keys(), read_pairs(table)
+    pairs = [(keys[chosen], keys[rejected]) for chosen, rejected in zip(listed.chosen, listed.rejected, strict=True)]
+    assert_holds(content, table, [key for pair in pairs for key in pair])
     labelled = {(pair.prompt_id, pair.chosen_response_id, pair.rejected_response_id) for pair in source_pairs(source)}
     assert {(prompt, chosen, rejected) for (prompt, chosen), (_, rejected) in pairs} <= labelled
     assert 0 < len(pairs) < len(labelled)  # validation, test and the reward model's own half are not in it
@@ -173,14 +175,20 @@ def test_a_run_that_did_not_get_to_the_rewards_is_said_to_have_none(finished, re
         export_ebrm(features, tmp_path / "export.pt", 0, reporter)
 
 
-@pytest.mark.parametrize("content", ["", "{}", "[]", '[["a", "b"]]', "[[[1], 2]]", '{"a": 1}'], ids=repr)
+@pytest.mark.parametrize("content", ["", "[]", "half", "shard", "empty"])
 def test_damaged_pairs_are_named(finished, reporter, tmp_path, content):
     folder = tmp_path / "seed"
     folder.mkdir()
     for path in (finished / "features" / "fresh-seed-0").iterdir():
         (folder / path.name).write_bytes(path.read_bytes())
-    (folder / "pairs.json").write_text(content)
-    with pytest.raises(InputError, match=r"pairs\.json|seed"):
+    pairs = folder / "pairs.arrow"
+    whole = pairs.read_bytes()
+    damaged = {"half": whole[: len(whole) // 2], "shard": (folder / "features-00000.arrow").read_bytes()}
+    if content == "empty":
+        write_pairs(folder, [])
+    else:
+        pairs.write_bytes(damaged.get(content, content.encode()))
+    with pytest.raises(InputError, match=r"pairs\.arrow is not a list of response pairs"):
         export_ebrm(folder, tmp_path / "export.pt", 0, reporter)
     assert not (tmp_path / "export.pt").exists()
 

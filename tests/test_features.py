@@ -12,13 +12,16 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+from hashing_model import HashingModel
 
 from qbrm import durable
 from qbrm.durable import one_writer
 from qbrm.errors import InputError
 from qbrm.features import DamagedShardWarning, FeatureTable, build_features, write_features
-from qbrm.features.build import shard_plan
+from qbrm.features.build import build_with
+from qbrm.features.engine import LocalEngine, embed_block
 from qbrm.features.manifest import Manifest
+from qbrm.features.plan import shard_plan
 from qbrm.features.shard import write_shard
 from qbrm.preferences.base import Message, Preference, PreferenceSet, response_id
 from qbrm.reward_models.base import Embedded, Identity
@@ -391,6 +394,47 @@ def test_the_plan_keeps_a_prompt_in_one_shard_whatever_the_order_of_the_source()
     homes = {(prompt, number) for number, shard in enumerate(plan) for prompt, _ in shard}
     assert len(homes) == 20
     assert sorted(key for shard in plan for key in shard) == sorted(texts)
+
+
+class Backwards(LocalEngine):
+    """Finishes the last block first, and dies after some."""
+
+    def __init__(self, model, blocks):
+        super().__init__(model)
+        self.blocks = blocks
+
+    def embed(self, blocks, advance):
+        for done, block in enumerate(reversed(blocks)):
+            if done == self.blocks:
+                raise Killed
+            yield block, embed_block(HashingModel(), block)
+
+
+@pytest.mark.parametrize("finished", range(5))
+def test_neither_the_order_in_which_blocks_finish_nor_a_kill_shows_in_the_bytes(tmp_path, finished):
+    build(tmp_path / "whole", HashingModel())
+    with pytest.raises(Killed):
+        build_with(Backwards(HashingModel(), finished), preferences(), tmp_path / "killed", None, SHARD_ROWS)
+    assert len(manifest(tmp_path / "killed")["shards"]) == finished
+    build(tmp_path / "killed", HashingModel())
+    assert files(tmp_path / "killed") == files(tmp_path / "whole")
+
+
+def test_a_repaired_table_is_the_same_bytes(tmp_path):
+    build(tmp_path, HashingModel())
+    before = files(tmp_path)
+    damage(tmp_path / "features-00002.arrow", "bit flip")
+    with pytest.warns(DamagedShardWarning):
+        build(tmp_path, HashingModel())
+    assert files(tmp_path) == before
+
+
+def test_what_a_reward_model_was_loaded_with_is_kept_with_its_features(tmp_path):
+    model = HashingModel()
+    assert build(tmp_path / "plain", model).settings == {}
+    model.settings = lambda: {"head": "linear"}
+    build(tmp_path / "set", model)
+    assert FeatureTable.open(tmp_path / "set").settings == {"head": "linear"}
 
 
 def test_a_prompt_with_more_responses_than_a_shard_holds_is_spread():

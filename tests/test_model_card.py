@@ -13,6 +13,8 @@ from tiny_models import save
 from qbrm import EnergyRewardModel
 from qbrm.energies import SemiQuantumRBM
 from qbrm.errors import InputError
+from qbrm.features import FeatureTable
+from qbrm.features.pair_list import read_pairs
 from qbrm.model_card import Provenance, model_card
 from qbrm.reward_models import Identity, load_reward_model
 
@@ -173,6 +175,6 @@ def test_features_of_a_trained_reward_model_can_be_exported(finished, tmp_path):
     with (tmp_path / "printed").open("w") as printed:
         export_ebrm(finished[1] / "out" / "features", tmp_path / "x.pt", 0, Reporter(Console(file=printed)))
     content = torch.load(tmp_path / "x.pt", weights_only=True)
-    pairs = json.loads((finished[1] / "out" / "features" / "pairs.json").read_text())
+    pairs = read_pairs(FeatureTable.open(finished[1] / "out" / "features")).chosen
     assert len(content) == 2 * len(pairs) > 0
     assert all(entry["embedding"].shape == (16,) for entry in content)

@@ -110,14 +110,19 @@ def test_a_text_gives_the_same_vector_whatever_it_is_batched_with(encoder):
     np.testing.assert_array_equal(together, SentenceEncoder().embed([user(t) for t in texts], texts[::-1]).embedding)
 
 
-def test_distinct_texts_are_encoded_once_and_prompts_are_remembered(monkeypatch):
+def test_distinct_texts_are_encoded_once_in_a_call(monkeypatch):
     encoder, encoded = SentenceEncoder(), []
     pool = encoder._mean_pool
     monkeypatch.setattr(encoder, "_mean_pool", lambda inputs: encoded.extend(inputs) or pool(inputs))
     encoder.embed([user("a"), user("a"), user("b")], ["x", "y", "x"])
     assert len(encoded) == 4
-    encoder.embed([user("b"), user("a")], ["z", "z"])
-    assert len(encoded) == 5
+
+
+def test_the_same_call_gives_the_same_bits_whatever_was_asked_before(encoder):
+    texts = ["short", "a middling answer of some words", "long " * 120]
+    fresh = SentenceEncoder().embed([user(t) for t in texts], texts).embedding
+    encoder.embed([user(texts[0])], [texts[1]])
+    np.testing.assert_array_equal(encoder.embed([user(t) for t in texts], texts).embedding, fresh)
 
 
 @pytest.mark.parametrize("text", ["", " \n\t", "\ud800", "a\udfffb", "\x00\x01", "\u202e🏳️‍🌈 नमस्ते 你好", "ß" * 3000])

@@ -8,13 +8,14 @@ import shlex
 import sys
 from contextlib import suppress
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
 from qbrm import __version__
-from qbrm.errors import InputError, TrainingError
+from qbrm.errors import InputError, TrainingError, WorkerError
 
 try:
     from typer import TyperException as UsageError
@@ -59,12 +60,20 @@ class Study(str, Enum):
     SAMPLING = "sampling"
 
 
+class Engine(str, Enum):
+    """Who embeds."""
+
+    LOCAL = "local"
+    RAY = "ray"
+
+
 class Benchmark(str, Enum):
     """What `qbrm bench` measures."""
 
     REFINE = "refine"
     TRAIN = "train"
     SAMPLE = "sample"
+    SCALE = "scale"
 
 
 SeedOption = Annotated[int, typer.Option(help="First seed; the same seed gives the same results.", min=0)]
@@ -294,6 +303,71 @@ def evaluate(
 
 
 @app.command()
+def embed(
+    source: Annotated[Path, typer.Argument(help=f"What to embed: {SOURCE_HELP}.")],
+    out: Annotated[Path, typer.Option(help="Folder for the features.")],
+    reward_model: Annotated[
+        str,
+        typer.Option(help="The embedded default, a folder, or an id on the Hugging Face Hub.", metavar="NAME_OR_PATH"),
+    ] = "all-MiniLM-L6-v2",
+    engine: Annotated[Engine, typer.Option(help="This process, or actors on a Ray cluster.")] = Engine.LOCAL,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            help="Ray actors that share the cluster's GPUs, or its cores. Default: one per GPU, or per machine.", min=1
+        ),
+    ] = None,
+    revision: RevisionOption = None,
+    head: HeadOption = None,
+    template: TemplateOption = None,
+    max_length: MaxLengthOption = None,
+    dtype: DtypeOption = None,
+    device_map: DeviceMapOption = None,
+    trust_remote_code: TrustOption = False,
+) -> None:
+    """Compute a reward model's embeddings and rewards, to train scores on.
+
+    Run it again to continue where it stopped. The features are the same whichever engine computes them.
+
+    Example: qbrm embed prefs.jsonl --out runs/features --engine ray
+    """
+    from qbrm.console import Reporter
+    from qbrm.features.embed import embed as run
+    from qbrm.reward_models import load_reward_model
+
+    options = _given(
+        revision=revision,
+        head=head,
+        template=template,
+        max_length=max_length,
+        dtype=dtype,
+        device_map=device_map,
+        trust_remote_code=trust_remote_code or None,
+    )
+    run(source, out, partial(load_reward_model, reward_model, **options), engine.value, workers, Reporter())
+
+
+@app.command()
+def train(
+    features: Annotated[list[Path], typer.Argument(help="Feature folders of one reward model.", metavar="FEATURES...")],
+    out: Annotated[Path, typer.Option(help="Folder for the model.")],
+    score: Annotated[str, typer.Option(help="Energy score: ebrm, rbm, sqrbm or qbm.")] = "sqrbm",
+    seed: Annotated[int, typer.Option(help="Of split, weights, shuffling and noise.", min=0)] = 0,
+    epochs: EpochsOption = 5,
+) -> None:
+    """Train an energy score on features of any size; they stay on disk and memory stays constant.
+
+    Run it again to continue after the last whole epoch.
+
+    Example: qbrm train runs/features --score sqrbm --out runs/model
+    """
+    from qbrm.console import Reporter
+    from qbrm.fit import train_score
+
+    train_score(features, score, out, Reporter(), epochs=epochs, seed=seed, command=_command())
+
+
+@app.command()
 def export(
     source: Annotated[Path, typer.Argument(help=f"A feature folder of a run, or {SOURCE_HELP}.")],
     file: Annotated[Path, typer.Argument(help="File to write.")],
@@ -386,7 +460,7 @@ def main() -> None:
         code = app(standalone_mode=False)
     except InputError as error:
         _fail(str(error), 2)
-    except TrainingError as error:
+    except (TrainingError, WorkerError) as error:
         _fail(str(error), 1)
     except UsageError as error:
         _fail(error.format_message(), 2)

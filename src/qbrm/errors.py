@@ -15,6 +15,10 @@ class TrainingError(RuntimeError):
     """Training cannot go on; the message says where it stopped and what is kept. Exit code 1."""
 
 
+class WorkerError(RuntimeError):
+    """Workers that embed cannot go on; the message says why and what is kept. Exit code 1."""
+
+
 def reason(error: BaseException) -> str:
     """An error's kind and the beginning of its message, in one line."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from qbrm.comparison.responses import Responses
@@ -13,7 +14,7 @@ from qbrm.console import Reporter
 from qbrm.durable import make_folder
 from qbrm.errors import InputError
 from qbrm.features import FeatureTable, build_features
-from qbrm.features.pair_list import PAIRS, KeyPair, key_pairs, read_pairs
+from qbrm.features.pair_list import PAIRS, key_pairs, read_pairs
 from qbrm.preferences import read_preferences, training_pairs
 from qbrm.reward_models import DEFAULT_REWARD_MODEL, Embedded, load_reward_model
 from qbrm.reward_models.encoder_reward_model import EncoderRewardModel, fit_trunk
@@ -40,12 +41,14 @@ def export_ebrm(source: Path, file: Path, seed: int, reporter: Reporter) -> None
     tables = _feature_tables(source)
     if tables:
         reporter.fact("features", str(tables[0]), f"first of {len(tables)}" if len(tables) > 1 else "read")
-        pairs = read_pairs(tables[0])
-        embedded = FeatureTable.open(tables[0]).rows([key for pair in pairs for key in pair])
+        table = FeatureTable.open(tables[0])
+        pairs = read_pairs(table)
+        embedded = table.take(np.stack([pairs.chosen, pairs.rejected], axis=1).ravel())
     else:
-        pairs, embedded = _embed_source(source, file.with_name(file.name + ".features"), seed, reporter)
+        embedded = _embed_source(source, file.with_name(file.name + ".features"), seed, reporter)
     _write(file, embedded)
-    reporter.fact("export", f"{len(pairs):,} pairs", f"embedding size {embedded.embedding.shape[1]}", str(file))
+    rows, dim = embedded.embedding.shape
+    reporter.fact("export", f"{rows // 2:,} pairs", f"embedding size {dim}", str(file))
 
 
 def _check_place(file: Path) -> None:
@@ -70,7 +73,7 @@ def _feature_tables(folder: Path) -> list[Path]:
     return found
 
 
-def _embed_source(source: Path, folder: Path, seed: int, reporter: Reporter) -> tuple[list[KeyPair], Embedded]:
+def _embed_source(source: Path, folder: Path, seed: int, reporter: Reporter) -> Embedded:
     preferences = read_preferences(source)
     encoder = load_reward_model(DEFAULT_REWARD_MODEL)
     with reporter.progress("features") as advance:
@@ -87,7 +90,7 @@ def _embed_source(source: Path, folder: Path, seed: int, reporter: Reporter) -> 
     pairs = key_pairs(training_pairs(preferences))
     model = EncoderRewardModel(encoder, trunk)
     row = {key: index for index, key in enumerate(responses.keys)}
-    return pairs, model.embed_vectors(vectors[[row[key] for pair in pairs for key in pair]])
+    return model.embed_vectors(vectors[[row[key] for pair in pairs for key in pair]])
 
 
 def _write(file: Path, embedded: Embedded) -> None:

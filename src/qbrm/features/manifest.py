@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,11 @@ from qbrm.reward_models.base import Identity
 MANIFEST = "manifest.json"
 SCHEMA = 1
 SHARD_NAME = re.compile(r"features-\d{5,}\.arrow")
+
+
+def shard_name(number: int) -> str:
+    """The file name of a shard."""
+    return f"features-{number:05d}.arrow"
 
 
 @dataclass(frozen=True)
@@ -55,8 +61,9 @@ class Manifest:
         identity: the reward model that the features come from.
         dim: embedding size.
         has_reward: whether there is a reward column; None while there is no shard to tell.
-        shards: the shards, in order.
+        shards: the shards, by number.
         complete: whether the last build got to its end.
+        settings: what the reward model was loaded with besides name and revision, see `Configured`.
     """
 
     identity: Identity
@@ -64,6 +71,7 @@ class Manifest:
     has_reward: bool | None = None
     shards: tuple[ShardEntry, ...] = field(default=())
     complete: bool = False
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def columns(self) -> list[str]:
@@ -71,8 +79,9 @@ class Manifest:
         return ["prompt_id", "response_id", "embedding", *(["reward"] if self.has_reward else [])]
 
     def plus(self, entry: ShardEntry, *, has_reward: bool) -> Manifest:
-        """The manifest with one more shard, to be completed again."""
-        return replace(self, shards=(*self.shards, entry), has_reward=has_reward, complete=False)
+        """The manifest with one more shard in its place by number, to be completed again."""
+        shards = sorted((*self.shards, entry), key=lambda shard: (len(shard.file), shard.file))
+        return replace(self, shards=tuple(shards), has_reward=has_reward, complete=False)
 
     def without(self, entries: set[ShardEntry]) -> Manifest:
         """The manifest without some shards, to be completed again."""
@@ -93,6 +102,7 @@ class Manifest:
         content = {
             "schema": SCHEMA,
             "identity": self.identity.to_dict(),
+            "settings": dict(self.settings),
             "dim": self.dim,
             "columns": self.columns,
             "shards": [asdict(shard) for shard in self.shards],
@@ -125,7 +135,14 @@ def _parse(content: dict[str, Any]) -> Manifest:
         raise ValueError(f"schema {content['schema']}")
     shards = tuple(_parse_entry(shard) for shard in content["shards"])
     has_reward = "reward" in content["columns"] if shards else None
-    return Manifest(Identity(**content["identity"]), int(content["dim"]), has_reward, shards, bool(content["complete"]))
+    return Manifest(
+        Identity(**content["identity"]),
+        int(content["dim"]),
+        has_reward,
+        shards,
+        bool(content["complete"]),
+        dict(content.get("settings", {})),
+    )
 
 
 def _parse_entry(content: dict[str, Any]) -> ShardEntry:

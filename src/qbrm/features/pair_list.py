@@ -1,19 +1,43 @@
-"""Which responses of a feature table form training pairs, kept beside it."""
+"""Which responses of a feature table form training pairs: an Arrow file beside the shards, memory-mapped."""
 
 from __future__ import annotations
 
-import json
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from jaxtyping import Int64, UInt64
 
 from qbrm.durable import write_atomically
 from qbrm.errors import InputError
-from qbrm.features.shard import Key
+from qbrm.features.shard import Key, serialise
+from qbrm.features.table import FeatureTable
 from qbrm.preferences.pairs import Pair
 
-PAIRS = "pairs.json"
+PAIRS = "pairs.arrow"
+SCHEMA = pa.schema({"chosen": pa.int64(), "rejected": pa.int64(), "prompt": pa.uint64()})
+TABLE, PROMPTS = "table", "prompts"
 
 KeyPair = tuple[Key, Key]
+
+
+class PairList(NamedTuple):
+    """Pairs by the numbers of their rows, in ascending order of the chosen one: neighbours share shards.
+
+    Attributes:
+        chosen: row of the chosen response.
+        rejected: row of the rejected one.
+        prompt: hash of the prompt's id, for splits.
+        prompts: how many prompts they are on.
+    """
+
+    chosen: Int64[np.ndarray, " pairs"]
+    rejected: Int64[np.ndarray, " pairs"]
+    prompt: UInt64[np.ndarray, " pairs"]
+    prompts: int
 
 
 def key_pairs(pairs: Sequence[Pair]) -> list[KeyPair]:
@@ -22,23 +46,46 @@ def key_pairs(pairs: Sequence[Pair]) -> list[KeyPair]:
 
 
 def write_pairs(folder: Path, pairs: Sequence[KeyPair]) -> None:
-    """Write pairs of (chosen, rejected) keys beside the table in `folder`."""
-    write_atomically(folder / PAIRS, json.dumps(pairs).encode())
-
-
-def read_pairs(folder: Path) -> list[KeyPair]:
-    """Read what :func:`write_pairs` wrote.
+    """Write pairs of (chosen, rejected) keys beside the table in `folder`, in place of those that may be there.
 
     Raises:
-        InputError: if the file is missing or not such a list.
+        InputError: if there is no table, it lacks one of the responses, or the folder cannot be written.
     """
-    path = folder / PAIRS
+    table = FeatureTable.found(folder)
+    chosen, rejected = (table.locate([pair[side] for pair in pairs]) for side in (0, 1))
+    order = np.argsort(chosen, kind="stable")
+    prompts = {prompt for (prompt, _), _ in pairs}
+    hashes = {prompt: int.from_bytes(hashlib.sha256(prompt.encode()).digest()[:8], "little") for prompt in prompts}
+    prompt = np.array([hashes[chosen[0]] for chosen, _ in pairs], dtype=np.uint64)
+    write_pair_list(table, PairList(chosen[order], rejected[order], prompt[order], len(prompts)))
+
+
+def write_pair_list(table: FeatureTable, pairs: PairList) -> None:
+    """Write pairs by their row numbers beside the table, in place of those that may be there."""
+    *columns, prompts = pairs
+    schema = SCHEMA.with_metadata({TABLE: table.digest, PROMPTS: str(prompts)})
+    write_atomically(table.folder / PAIRS, serialise(pa.record_batch(columns, schema=schema)))
+
+
+def read_pairs(table: FeatureTable) -> PairList:
+    """Map what :func:`write_pairs` wrote; nothing is copied.
+
+    Raises:
+        InputError: if the file is missing, damaged, empty, or of an earlier state of the table.
+    """
+    path = table.folder / PAIRS
     try:
-        pairs = [((str(a), str(b)), (str(c), str(d))) for (a, b), (c, d) in json.loads(path.read_text())]
-        if not pairs:
+        with pa.memory_map(str(path)) as file:
+            pairs = pa.ipc.open_file(file).read_all()
+        if not pairs.schema.equals(SCHEMA) or not len(pairs):
             raise ValueError
-        return pairs
-    except (OSError, ValueError, TypeError) as error:
+        chosen, rejected, prompt = (column.chunk(0).to_numpy(zero_copy_only=True) for column in pairs.columns)
+        metadata = pairs.schema.metadata or {}
+        of_table, prompts = metadata[TABLE.encode()].decode(), int(metadata[PROMPTS.encode()])
+    except (OSError, ValueError, KeyError) as error:  # pyarrow's errors are among these
         raise InputError(
-            f"{path} is not a list of response pairs; run the command that wrote {folder} again."
+            f"{path} is not a list of response pairs; run the command that wrote {table.folder} again."
         ) from error
+    if of_table != table.digest:
+        raise InputError(f"{path} is older than the features beside it; rerun the command that wrote them.")
+    return PairList(chosen, rejected, prompt, prompts)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from jaxtyping import Float, Int
@@ -33,8 +33,38 @@ class Batch(NamedTuple):
         return torch.cat([self.chosen, self.rejected]), torch.cat([self.chosen_reward, self.rejected_reward])
 
 
+class Pairs(Protocol):
+    """Preference pairs that a model can be trained on, wherever their features are."""
+
+    @property
+    def n_pairs(self) -> int:
+        """Number of pairs."""
+        ...
+
+    @property
+    def dim(self) -> int:
+        """Embedding size."""
+        ...
+
+    def responses(self) -> tuple[Float[Tensor, "responses dim"], Float[Tensor, " responses"]]:
+        """Embeddings and base rewards of the responses in pairs, or of enough of them to fix units by."""
+        ...
+
+    def batches(self, size: int, generator: torch.Generator | None = None) -> Iterator[Batch]:
+        """All pairs once, `size` at a time; shuffled if a generator is given, always alike from its same state."""
+        ...
+
+    def without_conflicts(self) -> Pairs:
+        """The pairs whose base rewards support the label."""
+        ...
+
+    def digest(self) -> str:
+        """Tells training data apart."""
+        ...
+
+
 class PairData(NamedTuple):
-    """Preference pairs over a table of features.
+    """Preference pairs over a table of features in memory.
 
     Attributes:
         embedding: one row per distinct response.
@@ -52,6 +82,18 @@ class PairData(NamedTuple):
     def n_pairs(self) -> int:
         """Number of pairs."""
         return len(self.chosen)
+
+    @property
+    def dim(self) -> int:
+        """Embedding size."""
+        return self.embedding.shape[1]
+
+    def responses(self) -> tuple[Float[Tensor, "responses dim"], Float[Tensor, " responses"]]:
+        """Embeddings and base rewards of the responses in pairs, each once."""
+        rows = self.rows()
+        if len(rows) == len(self.reward):
+            return self.embedding, self.reward  # a copy would double what a window of streamed pairs takes
+        return self.embedding[rows], self.reward[rows]
 
     def rows(self) -> Int[Tensor, " responses_in_pairs"]:
         """The responses that occur in a pair, each once."""

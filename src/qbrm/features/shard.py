@@ -52,12 +52,13 @@ def write_shard(path: Path, keys: Sequence[Key], features: Embedded) -> ShardEnt
     }
     if features.reward is not None:
         columns["reward"] = pa.array(features.reward)
-    content = _serialise(pa.record_batch(columns))
+    content = serialise(pa.record_batch(columns))
     write_atomically(path, content)
     return ShardEntry(path.name, len(keys), len(content), hashlib.sha256(content).hexdigest())
 
 
-def _serialise(batch: Any) -> memoryview:
+def serialise(batch: Any) -> memoryview:
+    """The content of an Arrow IPC file that holds one record batch."""
     sink = pa.BufferOutputStream()
     with pa.ipc.new_file(sink, batch.schema) as writer:
         writer.write_batch(batch)
@@ -93,18 +94,39 @@ def read_keys(path: Path) -> list[Key]:
 
 
 def read_shard(path: Path) -> Shard:
-    """Map a shard; embedding and reward are views into the file, and nothing is copied.
+    """Map a shard; embedding and reward are views into the file, and nothing is copied but the ids.
 
     Raises:
         InputError: if a row has missing values.
     """
     table = _read(path)
+    return Shard(table["prompt_id"].to_pylist(), table["response_id"].to_pylist(), *_views(path, table))
+
+
+def read_features(path: Path) -> Embedded:
+    """Map a shard's embeddings and rewards: views into the file.
+
+    Raises:
+        InputError: if a row has missing values.
+    """
+    return _views(path, _read(path))
+
+
+def read_rewards(path: Path) -> Float32[np.ndarray, " rows"]:
+    """Map a shard's rewards: a view into the file, which must have them.
+
+    Raises:
+        InputError: if a row has no reward.
+    """
+    return _view(path, _one_chunk(_read(path)["reward"]))
+
+
+def _views(path: Path, table: Any) -> Embedded:
     vectors = _one_chunk(table["embedding"])
     embedding = _view(path, vectors.flatten()).reshape(-1, vectors.type.list_size)
     if len(embedding) != len(table):
         raise InputError(f"shard {path} has rows without an embedding; expected one in every row.")
-    reward = _view(path, _one_chunk(table["reward"])) if "reward" in table.column_names else None
-    return Shard(table["prompt_id"].to_pylist(), table["response_id"].to_pylist(), embedding, reward)
+    return Embedded(embedding, _view(path, _one_chunk(table["reward"])) if "reward" in table.column_names else None)
 
 
 def _read(path: Path) -> Any:

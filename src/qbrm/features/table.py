@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float32, Int
 
 from qbrm.errors import InputError
 from qbrm.features.manifest import MANIFEST, Manifest, ShardEntry, read_manifest
-from qbrm.features.shard import Key, Shard, check_schema, first_non_finite_row, read_keys, read_shard
+from qbrm.features.shard import (
+    Key,
+    Shard,
+    check_schema,
+    first_non_finite_row,
+    read_features,
+    read_keys,
+    read_rewards,
+    read_shard,
+)
 from qbrm.reward_models.base import Embedded, Identity
 
 
@@ -40,19 +51,28 @@ class FeatureTable:
         Raises:
             InputError: if there is no table, a shard is damaged or missing, or embedding sizes are mixed.
         """
+        table = cls.found(folder)
+        for entry, damage in table._manifest.damaged(table.folder).items():
+            shard = table.folder / entry.file
+            raise InputError(f"shard {shard} is damaged ({damage}); rerun the command that built it to repair it.")
+        check_schemas(table.folder, table._manifest)
+        return table
+
+    @classmethod
+    def found(cls, folder: str | Path) -> FeatureTable:
+        """A table whose shards are taken to be whole, because this process has just written or checked them.
+
+        Raises:
+            InputError: if there is no table.
+        """
         folder = Path(folder)
         manifest = read_manifest(folder)
         if manifest is None:
             raise InputError(f"no feature table in {folder}: {MANIFEST} is missing; expected a folder of features.")
-        for entry, damage in manifest.damaged(folder).items():
-            raise InputError(
-                f"shard {folder / entry.file} is damaged ({damage}); rerun the command that built it to repair it."
-            )
-        check_schemas(folder, manifest)
         return cls(folder, manifest)
 
     def __len__(self) -> int:
-        return sum(entry.rows for entry in self._manifest.shards)
+        return int(self._starts[-1])
 
     @property
     def dim(self) -> int:
@@ -65,6 +85,11 @@ class FeatureTable:
         return self._manifest.identity
 
     @property
+    def settings(self) -> Mapping[str, Any]:
+        """What that was loaded with besides name and revision."""
+        return self._manifest.settings
+
+    @property
     def has_reward(self) -> bool:
         """Whether the model had a score layer."""
         return bool(self._manifest.has_reward)
@@ -73,6 +98,11 @@ class FeatureTable:
     def complete(self) -> bool:
         """Whether the last build got to its end."""
         return self._manifest.complete
+
+    @property
+    def digest(self) -> str:
+        """Changes with any row and with the order of the rows."""
+        return hashlib.sha256("".join(entry.sha256 for entry in self._manifest.shards).encode()).hexdigest()
 
     def keys(self) -> list[Key]:
         """(prompt id, response id) of every row, in the table's order."""
@@ -95,16 +125,50 @@ class FeatureTable:
         Raises:
             InputError: if the table has no such row, or its values are NaN or infinite.
         """
-        where = self._locate(keys)
-        embedding = np.empty((len(keys), self.dim), dtype=np.float32)
-        reward = np.empty(len(keys), dtype=np.float32) if self.has_reward else None
-        for number in np.unique(where[:, 0]):
-            asked = np.flatnonzero(where[:, 0] == number)
-            part = self._gather(self._manifest.shards[number], where[asked, 1])
+        return self.take(self.locate(keys))
+
+    def take(self, rows: Int[np.ndarray, " n"]) -> Embedded:
+        """Gather rows by their numbers in the table's order, without reading the keys of any.
+
+        Raises:
+            InputError: if a value is NaN or infinite.
+        """
+        embedding = np.empty((len(rows), self.dim), dtype=np.float32)
+        reward = np.empty(len(rows), dtype=np.float32) if self.has_reward else None
+        for entry, start, asked in self._by_shard(rows):
+            part = self._gather(entry, rows[asked] - start)
             embedding[asked] = part.embedding
             if reward is not None and part.reward is not None:
                 reward[asked] = part.reward
         return Embedded(embedding, reward)
+
+    def rewards(self, rows: Int[np.ndarray, " n"]) -> Float32[np.ndarray, " n"]:
+        """Gather rewards by row numbers; embeddings are not read.
+
+        Raises:
+            InputError: if the table has no rewards.
+        """
+        if not self.has_reward:
+            raise InputError(f"features in {self.folder} have no rewards; expected a model with a score layer.")
+        reward = np.empty(len(rows), dtype=np.float32)
+        for entry, start, asked in self._by_shard(rows):
+            reward[asked] = read_rewards(self.folder / entry.file)[rows[asked] - start]
+        return reward
+
+    def locate(self, keys: Sequence[Key]) -> Int[np.ndarray, " n"]:
+        """The number of each key's row.
+
+        Raises:
+            InputError: if the table has no such row.
+        """
+        try:
+            return np.array([self._index[key] for key in keys], dtype=np.int64)
+        except KeyError as error:
+            prompt, response = error.args[0]
+            raise InputError(
+                f"features in {self.folder} lack response {response} of prompt {prompt}; "
+                "rerun the command that built them with this preference source."
+            ) from error
 
     def require(self, identity: Identity, dim: int, whose: str) -> None:
         """Check that the features come from the model that is to use them.
@@ -122,26 +186,24 @@ class FeatureTable:
             raise InputError(f"features in {self.folder} come from {mine}, {whose} {other}.")
 
     @cached_property
-    def _index(self) -> dict[Key, tuple[int, int]]:
-        return {
-            key: (number, row)
-            for number, entry in enumerate(self._manifest.shards)
-            for row, key in enumerate(read_keys(self.folder / entry.file))
-        }
+    def _starts(self) -> Int[np.ndarray, " shards_and_one"]:
+        """Number of each shard's first row, and of the rows in all."""
+        return np.cumsum([0, *(entry.rows for entry in self._manifest.shards)], dtype=np.int64)
 
-    def _locate(self, keys: Sequence[Key]) -> Int[np.ndarray, "n 2"]:
-        try:
-            return np.array([self._index[key] for key in keys], dtype=np.int64).reshape(-1, 2)
-        except KeyError as error:
-            prompt, response = error.args[0]
-            raise InputError(
-                f"features in {self.folder} lack response {response} of prompt {prompt}; "
-                "rerun the command that built them with this preference source."
-            ) from error
+    @cached_property
+    def _index(self) -> dict[Key, int]:
+        keys = (key for entry in self._manifest.shards for key in read_keys(self.folder / entry.file))
+        return {key: row for row, key in enumerate(keys)}
+
+    def _by_shard(self, rows: Int[np.ndarray, " n"]) -> Iterator[tuple[ShardEntry, int, Int[np.ndarray, " asked"]]]:
+        """The shards that hold `rows`: each with the number of its first row and the places in `rows` it answers."""
+        number = np.searchsorted(self._starts, rows, side="right") - 1
+        for shard in np.unique(number):
+            yield self._manifest.shards[shard], int(self._starts[shard]), np.flatnonzero(number == shard)
 
     def _gather(self, entry: ShardEntry, rows: Int[np.ndarray, " asked"]) -> Embedded:
-        shard = read_shard(self.folder / entry.file)
-        part = Embedded(shard.embedding[rows], None if shard.reward is None else shard.reward[rows])
+        mapped = read_features(self.folder / entry.file)
+        part = Embedded(mapped.embedding[rows], None if mapped.reward is None else mapped.reward[rows])
         self._require_finite(entry, part, rows)
         return part
 

@@ -19,6 +19,7 @@ from qbrm.reward_models.trunk import Trunk
 from qbrm.training import Training, TrainingSettings, train
 from qbrm.training.trainer import Epoch
 
+TRUNK = "+trunk"
 # The untrained trunk gives every response the same reward, so it is no candidate.
 TRUNK_TRAINING = TrainingSettings(
     epochs=12, batch_pairs=256, learning_rate=1e-3, weight_decay=1e-2, patience=4, first_kept=1
@@ -42,7 +43,7 @@ class EncoderRewardModel:
         digest = hashlib.sha256(self.encoder.identity.revision.encode())
         for value in self.trunk.state_dict().values():
             digest.update(value.contiguous().numpy().tobytes())
-        return replace(self.encoder.identity, name=f"{self.encoder.identity.name}+trunk", revision=digest.hexdigest())
+        return replace(self.encoder.identity, name=self.encoder.identity.name + TRUNK, revision=digest.hexdigest())
 
     @property
     def dim(self) -> int:

@@ -31,7 +31,6 @@ TEMPLATE = (
     "a long prompt keeps its last tokens, a long response its first"
 )
 LONGEST = 512
-REMEMBERED_TEXTS = 16_384
 
 
 class Encoded(NamedTuple):
@@ -50,8 +49,9 @@ class SentenceEncoder:
     """all-MiniLM-L6-v2 as a reward model without a score layer.
 
     Prompt and response are encoded apart, so a text gives the same numbers (to 1e-5) whatever it is batched with, and a
-    prompt is encoded once for all its responses. Runs in float32 on the CPU. Wang et al. (2020), arXiv 2002.10957;
-    Reimers & Gurevych (2019), arXiv 1908.10084.
+    prompt is encoded once for all its responses. Nothing is remembered from call to call: the same call gives the same
+    bits, in whatever process it is made. Runs in float32 on the CPU. Wang et al. (2020), arXiv 2002.10957; Reimers &
+    Gurevych (2019), arXiv 1908.10084.
 
     Args:
         max_length: tokens per text, special tokens included, 3 to 512; 256 is the published default.
@@ -72,7 +72,6 @@ class SentenceEncoder:
         self._model = _load_model(folder)
         self._start, self._end = self._tokenizer.encode("").ids
         self._width = int(self._model.config.hidden_size)
-        self._remembered: dict[tuple[bool, str], Encoded] = {}
 
     @property
     def dim(self) -> int:
@@ -82,21 +81,11 @@ class SentenceEncoder:
     def embed(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> Embedded:
         """Embed response i as an answer to prompt i, for all i; no reward, the encoder has no score layer."""
         texts = [render(prompt) for prompt in prompts]
-        prompt_of = self._encode_once(texts, keep_end=True)
-        response_of = self._encode_once(responses, keep_end=False)
+        prompt_of = self._encode(list(dict.fromkeys(texts)), keep_end=True)
+        response_of = self._encode(list(dict.fromkeys(responses)), keep_end=False)
         pairs = zip(texts, responses, strict=True)
         vectors = [_vector(prompt_of[text], response_of[response]) for text, response in pairs]
         return Embedded(np.array(vectors, dtype=np.float32).reshape(-1, self.dim), None)
-
-    def _encode_once(self, texts: Sequence[str], *, keep_end: bool) -> dict[str, Encoded]:
-        """Encode each distinct text that is not remembered: prompts recur with each response, refusals everywhere."""
-        distinct = dict.fromkeys(texts)
-        known = {text: self._remembered[keep_end, text] for text in distinct if (keep_end, text) in self._remembered}
-        known |= self._encode([text for text in distinct if text not in known], keep_end=keep_end)
-        self._remembered |= {(keep_end, text): encoded for text, encoded in known.items()}
-        for oldest in list(self._remembered)[:-REMEMBERED_TEXTS]:
-            del self._remembered[oldest]
-        return known
 
     def _encode(self, texts: Sequence[str], *, keep_end: bool) -> dict[str, Encoded]:
         encodings = self._tokenizer.encode_batch_fast([valid_unicode(t) for t in texts], add_special_tokens=False)

@@ -8,12 +8,12 @@ import torch
 from scipy.optimize import minimize_scalar
 
 from qbrm.energies.sqrbm import MIN_TAU, SemiQuantumRBM
-from qbrm.features.pairs import PairData
+from qbrm.features.pairs import Pairs
 from qbrm.objectives.preference import PreferenceLikelihood
 from qbrm.training.trainer import validation_loss
 
 
-def calibrate_tau(score: SemiQuantumRBM, validation: PairData) -> float:
+def calibrate_tau(score: SemiQuantumRBM, validation: Pairs) -> float:
     """Set tau to what makes the validation preferences likeliest; training alone leaves it over-confident.
 
     Searches between a tenth and ten times the present tau, with the other parameters as they are.

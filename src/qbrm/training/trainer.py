@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from qbrm.errors import InputError, TrainingError
-from qbrm.features.pairs import Batch, PairData
+from qbrm.features.pairs import Batch, Pairs
 from qbrm.objectives.base import Objective
 from qbrm.training.checkpoint import Best, KeepsChains, load_checkpoint, read_progress, save_checkpoint
 from qbrm.training.settings import TrainingSettings
@@ -43,8 +43,8 @@ class Training(NamedTuple):
 def train(
     model: Model,
     objective: Objective[Model],
-    pairs: PairData,
-    validation: PairData,
+    pairs: Pairs,
+    validation: Pairs,
     settings: TrainingSettings,
     seed: int,
     *,
@@ -138,7 +138,7 @@ def _finished(history: list[Epoch], settings: TrainingSettings) -> bool:
 def _train_epoch(
     model: Model,
     objective: Objective[Model],
-    pairs: PairData,
+    pairs: Pairs,
     optimiser: torch.optim.Optimizer,
     batch_pairs: int,
     seed: tuple[int, int],
@@ -171,7 +171,7 @@ def _loss_and_gradient(model: Model, objective: Objective[Model], batch: Batch, 
 
 
 def _finite_validation_loss(
-    model: Model, objective: Objective[Model], validation: PairData, seed: int, epoch: int
+    model: Model, objective: Objective[Model], validation: Pairs, seed: int, epoch: int
 ) -> float:
     try:
         loss = validation_loss(model, objective, validation, seed)
@@ -191,7 +191,7 @@ def _gradients_finite(model: nn.Module) -> bool:
 
 
 @torch.no_grad()
-def validation_loss(model: Model, objective: Objective[Model], pairs: PairData, seed: int) -> float:
+def validation_loss(model: Model, objective: Objective[Model], pairs: Pairs, seed: int) -> float:
     """Mean loss over the pairs in evaluation mode, with the same noise every time it is asked."""
     model.eval()
     generator = _generator(seed, 0)

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from qbrm.comparison.responses import Features
 from qbrm.energies import EnergyScore
-from qbrm.features.pairs import PairData
+from qbrm.features.pairs import PairData, Pairs
 from qbrm.training import Training
 from qbrm.training.trainer import Epoch
 
@@ -34,18 +34,18 @@ class Task:
         validation: pairs that choose and calibrate.
         features: what is known of every response.
         seed: of everything random.
-        checkpoint: where training state is kept.
+        checkpoint: where training state is kept; None to keep none.
         measure: validation accuracies of a reward function, told to the metrics log of each epoch.
         on_epoch: told about each epoch.
         member: rewards of reward model number 1, 2, ..., which differs from the compared one in its seed only; None if
             that one came trained.
     """
 
-    pairs: PairData
+    pairs: Pairs
     validation: PairData
     features: Features
     seed: int
-    checkpoint: Path
+    checkpoint: Path | None
     measure: Callable[[Rewards], Mapping[str, float]]
     on_epoch: Callable[[Epoch], None]
     member: Callable[[int], Rewards] | None = None

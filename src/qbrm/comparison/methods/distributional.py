@@ -150,8 +150,8 @@ class Distributional:
     def fit(self, task: Task) -> Fitted:
         """Train and keep the best epoch."""
         torch.manual_seed(task.seed)
-        model = self.head(task.pairs.embedding.shape[1])
-        model.standardise(task.pairs.embedding[task.pairs.rows()])
+        model = self.head(task.pairs.dim)
+        model.standardise(task.pairs.responses()[0])
         training = train(
             model,
             ComparedDistributions(),

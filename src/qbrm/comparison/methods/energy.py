@@ -14,7 +14,7 @@ from qbrm.comparison.methods.temperature import tempered
 from qbrm.comparison.responses import Features
 from qbrm.energies import ENERGY_SCORES, CoupledBoltzmannMachine, EnergyScore, SemiQuantumRBM
 from qbrm.errors import InputError
-from qbrm.features.pairs import PairData
+from qbrm.features.pairs import PairData, Pairs
 from qbrm.objectives import OBJECTIVES, NCEPlus
 from qbrm.objectives.preference import log_preference
 from qbrm.refinement import REFINEMENTS, refine
@@ -71,8 +71,7 @@ class EnergyMethod:
             on_epoch=task.on_epoch,
         )
         if self.gated and isinstance(score, SemiQuantumRBM):
-            embedding = task.features.embedding
-            score.close_gate(embedding[pairs.rows()], embedding[task.validation.rows()])
+            score.close_gate(pairs.responses()[0], task.validation.responses()[0])
         if self.objective == "preference" and isinstance(score, SemiQuantumRBM):
             calibrate_tau(score, task.validation)
             notes += self._keep_identity_if_better(score, pairs, task)
@@ -82,7 +81,7 @@ class EnergyMethod:
         preference = _density_preference(score) if self.objective == "preference" else tempered(rewards, task)
         return Fitted(rewards, preference, training, score, self.objective, self.refinement, notes)
 
-    def _keep_identity_if_better(self, score: SemiQuantumRBM, pairs: PairData, task: Task) -> tuple[str, ...]:
+    def _keep_identity_if_better(self, score: SemiQuantumRBM, pairs: Pairs, task: Task) -> tuple[str, ...]:
         """Where training did not help on validation, keep the base rewards' order: refinement must not harm."""
         identity = self._build(pairs, task.seed)
         assert isinstance(identity, SemiQuantumRBM)
@@ -97,7 +96,7 @@ class EnergyMethod:
         score.load_state_dict(identity.state_dict())
         return (f"{self.name}, seed {task.seed}: no epoch beat the base rewards on validation; they are kept",)
 
-    def _training_pairs(self, task: Task) -> tuple[PairData, tuple[str, ...]]:
+    def _training_pairs(self, task: Task) -> tuple[Pairs, tuple[str, ...]]:
         if not self.filter_conflicts:
             return task.pairs, ()
         kept, kept_validation = task.pairs.without_conflicts(), task.validation.without_conflicts()
@@ -111,7 +110,7 @@ class EnergyMethod:
         note = f"{self.name}, seed {task.seed}: {dropped:,} of {total:,} pairs dropped by conflict-aware filtering"
         return kept, (note,)
 
-    def _build(self, pairs: PairData, seed: int) -> EnergyScore:
+    def _build(self, pairs: Pairs, seed: int) -> EnergyScore:
         torch.manual_seed(seed)
         build = ENERGY_SCORES[self.name]
         settings: dict[str, Any] = {}
@@ -119,11 +118,10 @@ class EnergyMethod:
             # Without a preference to explain, an anchored score would only copy r0.
             settings["anchored"] = self.objective == "preference"
             settings |= {"hidden": self.hidden} if self.hidden is not None else {}
-        score = build(pairs.embedding.shape[1], **settings)
+        score = build(pairs.dim, **settings)
         if isinstance(score, CoupledBoltzmannMachine) and self.sampler is not None:
             score.sampler = SAMPLERS[self.sampler]()
-        rows = pairs.rows()
-        score.standardise(pairs.embedding[rows], pairs.reward[rows])
+        score.standardise(*pairs.responses())
         return score
 
     def _rewards(self, score: EnergyScore, seed: int) -> Rewards:

@@ -39,7 +39,7 @@ def uncertainty_weighted(rewards: Float[Tensor, "members responses"]) -> Float[T
 class BaseEnsemble:
     """Five embedded reward models trained on the same preferences, combined; nothing learns from the refinement set.
 
-    Every member's rewards are standardised with the refinement pairs' responses first, since each has units and a
+    Every member's rewards are standardised with the validation pairs' responses first, since each has units and a
     zero of its own. Coste et al. (2024), arXiv 2310.02743, section 4.
 
     Attributes:
@@ -62,7 +62,7 @@ class BaseEnsemble:
                 "embedded reward model, or --methods without it."
             )
         members = [_base, *(task.member(index) for index in range(1, MEMBERS))]
-        known = task.features.rows(task.pairs.rows())
+        known = task.features.rows(task.validation.rows())
         units = [(float(each.mean()), float(each.std())) for each in (member(known) for member in members)]
 
         def rewards(features: Features) -> Float[Tensor, " responses"]:

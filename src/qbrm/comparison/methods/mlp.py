@@ -85,8 +85,8 @@ class MLP:
     def _train(self, task: Task, index: int) -> tuple[RewardCorrection, Training]:
         seed = task.seed + MEMBER_SEEDS * index
         torch.manual_seed(seed)
-        model = RewardCorrection(task.pairs.embedding.shape[1])
-        model.standardise(task.pairs.embedding[task.pairs.rows()])
+        model = RewardCorrection(task.pairs.dim)
+        model.standardise(task.pairs.responses()[0])
         training = train(
             model,
             BradleyTerry(),
@@ -94,7 +94,7 @@ class MLP:
             task.validation,
             self.settings,
             seed,
-            checkpoint=task.checkpoint.with_name(f"checkpoint-{index}.safetensors"),
+            checkpoint=task.checkpoint and task.checkpoint.with_name(f"checkpoint-{index}.safetensors"),
             measure=lambda model: task.measure(_rewards([model])),
             on_epoch=task.on_epoch if index == 0 else lambda epoch: None,
         )
@@ -102,8 +102,8 @@ class MLP:
 
 
 def _gate(model: RewardCorrection, task: Task) -> Callable[[Tensor], Tensor]:
-    embedding = task.features.embedding
-    train, held_out = ((embedding[pairs.rows()] - model.loc) / model.scale for pairs in (task.pairs, task.validation))
+    parts = (pairs.responses()[0] for pairs in (task.pairs, task.validation))
+    train, held_out = ((embedding - model.loc) / model.scale for embedding in parts)
     familiarity = fit_familiarity(train, held_out)
     return lambda embedding: familiarity((embedding - model.loc) / model.scale)
 

@@ -1,0 +1,117 @@
+"""Who embeds the blocks of a feature table: this process, or the workers of a cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from qbrm.errors import InputError
+from qbrm.features.plan import Block
+from qbrm.features.shard import Key, first_non_finite_row
+from qbrm.reward_models.base import Configured, Embedded, Identity, RewardModel
+
+BATCH_ROWS = 128
+
+Advance = Callable[[int], None]
+
+
+class Described(NamedTuple):
+    """What is to be known of a reward model without having it.
+
+    Attributes:
+        identity: what its embeddings depend on.
+        dim: embedding size.
+        settings: what it was loaded with besides name and revision, see `Configured`.
+    """
+
+    identity: Identity
+    dim: int
+    settings: Mapping[str, Any]
+
+
+class Engine(Protocol):
+    """Embeds blocks with one reward model, each to the same bits whoever does it and whatever was done before."""
+
+    @property
+    def described(self) -> Described:
+        """The reward model."""
+        ...
+
+    def embed(self, blocks: Sequence[Block], advance: Advance) -> Iterator[tuple[Block, Embedded]]:
+        """Embed every block once.
+
+        Args:
+            blocks: what to embed.
+            advance: told how many more rows are done.
+
+        Yields:
+            Blocks with their features, in any order.
+
+        Raises:
+            InputError: if the model returns NaN, infinite or misshapen values.
+        """
+        ...
+
+
+class LocalEngine:
+    """Embeds in this process, block after block.
+
+    Args:
+        model: what embeds.
+    """
+
+    def __init__(self, model: RewardModel) -> None:
+        self._model = model
+        self.described = describe(model)
+
+    def embed(self, blocks: Sequence[Block], advance: Advance) -> Iterator[tuple[Block, Embedded]]:
+        """Embed every block once, in order."""
+        for block in blocks:
+            yield block, embed_block(self._model, block, advance)
+
+
+def describe(model: RewardModel) -> Described:
+    """What is to be known of a reward model without having it."""
+    return Described(model.identity, model.dim, model.settings() if isinstance(model, Configured) else {})
+
+
+def embed_block(model: RewardModel, block: Block, advance: Advance = lambda rows: None) -> Embedded:
+    """Embed one block, always by the same calls of the model: other calls would give other bits.
+
+    Raises:
+        InputError: if the model returns NaN, infinite or misshapen values.
+    """
+    parts = []
+    for start in range(0, len(block.keys), BATCH_ROWS):
+        batch = block.rows(slice(start, start + BATCH_ROWS))
+        features = model.embed(batch.prompts, batch.responses)
+        parts.append(checked(model.identity, model.dim, batch.keys, features))
+        advance(len(batch.keys))
+    rewards = [part.reward for part in parts if part.reward is not None]
+    embedding = np.concatenate([part.embedding for part in parts])
+    return Embedded(embedding, np.concatenate(rewards) if rewards else None)
+
+
+def checked(identity: Identity, dim: int, keys: Sequence[Key], features: Embedded) -> Embedded:
+    """The features in float32, if they have one finite row for each key.
+
+    Raises:
+        InputError: if they have not.
+    """
+    rewards = [] if features.reward is None else [np.asarray(features.reward, dtype=np.float32)]
+    embedding = np.asarray(features.embedding, dtype=np.float32)
+    if embedding.shape != (len(keys), dim):
+        raise InputError(f"{identity} gave embeddings of shape {embedding.shape}; expected {(len(keys), dim)}.")
+    for reward in rewards:
+        if reward.shape != (len(keys),):
+            raise InputError(f"{identity} gave rewards of shape {reward.shape}; expected {(len(keys),)}.")
+    finite = Embedded(embedding, rewards[0] if rewards else None)
+    bad = first_non_finite_row(finite)
+    if bad is not None:
+        prompt, response = keys[bad]
+        raise InputError(
+            f"{identity} gave NaN or infinity for response {response} of prompt {prompt}; expected finite."
+        )
+    return finite
