@@ -57,6 +57,7 @@ class Preset(str, Enum):
 class Study(str, Enum):
     """What `qbrm study` studies."""
 
+    ROBUSTNESS = "robustness"
     SAMPLING = "sampling"
 
 
@@ -383,24 +384,32 @@ def export(
 
 @app.command()
 def study(
-    subject: Annotated[Study, typer.Argument(help="What to study.")],
     train: Annotated[Path, typer.Option(help=f"Preferences, a fifth of whose prompts is the test: {SOURCE_HELP}.")],
     out: Annotated[Path, typer.Option(help="Folder for features, training states, tables and plots.")],
-    seeds: SeedsOption = 3,
+    subject: Annotated[Study, typer.Argument(help="What to study.")] = Study.ROBUSTNESS,
+    seeds: SeedsOption = 5,
     seed: SeedOption = 0,
     epochs: EpochsOption = 5,
+    quick: Annotated[bool, typer.Option("--quick", help="Robustness without EBRM and other slow parts.")] = False,
 ) -> None:
     """Run a whole study: many comparisons with one question. Run it again to continue where it stopped.
+
+    robustness: every scenario with every method, against targets set beforehand.
 
     sampling: one score with every sampler and many sizes; accuracy against size, sampler error against time.
     """
     from qbrm.comparison import ComparisonSettings
     from qbrm.console import Reporter
+    from qbrm.study.robustness import study_robustness
     from qbrm.study.sampling import study_sampling
 
     reporter = Reporter()
     settings = ComparisonSettings(train=train, out=out, seeds=seeds, seed=seed, epochs=epochs, command=_command())
-    reporter.fact(subject.value, str(study_sampling(settings, reporter)))
+    if subject is Study.SAMPLING:
+        found = study_sampling(settings, reporter)
+    else:
+        found = study_robustness(settings, quick, reporter)
+    reporter.fact(subject.value, str(found))
 
 
 @app.command()

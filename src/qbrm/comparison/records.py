@@ -19,7 +19,7 @@ from qbrm.preferences import PreferenceSet
 from qbrm.report import Results
 from qbrm.training import Training
 
-REFERENCES = ("base", "mlp")
+REFERENCES = ("base", "mlp", "ebrm")
 
 
 @dataclass
