@@ -14,6 +14,7 @@ import qbrm
 from qbrm.comparison.evaluate import EvaluationSet, Row, difference, reliability_rows, rows, summary
 from qbrm.comparison.sampling import difference_error, sampling_columns
 from qbrm.comparison.sources import Sources
+from qbrm.comparison.uncertainty import deviation_rows, risk_coverage_rows
 from qbrm.evaluation import Outcomes
 from qbrm.preferences import PreferenceSet
 from qbrm.report import Results
@@ -71,6 +72,8 @@ class Records:
             "differences": self._differences(),
             "epochs": self.epochs,
             "reliability": self._per_method(reliability_rows),
+            "risk_coverage": self._per_method(risk_coverage_rows),
+            "deviation": self._per_method(deviation_rows),
             "densities": self.densities,
             "notes": self.notes,
         }
