@@ -1,32 +1,30 @@
-"""The table of what each method's uncertainty is worth."""
+"""Tables of what each method's uncertainty is worth."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-from qbrm.report.grid import Column, Grid, contest
-from qbrm.report.numbers import decimal_interval, percent, three_decimals
-from qbrm.report.parts import SET_NAMES, methods_of, sets_of
-from qbrm.report.results import Deviation, Results, RiskCoverage, SetName
+from qbrm.report.grid import Grid, contest
+from qbrm.report.numbers import ABSENT, decimal_interval, percent, three_decimals
+from qbrm.report.parts import SET_NAMES, sets_of
+from qbrm.report.results import Deviation, Results, RiskCoverage
 
 COVERAGES = (0.8, 0.5, 0.2)
 
 
-def uncertainty_grid(results: Results) -> Grid | None:
-    """Methods in rows; AURC with its interval, excess, accuracy at some coverages and AUROC of the deviation in columns.
+def uncertainty_grids(results: Results) -> list[Grid]:
+    """One table per set: AURC, its excess, accuracy at some coverages and the deviation's AUROC, by method.
 
     Args:
         results: those of one part.
-
-    Returns:
-        The table, or None if the results say nothing of it.
     """
-    curves = results.get("risk_coverage", [])
-    if not curves:
-        return None
-    methods = methods_of(curves)
-    columns = tuple(column for name in sets_of(curves) for column in _columns(results, methods, name))
-    return Grid("Abstaining and predicted deviation", "method", tuple(methods), columns)
+    curves, deviations = results.get("risk_coverage", []), results.get("deviation", [])
+    return [
+        _grid(
+            f"Abstaining and predicted deviation, {SET_NAMES[name]}",
+            {row["method"]: row for row in curves if row["set"] == name},
+            {row["method"]: row for row in deviations if row["set"] == name},
+        )
+        for name in sets_of(curves)
+    ]
 
 
 def accuracy_at(row: RiskCoverage, coverage: float) -> float:
@@ -41,26 +39,25 @@ def accuracy_at(row: RiskCoverage, coverage: float) -> float:
     )
 
 
-def _columns(results: Results, methods: list[str], set_name: SetName) -> Iterator[Column]:
-    curves = {row["method"]: row for row in results.get("risk_coverage", []) if row["set"] == set_name}
-    found = [curves.get(method) for method in methods]
-    yield contest(
-        f"AURC {SET_NAMES[set_name]}", [row["aurc"] if row else None for row in found], map(_aurc, found), min
-    )
-    excess = [row["excess"] if row else None for row in found]
-    yield contest("excess", excess, map(three_decimals, excess), min)
+def _grid(caption: str, curves: dict[str, RiskCoverage], deviations: dict[str, Deviation]) -> Grid:
+    rows = curves.values()
+    excess = [row["excess"] for row in rows]
+    columns = [
+        contest("AURC", [row["aurc"] for row in rows], map(_aurc, rows), min),
+        contest("excess", excess, map(three_decimals, excess), min),
+    ]
     for coverage in COVERAGES:
-        accuracies = [accuracy_at(row, coverage) if row else None for row in found]
-        yield contest(f"at {100 * coverage:.0f}%", accuracies, map(percent, accuracies))
-    deviations = {row["method"]: row for row in results.get("deviation", []) if row["set"] == set_name}
+        accuracies = [accuracy_at(row, coverage) for row in rows]
+        columns.append(contest(f"at {100 * coverage:.0f}%", accuracies, map(percent, accuracies)))
     if deviations:
-        told = [deviations.get(method) for method in methods]
-        yield contest("AUROC", [row["auroc"] if row else None for row in told], map(_auroc, told))
+        told = [deviations.get(method) for method in curves]
+        columns.append(contest("AUROC", [row["auroc"] if row else None for row in told], map(_auroc, told)))
+    return Grid(caption, "method", tuple(curves), tuple(columns))
 
 
-def _aurc(row: RiskCoverage | None) -> str:
-    return decimal_interval(row["aurc"], row["ci_low"], row["ci_high"]) if row else three_decimals(None)
+def _aurc(row: RiskCoverage) -> str:
+    return decimal_interval(row["aurc"], row["ci_low"], row["ci_high"])
 
 
 def _auroc(row: Deviation | None) -> str:
-    return decimal_interval(row["auroc"], row["ci_low"], row["ci_high"]) if row else three_decimals(None)
+    return decimal_interval(row["auroc"], row["ci_low"], row["ci_high"]) if row else ABSENT

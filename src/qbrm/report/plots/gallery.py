@@ -94,8 +94,8 @@ PLOTS = (
         "deviation",
         "Predicted deviation and error",
         "Pairs grouped by the standard deviation that the score predicts for their difference of rewards, a tenth "
-        "each: how many of each group are decided wrongly. AUROC is the probability that a wrong decision has a greater "
-        "deviation than a right one; 0.5 is chance.",
+        "each: how many of each group are decided wrongly. AUROC is the probability that a wrong decision has a "
+        "greater deviation than a right one; 0.5 is chance.",
         deviation_figure,
         lambda results: bool(results.get("deviation")),
     ),
