@@ -8,6 +8,7 @@ from jaxtyping import Float64, Int
 from qbrm.evaluation.calibration import decisions
 
 POINTS = 50
+DECIMALS = 12
 
 
 def selective_risk(log_probability: Float64[np.ndarray, " pairs"]) -> Float64[np.ndarray, " pairs"]:
@@ -69,6 +70,7 @@ def _from_most_certain(
 ) -> tuple[Int[np.ndarray, " pairs"], Float64[np.ndarray, " pairs"]]:
     """The pairs in order of falling certainty, and each pair's error, shared among pairs of equal certainty."""
     confidence, right = decisions(log_probability)
+    confidence = confidence.round(DECIMALS)  # P and 1 - P are equally certain, whatever the rounding of their logs
     _, group = np.unique(confidence, return_inverse=True)
     error = np.bincount(group, 1 - right) / np.bincount(group)
     return np.argsort(-confidence, kind="stable"), error[group]
