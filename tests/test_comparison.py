@@ -307,6 +307,7 @@ def test_abstaining_ends_at_the_accuracy_of_all_pairs_and_its_area_is_within_bou
         assert row["coverage"][-1] == 1
         assert 0 <= row["excess"] <= row["aurc"] <= 1
         assert row["ci_low"] <= row["aurc"] <= row["ci_high"]
+        assert [each["reference"] for each in row["differences"]] == [n for n in ("base", "mlp") if n != row["method"]]
         if row["set"] == "pairwise" and row["method"] in ("base", "mlp"):
             assert row["accuracy"][-1] == pytest.approx(summary[row["method"], row["test"], "pairwise"], abs=1e-6)
 

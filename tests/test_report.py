@@ -132,6 +132,12 @@ def risk_coverage_rows():
         KEY
         | {"method": method, "set": name, "seeds": len(SEEDS), "n": 3310, "excess": 0.1}
         | {"aurc": 0.3 - 0.01 * rank, "ci_low": 0.25 - 0.01 * rank, "ci_high": 0.35 - 0.01 * rank}
+        | {
+            "differences": [
+                {"reference": "base", "difference": -0.01 * rank, "ci_low": -0.02, "ci_high": -0.0001}
+                for _ in range(method != "base")
+            ]
+        }
         | {"coverage": [k / 50 for k in range(1, 51)], "accuracy": [0.9 - 0.006 * k for k in range(1, 51)]}
         for rank, method in enumerate(METHODS[1:])
         for name in SETS
@@ -484,6 +490,8 @@ def test_the_uncertainty_table_has_areas_accuracies_and_what_deviations_tell(par
     assert [grid.caption.rpartition(", ")[2] for grid in grids] == ["pairwise", "best-of-n"]
     cells = {column.heading: dict(zip(grids[0].labels, column.cells, strict=True)) for column in grids[0].columns}
     assert cells["AURC"]["sqrbm"] == "0.260 [0.210, 0.310]"
+    assert cells["AURC over base"]["sqrbm"] == "-0.040 [-0.020, +0.000]"
+    assert cells["AURC over base"]["base"] == "-"
     assert cells["at 80%"]["base"] == "66.0"
     assert cells["AUROC"]["base"] == "-"
     assert cells["AUROC"]["ebrm"] == "0.600 [0.500, 0.700]"

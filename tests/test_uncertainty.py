@@ -52,6 +52,10 @@ def evaluation_set(items):
     return EvaluationSet("made up", "pairwise", items, PromptBootstrap(items))
 
 
+def outcomes_of(probability):
+    return Outcomes(probability > 0.5, np.log(probability))
+
+
 def one(rows):
     (row,) = rows
     return row
@@ -203,7 +207,7 @@ def test_rows_are_means_over_seeds():
         Outcomes(np.ones(120, bool), np.log(generator.uniform(0.1, 0.95, 120)), deviation=generator.uniform(1, 2, 120))
         for _ in range(3)
     ]
-    curve = one(risk_coverage_rows({"method": "made up"}, evaluation_set(items), seeds))
+    curve = one(risk_coverage_rows({}, evaluation_set(items), {"made up": seeds}, ()))
     areas = [area(selective_risk(seed.log_probability)) for seed in seeds]
     assert curve["aurc"] == pytest.approx(np.mean(areas))
     best = [area(oracle_risk(seed.log_probability)) for seed in seeds]
@@ -219,11 +223,27 @@ def test_rows_are_means_over_seeds():
     assert np.mean(told["error"]) == pytest.approx(1 - right, abs=1e-6)
 
 
+def test_differences_of_areas_are_paired():
+    """A method that differs from another in a few pairs only: the interval knows it, two separate ones would not."""
+    generator = np.random.default_rng(0)
+    probability = generator.uniform(0.2, 0.95, 200)
+    better = np.where(np.arange(200) % 20 == 0, 0.9, probability)
+    found = {"base": [outcomes_of(probability)], "better": [outcomes_of(better)], "same": [outcomes_of(probability)]}
+    rows = risk_coverage_rows({}, evaluation_set(pairs_on(np.arange(200))), found, ("base", "mlp"))
+    base, better, same = rows
+    assert base["differences"] == []
+    (over,) = better["differences"]
+    assert over["difference"] == pytest.approx(better["aurc"] - base["aurc"])
+    assert over["ci_low"] < over["difference"] < over["ci_high"] < 0
+    assert over["ci_high"] - over["ci_low"] < (base["ci_high"] - base["ci_low"]) / 2
+    assert same["differences"] == [{"reference": "base", "difference": 0, "ci_low": 0, "ci_high": 0}]
+
+
 def test_a_method_without_probabilities_has_no_curve_and_one_without_a_score_no_deviations():
     test = evaluation_set(pairs_on(np.arange(4)))
     silent = Outcomes(np.ones(4, bool), None)
     points_only = Outcomes(np.ones(4, bool), np.log([0.6, 0.7, 0.8, 0.9]))
-    assert risk_coverage_rows({}, test, [silent]) == deviation_rows({}, test, [silent]) == []
+    assert risk_coverage_rows({}, test, {"made up": [silent]}, ()) == deviation_rows({}, test, [silent]) == []
     assert deviation_rows({}, test, [points_only]) == []
 
 

@@ -72,7 +72,7 @@ class Records:
             "differences": self._differences(),
             "epochs": self.epochs,
             "reliability": self._per_method(reliability_rows),
-            "risk_coverage": self._per_method(risk_coverage_rows),
+            "risk_coverage": self._risk_coverage(),
             "deviation": self._per_method(deviation_rows),
             "densities": self.densities,
             "notes": self.notes,
@@ -84,6 +84,18 @@ class Records:
             for method, seeds in self.outcomes.items()
             for index, test in enumerate(self.tests)
             for row in make(self._label(method), test, [found[index] for found in seeds])
+        ]
+
+    def _risk_coverage(self) -> list[Row]:
+        return [
+            row
+            for index, test in enumerate(self.tests)
+            for row in risk_coverage_rows(
+                {"scenario": self.scenario},
+                test,
+                {method: [found[index] for found in seeds] for method, seeds in self.outcomes.items()},
+                REFERENCES,
+            )
         ]
 
     def _differences(self) -> list[Row]:

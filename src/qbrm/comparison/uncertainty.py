@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 import numpy as np
@@ -57,25 +57,37 @@ def reward_deviation(score: EnergyScore, features: Features, rows: Int[Tensor, "
     return torch.cat(parts) * score.reward_scale
 
 
-def risk_coverage_rows(label: Row, test: EvaluationSet, seeds: Sequence[Outcomes]) -> list[Row]:
-    """Accuracy when abstaining on the least certain pairs, and the area under its complement; means over seeds."""
-    claimed = [outcome.log_probability for outcome in seeds if outcome.log_probability is not None]
-    if not claimed:
-        return []
-    risk = np.mean([selective_risk(each) for each in claimed], axis=0)
-    oracle = np.mean([oracle_risk(each) for each in claimed], axis=0)
-    low, high = interval(_resampled(test, [partial(resampled_areas, each) for each in claimed]))
-    points = curve_points(len(risk))
-    row = {
-        **_about(label, test, len(claimed), len(risk)),
-        "aurc": area(risk),
-        "ci_low": low,
-        "ci_high": high,
-        "excess": area(risk) - area(oracle),
-        "coverage": _rounded(points / len(risk)),
-        "accuracy": _rounded(1 - risk[points - 1]),
+def risk_coverage_rows(
+    label: Row, test: EvaluationSet, methods: Mapping[str, Sequence[Outcomes]], references: Sequence[str]
+) -> list[Row]:
+    """Accuracy when abstaining on the least certain pairs, and the area under its complement; means over seeds.
+
+    Args:
+        label: columns that name the scenario.
+        test: what was evaluated on.
+        methods: each method's outcomes, seed by seed.
+        references: methods that the others' areas are compared with, paired over prompts and seeds.
+    """
+    claimed = {name: _claims(seeds) for name, seeds in methods.items() if _claims(seeds)}
+    resampled = {
+        name: _resampled(test, [partial(resampled_areas, each) for each in seeds]) for name, seeds in claimed.items()
     }
-    return [row]
+    rows = {
+        name: {**_about({**label, "method": name}, test, len(seeds), len(seeds[0])), **_curve(seeds)}
+        for name, seeds in claimed.items()
+    }
+    for name, row in rows.items():
+        row |= _ends(resampled[name])
+        row["differences"] = [
+            {
+                "reference": reference,
+                "difference": row["aurc"] - rows[reference]["aurc"],
+                **_ends(resampled[name] - resampled[reference]),
+            }
+            for reference in references
+            if reference in rows and reference != name
+        ]
+    return list(rows.values())
 
 
 def deviation_rows(label: Row, test: EvaluationSet, seeds: Sequence[Outcomes]) -> list[Row]:
@@ -93,17 +105,38 @@ def deviation_rows(label: Row, test: EvaluationSet, seeds: Sequence[Outcomes]) -
     bins = [deviation_bins(*each) for each in pairs]
     areas = [auroc for auroc in (error_auroc(*each) for each in pairs) if auroc is not None]
     measured = len(areas) == len(pairs)
-    resampled = _resampled(test, [partial(resampled_aurocs, *each) for each in pairs]) if measured else None
-    low, high = (None, None) if resampled is None else interval(resampled)
+    ends: Row = {"ci_low": None, "ci_high": None}
+    if measured:
+        ends = _ends(_resampled(test, [partial(resampled_aurocs, *each) for each in pairs]))
     row = {
         **_about(label, test, len(pairs), len(test.items.pair_item)),
         "auroc": float(np.mean(areas)) if measured else None,
-        "ci_low": low,
-        "ci_high": high,
+        **ends,
         "deviation": _rounded(np.mean([each.deviation for each in bins], axis=0)),
         "error": _rounded(np.mean([each.error for each in bins], axis=0)),
     }
     return [row]
+
+
+def _claims(seeds: Sequence[Outcomes]) -> list[Float64[np.ndarray, " pairs"]]:
+    return [outcome.log_probability for outcome in seeds if outcome.log_probability is not None]
+
+
+def _curve(seeds: Sequence[Float64[np.ndarray, " pairs"]]) -> Row:
+    risk = np.mean([selective_risk(each) for each in seeds], axis=0)
+    oracle = np.mean([oracle_risk(each) for each in seeds], axis=0)
+    points = curve_points(len(risk))
+    return {
+        "aurc": area(risk),
+        "excess": area(risk) - area(oracle),
+        "coverage": _rounded(points / len(risk)),
+        "accuracy": _rounded(1 - risk[points - 1]),
+    }
+
+
+def _ends(resampled: Float64[np.ndarray, " resamples"]) -> Row:
+    low, high = interval(resampled)
+    return {"ci_low": low, "ci_high": high}
 
 
 def _about(label: Row, test: EvaluationSet, seeds: int, pairs: int) -> Row:

@@ -48,6 +48,12 @@ def decimal_interval(value: float | None, low: float | None, high: float | None)
     return f"{three_decimals(value)} [{three_decimals(low)}, {three_decimals(high)}]"
 
 
+def signed_interval(value: float, low: float, high: float) -> str:
+    """A signed difference and its interval to three decimals, as ``-0.008 [-0.014, -0.001]``."""
+    number, start, end = (f"{round(each, 3) + 0.0:+.3f}" for each in (value, low, high))
+    return f"{number} [{start}, {end}]"
+
+
 def rate(per_second: float | None) -> str:
     """Examples a second to three digits, as ``171,000/s``."""
     return ABSENT if per_second is None else f"{_significant(per_second, 3)}/s"

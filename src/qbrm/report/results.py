@@ -117,6 +117,15 @@ class ReliabilityBin(TypedDict):
     n: int
 
 
+class AreaDifference(TypedDict):
+    """Area of a method minus that of a reference; its interval is a paired bootstrap over prompts."""
+
+    reference: str
+    difference: float
+    ci_low: float
+    ci_high: float
+
+
 class RiskCoverage(TypedDict):
     """Accuracy when only the most certain share of the pairs is decided; means over seeds.
 
@@ -133,6 +142,7 @@ class RiskCoverage(TypedDict):
     ci_low: float
     ci_high: float
     excess: float
+    differences: list[AreaDifference]
     coverage: list[float]
     accuracy: list[float]
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from qbrm.report.grid import Grid, contest
-from qbrm.report.numbers import ABSENT, decimal_interval, percent, three_decimals
+from qbrm.report.grid import Grid, column, contest
+from qbrm.report.numbers import ABSENT, decimal_interval, percent, signed_interval, three_decimals
 from qbrm.report.parts import SET_NAMES, sets_of
 from qbrm.report.results import Deviation, Results, RiskCoverage
 
@@ -11,7 +11,7 @@ COVERAGES = (0.8, 0.5, 0.2)
 
 
 def uncertainty_grids(results: Results) -> list[Grid]:
-    """One table per set: AURC, its excess, accuracy at some coverages and the deviation's AUROC, by method.
+    """One table per set: AURC, differences of it, accuracy at some coverages and the deviation's AUROC, by method.
 
     Args:
         results: those of one part.
@@ -41,10 +41,12 @@ def accuracy_at(row: RiskCoverage, coverage: float) -> float:
 
 def _grid(caption: str, curves: dict[str, RiskCoverage], deviations: dict[str, Deviation]) -> Grid:
     rows = curves.values()
+    references = dict.fromkeys(each["reference"] for row in rows for each in row["differences"])
     excess = [row["excess"] for row in rows]
     columns = [
         contest("AURC", [row["aurc"] for row in rows], map(_aurc, rows), min),
         contest("excess", excess, map(three_decimals, excess), min),
+        *(column(f"AURC over {reference}", (_over(row, reference) for row in rows)) for reference in references),
     ]
     for coverage in COVERAGES:
         accuracies = [accuracy_at(row, coverage) for row in rows]
@@ -57,6 +59,11 @@ def _grid(caption: str, curves: dict[str, RiskCoverage], deviations: dict[str, D
 
 def _aurc(row: RiskCoverage) -> str:
     return decimal_interval(row["aurc"], row["ci_low"], row["ci_high"])
+
+
+def _over(row: RiskCoverage, reference: str) -> str:
+    found = next((each for each in row["differences"] if each["reference"] == reference), None)
+    return signed_interval(found["difference"], found["ci_low"], found["ci_high"]) if found else ABSENT
 
 
 def _auroc(row: Deviation | None) -> str:
