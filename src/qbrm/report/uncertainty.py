@@ -41,7 +41,7 @@ def accuracy_at(row: RiskCoverage, coverage: float) -> float:
 
 def _grid(caption: str, curves: dict[str, RiskCoverage], deviations: dict[str, Deviation]) -> Grid:
     rows = curves.values()
-    references = dict.fromkeys(each["reference"] for row in rows for each in row["differences"])
+    references = sorted({each["reference"] for row in rows for each in row["differences"]})
     excess = [row["excess"] for row in rows]
     columns = [
         contest("AURC", [row["aurc"] for row in rows], map(_aurc, rows), min),
