@@ -22,6 +22,7 @@ from qbrm.errors import InputError
 from qbrm.features import FeatureTable
 from qbrm.features.pair_list import read_pairs
 from qbrm.preferences import Message, prompt_id, response_id
+from qbrm.report.plots.gallery import PLOTS
 from qbrm.reward_models import REWARD_MODELS
 from qbrm.reward_models.base import Embedded, Identity
 from qbrm.training import trainer
@@ -31,7 +32,7 @@ compare_module = sys.modules[compare.__module__]  # its name is that of the func
 DIM = 12
 ALL_METHODS = ("length", "base", "mlp", "ebrm", "rbm", "sqrbm")
 ROW_KEYS = ["scenario", "method", "seed", "test", "set", "category", "n", "accuracy", "ci_low", "ci_high", "nll", "ece"]
-PICTURES = {"training.png", "categories.png", "calibration.png", "densities.png"}
+PICTURES = {f"{plot.stem}.png" for plot in PLOTS}
 
 
 class FakeEncoder:
@@ -293,6 +294,47 @@ def test_report_and_plots_are_there(full, plain):
         assert of_test >= {"training", "categories", "calibration"}
     for out in (plain[2], full[0]["out"]):
         assert "sqrbm" in (out / "report.html").read_text()
+
+
+def test_abstaining_ends_at_the_accuracy_of_all_pairs_and_its_area_is_within_bounds(full):
+    """At full coverage the decisions are those of the pairwise set, where base rewards decide as its accuracy says."""
+    curves = full[1]["risk_coverage"]
+    assert {row["method"] for row in curves} == set(ALL_METHODS) - {"length"}
+    summary = {(r["method"], r["test"], r["set"]): r["accuracy"] for r in full[1]["summary"] if r["category"] == "all"}
+    for row in curves:
+        assert row["seeds"] == 2
+        assert len(row["coverage"]) == len(row["accuracy"]) <= 50
+        assert row["coverage"][-1] == 1
+        assert 0 <= row["excess"] <= row["aurc"] <= 1
+        assert row["ci_low"] <= row["aurc"] <= row["ci_high"]
+        assert [each["reference"] for each in row["differences"]] == [n for n in ("base", "mlp") if n != row["method"]]
+        if row["set"] == "pairwise" and row["method"] in ("base", "mlp"):
+            assert row["accuracy"][-1] == pytest.approx(summary[row["method"], row["test"], "pairwise"], abs=1e-6)
+
+
+def test_predicted_deviations_are_those_of_the_saved_models(full, sources):
+    pairs = [
+        (prompt, chosen, answer)
+        for prompt, chosen, rejected, _, set_name in items_of(sources["first"])
+        if set_name == "pairwise"
+        for answer in rejected
+    ]
+    assert {row["method"] for row in full[1]["deviation"]} == {"ebrm", "rbm", "sqrbm"}
+    for method in ("ebrm", "sqrbm"):
+        expected = []
+        for seed in (0, 1):
+            model = EnergyRewardModel.from_pretrained(full[0]["out"] / "models" / f"{method}-fresh-seed-{seed}")
+            prompts, chosen, rejected = zip(*pairs, strict=True)
+            variance = sum(model.score(prompts, side).std.double() ** 2 for side in (chosen, rejected))
+            parts = np.array_split(np.sort(np.sqrt(variance.numpy())), min(10, len(pairs)))
+            expected.append([part.mean() for part in parts])
+        (row,) = (
+            row
+            for row in full[1]["deviation"]
+            if (row["method"], row["test"], row["set"]) == (method, "first.jsonl", "pairwise")
+        )
+        assert row["n"] == len(pairs)
+        assert row["deviation"] == pytest.approx(np.mean(expected, axis=0), rel=1e-3)
 
 
 def test_summary_is_the_mean_over_seeds(full):

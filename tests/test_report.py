@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from qbrm.comparison.methods import METHODS as COMPARED
 from qbrm.errors import InputError
 from qbrm.report import (
     markdown_table,
@@ -20,8 +21,18 @@ from qbrm.report import (
 )
 from qbrm.report.numbers import duration, points, rate
 from qbrm.report.parts import parts
-from qbrm.report.plots import calibration_figure, category_figure, density_figure, training_figure
-from qbrm.report.plots.gallery import png_bytes
+from qbrm.report.plots import (
+    calibration_figure,
+    category_figure,
+    density_figure,
+    deviation_figure,
+    risk_coverage_figure,
+    training_figure,
+)
+from qbrm.report.plots.appearance import colour_of, curve_of, marker_of
+from qbrm.report.plots.gallery import PLOTS, png_bytes
+from qbrm.report.results import RESULTS_FILE
+from qbrm.report.uncertainty import accuracy_at, uncertainty_grids
 
 METHODS = ("length", "base", "mlp", "ebrm", "rbm", "sqrbm")
 SCORES = METHODS[3:]
@@ -116,6 +127,34 @@ def reliability_rows():
     ]
 
 
+def risk_coverage_rows():
+    return [
+        KEY
+        | {"method": method, "set": name, "seeds": len(SEEDS), "n": 3310, "excess": 0.1}
+        | {"aurc": 0.3 - 0.01 * rank, "ci_low": 0.25 - 0.01 * rank, "ci_high": 0.35 - 0.01 * rank}
+        | {
+            "differences": [
+                {"reference": "base", "difference": -0.01 * rank, "ci_low": -0.02, "ci_high": -0.0001}
+                for _ in range(method != "base")
+            ]
+        }
+        | {"coverage": [k / 50 for k in range(1, 51)], "accuracy": [0.9 - 0.006 * k for k in range(1, 51)]}
+        for rank, method in enumerate(METHODS[1:])
+        for name in SETS
+    ]
+
+
+def deviation_rows():
+    return [
+        KEY
+        | {"method": method, "set": name, "seeds": len(SEEDS), "n": 3310}
+        | {"auroc": 0.6 - 0.02 * rank, "ci_low": 0.5, "ci_high": 0.7}
+        | {"deviation": [0.2 + 0.01 * k for k in range(10)], "error": [0.3 + 0.02 * k for k in range(10)]}
+        for rank, method in enumerate(SCORES)
+        for name in SETS
+    ]
+
+
 def density(label, base, refined, width):
     reward = np.linspace(-6, 6, 201)
     curve = np.exp(-((reward - refined) ** 2) / (2 * width**2)) / (width * math.sqrt(2 * math.pi))
@@ -165,6 +204,8 @@ def make_results(categories=CATEGORIES):
         "differences": difference_rows(),
         "epochs": epoch_rows(),
         "reliability": reliability_rows(),
+        "risk_coverage": risk_coverage_rows(),
+        "deviation": deviation_rows(),
         "densities": density_examples(),
         "notes": ["ebrm, seed 0: 812 of 3,310 pairs dropped by conflict-aware <filtering>"],
     }
@@ -172,7 +213,7 @@ def make_results(categories=CATEGORIES):
 
 def with_second_test(results):
     doubled = copy.deepcopy(results)
-    for name in ("rows", "summary", "differences", "reliability", "densities"):
+    for name in ("rows", "summary", "differences", "reliability", "risk_coverage", "deviation", "densities"):
         doubled[name] += [row | {"test": "reward/bench"} for row in copy.deepcopy(results[name])]
     return doubled
 
@@ -213,7 +254,7 @@ def lines_of(axes, label):
 class Page(HTMLParser):
     """The tags of a page with their attributes, its text, and whether every tag is closed."""
 
-    VOID = ("meta", "img", "br", "link")
+    VOID = ("meta", "img", "br", "wbr", "link")
 
     def __init__(self, html):
         super().__init__()
@@ -383,6 +424,10 @@ def test_missing_results_are_refused(tmp_path):
         read_results(tmp_path)
 
 
+def legend_of(figure, panel):
+    return [text.get_text() for text in figure.subfigs[panel].legends[0].get_texts()]
+
+
 def test_training_shows_each_seed_and_their_mean(part):
     grid = np.reshape(training_figure(part).axes, (3, len(SCORES)))
     for column, method in enumerate(SCORES):
@@ -414,12 +459,71 @@ def test_categories_are_sorted_by_the_base_and_dots_are_means_over_seeds(part):
 
 
 def test_calibration_shows_bins_sizes_and_ece(part):
-    curves, sizes = calibration_figure(part).axes[:2]
-    labels = [text.get_text() for text in curves.get_legend().get_texts()]
+    figure = calibration_figure(part)
+    curves, sizes = figure.axes[:2]
+    labels = legend_of(figure, 0)
     assert labels[0] == "as sure as right"
     assert "sqrbm, ECE 0.072" in labels
     assert list(lines_of(curves, "sqrbm, ECE 0.072")[0].get_xdata()) == [0.55, 0.65, 0.75, 0.85, 0.95]
     assert list(lines_of(sizes, "sqrbm")[0].get_ydata()) == [450, 360, 270, 180, 90]
+
+
+def test_abstaining_shows_accuracy_over_coverage_and_the_area(part):
+    figure = risk_coverage_figure(part)
+    assert [axes.get_title() for axes in figure.axes] == ["pairwise", "best-of-n"]
+    assert "sqrbm, AURC 0.260" in legend_of(figure, 1)
+    (curve,) = lines_of(figure.axes[0], "sqrbm, AURC 0.260")
+    np.testing.assert_allclose(curve.get_xdata()[[0, -1]], [2, 100])
+    np.testing.assert_allclose(curve.get_ydata()[[0, -1]], [89.4, 60])
+
+
+def test_deviation_shows_the_error_of_every_tenth_of_the_pairs(part):
+    figure = deviation_figure(part)
+    assert legend_of(figure, 0)[0] == "ebrm, AUROC 0.600, deviation 0.200 to 0.290"
+    curve = figure.axes[0].get_lines()[0]
+    np.testing.assert_allclose(curve.get_xdata(), np.arange(5, 100, 10))
+    np.testing.assert_allclose(curve.get_ydata(), np.arange(30, 50, 2))
+
+
+def test_the_uncertainty_table_has_areas_accuracies_and_what_deviations_tell(part):
+    grids = uncertainty_grids(part)
+    assert [grid.caption.rpartition(", ")[2] for grid in grids] == ["pairwise", "best-of-n"]
+    cells = {column.heading: dict(zip(grids[0].labels, column.cells, strict=True)) for column in grids[0].columns}
+    assert cells["AURC"]["sqrbm"] == "0.260 [0.210, 0.310]"
+    assert cells["AURC over base"]["sqrbm"] == "-0.040 [-0.020, +0.000]"
+    assert cells["AURC over base"]["base"] == "-"
+    assert cells["at 80%"]["base"] == "66.0"
+    assert cells["AUROC"]["base"] == "-"
+    assert cells["AUROC"]["ebrm"] == "0.600 [0.500, 0.700]"
+    assert grids[0].columns[0].best == {len(METHODS) - 2}
+
+
+def test_accuracy_at_a_coverage_between_two_points_is_that_of_the_next():
+    assert accuracy_at({"coverage": [0.3, 0.7, 1.0], "accuracy": [0.9, 0.8, 0.7]}, 0.5) == 0.8
+
+
+def test_no_two_methods_look_alike():
+    looks = [(colour_of(method), marker_of(method)) for method in COMPARED]
+    assert len(set(looks)) == len(COMPARED)
+    assert curve_of("mlp-gate")["linestyle"] != curve_of("mlp")["linestyle"]
+    assert colour_of("mlp-gate") == colour_of("mlp")
+
+
+def test_results_from_before_there_were_such_tables_are_still_read_and_reported(results, tmp_path):
+    older = {name: table for name, table in results.items() if name not in ("risk_coverage", "deviation")}
+    write_results(older, tmp_path)
+    assert read_results(tmp_path) == older
+    html = write_report(older, tmp_path).read_text(encoding="utf-8")
+    assert "AURC" not in html
+    assert not {"risk-coverage.png", "deviation.png"} & {path.name for path in tmp_path.iterdir()}
+
+
+def test_a_damaged_curve_is_refused(results, tmp_path):
+    results["risk_coverage"][1]["accuracy"][2] = "high"
+    (tmp_path / RESULTS_FILE).write_text(json.dumps(results))
+    message = 'entry 3 of "accuracy" of entry 2 of "risk_coverage" of the file is "high"; expected a number'
+    with pytest.raises(InputError, match=re.escape(message)):
+        read_results(tmp_path)
 
 
 def test_densities_mark_base_and_refined_rewards(part):
@@ -456,11 +560,19 @@ def test_the_report_is_one_accessible_file_that_fetches_nothing(results, tmp_pat
     assert not re.search(r"https?://|@import|url\(", html)
     assert not page.named("script")
     assert not page.named("link")
-    assert len(page.named("img")) == 4
+    assert len(page.named("img")) == len(PLOTS)
     assert all(image["src"].startswith("data:image/png;base64,") and image["alt"] for image in page.named("img"))
     assert len(page.named("caption")) == len(page.named("table"))
     assert all(header["scope"] in ("row", "col") for header in page.named("th"))
     assert len(page.named("h1")) == 1
+    assert {"name": "viewport", "content": "width=device-width, initial-scale=1"} in page.named("meta")
+
+
+def test_every_table_scrolls_in_its_own_box_that_a_keyboard_reaches(results, tmp_path):
+    html = write_report(results, tmp_path).read_text(encoding="utf-8")
+    boxes = re.findall(r'<div class="scroll"[^>]* tabindex="0">\s*<table', html)
+    assert len(boxes) == html.count("<table") > 5
+    assert re.search(r"\.scroll \{[^}]*overflow-x: auto", html)
 
 
 def test_the_report_says_what_was_asked_and_found(results, tmp_path):
@@ -481,7 +593,7 @@ def test_the_report_says_what_was_asked_and_found(results, tmp_path):
 
 def test_the_report_leaves_whole_files_only(results, tmp_path):
     write_report(results, tmp_path / "runs")
-    names = {"results.json", "report.html", "training.png", "categories.png", "calibration.png", "densities.png"}
+    names = {"results.json", "report.html", *(f"{plot.stem}.png" for plot in PLOTS)}
     assert {path.name for path in (tmp_path / "runs").iterdir()} == names
 
 
@@ -490,6 +602,8 @@ def test_what_was_not_measured_is_left_out(results, tmp_path):
         **results,
         "epochs": [],
         "reliability": [],
+        "risk_coverage": [],
+        "deviation": [],
         "densities": [],
         "differences": [],
         "timings": [],

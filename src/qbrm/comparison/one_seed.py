@@ -20,6 +20,7 @@ from qbrm.comparison.responses import Features, Responses
 from qbrm.comparison.sampling import with_sampling
 from qbrm.comparison.scenario import Roles
 from qbrm.comparison.settings import ComparisonSettings
+from qbrm.comparison.uncertainty import with_deviations
 from qbrm.console import Reporter
 from qbrm.energy_reward_model import EnergyRewardModel
 from qbrm.evaluation import Items, is_correct
@@ -216,7 +217,9 @@ def _evaluate(run: SeedRun, name: str, fitted: Fitted, features: Features, recor
                 f"{name}, seed {run.seed}: no epoch beat the untrained score on validation; it is kept"
             )
     found = [outcomes(fitted, features, refined, test) for test in records.tests]
-    records.add_outcomes(name, run.seed, with_sampling(fitted, features, records.tests, found))
+    for add in (with_sampling, with_deviations):
+        found = add(fitted, features, records.tests, found)
+    records.add_outcomes(name, run.seed, found)
     records.notes += fitted.notes
     if run.seed == run.settings.seed:
         label = {"scenario": records.scenario, "method": name, "seed": run.seed}

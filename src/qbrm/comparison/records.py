@@ -14,6 +14,7 @@ import qbrm
 from qbrm.comparison.evaluate import EvaluationSet, Row, difference, reliability_rows, rows, summary
 from qbrm.comparison.sampling import difference_error, sampling_columns
 from qbrm.comparison.sources import Sources
+from qbrm.comparison.uncertainty import deviation_rows, risk_coverage_rows
 from qbrm.evaluation import Outcomes
 from qbrm.preferences import PreferenceSet
 from qbrm.report import Results
@@ -71,6 +72,8 @@ class Records:
             "differences": self._differences(),
             "epochs": self.epochs,
             "reliability": self._per_method(reliability_rows),
+            "risk_coverage": self._risk_coverage(),
+            "deviation": self._per_method(deviation_rows),
             "densities": self.densities,
             "notes": self.notes,
         }
@@ -81,6 +84,18 @@ class Records:
             for method, seeds in self.outcomes.items()
             for index, test in enumerate(self.tests)
             for row in make(self._label(method), test, [found[index] for found in seeds])
+        ]
+
+    def _risk_coverage(self) -> list[Row]:
+        return [
+            row
+            for index, test in enumerate(self.tests)
+            for row in risk_coverage_rows(
+                {"scenario": self.scenario},
+                test,
+                {method: [found[index] for found in seeds] for method, seeds in self.outcomes.items()},
+                REFERENCES,
+            )
         ]
 
     def _differences(self) -> list[Row]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
@@ -9,6 +10,7 @@ from jaxtyping import Float, Float64, Int
 
 RESAMPLES = 2000
 LEVEL = 0.95
+AT_ONCE = 200
 
 Interval = tuple[float, float]
 
@@ -78,6 +80,20 @@ class PromptBootstrap:
     def means(self, value: Float[np.ndarray, " items"]) -> Float64[np.ndarray, "resamples categories"]:
         """Mean value by category in each resample; NaN where a resample has no item of a category."""
         return self._divided(self._weights @ self._per_prompt(value))
+
+    def samples(
+        self,
+        statistic: Callable[[Float64[np.ndarray, "some values"]], Float64[np.ndarray, " some"]],
+        prompt: Int[np.ndarray, " values"],
+    ) -> Float64[np.ndarray, " resamples"]:
+        """A statistic of values on prompts, in each resample.
+
+        Args:
+            statistic: of some resamples, given how often each of them has each value.
+            prompt: index of each value's prompt.
+        """
+        parts = range(0, RESAMPLES, AT_ONCE)
+        return np.concatenate([statistic(self._weights[start : start + AT_ONCE, prompt]) for start in parts])
 
     def _divided(
         self, totals: Float64[np.ndarray, "resamples categories"]

@@ -19,11 +19,32 @@ class Reliability(NamedTuple):
     pairs: Int[np.ndarray, " bins"]
 
 
-def reliability(log_probability: Float64[np.ndarray, " pairs"]) -> Reliability:
-    """Bin pairs by the confidence max(P, 1 - P) of the preferred side; P = 1/2 counts as half right."""
+class Decisions(NamedTuple):
+    """What probabilities decide, pair by pair.
+
+    Attributes:
+        confidence: max(P, 1 - P), the probability of the preferred side, from 0.5 to 1.
+        right: 1 where the chosen response is preferred, 0 where the rejected one is, 0.5 where P = 1/2 prefers neither.
+    """
+
+    confidence: Float64[np.ndarray, " pairs"]
+    right: Float64[np.ndarray, " pairs"]
+
+
+def decisions(log_probability: Float64[np.ndarray, " pairs"]) -> Decisions:
+    """Decide for the likelier side of every pair.
+
+    Args:
+        log_probability: log P(chosen > rejected).
+    """
     probability = np.exp(log_probability)
-    confidence = np.maximum(probability, 1 - probability)
     right = np.where(np.abs(probability - 0.5) < ROUNDING, 0.5, probability > 0.5)
+    return Decisions(np.maximum(probability, 1 - probability), right)
+
+
+def reliability(log_probability: Float64[np.ndarray, " pairs"]) -> Reliability:
+    """Bin pairs by the confidence of their decision; P = 1/2 counts as half right."""
+    confidence, right = decisions(log_probability)
     index = np.minimum(((confidence - 0.5) * 2 * BINS).astype(int), BINS - 1)
     count = np.bincount(index, minlength=BINS)
     filled = count > 0

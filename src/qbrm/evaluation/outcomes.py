@@ -42,11 +42,14 @@ class Outcomes(NamedTuple):
             arXiv 2410.09893).
         log_probability: log P(chosen > rejected) of each pair; None from a method without probabilities.
         sampling: how far the other two are a matter of sampling; None from a method that samples nothing.
+        deviation: standard deviation of r_chosen - r_rejected for each pair, with independent r ~ p(r | e), in the
+            reward model's units; None from a method without an energy score.
     """
 
     correct: Bool[np.ndarray, " items"]
     log_probability: Float64[np.ndarray, " pairs"] | None
     sampling: Sampling | None = None
+    deviation: Float64[np.ndarray, " pairs"] | None = None
 
 
 class Sampling(NamedTuple):

@@ -23,6 +23,7 @@ from qbrm.report.numbers import count, duration, mean, rate
 from qbrm.report.parts import SET_NAMES, Part, methods_of, parts, sets_of, summary_row
 from qbrm.report.plots.gallery import Picture
 from qbrm.report.results import Results, Timing
+from qbrm.report.uncertainty import uncertainty_grids
 
 TEMPLATE = "report.html.jinja"
 
@@ -59,6 +60,7 @@ class Section:
         extent: how much its numbers rest on.
         comparison: the main table.
         differences: between methods, if any were computed.
+        uncertainty: what abstaining and deviations are worth, one table per set if that was computed.
         categories: one table per set.
         images: its plots.
     """
@@ -67,6 +69,7 @@ class Section:
     extent: str
     comparison: Grid
     differences: Grid | None
+    uncertainty: list[Grid]
     categories: list[Grid]
     images: list[Image]
 
@@ -103,6 +106,7 @@ def _section(part: Part, pictures: list[Picture]) -> Section:
         extent(results),
         comparison_grid(part),
         _difference_grid(part) if results["differences"] else None,
+        uncertainty_grids(results),
         [grid for name in sets_of(results["rows"]) if (grid := category_grid(results, name)).labels],
         [_image(part, picture) for picture in pictures],
     )

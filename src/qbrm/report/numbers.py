@@ -37,8 +37,21 @@ def points_interval(fraction: float | None, low: float | None, high: float | Non
 
 
 def three_decimals(value: float | None) -> str:
-    """A log-loss or calibration error."""
+    """A log-loss, calibration error or area under a curve."""
     return ABSENT if value is None else f"{value:.3f}"
+
+
+def decimal_interval(value: float | None, low: float | None, high: float | None) -> str:
+    """A value and its interval to three decimals, as ``0.231 [0.210, 0.254]``."""
+    if value is None or low is None or high is None:
+        return three_decimals(value)
+    return f"{three_decimals(value)} [{three_decimals(low)}, {three_decimals(high)}]"
+
+
+def signed_interval(value: float, low: float, high: float) -> str:
+    """A signed difference and its interval to three decimals, as ``-0.008 [-0.014, -0.001]``."""
+    number, start, end = (f"{round(each, 3) + 0.0:+.3f}" for each in (value, low, high))
+    return f"{number} [{start}, {end}]"
 
 
 def rate(per_second: float | None) -> str:

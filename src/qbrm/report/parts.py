@@ -10,6 +10,9 @@ from qbrm.report.results import Results, SetName, SummaryRow
 
 SET_NAMES: dict[SetName, str] = {"pairwise": "pairwise", "bon": "best-of-n"}
 UNREFINED = ("length", "base", "mlp")
+PART_TABLES = frozenset(
+    ("rows", "summary", "differences", "reliability", "risk_coverage", "deviation", "densities", "epochs", "timings")
+)
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,6 @@ def summary_row(results: Results, method: str, set_name: SetName, category: str 
 def _only(results: Results, scenario: str, test: str) -> Results:
     part = cast(dict[str, Any], dict(results))
     wanted = {"scenario": scenario, "test": test}
-    for name in ("rows", "summary", "differences", "reliability", "densities", "epochs", "timings"):
+    for name in PART_TABLES & part.keys():
         part[name] = [row for row in part[name] if all(row.get(key, value) == value for key, value in wanted.items())]
     return cast(Results, part)

@@ -117,6 +117,56 @@ class ReliabilityBin(TypedDict):
     n: int
 
 
+class AreaDifference(TypedDict):
+    """Area of a method minus that of a reference; its interval is a paired bootstrap over prompts."""
+
+    reference: str
+    difference: float
+    ci_low: float
+    ci_high: float
+
+
+class RiskCoverage(TypedDict):
+    """Accuracy when only the most certain share of the pairs is decided; means over seeds.
+
+    The area is that under the error rate, its interval a bootstrap over prompts, its excess what an oracle would save.
+    """
+
+    scenario: str
+    method: str
+    test: str
+    set: SetName
+    seeds: int
+    n: int
+    aurc: float
+    ci_low: float
+    ci_high: float
+    excess: float
+    differences: list[AreaDifference]
+    coverage: list[float]
+    accuracy: list[float]
+
+
+class Deviation(TypedDict):
+    """Error rate of pairs in bins of the predicted deviation of their difference of rewards; means over seeds.
+
+    The AUROC is the probability that a wrong decision has the greater deviation than a right one, its interval a
+    bootstrap over prompts.
+    """
+
+    scenario: str
+    method: str
+    test: str
+    set: SetName
+    seeds: int
+    n: int
+    auroc: float | None
+    ci_low: float | None
+    ci_high: float | None
+    deviation: list[float]
+    error: list[float]
+
+
 class ResponseDensity(TypedDict):
     """p(r given e) of one response on a grid of rewards."""
 
@@ -163,6 +213,8 @@ class Results(TypedDict):
     differences: list[Difference]
     epochs: list[Epoch]
     reliability: list[ReliabilityBin]
+    risk_coverage: NotRequired[list[RiskCoverage]]
+    deviation: NotRequired[list[Deviation]]
     densities: list[DensityExample]
     notes: list[str]
 

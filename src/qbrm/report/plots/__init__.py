@@ -3,6 +3,15 @@
 from qbrm.report.plots.calibration import calibration_figure
 from qbrm.report.plots.categories import category_figure
 from qbrm.report.plots.densities import density_figure
+from qbrm.report.plots.deviation import deviation_figure
+from qbrm.report.plots.risk_coverage import risk_coverage_figure
 from qbrm.report.plots.training import training_figure
 
-__all__ = ["calibration_figure", "category_figure", "density_figure", "training_figure"]
+__all__ = [
+    "calibration_figure",
+    "category_figure",
+    "density_figure",
+    "deviation_figure",
+    "risk_coverage_figure",
+    "training_figure",
+]

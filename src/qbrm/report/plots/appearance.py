@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Any
 from zlib import crc32
 
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
 
 PHONE_WIDTH = 4.8
@@ -14,6 +15,8 @@ TEXT = 9
 SMALL = 8
 INK = "#222222"
 PALE = "#d0d0d0"
+LEGEND_COLUMNS = 2
+LEGEND_ROW = 0.18
 
 # Okabe and Ito's colours, which stay apart for all common kinds of colour vision.
 _COLOURS = {
@@ -24,20 +27,52 @@ _COLOURS = {
     "rbm": "#56B4E9",
     "sqrbm": "#0072B2",
     "qbm": "#009E73",
+    "gaussian": "#CC79A7",
+    "quantile": "#882255",
 }
-_SPARE_COLOURS = ("#CC79A7", "#882255", "#117733", "#661100")
-_MARKERS = {"length": "x", "base": "|", "mlp": "v", "ebrm": "s", "rbm": "D", "sqrbm": "o", "qbm": "^"}
-_SPARE_MARKERS = ("P", "X", "*", "h")
+_SPARE_COLOURS = ("#117733", "#661100", "#44AA99", "#AA4499")
+_MARKERS = {
+    "length": "x",
+    "base": "|",
+    "mlp": "v",
+    "ebrm": "s",
+    "rbm": "D",
+    "sqrbm": "o",
+    "qbm": "^",
+    "gaussian": "p",
+    "quantile": "h",
+}
+# Of `base-mean`, `mlp-gate` and the like, which have the colour of the method that they vary.
+_VARIANT_MARKERS = {
+    "tempered": "X",
+    "mean": "P",
+    "worst": "<",
+    "uncertainty": ">",
+    "ensemble": "8",
+    "gate": "*",
+    "exact": "d",
+}
+_SPARE_MARKERS = ("1", "2", "3", "4")
 
 
 def colour_of(method: str) -> str:
-    """The method's colour in every plot."""
-    return _COLOURS.get(method) or _SPARE_COLOURS[crc32(method.encode()) % len(_SPARE_COLOURS)]
+    """The method's colour in every plot; a variant, named after a hyphen, has that of what it varies."""
+    family = method.partition("-")[0]
+    return _COLOURS.get(family) or _SPARE_COLOURS[crc32(family.encode()) % len(_SPARE_COLOURS)]
 
 
 def marker_of(method: str) -> str:
     """The method's sign in every plot, so that colour is never the only difference."""
-    return _MARKERS.get(method) or _SPARE_MARKERS[crc32(method.encode()) % len(_SPARE_MARKERS)]
+    variant = method.partition("-")[2]
+    known = _VARIANT_MARKERS.get(variant) if variant else _MARKERS.get(method)
+    return known or _SPARE_MARKERS[crc32(method.encode()) % len(_SPARE_MARKERS)]
+
+
+def curve_of(method: str) -> dict[str, Any]:
+    """How a method's curve is drawn: its colour and sign, broken if it is a variant of another method."""
+    marker = "d" if method == "base" else marker_of(method)  # the bar that marks the base among dots is lost on a curve
+    line = (0, (4, 1.5)) if "-" in method else "-"
+    return {"color": colour_of(method), "marker": marker, "markersize": 4, "linestyle": line}
 
 
 def new_figure(height: float, width: float = PHONE_WIDTH) -> Figure:
@@ -59,10 +94,29 @@ def heading(axes: Axes, text: str) -> None:
     axes.set_title(text, fontsize=TEXT, color=INK, fontweight="bold", parse_math=False)
 
 
+def stacked(panel_height: float, entries: Sequence[int]) -> tuple[Figure, list[SubFigure]]:
+    """A new figure and its panels, one below the other, each with room for a legend of its own.
+
+    Args:
+        panel_height: inches of a panel without its legend.
+        entries: how many entries each panel's legend has.
+    """
+    heights = [panel_height + LEGEND_ROW * -(-count // LEGEND_COLUMNS) for count in entries]
+    figure = new_figure(sum(heights))
+    return figure, list(figure.subfigures(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0])
+
+
 def legend_above(figure: Figure, handles: Iterable[Line2D], columns: int) -> None:
     """One legend for the whole figure."""
-    legend = figure.legend(
-        handles=list(handles), loc="outside upper center", ncols=columns, fontsize=SMALL, frameon=False
-    )
+    _legend(figure, handles, "outside upper center", columns)
+
+
+def legend_below(panel: SubFigure, handles: Iterable[Line2D], columns: int = LEGEND_COLUMNS) -> None:
+    """One legend for a panel, where it hides no curve."""
+    _legend(panel, handles, "outside lower center", columns)
+
+
+def _legend(figure: Figure | SubFigure, handles: Iterable[Line2D], place: str, columns: int) -> None:
+    legend = figure.legend(handles=list(handles), loc=place, ncols=columns, fontsize=SMALL, frameon=False)
     for text in legend.get_texts():
         text.set_parse_math(False)

@@ -15,6 +15,8 @@ from qbrm.report.plots.appearance import PHONE_WIDTH
 from qbrm.report.plots.calibration import calibration_figure
 from qbrm.report.plots.categories import category_figure
 from qbrm.report.plots.densities import density_figure
+from qbrm.report.plots.deviation import deviation_figure
+from qbrm.report.plots.risk_coverage import risk_coverage_figure
 from qbrm.report.plots.training import trained_scores, training_figure
 from qbrm.report.results import Results
 
@@ -79,6 +81,23 @@ PLOTS = (
         "many decisions each group has.",
         calibration_figure,
         lambda results: bool(results["reliability"]),
+    ),
+    Plot(
+        "risk-coverage",
+        "Accuracy when abstaining",
+        "Accuracy over the share of pairs of which the method is most certain, the rest left undecided: a method that "
+        "knows when it does not know rises to the left. AURC is the area under the error rate; less is better.",
+        risk_coverage_figure,
+        lambda results: bool(results.get("risk_coverage")),
+    ),
+    Plot(
+        "deviation",
+        "Predicted deviation and error",
+        "Pairs grouped by the standard deviation that the score predicts for their difference of rewards, a tenth "
+        "each: how many of each group are decided wrongly. AUROC is the probability that a wrong decision has a "
+        "greater deviation than a right one; 0.5 is chance.",
+        deviation_figure,
+        lambda results: bool(results.get("deviation")),
     ),
     Plot(
         "densities",
