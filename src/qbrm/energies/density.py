@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from scipy.special import sici
 from torch import Tensor
 
@@ -27,7 +27,7 @@ class Density(NamedTuple):
     lattice: Lattice
     mass: Float[Tensor, "batch nodes"]
 
-    def rows(self, rows: slice) -> Density:
+    def rows(self, rows: slice | Int[Tensor, " picked"]) -> Density:
         """Some of the examples."""
         first = self.lattice.first if len(self.lattice.first) == 1 else self.lattice.first[rows]
         return Density(self.lattice._replace(first=first), self.mass[rows])

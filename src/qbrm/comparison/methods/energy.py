@@ -13,10 +13,11 @@ from qbrm.comparison.methods.base import Fitted, LogPreference, Rewards, Task
 from qbrm.comparison.methods.temperature import tempered
 from qbrm.comparison.responses import Features
 from qbrm.energies import ENERGY_SCORES, CoupledBoltzmannMachine, EnergyScore, SemiQuantumRBM
+from qbrm.energies.density import Density, density, probability_greater
 from qbrm.errors import InputError
-from qbrm.features.pairs import PairData, Pairs
+from qbrm.features.pairs import Pairs
 from qbrm.objectives import OBJECTIVES, NCEPlus
-from qbrm.objectives.preference import log_preference
+from qbrm.objectives.preference import SMALLEST_PROBABILITY
 from qbrm.refinement import REFINEMENTS, refine
 from qbrm.samplers import SAMPLERS
 from qbrm.training import TrainingSettings, train
@@ -25,6 +26,7 @@ from qbrm.training.trainer import validation_loss
 
 EVALUATION_SAMPLES = 256
 VALIDATION_EXAMPLES = 256
+PAIRS_AT_ONCE = 1024
 
 
 @dataclass(frozen=True)
@@ -146,7 +148,20 @@ def _density_preference(score: EnergyScore) -> LogPreference:
     def preference(
         features: Features, rewards: Tensor, chosen: Int[Tensor, " pairs"], rejected: Int[Tensor, " pairs"]
     ) -> Float[Tensor, " pairs"]:
-        pairs = PairData(features.embedding, features.reward, chosen, rejected)
-        return torch.cat([log_preference(score, batch) for batch in pairs.batches(min(1024, score.chunk_rows))])
+        rows, place = torch.unique(torch.cat([chosen, rejected]), return_inverse=True)
+        found = _densities(score, features.rows(rows))
+        sides = zip(place[: len(chosen)].split(PAIRS_AT_ONCE), place[len(chosen) :].split(PAIRS_AT_ONCE), strict=True)
+        parts = [probability_greater(found.rows(a), found.rows(b)) for a, b in sides]
+        return torch.cat(parts).clamp_min(SMALLEST_PROBABILITY).log()
 
     return preference
+
+
+def _densities(score: EnergyScore, features: Features) -> Density:
+    """p(r | e) of every response, once however many pairs it is in; all on the lattice that the score has."""
+    chunks = zip(features.embedding.split(score.chunk_rows), features.reward.split(score.chunk_rows), strict=True)
+    parts = [density(score, score.clamp(*chunk)) for chunk in chunks]
+    lattice = parts[0].lattice
+    if len(lattice.first) > 1 or len(features.reward) == 1:
+        lattice = lattice._replace(first=torch.cat([part.lattice.first for part in parts]))
+    return Density(lattice, torch.cat([part.mass for part in parts]))
