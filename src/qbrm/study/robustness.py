@@ -76,8 +76,8 @@ def robustness_markdown(results: Results) -> str:
         "| :-- | :-- | :-- |",
         *(f"| {each.text} | {each.found} | {'met' if each.met else '**missed**'} |" for each in targets(results)),
         "",
-        f"The score that is judged is `{CANDIDATE}`. It was chosen, with its settings, on splits of the training prompts "
-        f"where {TRIED_CONFIGURATIONS} configurations were tried; none was chosen or changed on a test.",
+        f"The score that is judged is `{CANDIDATE}`. It was chosen, with its settings, on splits of the training "
+        f"prompts where {TRIED_CONFIGURATIONS} configurations were tried; none was chosen or changed on a test.",
         "",
         "## All scenarios and methods",
         "",

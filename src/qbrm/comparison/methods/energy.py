@@ -150,8 +150,12 @@ def _density_preference(score: EnergyScore) -> LogPreference:
     ) -> Float[Tensor, " pairs"]:
         rows, place = torch.unique(torch.cat([chosen, rejected]), return_inverse=True)
         found = _densities(score, features.rows(rows))
-        sides = zip(place[: len(chosen)].split(PAIRS_AT_ONCE), place[len(chosen) :].split(PAIRS_AT_ONCE), strict=True)
-        parts = [probability_greater(found.rows(a), found.rows(b)) for a, b in sides]
+        first, second = place[: len(chosen)], place[len(chosen) :]
+        parts = [
+            probability_greater(found.rows(first[start:end]), found.rows(second[start:end]))
+            for start in range(0, len(chosen), PAIRS_AT_ONCE)
+            for end in [start + PAIRS_AT_ONCE]
+        ]
         return torch.cat(parts).clamp_min(SMALLEST_PROBABILITY).log()
 
     return preference
@@ -159,8 +163,8 @@ def _density_preference(score: EnergyScore) -> LogPreference:
 
 def _densities(score: EnergyScore, features: Features) -> Density:
     """p(r | e) of every response, once however many pairs it is in; all on the lattice that the score has."""
-    chunks = zip(features.embedding.split(score.chunk_rows), features.reward.split(score.chunk_rows), strict=True)
-    parts = [density(score, score.clamp(*chunk)) for chunk in chunks]
+    chunks = [slice(start, start + score.chunk_rows) for start in range(0, len(features.reward), score.chunk_rows)]
+    parts = [density(score, score.clamp(features.embedding[rows], features.reward[rows])) for rows in chunks]
     lattice = parts[0].lattice
     if len(lattice.first) > 1 or len(features.reward) == 1:
         lattice = lattice._replace(first=torch.cat([part.lattice.first for part in parts]))
