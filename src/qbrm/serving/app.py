@@ -25,7 +25,7 @@ from qbrm.serving.page import page_routes
 from qbrm.serving.routes import v1_routes
 from qbrm.serving.settings import Limits
 
-# These say nothing of the model or its users.
+# These say nothing of the model or of what it was asked.
 PUBLIC = ("/", "/docs", "/docs/swagger-ui-bundle.js", "/docs/swagger-ui.css", "/openapi.json", "/healthz", "/readyz")
 DESCRIPTION = (
     "Rewards refined by an energy score, with the whole distribution p(r | e). Every refusal is a JSON object with one "
@@ -64,7 +64,6 @@ def create_app(
     batcher = Batcher(model, limits, metrics)
     app = FastAPI(
         title="QBRM",
-        summary=f"Refined rewards of {name}",
         description=DESCRIPTION,
         version=qbrm.__version__,
         docs_url=None,
@@ -76,7 +75,7 @@ def create_app(
     app.include_router(v1_routes(name, batcher, limits), dependencies=documented)
     app.include_router(openrlhf_routes(batcher, limits), dependencies=documented)
     app.include_router(_status_routes(batcher, metrics))
-    app.include_router(page_routes(f"QBRM · {name}"))
+    app.include_router(page_routes())
     for kind, answer in {
         RequestValidationError: _not_as_expected,
         InputError: _not_as_expected,

@@ -13,18 +13,17 @@ from fastapi.openapi.docs import get_swagger_ui_html
 from starlette.responses import FileResponse, HTMLResponse
 
 PAGE = "page.html"
-DOCS_FILES = ("swagger-ui-bundle.js", "swagger-ui.css")
 INLINE = re.compile(r"<(script|style)>(.*?)</\1>", re.DOTALL)
 
 
-def page_routes(title: str) -> APIRouter:
+def page_routes() -> APIRouter:
     """The page, and the documentation of the JSON API with its scripts from this computer."""
     routes = APIRouter(include_in_schema=False)
     page = files("qbrm.serving").joinpath(PAGE).read_text(encoding="utf-8")
     swagger = Path(str(files("fastapi_swagger"))) / "resources"
     docs = get_swagger_ui_html(
         openapi_url="openapi.json",
-        title=title,
+        title="QBRM: the JSON API",
         swagger_js_url="docs/swagger-ui-bundle.js",
         swagger_css_url="docs/swagger-ui.css",
         swagger_favicon_url="data:,",

@@ -59,7 +59,26 @@ def _serve(settings: ServerSettings, reporter: Reporter) -> None:
             reporter.fact("warning", f"everybody who can reach {address} may ask; set {VARIABLE} or --token-file")
         shown = f"[{address}]" if ":" in address else address
         reporter.fact("serving", settings.model, f"http://{shown}:{port}", "Ctrl-C stops")
-        _run(app, listener, settings.limits)
+        configure(app, settings.limits).run(sockets=[listener])
+
+
+def configure(app: ASGIApp, limits: Limits) -> uvicorn.Server:
+    """uvicorn with every limit it has, and :class:`PatientProtocol` for those it has not."""
+    logging.getLogger("uvicorn.error").addFilter(_not_the_clients_fault)
+    _make_room_for(PatientProtocol.most_connections)
+    config = uvicorn.Config(
+        app,
+        http=PatientProtocol,
+        ws="none",
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        h11_max_incomplete_event_size=HEADER_BYTES,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=round(limits.body_seconds + limits.answer_seconds) + 1,
+    )
+    return uvicorn.Server(config)
 
 
 def _bind(host: str, port: int) -> socket.socket:
@@ -78,24 +97,6 @@ def _bind(host: str, port: int) -> socket.socket:
     except OSError as error:
         raise InputError(f"cannot listen on {host}, port {port}: {error.strerror}; expected a free port.") from error
     return listener
-
-
-def _run(app: ASGIApp, listener: socket.socket, limits: Limits) -> None:
-    logging.getLogger("uvicorn.error").addFilter(_not_the_clients_fault)
-    _make_room_for(PatientProtocol.most_connections)
-    config = uvicorn.Config(
-        app,
-        http=PatientProtocol,
-        ws="none",
-        log_level="warning",
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
-        h11_max_incomplete_event_size=HEADER_BYTES,
-        timeout_keep_alive=KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=round(limits.body_seconds + limits.answer_seconds) + 1,
-    )
-    uvicorn.Server(config).run(sockets=[listener])
 
 
 def _not_the_clients_fault(record: logging.LogRecord) -> bool:
