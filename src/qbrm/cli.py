@@ -57,6 +57,7 @@ class Benchmark(str, Enum):
     REFINE = "refine"
     TRAIN = "train"
     SAMPLE = "sample"
+    SERVE = "serve"
 
 
 SeedOption = Annotated[int, typer.Option(help="First seed; the same seed gives the same results.", min=0)]

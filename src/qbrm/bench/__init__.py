@@ -13,6 +13,7 @@ from rich.table import Table
 from qbrm.bench.refine import bench_refine
 from qbrm.bench.sample import bench_sample
 from qbrm.bench.scores import DIMS
+from qbrm.bench.serve import bench_serve
 from qbrm.bench.train import bench_train
 from qbrm.durable import make_folder, write_atomically
 
@@ -27,6 +28,7 @@ BENCHMARKS: dict[str, Callable[[int], Rows]] = {
     "refine": _per_dim(bench_refine),
     "train": _per_dim(bench_train),
     "sample": bench_sample,
+    "serve": bench_serve,
 }
 SPEED = {
     "dim": "{}",
@@ -45,6 +47,17 @@ SAMPLING = {
     "ratio_to_dwave": "{:,.3g}",
     "max_moment_error": "{:.3f}",
 }
+SERVING = {
+    "clients": "{}",
+    "seconds": "{:.1f}",
+    "requests": "{:,}",
+    "errors": "{}",
+    "wrong": "{}",
+    "served_per_s": "{:,.1f}",
+    "offline_per_s": "{:,.1f}",
+    "ratio_to_offline": "{:.2f}",
+}
+COLUMNS = {"refine": SPEED, "train": SPEED, "sample": SAMPLING, "serve": SERVING}
 
 
 def run_benchmark(name: str, seed: int, as_json: bool, out: Path | None) -> None:
@@ -69,7 +82,7 @@ def run_benchmark(name: str, seed: int, as_json: bool, out: Path | None) -> None
 
 
 def _table(name: str, rows: Rows) -> Table:
-    formats = SAMPLING if name == "sample" else SPEED
+    formats = COLUMNS[name]
     table = Table(title=f"bench {name}", title_justify="left")
     for key, form in formats.items():
         table.add_column(key.replace("_", " "), justify="left" if form == "{}" else "right")

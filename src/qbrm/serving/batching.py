@@ -17,6 +17,8 @@ from qbrm.serving.settings import Limits
 
 Answer = TypeVar("Answer")
 
+PATIENT_SHARE = 0.1
+
 
 class OverloadedError(Exception):
     """More is waiting for the model than it can answer in time."""
@@ -67,8 +69,10 @@ class Job(Generic[Answer]):
 class Batcher:
     """Dynamic batching: a batch closes when it is full, or when its first request has waited long enough.
 
-    While the model works on one batch the next one collects, so under load nobody waits for the clock. A request is
-    never split over batches. An error of the model in a batch of several is traced to the request that causes it.
+    While the model works on one batch the next one collects. Full batches are worth a wait: clients that ask again as
+    soon as they are answered would otherwise fall into two groups that take turns in half batches for ever. So a batch
+    waits up to a tenth of what the last one took, where that is longer than its usual patience. A request is never
+    split over batches. An error of the model in a batch of several is traced to the request that causes it.
 
     Args:
         model: only ever called from the worker thread, one call at a time.
@@ -82,6 +86,7 @@ class Batcher:
         self._worker = Thread(target=self._work, name="qbrm-model", daemon=True)
         self._left_over: Job[Any] | None = None
         self._waiting = 0
+        self._last_seconds = 0.0
         self._busy_since: float | None = None
 
     def start(self) -> None:
@@ -133,17 +138,19 @@ class Batcher:
         while batch := self._collect():
             wanted = [job for job in batch if not job.future.done()]
             if wanted:
-                self._busy_since = time.monotonic()
+                self._busy_since = start = time.monotonic()
                 self._answer(wanted)
-                self._busy_since = None
+                self._busy_since, self._last_seconds = None, time.monotonic() - start
 
     def _collect(self) -> list[Job[Any]]:
         """The next batch; empty when the server stops."""
-        first, self._left_over = self._left_over or self._queue.get(), None
+        first, self._left_over = self._left_over, None
+        if first is None:
+            first = self._queue.get()
         if first is None:
             return []
         batch, rows = [first], len(first)
-        closes = time.monotonic() + self._limits.batch_seconds
+        closes = time.monotonic() + max(self._limits.batch_seconds, PATIENT_SHARE * self._last_seconds)
         while rows < self._limits.batch:
             try:
                 job = self._queue.get(timeout=max(0.0, closes - time.monotonic()))

@@ -63,6 +63,6 @@ def _instructions(prompt: str) -> list[Turn]:
             system, _, question = question.partition("<</SYS>>")
             turns.append(("system", system.replace("<<SYS>>", "").strip()))
         turns.append(("user", question.strip()))
-        if answer := answer.replace("</s>", "").strip():
+        if answer := answer.strip().removesuffix("<s>").rstrip().removesuffix("</s>").strip():
             turns.append(("assistant", answer))
     return turns

@@ -37,6 +37,36 @@ class ClientLeftError(Exception):
     """The client closed the connection before its request was complete."""
 
 
+class Body:
+    """The body of a request, part by part.
+
+    Args:
+        receive: what the server gives an application to read with.
+    """
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive, self.more = receive, True
+
+    async def part(self) -> bytes:
+        """The next part.
+
+        Raises:
+            ClientLeftError: if there is none, because the client closed the connection.
+        """
+        message = await self._receive()
+        if message["type"] == "http.disconnect":
+            raise ClientLeftError
+        self.more = message.get("more_body", False)
+        part: bytes = message.get("body", b"")
+        return part
+
+    async def discard(self) -> None:
+        """Read the rest for a while, and forget it."""
+        with anyio.move_on_after(DISCARDING_SECONDS):
+            while self.more:
+                await self.part()
+
+
 class Door:
     """Middleware that refuses what fails a check, and hands on requests only when their whole body is here.
 
@@ -58,13 +88,13 @@ class Door:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        held: list[bytes] = []
+        body, held = Body(receive), list[bytes]()
         try:
-            refusal = self._refusal(scope) or await self._read(receive, held)
+            refusal = self._refusal(scope) or await self._read(body, held)
             if refusal is not None:
                 self._forget(held)
                 if refusal.status is not HTTPStatus.REQUEST_TIMEOUT and "expect" not in Headers(scope=scope):
-                    await _discard(receive)
+                    await body.discard()
                 await _answer(refusal, scope, receive, send)
                 return
             await self._app(scope, _replay(b"".join(held), receive), send)
@@ -83,13 +113,13 @@ class Door:
         length = Headers(scope=scope).get("content-length", "0")
         return self._too_large() if not length.isdecimal() or int(length) > self._limits.body_bytes else None
 
-    async def _read(self, receive: Receive, held: list[bytes]) -> Refusal | None:
+    async def _read(self, body: Body, held: list[bytes]) -> Refusal | None:
         """Read the body into `held`; its bytes count towards what all requests hold together."""
         try:
             with anyio.fail_after(self._limits.body_seconds):
-                size, more = 0, True
-                while more:
-                    part, more = await _part(receive)
+                size = 0
+                while body.more:
+                    part = await body.part()
                     size += len(part)
                     if size > self._limits.body_bytes:
                         return self._too_large()
@@ -118,20 +148,6 @@ def _announced_type(scope: Scope) -> Refusal | None:
     if scope["method"] != "POST" or kind == "application/json":
         return None
     return Refusal(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "expected Content-Type: application/json.")
-
-
-async def _part(receive: Receive) -> tuple[bytes, bool]:
-    message = await receive()
-    if message["type"] == "http.disconnect":
-        raise ClientLeftError
-    return message.get("body", b""), message.get("more_body", False)
-
-
-async def _discard(receive: Receive) -> None:
-    with anyio.move_on_after(DISCARDING_SECONDS):
-        more = True
-        while more:
-            _, more = await _part(receive)
 
 
 async def _answer(refusal: Refusal, scope: Scope, receive: Receive, send: Send) -> None:

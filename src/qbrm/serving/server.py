@@ -63,7 +63,7 @@ def _serve(settings: ServerSettings, reporter: Reporter) -> None:
 
 
 def configure(app: ASGIApp, limits: Limits) -> uvicorn.Server:
-    """uvicorn with every limit it has, and :class:`PatientProtocol` for those it has not."""
+    """Uvicorn with every limit it has, and :class:`PatientProtocol` for those it has not."""
     logging.getLogger("uvicorn.error").addFilter(_not_the_clients_fault)
     _make_room_for(PatientProtocol.most_connections)
     config = uvicorn.Config(
@@ -82,19 +82,14 @@ def configure(app: ASGIApp, limits: Limits) -> uvicorn.Server:
 
 
 def _bind(host: str, port: int) -> socket.socket:
+    """Reserve the address before the model is loaded, which may take long; connections are accepted only after."""
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     try:
-        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[
-            0
-        ]
-        listener = socket.socket(family, kind)
-        try:
-            if sys.platform != "win32":
-                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind(address)
-        except OSError:
-            listener.close()
-            raise
+        if sys.platform != "win32":
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
     except OSError as error:
+        listener.close()
         raise InputError(f"cannot listen on {host}, port {port}: {error.strerror}; expected a free port.") from error
     return listener
 

@@ -24,7 +24,7 @@ class Limits:
         body_seconds: for a body to arrive, once its headers have.
         answer_seconds: for an answer, once the body has arrived.
         batch: responses that go through the model together.
-        batch_seconds: how long the first of a batch waits for others.
+        batch_seconds: how long the first of a batch waits for others, at least.
 
     Raises:
         InputError: if a limit is not positive.
