@@ -18,7 +18,7 @@ from qbrm import cli
 from qbrm.reward_models import DEFAULT_REWARD_MODEL, REWARD_MODELS
 from qbrm.training import trainer
 
-COMMANDS = ("demo", "compare", "export", "bench")
+COMMANDS = ("demo", "compare", "export", "bench", "serve")
 
 
 class Ended:

@@ -8,11 +8,13 @@ from hashlib import sha256
 from importlib.resources import files
 from pathlib import Path
 
+import fastapi_swagger
 from fastapi import APIRouter
 from fastapi.openapi.docs import get_swagger_ui_html
 from starlette.responses import FileResponse, HTMLResponse
 
 PAGE = "page.html"
+SWAGGER = Path(fastapi_swagger.__file__).parent / "resources"
 INLINE = re.compile(r"<(script|style)>(.*?)</\1>", re.DOTALL)
 
 
@@ -20,7 +22,6 @@ def page_routes() -> APIRouter:
     """The page, and the documentation of the JSON API with its scripts from this computer."""
     routes = APIRouter(include_in_schema=False)
     page = files("qbrm.serving").joinpath(PAGE).read_text(encoding="utf-8")
-    swagger = Path(str(files("fastapi_swagger"))) / "resources"
     docs = get_swagger_ui_html(
         openapi_url="openapi.json",
         title="QBRM: the JSON API",
@@ -41,11 +42,11 @@ def page_routes() -> APIRouter:
 
     @routes.get("/docs/swagger-ui-bundle.js")
     async def swagger_script() -> FileResponse:
-        return FileResponse(swagger / "swagger-ui-bundle.js")
+        return FileResponse(SWAGGER / "swagger-ui-bundle.js")
 
     @routes.get("/docs/swagger-ui.css")
     async def swagger_style() -> FileResponse:
-        return FileResponse(swagger / "swagger-ui.css")
+        return FileResponse(SWAGGER / "swagger-ui.css")
 
     return routes
 
