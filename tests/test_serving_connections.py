@@ -75,14 +75,15 @@ def trickle(connection, data, pause=0.05):
         b"POST /v1/score HTTP/1.1\r\nhost: localhost\r\ncontent-length: -1\r\n\r\n",
         b"POST /v1/score HTTP/1.1\r\nhost: localhost\r\ncontent-length: 9\r\ncontent-length: 8\r\n\r\n",
         b"POST /v1/score HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\nZZ\r\n",
+        b"POST /v1/score HTTP/1.1\r\nhost: localhost\r\ncontent-length: " + b"9" * 6000 + b"\r\n\r\n",
         b"GET /" + b"a" * 100_000 + b" HTTP/1.1\r\n\r\n",
         b"GET / HTTP/1.1\r\n" + b"x: " + b"y" * 100_000 + b"\r\n\r\n",
         b"GET / HTTP/1.1\r\n" + b"".join(b"x%d: y\r\n" % number for number in range(20_000)),
         b"\r\n" * 50_000,
     ],
     ids=[
-        "no http", "tls", "version", "no colon", "two hosts", "negative length", "two lengths", "chunks", "long path",
-        "long header", "many headers", "blank lines",
+        "no http", "tls", "protocol", "no colon", "two hosts", "negative length", "two lengths", "chunks",
+        "endless length", "long path", "long header", "many headers", "blank lines",
     ],
 )  # fmt: skip
 def test_garbage_is_refused_and_the_connection_closed(served, sent):

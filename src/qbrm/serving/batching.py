@@ -17,7 +17,7 @@ from qbrm.serving.settings import Limits
 
 Answer = TypeVar("Answer")
 
-PATIENT_SHARE = 0.1
+PATIENT_SHARE, MOST_PATIENT_SECONDS = 0.1, 0.1
 
 
 class OverloadedError(Exception):
@@ -71,8 +71,9 @@ class Batcher:
 
     While the model works on one batch the next one collects. Full batches are worth a wait: clients that ask again as
     soon as they are answered would otherwise fall into two groups that take turns in half batches for ever. So a batch
-    waits up to a tenth of what the last one took, where that is longer than its usual patience. A request is never
-    split over batches. An error of the model in a batch of several is traced to the request that causes it.
+    waits up to a tenth of what the last one took, and of a second, where that is longer than its usual patience. A
+    request is never split over batches. An error of the model in a batch of several is traced to the request that
+    causes it.
 
     Args:
         model: only ever called from the worker thread, one call at a time.
@@ -150,7 +151,7 @@ class Batcher:
         if first is None:
             return []
         batch, rows = [first], len(first)
-        closes = time.monotonic() + max(self._limits.batch_seconds, PATIENT_SHARE * self._last_seconds)
+        closes = time.monotonic() + self._patience()
         while rows < self._limits.batch:
             try:
                 job = self._queue.get(timeout=max(0.0, closes - time.monotonic()))
@@ -165,6 +166,9 @@ class Batcher:
             batch.append(job)
             rows += len(job)
         return batch
+
+    def _patience(self) -> float:
+        return max(self._limits.batch_seconds, min(PATIENT_SHARE * self._last_seconds, MOST_PATIENT_SECONDS))
 
     def _answer(self, batch: Sequence[Job[Any]]) -> None:
         try:

@@ -97,7 +97,8 @@ class Door:
                     await body.discard()
                 await _answer(refusal, scope, receive, send)
                 return
-            await self._app(scope, _replay(b"".join(held), receive), send)
+            held[:] = [b"".join(held)]
+            await self._app(scope, _replay(held[0], receive), send)
         except ClientLeftError:
             return
         finally:

@@ -7,13 +7,14 @@ the policy was given them, a chat template applied if it uses one) and ``labels`
 
 from __future__ import annotations
 
+import asyncio
 from http import HTTPStatus
 from typing import Any
 
 from fastapi import APIRouter, HTTPException
 from pydantic import BaseModel, Field, FiniteFloat
 
-from qbrm.energy_reward_model import RewardDistribution
+from qbrm.energy_reward_model import PromptLike, RewardDistribution
 from qbrm.serving.batching import Batcher
 from qbrm.serving.chat_markup import read_markup
 from qbrm.serving.rollout import response_in
@@ -44,14 +45,20 @@ def openrlhf_routes(batcher: Batcher, limits: Limits) -> APIRouter:
     @routes.post("/get_reward")
     async def get_reward(request: GetRewardRequest) -> GetRewardAnswer:
         """Score rollouts: point OpenRLHF's `--reward.remote_url` here."""
-        prompts = _prompts(request)
-        check_size(prompts, request.query, limits.responses, 2 * limits.characters)
-        responses = [_response(row, *pair) for row, pair in enumerate(zip(request.query, prompts, strict=True))]
-        conversations = [read_markup(prompt) for prompt in prompts]
-        check_size(conversations, responses, limits.responses, limits.characters)
-        return await batcher.ask(conversations, responses, _answer)
+        # Reading megabytes takes long enough to keep others waiting, so it has a thread of its own.
+        prompts, responses = await asyncio.to_thread(_read, request, limits)
+        return await batcher.ask(prompts, responses, _answer)
 
     return routes
+
+
+def _read(request: GetRewardRequest, limits: Limits) -> tuple[list[PromptLike], list[str]]:
+    written = _prompts(request)
+    check_size(written, request.query, limits.responses, 2 * limits.characters)
+    responses = [_response(row, *pair) for row, pair in enumerate(zip(request.query, written, strict=True))]
+    prompts = [read_markup(prompt) for prompt in written]
+    check_size(prompts, responses, limits.responses, limits.characters)
+    return prompts, responses
 
 
 def _prompts(request: GetRewardRequest) -> list[str]:
