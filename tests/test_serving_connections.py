@@ -199,10 +199,13 @@ def test_bodies_of_many_connections_together_cannot_fill_the_memory(served):
 
 
 def test_a_client_that_does_not_read_its_answers_is_cut_off(served):
+    open_connections = served.server.server_state.connections
+    wait_until(lambda: len(open_connections) == 0)
     with served.connect() as connection:
-        start = time.monotonic()
         connection.sendall(20 * b"GET /docs/swagger-ui-bundle.js HTTP/1.1\r\nhost: localhost\r\n\r\n")
-        wait_until(lambda: len(served.server.server_state.connections) == 0)
+        wait_until(lambda: [one for one in open_connections if one.flow.write_paused])
+        start = time.monotonic()
+        wait_until(lambda: len(open_connections) == 0)
         assert time.monotonic() - start < 10 * WAIT
 
 
