@@ -11,7 +11,10 @@ from qbrm import EnergyRewardModel, bench
 from qbrm.bench import serve as bench_serve
 from qbrm.reward_models import DEFAULT_REWARD_MODEL, REWARD_MODELS
 
-KEYS = {"clients", "seconds", "requests", "errors", "wrong", "served_per_s", "offline_per_s", "ratio_to_offline"}
+KEYS = {
+    *("clients", "seconds", "requests", "errors", "wrong"),
+    *("served_per_s", "offline_per_s", "ratio_to_offline", "cpu_ratio_to_offline"),
+}
 
 
 class FakeDefault(FakeEncoder):

@@ -56,6 +56,7 @@ SERVING = {
     "served_per_s": "{:,.1f}",
     "offline_per_s": "{:,.1f}",
     "ratio_to_offline": "{:.2f}",
+    "cpu_ratio_to_offline": "{:.2f}",
 }
 COLUMNS = {"refine": SPEED, "train": SPEED, "sample": SAMPLING, "serve": SERVING}
 

@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from qbrm.bench.scores import BOLTZMANN
 from qbrm.energy_reward_model import EnergyRewardModel
@@ -96,22 +97,53 @@ class Client(Thread):
         connection.close()
 
 
+class Offline:
+    """One model in this process, and what scoring with it has cost so far.
+
+    Args:
+        model: the one that is served, too.
+    """
+
+    def __init__(self, model: EnergyRewardModel) -> None:
+        self._model = model
+        self.rows, self.seconds, self.cpu_seconds = 0, 0.0, 0.0
+
+    def score(self, pairs: list[Pair]) -> Tensor:
+        """Refined rewards of all pairs, in one call."""
+        start, cpu_start = time.perf_counter(), time.process_time()
+        refined = self._model.score([pair.prompt for pair in pairs], [pair.response for pair in pairs]).refined
+        self.seconds += time.perf_counter() - start
+        self.cpu_seconds += time.process_time() - cpu_start
+        self.rows += len(pairs)
+        return refined
+
+
 def bench_serve(seed: int) -> list[dict[str, Any]]:
-    """Compare `qbrm serve` under concurrent clients with one offline call for the same responses, in one run."""
+    """Compare `qbrm serve` under concurrent clients with offline calls for the same responses, in one run.
+
+    On a machine with other work to do, `ratio_to_offline` says as much of that work as of the server;
+    `cpu_ratio_to_offline` compares responses per second of processor time, the server's whole process counted, and is
+    None where the operating system does not tell it.
+    """
     pairs = Pairs(seed)
     with TemporaryDirectory() as folder:
         _random_model(seed).save_pretrained(folder)
-        offline = EnergyRewardModel.from_pretrained(folder)
-        _score(offline, pairs.every_prompt())
+        model = EnergyRewardModel.from_pretrained(folder)
+        Offline(model).score(pairs.every_prompt())
+        offline = Offline(model)
         with _server(Path(folder)) as address:
             _ask(HTTPConnection(*address, timeout=PATIENCE), pairs.every_prompt())
-            _, seconds_before = _score(offline, [next(pairs) for _ in range(OFFLINE_ROWS)])
+            offline.score([next(pairs) for _ in range(OFFLINE_ROWS)])
+            cpu_before = _cpu_seconds(address)
             clients, seconds = _load(address, pairs)
+            cpu_after = _cpu_seconds(address)
         answers = [answer for client in clients for answer in client.answers]
-        expected, seconds_after = _score(offline, [pair for pair, _ in answers])
+        expected = offline.score([pair for pair, _ in answers])
     wrong = (torch.tensor([reward for _, reward in answers]) - expected).abs() > TOLERANCE
-    served_per_s = len(answers) / seconds
-    offline_per_s = (OFFLINE_ROWS + len(answers)) / (seconds_before + seconds_after)
+    served_per_s, offline_per_s = len(answers) / seconds, offline.rows / offline.seconds
+    cpu_ratio = None
+    if cpu_before is not None and cpu_after is not None:
+        cpu_ratio = len(answers) / (cpu_after - cpu_before) * offline.cpu_seconds / offline.rows
     return [
         {
             "clients": len(clients),
@@ -122,6 +154,7 @@ def bench_serve(seed: int) -> list[dict[str, Any]]:
             "served_per_s": served_per_s,
             "offline_per_s": offline_per_s,
             "ratio_to_offline": served_per_s / offline_per_s,
+            "cpu_ratio_to_offline": cpu_ratio,
         }
     ]
 
@@ -132,12 +165,6 @@ def _random_model(seed: int) -> EnergyRewardModel:
     trunk = Trunk(encoder.dim)
     torch.nn.init.normal_(trunk.head.weight)
     return EnergyRewardModel(EncoderRewardModel(encoder, trunk), BOLTZMANN["sqrbm"](trunk.dim))
-
-
-def _score(model: EnergyRewardModel, pairs: list[Pair]) -> tuple[torch.Tensor, float]:
-    start = time.perf_counter()
-    refined = model.score([pair.prompt for pair in pairs], [pair.response for pair in pairs]).refined
-    return refined, time.perf_counter() - start
 
 
 def _load(address: tuple[str, int], pairs: Pairs) -> tuple[list[Client], float]:
@@ -158,6 +185,13 @@ def _ask(connection: HTTPConnection, pairs: list[Pair]) -> list[float]:
     if response.status != 200:
         raise ValueError(f"status {response.status}: {answer['detail']}")
     return [float(reward["reward"]) for reward in answer["rewards"]]
+
+
+def _cpu_seconds(address: tuple[str, int]) -> float | None:
+    connection = HTTPConnection(*address, timeout=PATIENCE)
+    connection.request("GET", "/metrics")
+    found = re.search(r"^process_cpu_seconds_total (\S+)$", connection.getresponse().read().decode(), re.MULTILINE)
+    return None if found is None else float(found[1])
 
 
 @contextmanager
