@@ -21,7 +21,7 @@ from qbrm.preferences import read_preferences, training_pairs
 from qbrm.reward_models import DEFAULT_REWARD_MODEL, REWARD_MODELS
 from qbrm.training import trainer
 
-COMMANDS = ("demo", "compare", "embed", "train", "export", "bench")
+COMMANDS = ("demo", "compare", "evaluate", "embed", "train", "export", "study", "bench", "serve")
 
 
 class Ended:

@@ -122,6 +122,40 @@ def test_preference_is_how_often_a_draw_of_one_reward_beats_a_draw_of_the_other(
     assert held.prefer("What is tea?", *RESPONSES[:2]) == pytest.approx(wins, abs=1e-4)
 
 
+@pytest.mark.parametrize("kind", SCORES)
+def test_preferences_among_many_are_those_of_every_two(kind):
+    held = model(kind)
+    wins = held.score(["What is tea?"] * 4, RESPONSES).preferences()
+    tolerance = 2e-3 if kind == "ebrm" else 1e-5
+    for (i, a), (j, b) in itertools.product(enumerate(RESPONSES), repeat=2):
+        assert float(wins[i, j]) == pytest.approx(held.prefer("What is tea?", a, b), abs=tolerance)
+    assert held.score([], []).preferences().shape == (0, 0)
+
+
+@pytest.mark.parametrize("kind", SCORES)
+def test_a_curve_is_the_normalised_density_in_the_units_of_the_rewards(kind):
+    held = model(kind)
+    curves = held.score(PROMPTS, RESPONSES).curves
+    standard = (curves.reward - 0.3) / 0.7
+    with torch.no_grad():
+        values = held.energy_score.at(held._clamp(PROMPTS, RESPONSES), standard).double()
+    expected = values.softmax(-1) / (curves.reward[:, 1:2] - curves.reward[:, :1])
+    torch.testing.assert_close(curves.density.double(), expected, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", SCORES)
+def test_some_of_the_rows_are_the_distribution_of_some_of_the_responses(kind):
+    held = model(kind)
+    some, alone = held.score(PROMPTS, RESPONSES).rows(slice(1, 3)), held.score(PROMPTS[1:3], RESPONSES[1:3])
+    close = {"rtol": 0, "atol": 1e-5}
+    for name in ("base", "refined", "mean", "mode", "std"):
+        torch.testing.assert_close(getattr(some, name), getattr(alone, name), **close)
+    for level, quantile in alone.quantiles.items():
+        torch.testing.assert_close(some.quantiles[level], quantile, **close)
+    torch.testing.assert_close(some.curves, alone.curves, **close)
+    torch.testing.assert_close(some.preferences(), alone.preferences(), **close)
+
+
 @pytest.mark.parametrize("kind", ["rbm", "sqrbm"])
 def test_a_score_with_zero_weights_refines_nothing(kind):
     score = SCORES[kind]()

@@ -75,6 +75,7 @@ class Benchmark(str, Enum):
     TRAIN = "train"
     SAMPLE = "sample"
     SCALE = "scale"
+    SERVE = "serve"
 
 
 SeedOption = Annotated[int, typer.Option(help="First seed; the same seed gives the same results.", min=0)]
@@ -423,6 +424,43 @@ def bench(
     from qbrm.bench import run_benchmark
 
     run_benchmark(benchmark.value, seed=seed, as_json=json, out=out)
+
+
+@app.command()
+def serve(
+    model: Annotated[str, typer.Argument(help="Folder of a refined reward model, as in runs/demo/models.")],
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 for any free one.", min=0, max=65535)] = 8000,
+    token_file: Annotated[
+        Path | None,
+        typer.Option(
+            help="File with the token that requests must bear; or set QBRM_TOKEN.", show_default="everybody may ask"
+        ),
+    ] = None,
+    max_body: Annotated[float, typer.Option(help="Largest request, in MiB.")] = 8.0,
+    max_responses: Annotated[int, typer.Option(help="Most responses in one request.")] = 1024,
+    max_characters: Annotated[int, typer.Option(help="Longest prompt or response.")] = 100_000,
+    timeout: Annotated[float, typer.Option(help="Seconds after which a request is given up.")] = 60.0,
+    batch: Annotated[int, typer.Option(help="Responses that go through the model together.")] = 64,
+    batch_wait: Annotated[float, typer.Option(help="Milliseconds for which a batch waits for more.")] = 4.0,
+) -> None:
+    """Serve a refined reward model: OpenRLHF's reward protocol, a JSON API, and a page to look at.
+
+    Example: qbrm serve runs/demo/models/sqrbm-fresh-seed-0, then open http://127.0.0.1:8000
+    """
+    from qbrm.console import Reporter
+    from qbrm.serving import serve as run
+    from qbrm.serving.settings import MEBIBYTE, Limits, ServerSettings
+
+    limits = Limits(
+        body_bytes=round(max_body * MEBIBYTE),
+        responses=max_responses,
+        characters=max_characters,
+        answer_seconds=timeout,
+        batch=batch,
+        batch_seconds=batch_wait / 1000,
+    )
+    run(ServerSettings(model, host, port, token_file, limits), Reporter())
 
 
 def _compare(settings: ComparisonSettings) -> None:

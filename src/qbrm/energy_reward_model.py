@@ -13,7 +13,7 @@ from torch import Tensor
 
 from qbrm.energies import EnergyScore
 from qbrm.energies.base import Clamped
-from qbrm.energies.density import density, probability_greater
+from qbrm.energies.density import Density, density, probability_greater
 from qbrm.errors import InputError
 from qbrm.hub import upload
 from qbrm.model_card import Provenance
@@ -28,6 +28,18 @@ FINE_SPACING = 0.2
 PromptLike: TypeAlias = str | Sequence[Mapping[str, str]]
 
 
+class RewardCurves(NamedTuple):
+    """p(r | e) of n responses at equally spaced rewards, in the reward model's units: what a plot shows.
+
+    Attributes:
+        reward: where it is known.
+        density: p(r | e) there, per unit of reward.
+    """
+
+    reward: Float[Tensor, "n nodes"]
+    density: Float[Tensor, "n nodes"]
+
+
 class RewardDistribution(NamedTuple):
     """p(r | e) of n responses, in the reward model's units.
 
@@ -38,6 +50,8 @@ class RewardDistribution(NamedTuple):
         mode: the reward with the greatest density.
         std: standard deviation.
         quantiles: by probability.
+        standard: the whole distribution, in standardised units.
+        curves: the whole distribution, for plots.
     """
 
     base: Float[Tensor, " n"]
@@ -46,6 +60,31 @@ class RewardDistribution(NamedTuple):
     mode: Float[Tensor, " n"]
     std: Float[Tensor, " n"]
     quantiles: dict[float, Float[Tensor, " n"]]
+    standard: Density
+    curves: RewardCurves
+
+    def rows(self, rows: slice) -> RewardDistribution:
+        """Some of the responses."""
+        return RewardDistribution(
+            base=self.base[rows],
+            refined=self.refined[rows],
+            mean=self.mean[rows],
+            mode=self.mode[rows],
+            std=self.std[rows],
+            quantiles={level: quantile[rows] for level, quantile in self.quantiles.items()},
+            standard=self.standard.rows(rows),
+            curves=RewardCurves(self.curves.reward[rows], self.curves.density[rows]),
+        )
+
+    def preferences(self) -> Float[Tensor, "n n"]:
+        """P(r_i > r_j) for every two responses i and j; one half on the diagonal."""
+        n = len(self.base)
+        wins = torch.full((n, n), 0.5)
+        for i in range(n - 1):
+            one, others = self.standard.rows(slice(i, i + 1)), self.standard.rows(slice(i + 1, n))
+            wins[i, i + 1 :] = probability_greater(one, others)
+            wins[i + 1 :, i] = 1 - wins[i, i + 1 :]
+        return wins
 
 
 class EnergyRewardModel:
@@ -100,6 +139,11 @@ class EnergyRewardModel:
             mode=energy_score.from_standard(energy_score.mode(clamped)),
             std=fine.std * energy_score.reward_scale,
             quantiles={level: energy_score.from_standard(fine.quantile(level)) for level in QUANTILES},
+            standard=fine,
+            curves=RewardCurves(
+                reward=energy_score.from_standard(fine.lattice.rewards).expand_as(fine.mass),
+                density=fine.mass / (fine.lattice.step * energy_score.reward_scale),
+            ),
         )
 
     @torch.no_grad()

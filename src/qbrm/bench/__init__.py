@@ -14,6 +14,7 @@ from qbrm.bench.refine import bench_refine
 from qbrm.bench.sample import bench_sample
 from qbrm.bench.scale import bench_scale
 from qbrm.bench.scores import DIMS
+from qbrm.bench.serve import bench_serve
 from qbrm.bench.train import bench_train
 from qbrm.durable import make_folder, write_atomically
 
@@ -29,6 +30,7 @@ BENCHMARKS: dict[str, Callable[[int], Rows]] = {
     "train": _per_dim(bench_train),
     "sample": bench_sample,
     "scale": bench_scale,
+    "serve": bench_serve,
 }
 SPEED = {
     "dim": "{}",
@@ -57,7 +59,18 @@ SCALE = {
     "anonymous_mib": "{:,.0f}",
     "file_mib": "{:,.0f}",
 }
-FORMATS = {"refine": SPEED, "train": SPEED, "sample": SAMPLING, "scale": SCALE}
+SERVING = {
+    "clients": "{}",
+    "seconds": "{:.1f}",
+    "requests": "{:,}",
+    "errors": "{}",
+    "wrong": "{}",
+    "served_per_s": "{:,.1f}",
+    "offline_per_s": "{:,.1f}",
+    "ratio_to_offline": "{:.2f}",
+    "cpu_ratio_to_offline": "{:.2f}",
+}
+FORMATS = {"refine": SPEED, "train": SPEED, "sample": SAMPLING, "scale": SCALE, "serve": SERVING}
 
 
 def run_benchmark(name: str, seed: int, as_json: bool, out: Path | None) -> None:

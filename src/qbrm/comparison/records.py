@@ -20,7 +20,7 @@ from qbrm.preferences import PreferenceSet
 from qbrm.report import Results
 from qbrm.training import Training
 
-REFERENCES = ("base", "mlp", "ebrm")
+REFERENCES = ("base", "mlp")
 
 
 @dataclass

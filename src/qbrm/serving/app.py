@@ -1,0 +1,156 @@
+"""The application: every route behind one door."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+
+from fastapi import APIRouter, Depends, FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.security import HTTPBearer
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+import qbrm
+from qbrm.errors import InputError
+from qbrm.serving.authentication import answers_to, bears
+from qbrm.serving.batching import Batcher, Model, OverloadedError
+from qbrm.serving.door import Check, Door
+from qbrm.serving.metrics import CountRequests, Metrics
+from qbrm.serving.openrlhf import openrlhf_routes
+from qbrm.serving.page import page_routes
+from qbrm.serving.routes import v1_routes
+from qbrm.serving.settings import Limits
+
+# These say nothing of the model or of what it was asked.
+PUBLIC = ("/", "/docs", "/docs/swagger-ui-bundle.js", "/docs/swagger-ui.css", "/openapi.json", "/healthz", "/readyz")
+DESCRIPTION = (
+    "Rewards refined by an energy score, with the whole distribution p(r | e). Every refusal is a JSON object with one "
+    "line of `detail`."
+)
+HEADERS = {
+    b"x-content-type-options": b"nosniff",
+    b"x-frame-options": b"DENY",
+    b"referrer-policy": b"no-referrer",
+    b"cross-origin-resource-policy": b"same-origin",
+    b"cache-control": b"no-store",
+}
+
+
+def create_app(
+    model: Model,
+    name: str,
+    limits: Limits | None = None,
+    *,
+    token: str | None = None,
+    hosts: Collection[str] | None = None,
+) -> ASGIApp:
+    """The server as an ASGI application.
+
+    Args:
+        model: what answers.
+        name: of the model, for people.
+        limits: what is taken on; the defaults without.
+        token: that requests must bear; None lets everybody in.
+        hosts: names that the server answers to; None for any.
+    """
+    limits = limits or Limits()
+    metrics = Metrics()
+    batcher = Batcher(model, limits, metrics)
+    app = FastAPI(
+        title="QBRM",
+        description=DESCRIPTION,
+        version=qbrm.__version__,
+        docs_url=None,
+        redoc_url=None,
+        lifespan=lambda app: _running(batcher),
+    )
+    # The door decides; this tells readers of the documentation, and gives them a field for the token.
+    documented = [] if token is None else [Depends(HTTPBearer(auto_error=False))]
+    app.include_router(v1_routes(name, batcher, limits), dependencies=documented)
+    app.include_router(openrlhf_routes(batcher, limits), dependencies=documented)
+    app.include_router(_status_routes(batcher, metrics))
+    app.include_router(page_routes())
+    for kind, answer in {
+        RequestValidationError: _not_as_expected,
+        InputError: _not_as_expected,
+        OverloadedError: _try_again,
+        TimeoutError: _try_again,
+        Exception: _failed,
+    }.items():
+        app.add_exception_handler(kind, answer)
+    checks: list[Check] = [] if hosts is None else [answers_to(hosts)]
+    if token is not None:
+        checks.append(bears(token, PUBLIC))
+    paths = frozenset(app.openapi()["paths"]) | frozenset(PUBLIC)
+    return SafeHeaders(CountRequests(Door(app, limits, checks), metrics, paths))
+
+
+class SafeHeaders:
+    """Middleware that tells browsers to take no liberties with any answer."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+
+        async def with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message.get("headers", []), *HEADERS.items()]
+            await send(message)
+
+        await self._app(scope, receive, with_headers)
+
+
+@asynccontextmanager
+async def _running(batcher: Batcher) -> AsyncIterator[None]:
+    batcher.start()
+    yield
+    await batcher.stop()
+
+
+def _status_routes(batcher: Batcher, metrics: Metrics) -> APIRouter:
+    routes = APIRouter(tags=["status"])
+
+    @routes.get("/healthz")
+    async def healthy() -> dict[str, str]:
+        """Answer while the process lives."""
+        return {"status": "alive"}
+
+    @routes.get("/readyz", responses={503: {"description": "A request made now would have to wait too long."}})
+    async def ready() -> JSONResponse:
+        """Say whether a request made now can expect an answer in time."""
+        if batcher.ready:
+            return JSONResponse({"status": "ready"})
+        return JSONResponse({"status": "busy"}, HTTPStatus.SERVICE_UNAVAILABLE)
+
+    @routes.get("/metrics", response_class=Response)
+    async def for_prometheus() -> Response:
+        """Counters in Prometheus's text format."""
+        return Response(metrics.render(), media_type=CONTENT_TYPE_LATEST)
+
+    return routes
+
+
+async def _not_as_expected(request: Request, error: Exception) -> JSONResponse:
+    detail = _first(error) if isinstance(error, RequestValidationError) else str(error)
+    return JSONResponse({"detail": detail}, HTTPStatus.UNPROCESSABLE_ENTITY)
+
+
+def _first(error: RequestValidationError) -> str:
+    """One line on the first error, without the input, which may be large or not even valid text."""
+    errors = error.errors()
+    place = ".".join(str(part) for part in errors[0]["loc"])
+    more = f" ({len(errors) - 1} more)" if len(errors) > 1 else ""
+    return f"{place}: {errors[0]['msg']}{more}".encode("utf-8", "replace").decode()
+
+
+async def _try_again(request: Request, error: Exception) -> JSONResponse:
+    return JSONResponse({"detail": str(error)}, HTTPStatus.SERVICE_UNAVAILABLE, {"retry-after": "1"})
+
+
+async def _failed(request: Request, error: Exception) -> JSONResponse:
+    return JSONResponse({"detail": "the model failed; the server's log says why."}, HTTPStatus.INTERNAL_SERVER_ERROR)

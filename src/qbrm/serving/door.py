@@ -1,0 +1,170 @@
+"""Who and what is let in: host, token, and the size and pace of the body, all before a route sees the request."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from http import HTTPStatus
+from typing import NamedTuple, TypeAlias
+
+import anyio
+from starlette.datastructures import Headers
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from qbrm.serving.settings import MEBIBYTE, Limits
+
+DISCARDING_SECONDS = 5.0
+
+
+class Refusal(NamedTuple):
+    """Why a request is not let in.
+
+    Attributes:
+        status: of the answer.
+        detail: one line for whoever made the request.
+        challenge: the WWW-Authenticate header, for a 401.
+    """
+
+    status: HTTPStatus
+    detail: str
+    challenge: str | None = None
+
+
+Check: TypeAlias = Callable[[Scope], Refusal | None]
+
+
+class ClientLeftError(Exception):
+    """The client closed the connection before its request was complete."""
+
+
+class Body:
+    """The body of a request, part by part.
+
+    Args:
+        receive: what the server gives an application to read with.
+    """
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive, self.more = receive, True
+
+    async def part(self) -> bytes:
+        """The next part.
+
+        Raises:
+            ClientLeftError: if there is none, because the client closed the connection.
+        """
+        message = await self._receive()
+        if message["type"] == "http.disconnect":
+            raise ClientLeftError
+        self.more = message.get("more_body", False)
+        part: bytes = message.get("body", b"")
+        return part
+
+    async def discard(self) -> None:
+        """Read the rest for a while, and forget it."""
+        with anyio.move_on_after(DISCARDING_SECONDS):
+            while self.more:
+                await self.part()
+
+
+class Door:
+    """Middleware that refuses what fails a check, and hands on requests only when their whole body is here.
+
+    A refused body is read and thrown away for a while: a client that sends everything before it listens would
+    otherwise see a reset connection instead of the answer.
+
+    Args:
+        app: what answers.
+        limits: size of a body and of all bodies, and the time for one to arrive.
+        checks: of the headers, in order.
+    """
+
+    def __init__(self, app: ASGIApp, limits: Limits, checks: Sequence[Check]) -> None:
+        self._app, self._limits, self._checks = app, limits, checks
+        self._buffered = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let a request in, or answer it with its refusal."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        body, held = Body(receive), list[bytes]()
+        try:
+            refusal = self._refusal(scope) or await self._read(body, held)
+            if refusal is not None:
+                self._forget(held)
+                if refusal.status is not HTTPStatus.REQUEST_TIMEOUT and "expect" not in Headers(scope=scope):
+                    await body.discard()
+                await _answer(refusal, scope, receive, send)
+                return
+            held[:] = [b"".join(held)]
+            await self._app(scope, _replay(held[0], receive), send)
+        except ClientLeftError:
+            return
+        finally:
+            self._forget(held)
+
+    def _refusal(self, scope: Scope) -> Refusal | None:
+        for check in (*self._checks, _announced_type, self._announced_size):
+            if (refusal := check(scope)) is not None:
+                return refusal
+        return None
+
+    def _announced_size(self, scope: Scope) -> Refusal | None:
+        length = Headers(scope=scope).get("content-length", "0")
+        return self._too_large() if not length.isdecimal() or int(length) > self._limits.body_bytes else None
+
+    async def _read(self, body: Body, held: list[bytes]) -> Refusal | None:
+        """Read the body into `held`; its bytes count towards what all requests hold together."""
+        try:
+            with anyio.fail_after(self._limits.body_seconds):
+                size = 0
+                while body.more:
+                    part = await body.part()
+                    size += len(part)
+                    if size > self._limits.body_bytes:
+                        return self._too_large()
+                    if self._buffered + len(part) > self._limits.buffered_bytes:
+                        return Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "too many large requests; try again later.")
+                    self._buffered += len(part)
+                    held.append(part)
+        except TimeoutError:
+            return Refusal(
+                HTTPStatus.REQUEST_TIMEOUT, f"the body did not arrive within {self._limits.body_seconds:g} s."
+            )
+        return None
+
+    def _forget(self, held: list[bytes]) -> None:
+        self._buffered -= sum(map(len, held))
+        held.clear()
+
+    def _too_large(self) -> Refusal:
+        expected = f"expected at most {self._limits.body_bytes / MEBIBYTE:g} MiB."
+        return Refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the body is too large; {expected}")
+
+
+def _announced_type(scope: Scope) -> Refusal | None:
+    """JSON only: browsers ask before they send that to another site, and do not ask before they send a form."""
+    kind = Headers(scope=scope).get("content-type", "").partition(";")[0].strip().lower()
+    if scope["method"] != "POST" or kind == "application/json":
+        return None
+    return Refusal(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "expected Content-Type: application/json.")
+
+
+async def _answer(refusal: Refusal, scope: Scope, receive: Receive, send: Send) -> None:
+    headers = {"connection": "close"}
+    if refusal.challenge is not None:
+        headers["www-authenticate"] = refusal.challenge
+    response = JSONResponse({"detail": refusal.detail}, refusal.status, headers)
+    await response(scope, receive, send)
+
+
+def _replay(body: bytes, receive: Receive) -> Receive:
+    waiting = [body]
+
+    async def replay() -> Message:
+        if waiting:
+            return {"type": "http.request", "body": waiting.pop(), "more_body": False}
+        return await receive()
+
+    return replay

@@ -1,0 +1,115 @@
+"""The JSON API: what the model says of responses, and how they compare."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import APIRouter, HTTPException
+
+import qbrm
+from qbrm.energy_reward_model import PromptLike
+from qbrm.serving.batching import Batcher
+from qbrm.serving.schemas import (
+    ChatMessage,
+    CompareAnswer,
+    CompareRequest,
+    ModelAnswer,
+    PreferAnswer,
+    PreferRequest,
+    Problem,
+    ScoreAnswer,
+    ScoreRequest,
+    comparison_of,
+    rewards_of,
+)
+from qbrm.serving.settings import Limits
+
+PROBLEMS: dict[int | str, dict[str, Any]] = {
+    status: {"model": Problem, "description": description}
+    for status, description in {
+        401: "The token is missing or wrong.",
+        408: "The request did not arrive in time.",
+        413: "The request is too large: its body, a text, or the number of responses.",
+        415: "The request is not JSON.",
+        422: "The request is not of the expected form.",
+        503: "Too much is waiting, or there was no answer in time; try again later.",
+    }.items()
+}
+
+
+def v1_routes(model_name: str, batcher: Batcher, limits: Limits) -> APIRouter:
+    """Routes below /v1."""
+    routes = APIRouter(prefix="/v1", tags=["rewards"], responses=PROBLEMS)
+
+    @routes.get("/model")
+    async def model() -> ModelAnswer:
+        """Say what is being served, and how much may be asked at once."""
+        return ModelAnswer(
+            model=model_name,
+            version=qbrm.__version__,
+            max_responses=limits.responses,
+            max_compared=limits.compared,
+            max_characters=limits.characters,
+        )
+
+    @routes.post("/score")
+    async def score(request: ScoreRequest) -> ScoreAnswer:
+        """Score each response as an answer to its prompt."""
+        if len(request.prompts) != len(request.responses):
+            raise HTTPException(
+                HTTPStatus.UNPROCESSABLE_ENTITY,
+                f"{len(request.prompts)} prompts and {len(request.responses)} responses; expected as many of each.",
+            )
+        prompts = [_prompt(prompt) for prompt in request.prompts]
+        check_size(prompts, request.responses, limits.responses, limits.characters)
+        rewards = await batcher.ask(prompts, request.responses, rewards_of)
+        return ScoreAnswer(rewards=rewards)
+
+    @routes.post("/prefer")
+    async def prefer(request: PreferRequest) -> PreferAnswer:
+        """Give the probability that response `a` is better than response `b`."""
+        prompts, responses = [_prompt(request.prompt)] * 2, [request.a, request.b]
+        check_size(prompts, responses, 2, limits.characters)
+        probability = await batcher.ask(prompts, responses, lambda found: float(found.preferences()[0, 1]))
+        return PreferAnswer(probability=probability)
+
+    @routes.post("/compare")
+    async def compare(request: CompareRequest) -> CompareAnswer:
+        """Rank responses to one prompt, with the distribution of each reward and P(i > j) for every two."""
+        prompts = [_prompt(request.prompt)] * len(request.responses)
+        check_size(prompts, request.responses, limits.compared, limits.characters)
+        return await batcher.ask(prompts, request.responses, comparison_of)
+
+    return routes
+
+
+def check_size(prompts: Sequence[PromptLike], responses: Sequence[str], most: int, characters: int) -> None:
+    """Refuse too many responses, or too long a text, as content too large (413).
+
+    Args:
+        prompts: as given.
+        responses: as given.
+        most: responses.
+        characters: in a prompt, over all its messages, and in a response.
+    """
+    if len(responses) > most:
+        raise HTTPException(
+            HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"{len(responses)} responses; expected at most {most}."
+        )
+    for name, texts in {"prompt": map(_length, prompts), "response": map(len, responses)}.items():
+        for row, length in enumerate(texts):
+            if length > characters:
+                raise HTTPException(
+                    HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+                    f"{name} {row} has {length} characters; expected at most {characters}.",
+                )
+
+
+def _prompt(prompt: str | list[ChatMessage]) -> PromptLike:
+    return prompt if isinstance(prompt, str) else [message.model_dump() for message in prompt]
+
+
+def _length(prompt: PromptLike) -> int:
+    return len(prompt) if isinstance(prompt, str) else sum(len(message["content"]) for message in prompt)

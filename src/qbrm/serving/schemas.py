@@ -1,0 +1,139 @@
+"""What requests and answers of the JSON API look like."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
+
+from qbrm.energy_reward_model import RewardDistribution
+
+Probability = Annotated[float, Field(ge=0, le=1)]
+
+
+class Strict(BaseModel):
+    """A request: no key that the server would ignore."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class ChatMessage(Strict):
+    """One turn of a conversation."""
+
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: str
+
+
+PromptField = Annotated[
+    str | Annotated[list[ChatMessage], Field(min_length=1)],
+    Field(description="The user's only turn, or the conversation up to the response."),
+]
+
+
+class ScoreRequest(Strict):
+    """Response i answers prompt i."""
+
+    prompts: list[PromptField]
+    responses: list[str]
+
+
+class Reward(BaseModel):
+    """What the model says of one response, in the reward model's units."""
+
+    reward: FiniteFloat = Field(description="Refined reward r*.")
+    base: FiniteFloat = Field(description="Reward r0 of the reward model, before refinement.")
+    mean: FiniteFloat = Field(description="E[r | e].")
+    mode: FiniteFloat = Field(description="The reward with the greatest density.")
+    std: FiniteFloat = Field(description="Standard deviation of p(r | e).")
+    quantiles: dict[str, FiniteFloat] = Field(description="Quantiles of p(r | e), by probability.")
+
+
+class ScoreAnswer(BaseModel):
+    """One reward per response, in their order."""
+
+    rewards: list[Reward]
+
+
+class PreferRequest(Strict):
+    """Two responses to one prompt."""
+
+    prompt: PromptField
+    a: str
+    b: str
+
+
+class PreferAnswer(BaseModel):
+    """Which of two responses is better."""
+
+    probability: Probability = Field(description="P(a > b): that the reward of a is greater than that of b.")
+
+
+class CompareRequest(Strict):
+    """Two or more responses to one prompt."""
+
+    prompt: PromptField
+    responses: list[str] = Field(min_length=2)
+
+
+class Curve(BaseModel):
+    """p(r | e) at equally spaced rewards."""
+
+    reward: list[FiniteFloat]
+    density: list[FiniteFloat]
+
+
+class ComparedResponse(Reward):
+    """A reward, its place and its whole distribution."""
+
+    rank: int = Field(description="1 is the best; by refined reward.")
+    curve: Curve
+
+
+class CompareAnswer(BaseModel):
+    """Responses in the order asked, and how they compare."""
+
+    responses: list[ComparedResponse]
+    preferences: list[list[Probability]] = Field(description="Row i, column j: P(i > j).")
+
+
+class ModelAnswer(BaseModel):
+    """What is being served."""
+
+    model: str
+    version: str = Field(description="Of qbrm.")
+    max_responses: int = Field(description="Most responses in one request.")
+    max_compared: int = Field(description="Most responses in one comparison.")
+    max_characters: int = Field(description="Most characters in one prompt or response.")
+
+
+class Problem(BaseModel):
+    """Why there is no answer."""
+
+    detail: str
+
+
+def rewards_of(distribution: RewardDistribution) -> list[Reward]:
+    """One per response."""
+    columns = {name: getattr(distribution, name).tolist() for name in ("base", "mean", "mode", "std")}
+    refined = distribution.refined.tolist()
+    quantiles = {str(level): values.tolist() for level, values in distribution.quantiles.items()}
+    return [
+        Reward(
+            reward=reward,
+            quantiles={level: values[row] for level, values in quantiles.items()},
+            **{name: values[row] for name, values in columns.items()},
+        )
+        for row, reward in enumerate(refined)
+    ]
+
+
+def comparison_of(distribution: RewardDistribution) -> CompareAnswer:
+    """Ranks, curves and probabilities of responses to one prompt; ties keep the order asked."""
+    order = sorted(range(len(distribution.refined)), key=lambda row: -float(distribution.refined[row]))
+    rank = {row: place for place, row in enumerate(order, start=1)}
+    curves = zip(distribution.curves.reward.tolist(), distribution.curves.density.tolist(), strict=True)
+    responses = [
+        ComparedResponse(rank=rank[row], curve=Curve(reward=reward, density=density), **vars(found))
+        for row, (found, (reward, density)) in enumerate(zip(rewards_of(distribution), curves, strict=True))
+    ]
+    return CompareAnswer(responses=responses, preferences=distribution.preferences().tolist())

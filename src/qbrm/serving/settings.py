@@ -1,0 +1,66 @@
+"""What is served, where, and how much a request may ask."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from qbrm.errors import InputError
+
+MEBIBYTE = 2**20
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the server takes on; everything beyond is refused with a 4xx or 503.
+
+    Args:
+        body_bytes: of one request.
+        responses: in one request.
+        characters: of one prompt or response.
+        compared: responses that one request may compare with each other.
+        waiting: responses that may wait for the model, over all requests.
+        buffered_bytes: of all bodies that are held at once.
+        body_seconds: for a body to arrive, once its headers have.
+        answer_seconds: for an answer, once the body has arrived.
+        batch: responses that go through the model together.
+        batch_seconds: how long the first of a batch waits for others, at least.
+
+    Raises:
+        InputError: if a limit is not positive.
+    """
+
+    body_bytes: int = 8 * MEBIBYTE
+    responses: int = 1024
+    characters: int = 100_000
+    compared: int = 16
+    waiting: int = 4096
+    buffered_bytes: int = 256 * MEBIBYTE
+    body_seconds: float = 20.0
+    answer_seconds: float = 60.0
+    batch: int = 64
+    batch_seconds: float = 0.004
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if value <= 0:
+                raise InputError(f"limit {name.replace('_', ' ')} is {value}; expected more than 0.")
+
+
+@dataclass(frozen=True)
+class ServerSettings:
+    """What to serve, and where.
+
+    Args:
+        model: folder or name that :meth:`EnergyRewardModel.from_pretrained` takes.
+        host: address or name to bind.
+        port: to bind; 0 for any free one.
+        token_file: holds the token that requests must bear; without it, the environment may.
+        limits: what is taken on.
+    """
+
+    model: str
+    host: str = "127.0.0.1"
+    port: int = 8000
+    token_file: Path | None = None
+    limits: Limits = field(default_factory=Limits)
