@@ -4,12 +4,14 @@
     python scripts/update_tables.py rmb-noise=runs/rmb,runs/rmb-published bench=runs/bench
 
 Each argument is MARKER=RUN; the text between ``<!-- MARKER -->`` and ``<!-- /MARKER -->`` is replaced. ``rmb-noise``
-compares seed 0 of ebrm in two runs; ``bench`` takes the folder of ``qbrm bench ... --out FOLDER/NAME.json``.
+compares seed 0 of ebrm in two runs; ``bench`` takes the folder of ``qbrm bench ... --out FOLDER/NAME.json``; ``sampling``
+that of ``qbrm study sampling``, whose plots go to docs/ too.
 """
 
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,10 +31,18 @@ def main(arguments: list[str]) -> None:
 def _text(marker: str, source: str) -> str:
     if marker == "bench":
         return "\n\n".join(_bench(Path(source) / f"{name}.json", name) for name in ("refine", "train"))
+    if marker == "sampling":
+        return _sampling(Path(source))
     runs = [read_results(Path(run)) for run in source.split(",")]
     if marker == "rmb-noise":
         return _noise(runs)
     return f"{markdown_table(runs[0])}\n\n{_origin(runs[0])}"
+
+
+def _sampling(study: Path) -> str:
+    for plot in ("accuracy-by-size.png", "error-by-time.png"):
+        shutil.copyfile(study / plot, README.parent / "docs" / plot)
+    return (study / "sampling.md").read_text()
 
 
 def _origin(results: Results) -> str:
