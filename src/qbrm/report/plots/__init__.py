@@ -3,6 +3,7 @@
 from qbrm.report.plots.calibration import calibration_figure
 from qbrm.report.plots.categories import category_figure
 from qbrm.report.plots.densities import density_figure
+from qbrm.report.plots.over_optimisation import over_optimisation_figure
 from qbrm.report.plots.training import training_figure
 
-__all__ = ["calibration_figure", "category_figure", "density_figure", "training_figure"]
+__all__ = ["calibration_figure", "category_figure", "density_figure", "over_optimisation_figure", "training_figure"]

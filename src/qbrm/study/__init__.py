@@ -1,0 +1,1 @@
+"""What a comparison leaves open about robustness, measured."""
