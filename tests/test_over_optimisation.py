@@ -93,6 +93,7 @@ def test_the_lower_confidence_bound_is_mean_less_z_deviations_with_the_z_that_va
     task = Task(train, validation, features, 0, tmp_path / "c", lambda rewards: {}, lambda epoch: None)
     fitted = PROXIES["sqrbm-lcb"].fit(task)
 
+    fitted.score.requires_grad_(False)
     clamped = fitted.score.clamp(embedding, features.reward)
     found = density(fitted.score, clamped, spacing=0.2)
     bounds = {z: fitted.score.from_standard(found.mean - z * found.std) for z in DEVIATIONS}
