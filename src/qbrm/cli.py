@@ -58,6 +58,7 @@ class Study(str, Enum):
     """What `qbrm study` studies."""
 
     ROBUSTNESS = "robustness"
+    OVER_OPTIMISATION = "over-optimisation"
     SAMPLING = "sampling"
 
 
@@ -391,16 +392,19 @@ def study(
     seeds: SeedsOption = 5,
     seed: SeedOption = 0,
     epochs: EpochsOption = 5,
-    quick: Annotated[bool, typer.Option("--quick", help="Robustness without EBRM and other slow parts.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Without EBRM and other slow parts.")] = False,
 ) -> None:
     """Run a whole study: many comparisons with one question. Run it again to continue where it stopped.
 
     robustness: every scenario with every method, against targets set beforehand.
 
+    over-optimisation: best-of-n up to 10,000 by every kind of reward, judged by a gold reward it never saw.
+
     sampling: one score with every sampler and many sizes; accuracy against size, sampler error against time.
     """
     from qbrm.comparison import ComparisonSettings
     from qbrm.console import Reporter
+    from qbrm.study.choosing_harder import study_over_optimisation
     from qbrm.study.robustness import study_robustness
     from qbrm.study.sampling import study_sampling
 
@@ -408,6 +412,8 @@ def study(
     settings = ComparisonSettings(train=train, out=out, seeds=seeds, seed=seed, epochs=epochs, command=_command())
     if subject is Study.SAMPLING:
         found = study_sampling(settings, reporter)
+    elif subject is Study.OVER_OPTIMISATION:
+        found = study_over_optimisation(settings, quick, reporter)
     else:
         found = study_robustness(settings, quick, reporter)
     reporter.fact(subject.value, str(found))

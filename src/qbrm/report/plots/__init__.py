@@ -4,6 +4,7 @@ from qbrm.report.plots.calibration import calibration_figure
 from qbrm.report.plots.categories import category_figure
 from qbrm.report.plots.densities import density_figure
 from qbrm.report.plots.deviation import deviation_figure
+from qbrm.report.plots.over_optimisation import over_optimisation_figure
 from qbrm.report.plots.risk_coverage import risk_coverage_figure
 from qbrm.report.plots.training import training_figure
 
@@ -12,6 +13,7 @@ __all__ = [
     "category_figure",
     "density_figure",
     "deviation_figure",
+    "over_optimisation_figure",
     "risk_coverage_figure",
     "training_figure",
 ]
