@@ -4,8 +4,8 @@
     python scripts/update_tables.py rmb-noise=runs/rmb,runs/rmb-published bench=runs/bench
 
 Each argument is MARKER=RUN; the text between ``<!-- MARKER -->`` and ``<!-- /MARKER -->`` is replaced. ``rmb-noise``
-compares seed 0 of ebrm in two runs; ``bench`` takes the folder of ``qbrm bench ... --out FOLDER/NAME.json``; ``sampling``
-that of ``qbrm study sampling``, whose plots go to docs/ too.
+compares seed 0 of ebrm in two runs; ``bench`` takes the folder of ``qbrm bench ... --out FOLDER/NAME.json``;
+``sampling`` that of ``qbrm study sampling``, whose plots go to docs/ too.
 """
 
 from __future__ import annotations
