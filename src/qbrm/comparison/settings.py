@@ -16,6 +16,7 @@ from qbrm.objectives import OBJECTIVES
 from qbrm.refinement import REFINEMENTS
 from qbrm.reward_models import DEFAULT_REWARD_MODEL, RewardModelOptions
 from qbrm.samplers import SAMPLERS
+from qbrm.samplers.exact import LIMIT
 
 PUBLISHED_NOISE_SAMPLES = 768
 
@@ -75,6 +76,11 @@ class ComparisonSettings:
         check_known("sampler", self.sampler or next(iter(SAMPLERS)), SAMPLERS)
         if self.sampler is not None and "qbm" not in self.methods:
             raise InputError(f"--sampler {self.sampler} without the method qbm; expected qbm in --methods.")
+        if "qbm" in self.methods and self.sampler in (None, "exact") and (self.hidden or 0) > LIMIT:
+            raise InputError(
+                f"--hidden {self.hidden} without a sampler that can draw so many spins; sums go to {LIMIT}, expected "
+                "--sampler gibbs or another."
+            )
         check_known("refinement", self.refinement or next(iter(REFINEMENTS)), REFINEMENTS)
         if len(set(self.methods)) < len(self.methods):
             raise InputError(f"--methods {','.join(self.methods)} names a method twice; expected each once.")

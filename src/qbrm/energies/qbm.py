@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -12,7 +12,8 @@ from typing_extensions import override
 
 from qbrm.energies.base import Clamped, EnergyScore, Lattice
 from qbrm.energies.rbm import RBM
-from qbrm.samplers.base import PersistentSampler, Sampler
+from qbrm.samplers import SAMPLERS
+from qbrm.samplers.base import PersistentSampler, Sampler, check_samples
 from qbrm.samplers.exact import ExactSampler
 
 
@@ -51,9 +52,11 @@ class Mixture(NamedTuple):
 class MonteCarlo(NamedTuple):
     """How far sampling leaves E[r | e] uncertain, from two independent draws.
 
+    It knows spread, not bias: a sampler of the wrong distribution is wrong beyond it.
+
     Attributes:
         error: root mean square standard error over examples, in standardised units.
-        effective_samples: independent states that would have the same error.
+        effective_samples: independent states that would have the same error, at most those drawn.
     """
 
     error: float
@@ -83,9 +86,11 @@ class CoupledBoltzmannMachine(RBM):
         anchored: whether mu contains the base reward r0.
         coupling: initial length |u| of the couplings between reward and hidden spins.
         gate_rank: as for :class:`~qbrm.energies.sqrbm.SemiQuantumRBM`.
+        sampler: name in `SAMPLERS` of what draws the hidden spins, or None to sum over them. It is saved with a model.
+        samples: hidden states drawn per example.
 
     Attributes:
-        sampler: draws the hidden spins; None to sum over them.
+        sampler: draws the hidden spins; None to sum over them. One that was set by hand is not saved.
         samples: hidden states drawn per example.
         seed: of the draws in evaluation; the same for both sides of a preference, which makes their errors cancel.
     """
@@ -99,16 +104,24 @@ class CoupledBoltzmannMachine(RBM):
         anchored: bool = True,
         coupling: float = 1.5,
         gate_rank: int | None = None,
+        sampler: str | None = None,
+        samples: int = 64,
     ) -> None:
         super().__init__(dim, hidden=hidden, anchored=anchored, coupling=coupling, gate_rank=gate_rank)
         self.upper_couplings = nn.Parameter(torch.zeros(hidden * (hidden - 1) // 2))
-        self.sampler: Sampler | None = None
-        self.samples = 64
+        self._sampler_name = sampler
+        self.sampler: Sampler | None = None if sampler is None else SAMPLERS[sampler]()
+        self.samples = samples
         self.seed = 0
 
     @override
+    def settings(self) -> dict[str, Any]:
+        named = self._sampler_name if self.sampler is not None else None
+        return {**super().settings(), "sampler": named, "samples": self.samples}
+
+    @override
     def extra_repr(self) -> str:
-        return f"{super().extra_repr()}, sampler={self.sampler!r}, samples={self.samples}"
+        return f"{super().extra_repr()}, {self.sampler!r}"
 
     @property
     @override
@@ -165,6 +178,7 @@ class CoupledBoltzmannMachine(RBM):
                 spins = sampler.go_on(*drawn, clamped.row)
             else:
                 spins = sampler.sample(*drawn)
+            check_samples(spins, problem.fields, self.samples, type(sampler).__name__)
         exponent = torch.einsum("bsm,bm->bs", spins, problem.fields)
         exponent = exponent + torch.einsum("bsm,mk,bsk->bs", spins, problem.couplings, spins) / 2
         stiffness = self.stiffness
@@ -176,11 +190,14 @@ class CoupledBoltzmannMachine(RBM):
     def monte_carlo(self, clamped: Clamped, sampler: Sampler) -> MonteCarlo:
         """Compare two draws with different seeds: needs no model of how the sampler's states are correlated."""
         kept, draws = self.seed, []
-        for self.seed in (kept, kept + 1):
-            draws.append(self.mixture(clamped, sampler).mean)
-        self.seed = kept
+        try:
+            for self.seed in (kept, kept + 1):
+                draws.append(self.mixture(clamped, sampler).mean)
+        finally:
+            self.seed = kept
         error = (draws[0].mean(1) - draws[1].mean(1)).square().mean() / 2
-        return MonteCarlo(float(error.sqrt()), float(draws[0].var(1).mean() / error.clamp_min(1e-12)))
+        effective = float(draws[0].var(1).mean() / error.clamp_min(1e-12))
+        return MonteCarlo(float(error.sqrt()), min(effective, float(self.samples)))
 
     @override
     def log_density(self, clamped: Clamped, reward: Float[Tensor, "batch n"]) -> Float[Tensor, "batch n"]:

@@ -35,9 +35,7 @@ def dwave_sampler(name: str, parameters: dict[str, object]) -> Sampler:
     try:
         samplers = importlib.import_module("dwave.samplers")
     except ImportError as error:
-        raise InputError(
-            "sampler: the package dwave-samplers is missing; pip install dwave-samplers, into the environment of qbrm."
-        ) from error
+        raise InputError("sampler: the package dwave-samplers is missing; pip install 'qbrm[dwave]'.") from error
     return DimodSampler(getattr(samplers, name)(), parameters)
 
 

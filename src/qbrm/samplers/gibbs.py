@@ -89,6 +89,8 @@ class GibbsSampler:
             InputError: if `check_problem` refuses the problem.
         """
         check_problem(fields, couplings)
+        if not len(fields):
+            return fields.new_empty(0, samples, fields.shape[1])
         chains = max(1, min(self.chains, samples))
         kept = self._room(f"{chains}x{fields.shape[1]}", int(example.max()) + 1, chains, fields.shape[1])
         start = kept[example].float()
@@ -132,7 +134,7 @@ class GibbsSampler:
             InputError: if a value is not what `state_dict` gives.
         """
         for name, chains in state.items():
-            if chains.ndim != 3 or not (chains.abs() <= 1).all():
+            if chains.ndim != 3 or name != f"{chains.shape[1]}x{chains.shape[2]}" or not (chains.abs() <= 1).all():
                 raise InputError(
                     f"gibbs: chains {name!r} have shape {tuple(chains.shape)} and values from {chains.min():g} to "
                     f"{chains.max():g}; expected (examples, chains, spins) and -1, +1, or 0 for no chain yet."

@@ -28,9 +28,9 @@ class KaiwuSampler(Thermostatted):
     temperature: on a hot device a problem uses the range well, on a cold one it is coarse, and `distortion` says how
     coarse. A problem that would leave the range is scaled back into it and comes out too hot.
 
-    Kaiwu draws its own random numbers; the generator only chooses among the solutions. An optimizer that returns the
-    best states it met follows no Boltzmann distribution at any temperature; `effective_beta` is then far from 1. The
-    SDK's simulated annealing is one; see docs/kaiwu.md.
+    Kaiwu draws its own random numbers; the generator only chooses among the solutions, and seeds our own samplers. An
+    optimizer that returns the best states it met follows no Boltzmann distribution at any temperature;
+    `effective_beta` is then far from 1. The SDK's simulated annealing is one; see docs/kaiwu.md.
 
     Args:
         optimizer: anything with `solve(ising_matrix)`.
@@ -92,6 +92,8 @@ class KaiwuSampler(Thermostatted):
             largest = max(float(np.abs(matrix).max()) for matrix in matrices)
             self._thermostat.scale = self._limit / largest if largest else 1.0
         before = generator.get_state()
+        if isinstance(self._device.optimizer, _AsKaiwuOptimizer):
+            self._device.optimizer.reseed(generator)
 
         def draw(scale: float) -> Float[Tensor, "batch samples spins"]:
             self.distortion = 0.0
@@ -126,6 +128,10 @@ class KaiwuSampler(Thermostatted):
 class _AsKaiwuOptimizer:
     def __init__(self, sampler: Sampler, samples: int, generator: torch.Generator, beta: float) -> None:
         self._sampler, self._samples, self._generator, self._beta = sampler, samples, generator, beta
+
+    def reseed(self, generator: torch.Generator) -> None:
+        """Draw from here on what another generator's state decides."""
+        self._generator.manual_seed(int(torch.randint(2**31, (), generator=generator)))
 
     def solve(self, ising_matrix: Num[np.ndarray, "spins+1 spins+1"]) -> Int8[np.ndarray, "samples spins+1"]:
         problem = from_kaiwu_matrix(ising_matrix)

@@ -95,6 +95,7 @@ def free_energy_difference(
     samples: int,
     generator: torch.Generator,
     nodes: int = 8,
+    chains: int | None = None,
 ) -> tuple[Float[Tensor, " batch"], Float[Tensor, " batch"]]:
     r"""Difference log Z(end) - log Z(start) of two settings of the fields, by thermodynamic integration.
 
@@ -103,8 +104,19 @@ def free_energy_difference(
 
     with Gauss-Legendre nodes; holds for spins and for qubits measured along z alike.
 
+    Args:
+        sampler: draws the states.
+        start: fields to begin with.
+        end: fields to end with.
+        couplings: J.
+        samples: states at each node.
+        generator: source of randomness.
+        nodes: of the quadrature over the path.
+        chains: how many Markov chains the sampler draws its states from, state i from chain i % chains; None if all
+            states are independent.
+
     Returns:
-        The difference, and the standard error of its Monte-Carlo part, taking samples as independent.
+        The difference, and the standard error of its Monte-Carlo part: only chains are taken as independent.
     """
     points, weights = _gauss_legendre(nodes)
     total, variance = torch.zeros(len(start)), torch.zeros(len(start))
@@ -112,8 +124,13 @@ def free_energy_difference(
         spins = sampler.sample(start + point * (end - start), couplings, samples, generator)
         slope = torch.einsum("bsm,bm->bs", spins, end - start)
         total += weight * slope.mean(1)
-        variance += weight**2 * slope.var(1) / samples
+        variance += weight**2 * _variance_of_mean(slope, samples if chains is None else chains)
     return total, variance.sqrt()
+
+
+def _variance_of_mean(values: Float[Tensor, "batch samples"], chains: int) -> Float[Tensor, " batch"]:
+    of_chain = torch.stack([values[:, chain::chains].mean(1) for chain in range(chains)], 1)
+    return of_chain.var(1) / chains
 
 
 def _gauss_legendre(nodes: int) -> tuple[list[float], list[float]]:

@@ -13,6 +13,7 @@ import torch
 from qbrm.comparison import ComparisonSettings
 from qbrm.comparison.compare import Prepared, prepare, run_scenario
 from qbrm.comparison.methods import METHODS, EnergyMethod, Method
+from qbrm.comparison.methods.energy import EVALUATION_SAMPLES
 from qbrm.comparison.records import results_of
 from qbrm.console import Reporter
 from qbrm.durable import write_atomically
@@ -184,7 +185,7 @@ def _score_line(row: dict[str, Any]) -> str:
     accuracies = [
         f"{100 * a:.1f} [{100 * low:.1f}, {100 * high:.1f}]" for a, low, high in (row["pairwise"], row["bon"])
     ]
-    effective = f"{sampling['effective_samples']:.0f}" if sampling else "-"
+    effective = f"{min(sampling['effective_samples'], EVALUATION_SAMPLES):.0f}" if sampling else "-"
     return (
         f"| {row['score']} | {row['hidden']} | {row['sampler']} | {accuracies[0]}{error} | {accuracies[1]} | "
         f"{row['nll']:.4f}{loss_error} | {effective} | {row['train_seconds']:.1f} s | {row['refine_seconds']:.2f} s |"

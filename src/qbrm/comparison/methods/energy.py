@@ -19,8 +19,7 @@ from qbrm.features.pairs import Pairs
 from qbrm.objectives import OBJECTIVES, NCEPlus
 from qbrm.objectives.preference import SMALLEST_PROBABILITY
 from qbrm.refinement import REFINEMENTS, refine
-from qbrm.samplers import SAMPLERS
-from qbrm.training import TrainingSettings, train
+from qbrm.training import Training, TrainingSettings, train
 from qbrm.training.temperature import calibrate_tau
 from qbrm.training.trainer import validation_loss
 
@@ -79,9 +78,17 @@ class EnergyMethod:
             notes += self._keep_identity_if_better(score, pairs, task)
         if isinstance(score, CoupledBoltzmannMachine):
             score.samples, score.seed = EVALUATION_SAMPLES, task.seed
+            notes += self._device_note(training, task)
         rewards = self._rewards(score, task.seed)
         preference = _density_preference(score) if self.objective == "preference" else tempered(rewards, task)
         return Fitted(rewards, preference, training, score, self.objective, self.refinement, notes)
+
+    def _device_note(self, training: Training, task: Task) -> tuple[str, ...]:
+        """What a sampler at a temperature or precision of its own said of its last states in training."""
+        names = {"effective_beta": "effective beta", "residual": "residual", "distortion": "distortion in nats"}
+        last = training.epochs[-1]
+        told = [f"{words} {last[name]:.3g}" for name, words in names.items() if name in last]
+        return (f"{self.name}, seed {task.seed}, {self.sampler}: {', '.join(told)}",) if told else ()
 
     def _keep_identity_if_better(self, score: SemiQuantumRBM, pairs: Pairs, task: Task) -> tuple[str, ...]:
         """Where training did not help on validation, keep the base rewards' order: refinement must not harm."""
@@ -120,9 +127,9 @@ class EnergyMethod:
             # Without a preference to explain, an anchored score would only copy r0.
             settings["anchored"] = self.objective == "preference"
             settings |= {"hidden": self.hidden} if self.hidden is not None else {}
+        if issubclass(build, CoupledBoltzmannMachine):
+            settings["sampler"] = self.sampler
         score = build(pairs.dim, **settings)
-        if isinstance(score, CoupledBoltzmannMachine) and self.sampler is not None:
-            score.sampler = SAMPLERS[self.sampler]()
         score.standardise(*pairs.responses())
         return score
 
@@ -140,7 +147,9 @@ def _sampling(score: EnergyScore, task: Task) -> dict[str, float]:
     batch = task.validation.batch(slice(0, VALIDATION_EXAMPLES))
     found = score.monte_carlo(score.clamp(batch.chosen, batch.chosen_reward), score.sampler)
     error = found.error * float(score.reward_scale)
-    return {"effective_samples": found.effective_samples, "monte_carlo_error": error}
+    device = {name: getattr(score.sampler, name, None) for name in ("effective_beta", "residual", "distortion")}
+    told = {name: float(value) for name, value in device.items() if value is not None}
+    return {"effective_samples": found.effective_samples, "monte_carlo_error": error, **told}
 
 
 def _density_preference(score: EnergyScore) -> LogPreference:
