@@ -31,6 +31,8 @@ def main(arguments: list[str]) -> None:
 def _text(marker: str, source: str) -> str:
     if marker == "bench":
         return "\n\n".join(_bench(Path(source) / f"{name}.json", name) for name in ("refine", "train"))
+    if marker == "bench-sample":
+        return _bench_sample(Path(source) / "sample.json")
     if marker == "sampling":
         return _sampling(Path(source))
     runs = [read_results(Path(run)) for run in source.split(",")]
@@ -85,6 +87,35 @@ def _bench(path: Path, name: str) -> str:
         for row in json.loads(path.read_text())
     ]
     return f"`qbrm bench {name}`\n\n{_table(headings, lines)}"
+
+
+def _ratio(value: float | None) -> str:
+    return "-" if value is None else f"{value:,.3g}"
+
+
+def _bench_sample(path: Path) -> str:
+    headings = [
+        "sampler",
+        "spins",
+        "batch",
+        "updates/s",
+        "× kaiwu-torch-plugin",
+        "× dwave annealing",
+        "largest moment error",
+    ]
+    lines = [
+        [
+            row["sampler"],
+            str(row["spins"]),
+            str(row["batch"]),
+            f"{row['spin_updates_per_s'] / 1e6:,.1f} M",
+            _ratio(row["ratio_to_kpp"]),
+            _ratio(row["ratio_to_dwave"]),
+            f"{row['max_moment_error']:.3f}",
+        ]
+        for row in json.loads(path.read_text())
+    ]
+    return f"`qbrm bench sample`\n\n{_table(headings, lines)}"
 
 
 def _table(headings: list[str], lines: list[list[str]]) -> str:

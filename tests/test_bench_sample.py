@@ -16,7 +16,8 @@ KEYS = {"sampler", "spins", "batch", "spin_updates_per_s", "ratio_to_kpp", "rati
 def quick(monkeypatch):
     """A benchmark of milliseconds."""
     monkeypatch.setattr(sample, "CASES", ((8, 4), (24, 4)))
-    monkeypatch.setattr(sample, "CHAINS_AT", 24)
+    monkeypatch.setattr(sample, "CHAINS_AT", (24, 4))
+    monkeypatch.setattr(sample, "CHAINS", (2, 16))
     monkeypatch.setattr(sample, "CHECKED_STATES", 4096)
     monkeypatch.setattr(sample, "_rates", lambda ways, problem, seed: dict(zip(ways, range(1, 9), strict=False)))
 
@@ -39,6 +40,7 @@ def test_without_references_ratios_are_null_and_standard_error_tells(quick, monk
         ("exact", 8),
         ("gibbs", 8),
         ("gibbs", 24),
+        ("gibbs, 2 chains", 24),
         ("gibbs, 16 chains", 24),
     ]
     assert all(set(row) == KEYS for row in rows)

@@ -16,11 +16,11 @@ from qbrm.bench.timing import Work, rows_per_second
 from qbrm.samplers.exact import LIMIT, ExactSampler
 from qbrm.samplers.gibbs import GibbsSampler
 
-CASES = ((16, 256), (64, 16), (64, 256), (64, 2048), (256, 256), (1024, 16))
+CASES = ((16, 64), (64, 64), (256, 64), (1024, 64), (64, 16), (64, 256), (64, 2048))
 """Spins and batch."""
-CHAINS = 16
-CHAINS_AT = 64
-MANY = f"gibbs, {CHAINS} chains"
+CHAINS = (4, 16, 64)
+CHAINS_AT = (64, 256)
+"""Spins and batch at which several chains a problem are timed too."""
 KPP = "kaiwu-torch-plugin"
 DWAVE = "dwave annealing"
 UPDATES = 2_000_000
@@ -69,13 +69,13 @@ def bench_sample(seed: int) -> list[dict[str, Any]]:
     ways = {
         "exact": Way(_exact, least=1, settling=1),
         "gibbs": Way(_gibbs),
-        MANY: Way(partial(_gibbs, chains=CHAINS), CHAINS),
+        **{_many(chains): Way(partial(_gibbs, chains=chains), chains) for chains in CHAINS},
         **_references(),
     }
     error = _errors(ways, seed)
     rows: list[dict[str, Any]] = []
     for spins, batch in CASES:
-        usable = {name: way for name, way in ways.items() if _is_shown(name, spins)}
+        usable = {name: way for name, way in ways.items() if _is_shown(name, spins, batch)}
         rate = _rates(usable, make_problem(spins, batch, seed), seed)
         rows += [
             {
@@ -99,8 +99,13 @@ def make_problem(spins: int, batch: int, seed: int) -> Problem:
     return Problem(torch.randn(batch, spins, generator=generator) / 2, upper + upper.T)
 
 
-def _is_shown(name: str, spins: int) -> bool:
-    return {"exact": spins <= LIMIT, MANY: spins == CHAINS_AT}.get(name, True)
+def _many(chains: int) -> str:
+    return f"gibbs, {chains} chains"
+
+
+def _is_shown(name: str, spins: int, batch: int) -> bool:
+    several = {_many(chains): (spins, batch) == CHAINS_AT for chains in CHAINS}
+    return {"exact": spins <= LIMIT, **several}.get(name, True)
 
 
 def _rates(ways: Mapping[str, Way], problem: Problem, seed: int) -> dict[str, float]:

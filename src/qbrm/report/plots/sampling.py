@@ -55,7 +55,7 @@ def error_figure(rows: Sequence[Any]) -> Figure:
             label=name,
         )
     axes.set_xscale("log")
-    axes.set_yscale("log")
+    axes.set_ylim(bottom=0)
     axes.set_xlabel("seconds for 4,096 states of one problem", fontsize=TEXT, color=INK)
     axes.set_ylabel("total variation", fontsize=TEXT, color=INK)
     heading(axes, "Sampler error against time")
