@@ -1,10 +1,10 @@
 """Put measured tables into the README, from what commands left in runs/.
 
-    python scripts/update_tables.py demo=runs/demo rmb-fresh=runs/rmb rmb-same=runs/rmb-same
-    python scripts/update_tables.py rmb-noise=runs/rmb,runs/rmb-published bench=runs/bench
+    python scripts/update_tables.py demo=runs/demo rmb-fresh=runs/rmb rmb-shift=runs/rmb-shift rmb-same=runs/rmb-same
+    python scripts/update_tables.py bench=runs/bench bench-sample=runs/bench sampling=runs/sampling
 
-Each argument is MARKER=RUN; the text between ``<!-- MARKER -->`` and ``<!-- /MARKER -->`` is replaced. ``rmb-noise``
-compares seed 0 of ebrm in two runs; ``bench`` takes the folder of ``qbrm bench ... --out FOLDER/NAME.json``;
+Each argument is MARKER=RUN; the text between ``<!-- MARKER -->`` and ``<!-- /MARKER -->`` is replaced. ``bench`` and
+``bench-sample`` take the folder of ``qbrm bench ... --out FOLDER/NAME.json``;
 ``sampling`` that of ``qbrm study sampling``, whose plots go to docs/ too.
 """
 
@@ -13,10 +13,12 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from qbrm.report import Results, markdown_table, read_results, update_markdown
+from qbrm.report.comparison import comparison_grid
+from qbrm.report.markdown import markdown_grid
+from qbrm.report.parts import parts
 
 README = Path(__file__).parent.parent / "README.md"
 
@@ -35,10 +37,9 @@ def _text(marker: str, source: str) -> str:
         return _bench_sample(Path(source) / "sample.json")
     if marker == "sampling":
         return _sampling(Path(source))
-    runs = [read_results(Path(run)) for run in source.split(",")]
-    if marker == "rmb-noise":
-        return _noise(runs)
-    return f"{markdown_table(runs[0])}\n\n{_origin(runs[0])}"
+    results = read_results(Path(source))
+    tables = _tables_only(results) if marker == "rmb-shift" else markdown_table(results)
+    return f"{tables}\n\n{_origin(results)}"
 
 
 def _sampling(study: Path) -> str:
@@ -56,21 +57,10 @@ def _origin(results: Results) -> str:
     )
 
 
-def _noise(runs: Sequence[Results]) -> str:
-    lines = [
-        [
-            "768" if "published" in run["command"] else "64",
-            *(_accuracy(run, name) for name in ("pairwise", "bon")),
-        ]
-        for run in runs
-    ]
-    return _table(["noise samples", "ebrm pairwise", "ebrm best-of-n"], lines)
-
-
-def _accuracy(run: Results, set_name: str) -> str:
-    wanted = {"method": "ebrm", "seed": 0, "set": set_name, "category": "all"}
-    row = next(row for row in run["rows"] if all(row[key] == value for key, value in wanted.items()))  # type: ignore[literal-required]
-    return f"{100 * row['accuracy']:.1f} [{100 * row['ci_low']:.1f}, {100 * row['ci_high']:.1f}]"
+def _tables_only(results: Results) -> str:
+    """Every part's table without the list of differences: those of a shift's three tests fill pages."""
+    grids = [comparison_grid(part) for part in parts(results)]
+    return "\n\n".join(f"{grid.caption}\n\n{markdown_grid(grid)}" for grid in grids)
 
 
 def _bench(path: Path, name: str) -> str:

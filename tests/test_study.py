@@ -30,7 +30,7 @@ def errors(monkeypatch):
 
 
 def test_exact_states_are_as_far_off_as_independent_ones_must_be(errors):
-    """Total variation of n independent states: the mean of sqrt(2 p (1 - p) / (pi n)) over states, halved and summed."""
+    """Total variation of n independent states: sqrt(2 p (1 - p) / (pi n)) on average, summed over states and halved."""
     problem = three_spins()
     bits = torch.arange(8)[:, None] >> torch.arange(3)
     states = (bits % 2 * 2 - 1).float()
