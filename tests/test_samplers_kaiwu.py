@@ -8,9 +8,8 @@ import pytest
 import torch
 
 from qbrm.errors import InputError
-from qbrm.interop import kaiwu_device
 from qbrm.interop.kaiwu_sdk import kaiwu_optimizer
-from qbrm.samplers import SAMPLERS
+from qbrm.samplers import SAMPLERS, attempts
 from qbrm.samplers.base import Sampler
 from qbrm.samplers.exact import ExactSampler
 from qbrm.samplers.kaiwu import KaiwuSampler, as_kaiwu_optimizer
@@ -84,7 +83,7 @@ class Interrupted(Machine):
 @pytest.fixture
 def pauses(monkeypatch):
     slept = []
-    monkeypatch.setattr(kaiwu_device.time, "sleep", slept.append)
+    monkeypatch.setattr(attempts.time, "sleep", slept.append)
     return slept
 
 
@@ -273,7 +272,12 @@ def test_answers_that_are_no_solutions_are_named(answer, message):
 
 @pytest.mark.parametrize(
     ("settings", "message"),
-    [({"bits": 1}, "bits is 1; expected 2"), ({"attempts": 0}, "attempts is 0"), ({"beta": 0.0}, "beta is 0")],
+    [
+        ({"bits": 1}, "bits is 1; expected 2"),
+        ({"attempts": 0}, "attempts is 0"),
+        ({"pause": -1.0}, "pause is -1"),
+        ({"beta": 0.0}, "beta is 0"),
+    ],
 )
 def test_settings_out_of_range_are_refused(settings, message):
     with pytest.raises(InputError, match=message):
