@@ -278,3 +278,37 @@ def test_a_device_that_goes_away_in_the_middle_of_training_costs_one_epoch_at_mo
     training = train_sampled(again, file, heard.append)
     assert [epoch["epoch"] for epoch in heard] == [3]
     assert [epoch["epoch"] for epoch in training.epochs] == [0, 1, 2, 3]
+
+
+def annealer_of_unknown_temperature():
+    pytest.importorskip("dimod", reason="dimod samplers need the extra qbrm[dwave]")
+    samplers = pytest.importorskip("dwave.samplers", reason="D-Wave's samplers need the extra qbrm[dwave]")
+
+    class Hot(samplers.SimulatedAnnealingSampler):
+        def sample(self, bqm, **options):
+            return super().sample(bqm, beta_range=(0.01, 0.1), num_sweeps=20, **options)
+
+    return DimodSampler(Hot())
+
+
+def test_killed_training_resumes_at_the_temperature_it_found_to_bit_identical_weights(tmp_path):
+    file = tmp_path / "checkpoint.safetensors"
+    whole, killed, resumed = (sampled_machine(annealer_of_unknown_temperature()) for _ in range(3))
+    train_sampled(whole)
+    with pytest.raises(KilledError):
+        train_sampled(killed, file, kill_after_the_second)
+    train_sampled(resumed, file)
+    assert whole.chains()["scale"] > 3
+    assert resumed.chains() == whole.chains()
+    for name, value in whole.state_dict().items():
+        assert torch.equal(resumed.state_dict()[name], value), name
+
+
+def test_training_anew_with_a_used_device_is_training_with_a_new_one():
+    used, new = (sampled_machine(annealer_of_unknown_temperature()) for _ in range(2))
+    train_sampled(used)
+    again = sampled_machine(used.sampler)
+    for score in (again, new):
+        train_sampled(score)
+    for name, value in new.state_dict().items():
+        assert torch.equal(again.state_dict()[name], value), name

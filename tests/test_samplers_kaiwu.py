@@ -148,6 +148,25 @@ def test_eight_bits_at_an_unknown_temperature_are_brought_to_one():
     assert sampler.effective_beta == pytest.approx(1, abs=0.05)
 
 
+def largest(matrices):
+    return max(np.abs(matrix).max() for matrix in matrices)
+
+
+def test_a_saved_temperature_takes_the_place_of_filling_the_range_of_bits():
+    fields, couplings = problems()
+    found, machine = Machine(beta=0.02), Machine(beta=0.02)
+    first, resumed = KaiwuSampler(found, bits=8), KaiwuSampler(machine, bits=8)
+    assert first.state_dict() == {}
+    first.sample(fields, couplings, 4000, generator())
+    resumed.load_state_dict(first.state_dict())
+    resumed.sample(fields, couplings, 4000, generator())
+    assert largest(machine.matrices[:2]) == largest(found.matrices[-2:]) < 127
+    machine.matrices.clear()
+    resumed.load_state_dict({})
+    resumed.sample(fields, couplings, 4000, generator())
+    assert largest(machine.matrices[:2]) == 127
+
+
 def test_a_colder_machine_leaves_fewer_levels_and_distorts_more():
     fields, couplings = problems()
     samplers = [KaiwuSampler(Machine(beta), beta=beta, bits=8) for beta in (0.01, 0.1, 1.0)]

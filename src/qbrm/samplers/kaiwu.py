@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 import torch
 from jaxtyping import Float, Float64, Int8, Num
 from torch import Tensor
+from typing_extensions import override
 
 from qbrm.errors import InputError
 from qbrm.interop.ising import Ising
@@ -67,7 +69,7 @@ class KaiwuSampler(Thermostatted):
         self._device = KaiwuDevice(optimizer, solves, attempts, pause)
         self._limit = math.inf if bits is None else 2.0 ** (bits - 1) - 1
         self._thermostat = Thermostat(beta)
-        self._fill_range = bits is not None and beta is None
+        self._to_fill = self._fill_range = bits is not None and beta is None
         self.distortion = 0.0
 
     def __repr__(self) -> str:
@@ -111,6 +113,15 @@ class KaiwuSampler(Thermostatted):
             raise
         self._fill_range = False
         return states
+
+    @override
+    def state_dict(self) -> dict[str, Tensor]:
+        return {} if self._fill_range else super().state_dict()
+
+    @override
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        super().load_state_dict(state)
+        self._fill_range = self._to_fill and not state
 
     def _draw(
         self, matrix: Float64[np.ndarray, "rows rows"], scale: float, samples: int, generator: torch.Generator
