@@ -78,12 +78,7 @@ def with_pair_spins(problem: Ising) -> Ising:
     pair = torch.arange(len(first), device=first.device)
     between = problem.fields.new_zeros(visible, len(first))
     between[first, pair], between[second, pair] = link, link * coupling.sign()
-    couplings = torch.cat(
-        [
-            torch.cat([between.new_zeros(visible, visible), between], 1),
-            between.new_zeros(len(first), visible + len(first)),
-        ]
-    )
+    couplings = torch.nn.functional.pad(between, (visible, 0, 0, len(first)))
     return Ising(torch.cat([problem.fields, between.new_zeros(len(first))]), couplings + couplings.mT)
 
 
