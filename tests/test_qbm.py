@@ -11,6 +11,7 @@ from qbrm.energies.density import density
 from qbrm.errors import TrainingError
 from qbrm.features.pairs import Batch, PairData
 from qbrm.objectives import Likelihood, PreferenceLikelihood
+from qbrm.samplers.dimod import DimodSampler
 from qbrm.samplers.exact import ExactSampler
 from qbrm.samplers.gibbs import GibbsSampler
 from qbrm.samplers.kaiwu import KaiwuSampler, as_kaiwu_optimizer
@@ -239,16 +240,75 @@ def test_resuming_without_the_chains_would_end_elsewhere(tmp_path, monkeypatch):
     assert any(not torch.equal(value, resumed.chains()[name]) for name, value in whole.chains().items())
 
 
-def test_a_device_that_goes_away_in_the_middle_of_training_costs_one_epoch_at_most(tmp_path):
+def kaiwu_device(answers):
+    return KaiwuSampler(FailingDevice(answers), beta=1.0, pause=0.0)
+
+
+def dimod_device(answers):
+    """The same behind dimod's interface, its states drawn by a real annealer."""
+    dimod = pytest.importorskip("dimod", reason="dimod samplers need the extra qbrm[dwave]")
+    samplers = pytest.importorskip("dwave.samplers", reason="D-Wave's samplers need the extra qbrm[dwave]")
+
+    class FailingDevice(dimod.Sampler):
+        parameters = {"num_reads": [], "seed": []}  # noqa: RUF012
+        properties = {}  # noqa: RUF012
+
+        def sample(self, bqm, **options):
+            self.answers -= 1
+            if self.answers < 0:
+                raise ConnectionError("no route")
+            return samplers.SimulatedAnnealingSampler().sample(bqm, beta_range=(0.1, 1.0), num_sweeps=5, **options)
+
+    device = FailingDevice()
+    device.answers = answers
+    return DimodSampler(device, beta=1.0, pause=0.0)
+
+
+@pytest.mark.parametrize("device", [kaiwu_device, dimod_device])
+def test_a_device_that_goes_away_in_the_middle_of_training_costs_one_epoch_at_most(device, tmp_path):
     file = tmp_path / "checkpoint.safetensors"
     # 64 answers for each of epoch 0 to 2 (48 for training, 16 for validation; epoch 0 only validates), and some more.
-    score = sampled_machine(KaiwuSampler(FailingDevice(16 + 64 + 64 + 20), beta=1.0, pause=0.0))
+    score = sampled_machine(device(16 + 64 + 64 + 20))
     with pytest.raises(
         TrainingError, match=r"epoch 3, .*FailingDevice gave no solution in 4 attempts.*epoch 2 is kept"
     ):
         train_sampled(score, file)
-    again = sampled_machine(KaiwuSampler(FailingDevice(10**6), beta=1.0, pause=0.0))
+    again = sampled_machine(device(10**6))
     heard = []
     training = train_sampled(again, file, heard.append)
     assert [epoch["epoch"] for epoch in heard] == [3]
     assert [epoch["epoch"] for epoch in training.epochs] == [0, 1, 2, 3]
+
+
+def annealer_of_unknown_temperature():
+    pytest.importorskip("dimod", reason="dimod samplers need the extra qbrm[dwave]")
+    samplers = pytest.importorskip("dwave.samplers", reason="D-Wave's samplers need the extra qbrm[dwave]")
+
+    class Hot(samplers.SimulatedAnnealingSampler):
+        def sample(self, bqm, **options):
+            return super().sample(bqm, beta_range=(0.01, 0.1), num_sweeps=20, **options)
+
+    return DimodSampler(Hot())
+
+
+def test_killed_training_resumes_at_the_temperature_it_found_to_bit_identical_weights(tmp_path):
+    file = tmp_path / "checkpoint.safetensors"
+    whole, killed, resumed = (sampled_machine(annealer_of_unknown_temperature()) for _ in range(3))
+    train_sampled(whole)
+    with pytest.raises(KilledError):
+        train_sampled(killed, file, kill_after_the_second)
+    train_sampled(resumed, file)
+    assert whole.chains()["scale"] > 3
+    assert resumed.chains() == whole.chains()
+    for name, value in whole.state_dict().items():
+        assert torch.equal(resumed.state_dict()[name], value), name
+
+
+def test_training_anew_with_a_used_device_is_training_with_a_new_one():
+    used, new = (sampled_machine(annealer_of_unknown_temperature()) for _ in range(2))
+    train_sampled(used)
+    again = sampled_machine(used.sampler)
+    for score in (again, new):
+        train_sampled(score)
+    for name, value in new.state_dict().items():
+        assert torch.equal(again.state_dict()[name], value), name

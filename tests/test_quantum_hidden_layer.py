@@ -163,3 +163,19 @@ def test_a_transverse_field_that_cannot_be_sliced_is_refused(transverse, slices,
 def test_too_many_qubits_to_diagonalise_name_the_limit_and_the_alternative():
     with pytest.raises(InputError, match=r"10 or fewer\. Use the path-integral sampler"):
         diagonalise(torch.zeros(1, 11), torch.zeros(11, 11), torch.ones(11))
+
+
+@pytest.mark.parametrize(
+    ("transverse", "expected"),
+    [
+        (torch.ones(2), r"shape \(2,\); expected \(3,\)"),
+        (torch.tensor(1.0), r"shape \(\); expected \(3,\)"),
+        (torch.ones(1, 3), r"shape \(1, 3\); expected \(3,\)"),
+        (torch.tensor([1.0, math.inf, 1.0]), r"\[1\.0, inf, 1\.0\]; expected finite"),
+        (torch.tensor([1.0, math.nan, 1.0]), "nan.*expected finite"),
+    ],
+)
+def test_a_transverse_field_that_cannot_be_diagonalised_is_one_line(transverse, expected):
+    with pytest.raises(InputError, match=expected) as refusal:
+        diagonalise(torch.zeros(1, 3), torch.zeros(3, 3), transverse)
+    assert "\n" not in str(refusal.value)

@@ -1,4 +1,5 @@
 import itertools
+from concurrent.futures import Future
 
 import pytest
 import torch
@@ -6,6 +7,7 @@ import torch
 from qbrm.errors import InputError
 from qbrm.interop.bqm import to_bqm
 from qbrm.interop.ising import Ising
+from qbrm.samplers import attempts
 from qbrm.samplers.base import Sampler
 from qbrm.samplers.dimod import DimodSampler
 
@@ -197,6 +199,67 @@ class Wrong(dimod.Sampler):
 def test_sampler_that_returns_something_else_is_named(kind, message):
     with pytest.raises(InputError, match=message):
         DimodSampler(Wrong(kind), beta=1).sample(*problems(), 10, generator())
+
+
+class Interrupted(dimod.Sampler):
+    """Fails as often as it is told to, at once or when its answer is read as remote solvers do, then works."""
+
+    parameters = {"num_reads": [], "seed": []}  # noqa: RUF012
+    properties = {}  # noqa: RUF012
+
+    def __init__(self, failures, error, when_read=False):
+        self.failures, self.error, self.when_read = failures, error, when_read
+
+    def sample(self, bqm, **parameters):
+        self.failures -= 1
+        if self.failures < 0:
+            return dwave("SimulatedAnnealingSampler").sample(bqm, **ANNEALING, **parameters)
+        if self.when_read:
+            promise = Future()
+            promise.set_exception(self.error)
+            return dimod.SampleSet.from_future(promise)
+        raise self.error
+
+
+@pytest.fixture
+def pauses(monkeypatch):
+    slept = []
+    monkeypatch.setattr(attempts.time, "sleep", slept.append)
+    return slept
+
+
+@pytest.mark.parametrize("when_read", [False, True])
+@pytest.mark.parametrize("error", [TimeoutError("late"), ConnectionResetError("gone")])
+def test_time_outs_are_tried_again_with_longer_and_longer_pauses(error, when_read, pauses):
+    device = Interrupted(3, error, when_read)
+    samples = DimodSampler(device, beta=1, pause=2).sample(*problems(), 50, generator())
+    assert pauses == [2, 4, 8]
+    assert torch.equal(samples, DimodSampler(Interrupted(0, None), beta=1).sample(*problems(), 50, generator()))
+
+
+def test_a_device_that_stays_away_is_one_line_and_leaves_everything_as_it_was(pauses):
+    sampler, random = DimodSampler(Interrupted(3, TimeoutError("late")), beta=1, attempts=3), generator()
+    with pytest.raises(
+        InputError, match=r"Interrupted gave no solution in 3 attempts \(TimeoutError: late\)"
+    ) as failure:
+        sampler.sample(*problems(), 50, random)
+    assert "\n" not in str(failure.value)
+    assert pauses == [5, 10]
+    unharmed = DimodSampler(Interrupted(0, None), beta=1).sample(*problems(), 50, generator())
+    assert torch.equal(sampler.sample(*problems(), 50, random), unharmed)
+
+
+def test_other_errors_of_a_device_are_one_line_and_not_tried_again(pauses):
+    device = Interrupted(1, RuntimeError("no such\nsolver"))
+    with pytest.raises(InputError, match=r"Interrupted failed \(RuntimeError: no such solver\)"):
+        DimodSampler(device, beta=1).sample(*problems(), 50, generator())
+    assert not pauses
+
+
+@pytest.mark.parametrize(("options", "message"), [({"attempts": 0}, "attempts is 0"), ({"pause": -1.0}, "pause is -1")])
+def test_patience_that_is_none_is_refused(options, message):
+    with pytest.raises(InputError, match=message):
+        DimodSampler(Wrong("few"), **options)
 
 
 def test_beta_that_is_not_positive_is_refused():

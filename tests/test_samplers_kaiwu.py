@@ -8,9 +8,8 @@ import pytest
 import torch
 
 from qbrm.errors import InputError
-from qbrm.interop import kaiwu_device
 from qbrm.interop.kaiwu_sdk import kaiwu_optimizer
-from qbrm.samplers import SAMPLERS
+from qbrm.samplers import SAMPLERS, attempts
 from qbrm.samplers.base import Sampler
 from qbrm.samplers.exact import ExactSampler
 from qbrm.samplers.kaiwu import KaiwuSampler, as_kaiwu_optimizer
@@ -84,7 +83,7 @@ class Interrupted(Machine):
 @pytest.fixture
 def pauses(monkeypatch):
     slept = []
-    monkeypatch.setattr(kaiwu_device.time, "sleep", slept.append)
+    monkeypatch.setattr(attempts.time, "sleep", slept.append)
     return slept
 
 
@@ -147,6 +146,25 @@ def test_eight_bits_at_an_unknown_temperature_are_brought_to_one():
     assert max(np.abs(matrix).max() for matrix in machine.matrices[: len(fields)]) == 127
     assert standard_errors_from_exact(samples, fields, couplings) < 8
     assert sampler.effective_beta == pytest.approx(1, abs=0.05)
+
+
+def largest(matrices):
+    return max(np.abs(matrix).max() for matrix in matrices)
+
+
+def test_a_saved_temperature_takes_the_place_of_filling_the_range_of_bits():
+    fields, couplings = problems()
+    found, machine = Machine(beta=0.02), Machine(beta=0.02)
+    first, resumed = KaiwuSampler(found, bits=8), KaiwuSampler(machine, bits=8)
+    assert first.state_dict() == {}
+    first.sample(fields, couplings, 4000, generator())
+    resumed.load_state_dict(first.state_dict())
+    resumed.sample(fields, couplings, 4000, generator())
+    assert largest(machine.matrices[:2]) == largest(found.matrices[-2:]) < 127
+    machine.matrices.clear()
+    resumed.load_state_dict({})
+    resumed.sample(fields, couplings, 4000, generator())
+    assert largest(machine.matrices[:2]) == 127
 
 
 def test_a_colder_machine_leaves_fewer_levels_and_distorts_more():
@@ -273,7 +291,12 @@ def test_answers_that_are_no_solutions_are_named(answer, message):
 
 @pytest.mark.parametrize(
     ("settings", "message"),
-    [({"bits": 1}, "bits is 1; expected 2"), ({"attempts": 0}, "attempts is 0"), ({"beta": 0.0}, "beta is 0")],
+    [
+        ({"bits": 1}, "bits is 1; expected 2"),
+        ({"attempts": 0}, "attempts is 0"),
+        ({"pause": -1.0}, "pause is -1"),
+        ({"beta": 0.0}, "beta is 0"),
+    ],
 )
 def test_settings_out_of_range_are_refused(settings, message):
     with pytest.raises(InputError, match=message):

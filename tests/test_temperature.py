@@ -98,3 +98,41 @@ def test_thermostat_leaves_a_device_alone_that_scales_by_itself():
 def test_beta_that_is_not_positive_is_refused(beta):
     with pytest.raises(InputError, match=f"beta is {beta}; expected a positive"):
         Thermostat(beta)
+
+
+def test_a_thermostat_goes_on_at_the_scale_of_another_and_an_empty_state_is_a_new_one():
+    fields, couplings = problems()
+    first, resumed, draws = Thermostat(), Thermostat(), []
+
+    def draw(scale):
+        draws.append(scale)
+        return enumerated(fields, couplings, 0.4 * scale, 4000, seed=len(draws))
+
+    first.sample(draw, fields, couplings)
+    before = len(draws)
+    resumed.load_state_dict(first.state_dict())
+    resumed.sample(draw, fields, couplings)
+    assert draws[before] == first.scale != 1
+    resumed.load_state_dict({})
+    assert (resumed.scale, resumed.follows, resumed.temperature) == (1.0, True, None)
+
+
+def test_a_thermostat_of_known_beta_has_nothing_to_save_and_takes_no_other_scale():
+    known, learned = Thermostat(beta=4.0), Thermostat()
+    assert known.state_dict() == {}
+    known.load_state_dict(learned.state_dict())
+    assert (known.scale, known.follows) == (0.25, False)
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        {"scale": torch.tensor(1.0)},
+        {"scale": torch.tensor(0.0), "follows": torch.tensor(True)},
+        {"scale": torch.tensor(float("nan")), "follows": torch.tensor(True)},
+        {"8x5": torch.zeros(3, 8, 5)},
+    ],
+)
+def test_a_saved_state_of_something_else_is_refused(state):
+    with pytest.raises(InputError, match="expected a positive scale"):
+        Thermostat().load_state_dict(state)

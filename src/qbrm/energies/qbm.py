@@ -13,7 +13,7 @@ from typing_extensions import override
 from qbrm.energies.base import Clamped, EnergyScore, Lattice
 from qbrm.energies.rbm import RBM
 from qbrm.samplers import SAMPLERS
-from qbrm.samplers.base import PersistentSampler, Sampler, check_samples
+from qbrm.samplers.base import PersistentSampler, Sampler, StatefulSampler, check_samples
 from qbrm.samplers.exact import ExactSampler
 
 
@@ -133,12 +133,15 @@ class CoupledBoltzmannMachine(RBM):
         self.seed = int(torch.randint(2**31, (), generator=generator))
 
     def chains(self) -> dict[str, Tensor]:
-        """Markov chains of the training examples, which a checkpoint keeps beside the weights."""
-        return self.sampler.state_dict() if isinstance(self.sampler, PersistentSampler) else {}
+        """What the sampler keeps from draw to draw, as a checkpoint does beside the weights.
+
+        Markov chains of the training examples, or the scale that brings a device to unit temperature.
+        """
+        return self.sampler.state_dict() if isinstance(self.sampler, StatefulSampler) else {}
 
     def load_chains(self, chains: dict[str, Tensor]) -> None:
-        """Go on from the chains of a checkpoint."""
-        if isinstance(self.sampler, PersistentSampler):
+        """Go on from what a checkpoint kept."""
+        if isinstance(self.sampler, StatefulSampler):
             self.sampler.load_state_dict(chains)
 
     @property

@@ -108,6 +108,13 @@ class SemiQuantumRBM(EnergyScore):
         """
         self.gate = fit_familiarity(self._standard(train), self._standard(held_out))
 
+    def familiarity(self, embedding: Float[Tensor, "batch dim"]) -> Float[Tensor, " batch"]:
+        """How far the gate is open to each embedding, 0 to 1; 1 for a score without a gate."""
+        if self.gate is None:
+            return embedding.new_ones(len(embedding))
+        opened: Tensor = self.gate(self._standard(embedding))
+        return opened
+
     def _standard(self, embedding: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch dim"]:
         return (embedding - self.embedding_loc) / self.embedding_scale
 
@@ -138,7 +145,7 @@ class SemiQuantumRBM(EnergyScore):
         out = functional.linear(embedding, *self._read())
         field, shift = out[:, :-1].reshape(-1, self.axes, self.hidden), out[:, -1]
         if self.gate is not None:
-            familiarity = self.gate(self._standard(embedding))
+            familiarity = self.familiarity(embedding)
             field, shift = field * familiarity[:, None, None], shift * familiarity
         standard = self.to_standard(base_reward)
         return Clamped(field, shift + standard if self.anchored else shift, standard)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
+
+from qbrm.errors import InputError
 
 
 class Ising(NamedTuple):
@@ -52,3 +55,66 @@ def given_visible(problem: Ising, visible: Float[Tensor, "*batch visible"]) -> I
     known = visible.shape[-1]
     fields = problem.fields[known:] + visible @ problem.couplings[:known, known:]
     return Ising(fields, problem.couplings[known:, known:])
+
+
+def with_pair_spins(problem: Ising) -> Ising:
+    r"""The same distribution as the visible layer of a restricted machine, with one hidden spin for each coupled pair.
+
+    .. math:: \sum_{t = \pm 1} e^{t a (s_i + \operatorname{sign}(J_{ij}) s_j)}
+              \propto e^{J_{ij} s_i s_j}, \qquad \cosh 2a = e^{2 |J_{ij}|}
+
+    Summed over the new spins, the weight of every state is the given one up to a constant. Exact, but spins become
+    M + M (M - 1) / 2. (Any pairwise model is a restricted one in this way: a Hubbard-Stratonovich transformation with a
+    discrete field; Hirsch, 1983, Phys. Rev. B 28, 4059.)
+
+    Returns:
+        A problem with the given spins first and no couplings within either layer.
+    """
+    visible = len(problem.fields)
+    first, second = problem.couplings.triu(1).nonzero(as_tuple=True)
+    coupling = problem.couplings[first, second]
+    size = torch.expm1(2 * coupling.abs())
+    link = torch.log1p(size + (size * (size + 2)).sqrt()) / 2  # acosh(1 + size) / 2
+    pair = torch.arange(len(first), device=first.device)
+    between = problem.fields.new_zeros(visible, len(first))
+    between[first, pair], between[second, pair] = link, link * coupling.sign()
+    couplings = torch.nn.functional.pad(between, (visible, 0, 0, len(first)))
+    return Ising(torch.cat([problem.fields, between.new_zeros(len(first))]), couplings + couplings.mT)
+
+
+def without_pair_spins(problem: Ising, visible: int) -> Ising:
+    r"""What is left of a restricted machine when hidden spins that touch at most two visible ones are summed out.
+
+    .. math:: \log \sum_{t = \pm 1} e^{t (f + a s_i + b s_j)} = k + x s_i + y s_j + z s_i s_j
+
+    with x, y and z from the four states of s_i and s_j. The inverse of :func:`with_pair_spins`.
+
+    Args:
+        problem: the visible spins first.
+        visible: how many they are.
+
+    Raises:
+        InputError: if there are fewer than two visible spins, two spins of one layer are coupled, or a hidden spin
+            touches more than two visible ones.
+    """
+    between = problem.couplings[:visible, visible:]
+    if problem.couplings[:visible, :visible].any() or problem.couplings[visible:, visible:].any():
+        raise InputError(f"couplings within a layer of {visible} visible spins; expected zeros.")
+    if visible < 2:
+        raise InputError(f"{visible} visible spins; expected two or more.")
+    most = int((between != 0).sum(0).max()) if between.numel() else 0
+    if most > 2:
+        raise InputError(
+            f"a hidden spin touches {most} visible ones; expected two at most, as more are no pairwise model."
+        )
+    fields, couplings = problem.fields[:visible].clone(), problem.couplings[:visible, :visible].clone()
+    for links, field in zip(between.T, problem.fields[visible:], strict=True):
+        i, j = links.abs().topk(2).indices
+        signs = torch.tensor([1.0, -1.0]).to(links)
+        table = field + links[i] * signs[:, None] + links[j] * signs
+        table = torch.logaddexp(table, -table)
+        fields[i] += (table * signs[:, None]).mean()
+        fields[j] += (table * signs).mean()
+        couplings[i, j] += (table * signs[:, None] * signs).mean()
+        couplings[j, i] = couplings[i, j]
+    return Ising(fields, couplings)

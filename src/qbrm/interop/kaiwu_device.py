@@ -1,9 +1,7 @@
-"""A device behind Kaiwu's `solve`: attempts, pauses, and enough solutions of the right shape."""
+"""A device behind Kaiwu's `solve`: enough solutions of the right shape."""
 
 from __future__ import annotations
 
-import logging
-import time
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -11,10 +9,7 @@ from jaxtyping import Num, Shaped
 
 from qbrm.errors import InputError
 from qbrm.interop.kaiwu_sdk import unattended
-
-logger = logging.getLogger(__name__)
-
-INTERRUPTIONS = ("TimeoutError", "TimeoutException", "Timeout", "ConnectionError", "TransportError")
+from qbrm.samplers.attempts import insist
 
 
 class KaiwuOptimizer(Protocol):
@@ -63,37 +58,11 @@ class KaiwuDevice(NamedTuple):
         )
 
     def _solve(self, matrix: Num[np.ndarray, "rows rows"]) -> Shaped[np.ndarray, "solutions rows"]:
-        solutions = np.asarray(self._insist(matrix))
+        def call() -> Shaped[np.ndarray, "solutions rows"] | None:
+            with unattended():
+                return self.optimizer.solve(matrix)
+
+        solutions = np.asarray(insist(call, self.name, self.attempts, self.pause))
         if solutions.ndim != 2 or solutions.shape[1] != len(matrix):
             raise InputError(f"{self.name} returned shape {solutions.shape}; expected (solutions, {len(matrix)}).")
         return solutions
-
-    def _insist(self, matrix: Num[np.ndarray, "rows rows"]) -> Shaped[np.ndarray, "solutions rows"]:
-        for attempt in range(self.attempts):
-            try:
-                with unattended():
-                    solutions = self.optimizer.solve(matrix)
-            except InputError:
-                raise
-            except Exception as error:
-                reason = " ".join(f"{type(error).__name__}: {error}".split())
-                if not _is_interruption(error):
-                    raise InputError(f"{self.name} failed ({reason}).") from error
-            else:
-                if solutions is not None:
-                    return solutions
-                reason = "the task is not finished"
-            if attempt + 1 < self.attempts:
-                self._wait(self.pause * 2**attempt, reason)
-        raise InputError(
-            f"{self.name} gave no solution in {self.attempts} attempts ({reason}); nothing is lost, try again."
-        )
-
-    def _wait(self, seconds: float, reason: str) -> None:
-        logger.warning("%s: %s; trying again in %g s", self.name, reason, seconds)
-        time.sleep(seconds)
-
-
-def _is_interruption(error: Exception) -> bool:
-    """Whether a later attempt may succeed. By name: the SDK's requests and httpx are needed for nothing else."""
-    return any(kind.__name__ in INTERRUPTIONS for kind in type(error).__mro__)

@@ -43,7 +43,20 @@ class Sampler(Protocol):
 
 
 @runtime_checkable
-class PersistentSampler(Sampler, Protocol):
+class StatefulSampler(Sampler, Protocol):
+    """A sampler that learns something while it draws, which a checkpoint of training keeps."""
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """What it keeps, as tensors to be saved with a model."""
+        ...
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from a saved state instead of the one now; from a new sampler's if it is empty."""
+        ...
+
+
+@runtime_checkable
+class PersistentSampler(StatefulSampler, Protocol):
     """A sampler whose Markov chains can stay with the examples of a training set (Tieleman, 2008)."""
 
     def go_on(
@@ -63,14 +76,6 @@ class PersistentSampler(Sampler, Protocol):
             generator: source of randomness.
             example: which example each problem belongs to.
         """
-        ...
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """The chains, to be saved with a model."""
-        ...
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from saved chains instead of those kept now."""
         ...
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from qbrm.errors import InputError
 from qbrm.interop.bqm import to_bqm
 from qbrm.interop.ising import Ising
+from qbrm.samplers.attempts import check_patience, insist
 from qbrm.samplers.base import check_problem, check_samples
 from qbrm.samplers.temperature import Thermostat, Thermostatted
 
@@ -41,14 +42,23 @@ class DimodSampler(Thermostatted):
         parameters: more arguments for `sample`, such as `beta_range`.
         beta: the sampler's final inverse temperature. Without it, it is the last value of `beta_schedule`, `Hp_field`
             or `beta_range` in `parameters`; with none of these, it is estimated.
+        attempts: how often a call is tried that ends in a time-out or a lost connection.
+        pause: seconds before the second attempt; each later pause is twice as long.
 
     Raises:
-        InputError: if beta is not positive.
+        InputError: if beta is not positive, `attempts` is less than 1, or `pause` is negative.
     """
 
     def __init__(
-        self, sampler: dimod.Sampler, parameters: Mapping[str, Any] | None = None, beta: float | None = None
+        self,
+        sampler: dimod.Sampler,
+        parameters: Mapping[str, Any] | None = None,
+        beta: float | None = None,
+        attempts: int = 4,
+        pause: float = 5.0,
     ) -> None:
+        check_patience(attempts, pause, "dimod sampler")
+        self._attempts, self._pause = attempts, pause
         self._sampler, self._parameters = sampler, dict(parameters or {})
         self._thermostat = Thermostat(_final_beta(self._parameters) if beta is None else beta)
 
@@ -64,25 +74,40 @@ class DimodSampler(Thermostatted):
     ) -> Float[Tensor, "batch samples spins"]:
         """Draw `samples` states of every problem; see :class:`~qbrm.samplers.base.Sampler`.
 
+        A call that fails leaves the generator as it was, so that the same call can be made again.
+
         Raises:
-            InputError: if the problem is not one, or the sampler returns anything but `samples` states of -1 and +1.
+            InputError: if the problem is not one; if the sampler does not answer, fails, or returns anything but
+                `samples` states of -1 and +1.
         """
         check_problem(fields, couplings)
         batched = couplings.expand(len(fields), *couplings.shape[-2:])
+        before = generator.get_state()
 
         def draw(scale: float) -> Float[Tensor, "batch samples spins"]:
             seeds = torch.randint(2**31 - 1, (len(fields),), generator=generator, device=generator.device).tolist()
             problems = zip(fields * scale, batched * scale, seeds, strict=True)
             return torch.stack([self._solve(Ising(h, j), samples, seed) for h, j, seed in problems])
 
-        return self._thermostat.sample(draw, fields, couplings)
+        try:
+            return self._thermostat.sample(draw, fields, couplings)
+        except BaseException:
+            generator.set_state(before)
+            raise
 
     def _solve(self, problem: Ising, samples: int, seed: int) -> Float[Tensor, "samples spins"]:
         seeded = {"seed": seed} if "seed" in self._sampler.parameters else {}
-        found = self._sampler.sample(to_bqm(problem), num_reads=samples, **seeded, **self._parameters)
+        model, name = to_bqm(problem), type(self._sampler).__name__
+
+        def call() -> dimod.SampleSet:
+            found = self._sampler.sample(model, num_reads=samples, **seeded, **self._parameters)
+            found.resolve()  # a remote solver's answer is a promise, which fails when it is read
+            return found
+
+        found = insist(call, name, self._attempts, self._pause)
         states = torch.as_tensor(_states(found, len(problem.fields)), device=problem.fields.device)
         states = states.to(problem.fields.dtype)
-        check_samples(states[None], problem.fields[None], samples, type(self._sampler).__name__)
+        check_samples(states[None], problem.fields[None], samples, name)
         return states
 
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 import torch
 from jaxtyping import Float, Float64, Int8, Num
 from torch import Tensor
+from typing_extensions import override
 
 from qbrm.errors import InputError
 from qbrm.interop.ising import Ising
 from qbrm.interop.kaiwu_device import KaiwuDevice, KaiwuOptimizer
 from qbrm.interop.kaiwu_matrix import from_kaiwu_matrix, spins_of, to_kaiwu_matrix
+from qbrm.samplers.attempts import check_patience
 from qbrm.samplers.base import Sampler, check_problem, check_samples
 from qbrm.samplers.temperature import Thermostat, Thermostatted
 
@@ -46,7 +49,8 @@ class KaiwuSampler(Thermostatted):
             log-probability, in nats, for the problem that it changed most. Zero without `bits`.
 
     Raises:
-        InputError: if beta is not positive, `bits` is less than 2, or `solves` or `attempts` is less than 1.
+        InputError: if beta is not positive, `bits` is less than 2, `solves` or `attempts` is less than 1, or `pause` is
+            negative.
     """
 
     def __init__(
@@ -58,13 +62,14 @@ class KaiwuSampler(Thermostatted):
         attempts: int = 4,
         pause: float = 5.0,
     ) -> None:
-        for name, value, least in (("bits", bits, 2), ("solves", solves, 1), ("attempts", attempts, 1)):
+        for name, value, least in (("bits", bits, 2), ("solves", solves, 1)):
             if value is not None and value < least:
                 raise InputError(f"kaiwu sampler: {name} is {value}; expected {least} or more.")
+        check_patience(attempts, pause, "kaiwu sampler")
         self._device = KaiwuDevice(optimizer, solves, attempts, pause)
         self._limit = math.inf if bits is None else 2.0 ** (bits - 1) - 1
         self._thermostat = Thermostat(beta)
-        self._fill_range = bits is not None and beta is None
+        self._to_fill = self._fill_range = bits is not None and beta is None
         self.distortion = 0.0
 
     def __repr__(self) -> str:
@@ -108,6 +113,15 @@ class KaiwuSampler(Thermostatted):
             raise
         self._fill_range = False
         return states
+
+    @override
+    def state_dict(self) -> dict[str, Tensor]:
+        return {} if self._fill_range else super().state_dict()
+
+    @override
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        super().load_state_dict(state)
+        self._fill_range = self._to_fill and not state
 
     def _draw(
         self, matrix: Float64[np.ndarray, "rows rows"], scale: float, samples: int, generator: torch.Generator

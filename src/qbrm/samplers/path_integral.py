@@ -23,7 +23,8 @@ class PathIntegralSampler:
     .. math:: K_j = \tfrac12 \log\coth(\Gamma_j / P)
 
     on a ring (Suzuki, 1976, Prog. Theor. Phys. 56, 1454). The error of expectations falls as 1 / P^2. Without a
-    transverse field the slices would be copies of each other, and one classical slice is drawn instead.
+    transverse field the slices would be copies of each other, and one classical slice is drawn instead. Ties between
+    slices make Markov chains slow: docs/mathematics.md has how many sweeps they need.
 
     Args:
         classical: draws the spins of all slices.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import torch
@@ -113,10 +113,37 @@ class Thermostat:
     def __init__(self, beta: float | None = None, rounds: int = 4, tolerance: float = 0.02) -> None:
         if beta is not None and not 0 < beta < math.inf:
             raise InputError(f"the sampler's beta is {beta}; expected a positive inverse temperature.")
-        self.scale = 1.0 if beta is None else 1 / beta
+        self._beta, self._rounds, self._tolerance = beta, rounds, tolerance
         self.temperature: Temperature | None = None
-        self.follows = beta is None
-        self._rounds, self._tolerance = rounds, tolerance
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget what samples have told of the device."""
+        self.scale = 1.0 if self._beta is None else 1 / self._beta
+        self.follows = self._beta is None
+        self.temperature = None
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The scale, and whether the device follows it; nothing for a known beta, which samples tell nothing of."""
+        if self._beta is not None:
+            return {}
+        return {"scale": torch.tensor(self.scale, dtype=torch.float64), "follows": torch.tensor(self.follows)}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Go on at a saved scale; from the beginning if the state is empty or beta is known.
+
+        Raises:
+            InputError: if the state is not what `state_dict` gives.
+        """
+        self.restart()
+        if not state or self._beta is not None:
+            return
+        scale, follows = (state.get(name, torch.tensor([])) for name in ("scale", "follows"))
+        if scale.ndim or follows.ndim or not 0 < float(scale) < math.inf:
+            raise InputError(
+                f"thermostat: saved state is {dict(state)}; expected a positive scale and whether the device follows."
+            )
+        self.scale, self.follows = float(scale), bool(follows)
 
     def sample(
         self,
@@ -160,6 +187,18 @@ class Thermostatted:
     """A sampler whose device is kept at unit temperature by a thermostat."""
 
     _thermostat: Thermostat
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """What is known of the device's temperature, as tensors to save with a model."""
+        return self._thermostat.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from what was known of the device's temperature; from nothing if the state is empty.
+
+        Raises:
+            InputError: if the state is not what `state_dict` gives.
+        """
+        self._thermostat.load_state_dict(state)
 
     @property
     def effective_beta(self) -> float | None:

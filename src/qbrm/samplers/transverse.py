@@ -46,10 +46,15 @@ def diagonalise(
         transverse: Gamma.
 
     Raises:
-        InputError: if the problem is not one, or has more than ten qubits.
+        InputError: if the problem is not one, has more than ten qubits, or the transverse field has another length or
+            is not finite.
     """
     check_problem(fields, couplings)
     qubits = fields.shape[1]
+    if transverse.shape != (qubits,):
+        raise InputError(f"transverse field has shape {tuple(transverse.shape)}; expected {(qubits,)}.")
+    if not torch.isfinite(transverse).all():
+        raise InputError(f"transverse field is {transverse.tolist()}; expected finite numbers.")
     if qubits > MAX_QUBITS:
         raise InputError(
             f"exact diagonalisation of {qubits} qubits; expected {MAX_QUBITS} or fewer. Use the path-integral sampler."
