@@ -148,6 +148,11 @@ def _build(config: Mapping[str, Any]) -> _Built:
 def _load_base(folder: Path, built: _Built, reward_model: str | None, options: RewardModelOptions) -> RewardModel:
     trained = built.identity
     name = reward_model or trained.name
+    if trained.own_code and not options.get("trust_remote_code"):
+        raise InputError(
+            f"{folder} was trained on {trained} with the model's own code; expected --trust-remote-code "
+            "(trust_remote_code=True), if you trust that code."
+        )
     asked: RewardModelOptions = {**built.settings, **options}
     if name not in REWARD_MODELS and not Path(name).is_dir():
         asked["revision"] = trained.revision
