@@ -5,7 +5,9 @@ import json
 import pytest
 import torch
 from test_comparison import write_preferences
+from test_fit import command  # noqa: F401
 from test_pretrained import remote
+from test_serving_command import started  # noqa: F401
 from test_stream import IDENTITY, write_table
 from tiny_models import save
 
@@ -64,3 +66,63 @@ def test_manifests_from_before_own_code_was_recorded_still_read(tmp_path):
     del manifest["identity"]["own_code"]
     (folder / "manifest.json").write_text(json.dumps(manifest))
     assert FeatureTable.open(folder).identity == IDENTITY
+
+
+@pytest.fixture
+def refined(rm, tmp_path):
+    """A refined reward model whose reward model has moved since."""
+    refine(load_reward_model(str(rm))).save_pretrained(tmp_path / "refined")
+    rm.rename(tmp_path / "moved")
+    return tmp_path / "refined"
+
+
+def test_evaluate_and_serve_are_told_where_and_how_the_reward_model_runs(command, started, refined, tmp_path):  # noqa: F811
+    prefs = write_preferences(tmp_path / "prefs.jsonl", 0, 6)
+    loaded = ["--reward-model", tmp_path / "moved", "--dtype", "bfloat16"]
+    evaluate = ["evaluate", refined, "--on", prefs, "--out", tmp_path / "out"]
+    serve = ["serve", refined, "--port", 0]
+    for arguments in (evaluate, serve):
+        code, _, err = command(*arguments)
+        assert (code, "--reward-model" in err) == (2, True)
+        assert command(*arguments, *loaded)[0] == 0
+    assert FeatureTable.open(tmp_path / "out" / "features").identity.dtype == "bfloat16"
+    assert len(started) == 1
+
+
+def test_code_of_the_reward_model_is_allowed_to_evaluate_and_serve(command, started, rm_with_code, tmp_path):  # noqa: F811
+    refine(load_reward_model(str(rm_with_code), trust_remote_code=True)).save_pretrained(tmp_path / "refined")
+    prefs = write_preferences(tmp_path / "prefs.jsonl", 0, 6)
+    for arguments in (
+        ["evaluate", tmp_path / "refined", "--on", prefs, "--out", tmp_path / "out"],
+        ["serve", tmp_path / "refined", "--port", 0],
+    ):
+        code, _, err = command(*arguments)
+        assert (code, "--trust-remote-code" in err) == (2, True)
+        assert command(*arguments, "--trust-remote-code")[0] == 0
+
+
+def test_a_refined_model_is_loaded_from_any_working_directory(rm, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    refine(load_reward_model("rm")).save_pretrained("refined")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    held = EnergyRewardModel.from_pretrained(tmp_path / "refined")
+    assert held.reward_model.identity.name == str(rm)
+    assert "Refines the rewards of `rm`" in (tmp_path / "refined" / "README.md").read_text()
+
+
+def test_a_reward_model_that_is_gone_is_one_line_that_says_how_to_name_it(refined, rm):
+    with pytest.raises(InputError, match=rf"was trained on {rm}@\w{{7}}, which is not a folder here; .*--reward-model"):
+        EnergyRewardModel.from_pretrained(refined)
+
+
+def test_what_is_pushed_does_not_tell_where_folders_are_on_this_machine(rm, tmp_path, monkeypatch):
+    pushed = {}
+
+    def upload(folder, name, **options):
+        pushed.update({path.name: path.read_bytes() for path in folder.iterdir()})
+
+    monkeypatch.setattr("qbrm.energy_reward_model.upload", upload)
+    refine(load_reward_model(str(rm))).push_to_hub("me/refined")
+    assert json.loads(pushed["config.json"])["reward_model"]["name"] == "rm"
+    assert not any(str(tmp_path).encode() in content for content in pushed.values())

@@ -10,7 +10,7 @@ from contextlib import suppress
 from enum import Enum
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -24,7 +24,6 @@ except ImportError:  # the last typer for Python 3.10 builds on click and raises
 
 if TYPE_CHECKING:
     from qbrm.comparison import ComparisonSettings
-    from qbrm.reward_models import RewardModelOptions
 
 app = typer.Typer(
     name="qbrm",
@@ -88,6 +87,19 @@ MethodsOption = Annotated[
 PresetOption = Annotated[
     Preset, typer.Option(help="'published' trains ebrm with the paper's 768 noise samples instead of 64.")
 ]
+MovedOption = Annotated[
+    str | None,
+    typer.Option(
+        "--reward-model",
+        help="Where the reward model is now: folder or id. Default: where it was when the score was trained.",
+        metavar="NAME_OR_PATH",
+        rich_help_panel=REWARD_MODEL,
+    ),
+]
+RefinedRevisionOption = Annotated[
+    str | None,
+    typer.Option("--revision", help="Of MODEL on the Hub: commit, tag or branch.", rich_help_panel=REWARD_MODEL),
+]
 RevisionOption = Annotated[
     str | None,
     typer.Option(help="Commit, tag or branch on the Hub; for a folder, its digest.", rich_help_panel=REWARD_MODEL),
@@ -114,7 +126,9 @@ MaxLengthOption = Annotated[
 ]
 DtypeOption = Annotated[
     str | None,
-    typer.Option(help="auto, float32, bfloat16 or float16. Default: as stored.", rich_help_panel=REWARD_MODEL),
+    typer.Option(
+        help="auto, float32, bfloat16 or float16. Default: as stored, or as trained with.", rich_help_panel=REWARD_MODEL
+    ),
 ]
 DeviceMapOption = Annotated[
     str | None,
@@ -292,6 +306,11 @@ def evaluate(
         Path | None, typer.Option(help="Folder for embeddings and results. Default: runs/evaluation/MODEL.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the intervals' resampling.", min=0)] = 0,
+    reward_model: MovedOption = None,
+    revision: RefinedRevisionOption = None,
+    dtype: DtypeOption = None,
+    device_map: DeviceMapOption = None,
+    trust_remote_code: TrustOption = False,
 ) -> None:
     """Score a refined reward model and its base rewards on benchmarks, by their official rules.
 
@@ -302,7 +321,14 @@ def evaluate(
     from qbrm.benchmarks.command import evaluate_model
     from qbrm.console import Reporter
 
-    evaluate_model(model, _listed("--on", on), out, seed, _command(), Reporter())
+    options = _given(
+        reward_model=reward_model,
+        revision=revision,
+        dtype=dtype,
+        device_map=device_map,
+        trust_remote_code=trust_remote_code or None,
+    )
+    evaluate_model(model, _listed("--on", on), out, seed, _command(), Reporter(), **options)
 
 
 @app.command()
@@ -449,6 +475,11 @@ def serve(
     timeout: Annotated[float, typer.Option(help="Seconds after which a request is given up.")] = 60.0,
     batch: Annotated[int, typer.Option(help="Responses that go through the model together.")] = 64,
     batch_wait: Annotated[float, typer.Option(help="Milliseconds for which a batch waits for more.")] = 4.0,
+    reward_model: MovedOption = None,
+    revision: RefinedRevisionOption = None,
+    dtype: DtypeOption = None,
+    device_map: DeviceMapOption = None,
+    trust_remote_code: TrustOption = False,
 ) -> None:
     """Serve a refined reward model: OpenRLHF's reward protocol, a JSON API, and a page to look at.
 
@@ -466,7 +497,14 @@ def serve(
         batch=batch,
         batch_seconds=batch_wait / 1000,
     )
-    run(ServerSettings(model, host, port, token_file, limits), Reporter())
+    options = _given(
+        reward_model=reward_model,
+        revision=revision,
+        dtype=dtype,
+        device_map=device_map,
+        trust_remote_code=trust_remote_code or None,
+    )
+    run(ServerSettings(model, host, port, token_file, limits, options), Reporter())
 
 
 def _compare(settings: ComparisonSettings) -> None:
@@ -491,9 +529,9 @@ def _listed(option: str, sources: str) -> tuple[str, ...]:
     return names
 
 
-def _given(**options: Any) -> RewardModelOptions:
-    """The options that were asked for."""
-    return cast("RewardModelOptions", {name: value for name, value in options.items() if value is not None})
+def _given(**options: Any) -> Any:
+    """The options that were asked for, for whoever takes them by name."""
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def _names(methods: str) -> tuple[str, ...]:

@@ -5,18 +5,27 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from typing_extensions import Unpack
+
 from qbrm.benchmarks.evaluate import evaluate
 from qbrm.benchmarks.report import print_results, write_results
 from qbrm.benchmarks.source import BenchmarkSource, read_benchmark
 from qbrm.console import Reporter
 from qbrm.durable import make_folder
 from qbrm.energy_reward_model import EnergyRewardModel
+from qbrm.reward_models import LoadOptions
 
 DEFAULT_OUT = Path("runs/evaluation")
 
 
 def evaluate_model(
-    model: str, sources: Sequence[str], out: Path | None, seed: int, command: str, reporter: Reporter
+    model: str,
+    sources: Sequence[str],
+    out: Path | None,
+    seed: int,
+    command: str,
+    reporter: Reporter,
+    **options: Unpack[LoadOptions],
 ) -> None:
     """Evaluate a saved model on benchmarks, print their tables and write them.
 
@@ -27,13 +36,14 @@ def evaluate_model(
         seed: of the intervals' resampling.
         command: as the user typed it, kept with the results.
         reporter: told what is going on.
+        **options: of `EnergyRewardModel.from_pretrained`.
 
     Raises:
         InputError: if the model, a source or the folder is not usable.
     """
     folder = out or DEFAULT_OUT / Path(model).name
     benchmarks = [_read(source, reporter) for source in sources]
-    refined = EnergyRewardModel.from_pretrained(model)
+    refined = EnergyRewardModel.from_pretrained(model, **options)
     make_folder(folder)
     results = evaluate(refined, benchmarks, folder / "features", reporter, seed)
     print_results(results, reporter)

@@ -162,7 +162,7 @@ class SequenceClassifier:
 
 def _comes_with_model(part: Any) -> bool:
     """Whether transformers took its class from the model's own Python code, and not from the library."""
-    return type(part).__module__.partition(".")[0] == TRANSFORMERS_DYNAMIC_MODULE_NAME
+    return type(part).__module__.startswith(f"{TRANSFORMERS_DYNAMIC_MODULE_NAME}.")
 
 
 class Pass(NamedTuple):

@@ -51,7 +51,7 @@ def _serve(settings: ServerSettings, reporter: Reporter) -> None:
     with _bind(settings.host, settings.port) as listener:
         address, port = listener.getsockname()[:2]
         local = ip_address(address).is_loopback
-        model = EnergyRewardModel.from_pretrained(settings.model)
+        model = EnergyRewardModel.from_pretrained(settings.model, **settings.options)
         model.score(["warm"], ["up"])  # the first call is slow and might fail: better now than for a user
         hosts = {*LOOPBACK_NAMES, settings.host.lower()} if local and token is None else None
         app = create_app(model, Path(settings.model).name, settings.limits, token=token, hosts=hosts)
