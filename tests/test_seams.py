@@ -126,3 +126,31 @@ def test_what_is_pushed_does_not_tell_where_folders_are_on_this_machine(rm, tmp_
     refine(load_reward_model(str(rm))).push_to_hub("me/refined")
     assert json.loads(pushed["config.json"])["reward_model"]["name"] == "rm"
     assert not any(str(tmp_path).encode() in content for content in pushed.values())
+
+
+def test_evaluate_says_how_many_of_its_prompts_trained_the_score(command, rm, tmp_path):  # noqa: F811
+    prefs = write_preferences(tmp_path / "prefs.jsonl", 0, 24)
+    mixed = write_preferences(tmp_path / "mixed.jsonl", 20, 10)
+    heldout = write_preferences(tmp_path / "heldout.jsonl", 24, 6)
+    assert command("embed", prefs, "--reward-model", rm, "--out", tmp_path / "features")[0] == 0
+    train = ["train", tmp_path / "features", "--score", "rbm", "--epochs", 1, "--out", tmp_path / "model"]
+    assert command(*train)[0] == 0
+    evaluate = ["evaluate", tmp_path / "model", "--on", f"{mixed},{heldout}", "--out", tmp_path / "out"]
+    code, printed, _ = command(*evaluate)
+    assert (code, printed.count("prompts trained this score")) == (0, 1)
+    assert "4 of 10 prompts trained this score" in printed
+    found = json.loads((tmp_path / "out" / "evaluation.json").read_text())["benchmarks"]
+    assert [benchmark["prompts_trained_on"] for benchmark in found] == [4, 0]
+    (tmp_path / "model" / "training-prompts.npy").unlink()
+    assert "which prompts trained this score is not recorded" in command(*evaluate)[1]
+
+
+def test_a_comparison_remembers_the_prompts_of_its_training_too(command, rm, tmp_path, monkeypatch):  # noqa: F811
+    monkeypatch.setattr("qbrm.report.write.pictures", lambda part, number: [])
+    prefs, test = (write_preferences(tmp_path / f"{first}.jsonl", first, 24) for first in (0, 30))
+    compare = ["compare", "--train", prefs, "--test", test, "--out", tmp_path / "out", "--methods", "rbm"]
+    assert command(*compare, "--seeds", 1, "--epochs", 1, "--reward-model", rm)[0] == 0
+    evaluate = ["evaluate", tmp_path / "out" / "models" / "rbm-fresh-seed-0", "--on", f"{prefs},{test}"]
+    code, printed, _ = command(*evaluate, "--out", tmp_path / "evaluation")
+    assert (code, printed.count("prompts trained this score")) == (0, 1)
+    assert "24 of 24 prompts trained this score" in printed

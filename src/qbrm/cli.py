@@ -316,7 +316,7 @@ def evaluate(
 
     Writes evaluation.json and evaluation.md to --out. Run it again to continue where it stopped.
 
-    Example: qbrm evaluate runs/first/models/sqrbm-fresh-seed-0 --on prefs.jsonl,rewardbench:data/reward-bench
+    Example: qbrm evaluate runs/first/models/sqrbm-fresh-seed-0 --on heldout.jsonl,rewardbench:data/reward-bench
     """
     from qbrm.benchmarks.command import evaluate_model
     from qbrm.console import Reporter

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from qbrm.comparison.methods import METHODS, EnergyMethod, Fitted, Task
@@ -23,9 +24,12 @@ from qbrm.features.stream import WINDOW_BYTES, Share, Source, StreamedPairs, cut
 from qbrm.model_card import Provenance
 from qbrm.reward_models.encoder_reward_model import TRUNK
 from qbrm.training.trainer import Epoch
+from qbrm.training_prompts import write_training_prompts
 
 CHECKPOINT = Path("training") / "checkpoint.safetensors"
 MOST_VALIDATION_PAIRS = 8192
+# Beyond, the list of prompts would take memory that grows with the data.
+MOST_PAIRS_REMEMBERED = 10_000_000
 SCORES = tuple(name for name, method in METHODS.items() if isinstance(method, EnergyMethod))
 
 
@@ -58,6 +62,8 @@ def train_score(
     with one_writer(out):
         fitted = fit_score(sources, score, out / CHECKPOINT, reporter, epochs=epochs, seed=seed)
         assert fitted.score is not None
+        if sum(len(source.pairs.prompt) for source in sources) <= MOST_PAIRS_REMEMBERED:
+            write_training_prompts(out, np.concatenate([source.pairs.prompt for source in sources]))
         reward_model = RecordedRewardModel(sources[0].table)
         provenance = _provenance(folders, sources, fitted, command, seed)
         EnergyRewardModel(reward_model, fitted.score, fitted.refinement, provenance).save_pretrained(out)

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 from typing_extensions import Unpack
 
-from qbrm.benchmarks.evaluate import evaluate
+from qbrm.benchmarks.evaluate import BenchmarkResult, evaluate
 from qbrm.benchmarks.report import print_results, write_results
 from qbrm.benchmarks.source import BenchmarkSource, read_benchmark
 from qbrm.console import Reporter
 from qbrm.durable import make_folder
 from qbrm.energy_reward_model import EnergyRewardModel
 from qbrm.reward_models import LoadOptions
+from qbrm.training_prompts import prompt_digests, read_training_prompts
 
 DEFAULT_OUT = Path("runs/evaluation")
 
@@ -46,8 +48,16 @@ def evaluate_model(
     refined = EnergyRewardModel.from_pretrained(model, **options)
     make_folder(folder)
     results = evaluate(refined, benchmarks, folder / "features", reporter, seed)
+    results = [_with_trained_on(result, Path(model)) for result in results]
     print_results(results, reporter)
     reporter.fact("results", *map(str, write_results(results, model, command, folder)))
+
+
+def _with_trained_on(result: BenchmarkResult, folder: Path) -> BenchmarkResult:
+    known = read_training_prompts(folder)
+    if known is None:
+        return result
+    return result._replace(trained_on=int(np.isin(prompt_digests(result.prompts), known).sum()))
 
 
 def _read(source: str, reporter: Reporter) -> BenchmarkSource:

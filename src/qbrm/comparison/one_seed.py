@@ -34,6 +34,7 @@ from qbrm.reward_models.trunk import Trunk
 from qbrm.training import Training
 from qbrm.training.metrics import MetricsLog, MetricsLogs, TensorBoardLog, WandbLog
 from qbrm.training.trainer import Epoch
+from qbrm.training_prompts import prompt_digests, write_training_prompts
 
 SETS: tuple[SetName, ...] = ("pairwise", "bon")
 MEMBER_SEEDS = 100_000
@@ -94,17 +95,17 @@ def run_seed(run: SeedRun, methods: Mapping[str, Method], records: Records) -> N
         if fitted.score is not None:
             provenance = _provenance(run, name, method, records)
             model = EnergyRewardModel(reward_model, fitted.score, fitted.refinement, provenance)
-            model.save_pretrained(run.settings.out / "models" / f"{name}-{run.label}")
+            folder = run.settings.out / "models" / f"{name}-{run.label}"
+            trained_on = [prompt for _, part in _parts(run) for prompt in part.prompt_ids]
+            write_training_prompts(folder, prompt_digests(trained_on))
+            model.save_pretrained(folder)
 
 
 def _provenance(run: SeedRun, name: str, method: Method, records: Records) -> Provenance:
     """What the model card says: this seed's data, settings and results, and the base rewards' if they were compared."""
-    roles = {"trains the score": run.roles.refinement, "chooses and calibrates": run.roles.validation}
-    if run.embedded.reward is None:
-        roles = {f"trains the reward model ({run.scenario})": run.roles.reward_model, **roles}
     data = [
         {"role": role, "name": part.name, "prompts": len(part.prompt_ids), "pairs": part.n_pairs}
-        for role, part in roles.items()
+        for role, part in _parts(run)
     ]
     settings = {**_settings(method), "seed": run.seed}
     results = [
@@ -113,6 +114,14 @@ def _provenance(run: SeedRun, name: str, method: Method, records: Records) -> Pr
         if row["seed"] == run.seed and row["category"] == "all" and row["method"] in ("base", name)
     ]
     return Provenance(run.settings.command, data, settings, results)
+
+
+def _parts(run: SeedRun) -> list[tuple[str, PreferenceSet]]:
+    """The preferences that a score owes something to, and what."""
+    parts = [("trains the score", run.roles.refinement), ("chooses and calibrates", run.roles.validation)]
+    if run.embedded.reward is None:
+        parts.insert(0, (f"trains the reward model ({run.scenario})", run.roles.reward_model))
+    return parts
 
 
 def _settings(method: Method) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -16,6 +15,7 @@ from qbrm.errors import InputError
 from qbrm.features.shard import Key, serialise
 from qbrm.features.table import FeatureTable
 from qbrm.preferences.pairs import Pair
+from qbrm.training_prompts import prompt_digest
 
 PAIRS = "pairs.arrow"
 SCHEMA = pa.schema({"chosen": pa.int64(), "rejected": pa.int64(), "prompt": pa.uint64()})
@@ -55,7 +55,7 @@ def write_pairs(folder: Path, pairs: Sequence[KeyPair]) -> None:
     chosen, rejected = (table.locate([pair[side] for pair in pairs]) for side in (0, 1))
     order = np.argsort(chosen, kind="stable")
     prompts = {prompt for (prompt, _), _ in pairs}
-    hashes = {prompt: int.from_bytes(hashlib.sha256(prompt.encode()).digest()[:8], "little") for prompt in prompts}
+    hashes = {prompt: prompt_digest(prompt) for prompt in prompts}
     prompt = np.array([hashes[chosen[0]] for chosen, _ in pairs], dtype=np.uint64)
     write_pair_list(table, PairList(chosen[order], rejected[order], prompt[order], len(prompts)))
 
