@@ -15,6 +15,7 @@ from qbrm import EnergyRewardModel
 from qbrm.energies import RBM
 from qbrm.errors import InputError
 from qbrm.features import FeatureTable, build_features
+from qbrm.features.pair_list import read_pairs
 from qbrm.preferences import read_preferences
 from qbrm.reward_models import load_reward_model
 
@@ -154,3 +155,24 @@ def test_a_comparison_remembers_the_prompts_of_its_training_too(command, rm, tmp
     code, printed, _ = command(*evaluate, "--out", tmp_path / "evaluation")
     assert (code, printed.count("prompts trained this score")) == (0, 1)
     assert "24 of 24 prompts trained this score" in printed
+
+
+def test_the_card_of_a_trained_score_states_source_split_and_settings(command, rm, tmp_path):  # noqa: F811
+    prefs = write_preferences(tmp_path / "tea.jsonl", 0, 24)
+    assert command("embed", prefs, "--reward-model", rm, "--out", tmp_path / "features")[0] == 0
+    assert (
+        command("train", tmp_path / "features", "--score", "ebrm", "--epochs", 2, "--out", tmp_path / "model")[0] == 0
+    )
+    card = (tmp_path / "model" / "README.md").read_text()
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in card.splitlines() if line[:1] == "|"]
+    trained, held_out = (next(row for row in cells if row[0].startswith(role)) for role in ("trains", "held out"))
+    assert "tea.jsonl" in trained[1]
+    assert "tea.jsonl" in held_out[1]
+    prompts, pairs = ((int(trained[column]), int(held_out[column])) for column in (2, 3))
+    assert prompts == (21, 3)  # an eighth of 24
+    assert sum(pairs) == len(read_pairs(FeatureTable.open(tmp_path / "features")).chosen)
+    settings = {row[0]: row[1] for row in cells if len(row) == 2}
+    expected = {"epochs": "2", "batch_pairs": "128", "learning_rate": "9e-05", "weight_decay": "0.01"}
+    expected |= {"filter_conflicts": "True", "refinement": "ascent", "objective": "nce", "seed": "0"}
+    assert expected.items() <= settings.items()
+    assert "None; run `qbrm evaluate`." in card

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -107,7 +106,7 @@ def _provenance(run: SeedRun, name: str, method: Method, records: Records) -> Pr
         {"role": role, "name": part.name, "prompts": len(part.prompt_ids), "pairs": part.n_pairs}
         for role, part in _parts(run)
     ]
-    settings = {**_settings(method), "seed": run.seed}
+    settings = {**(method.described() if isinstance(method, EnergyMethod) else {}), "seed": run.seed}
     results = [
         row
         for row in records.rows
@@ -124,20 +123,15 @@ def _parts(run: SeedRun) -> list[tuple[str, PreferenceSet]]:
     return parts
 
 
-def _settings(method: Method) -> dict[str, Any]:
-    if not isinstance(method, EnergyMethod):
-        return {}
-    settings = asdict(method)
-    if method.objective != "nce":
-        settings.pop("noise_samples")
-    return {**settings.pop("settings"), **settings}
-
-
 def _reward_model_features(run: SeedRun, records: Records) -> tuple[RewardModel, Features]:
     if run.embedded.reward is not None:
         if run.seed == run.settings.seed:
             # One table serves all seeds; the pairs beside it are the first one's.
-            write_pairs(run.settings.out / "features", key_pairs(training_pairs(run.roles.refinement)))
+            write_pairs(
+                run.settings.out / "features",
+                key_pairs(training_pairs(run.roles.refinement)),
+                run.roles.refinement.name,
+            )
         return run.model, _features(run, run.embedded)
     vectors = torch.from_numpy(run.embedded.embedding)
     blank = Features(vectors, torch.zeros(len(vectors)), run.responses.length)
@@ -182,7 +176,7 @@ def _write_table(run: SeedRun, model: EncoderRewardModel) -> Embedded:
     if embedded.reward is not None:
         folder = run.settings.out / "features" / run.label
         write_features(folder, model.identity, run.responses.keys, embedded.embedding, embedded.reward)
-        write_pairs(folder, key_pairs(training_pairs(run.roles.refinement)))
+        write_pairs(folder, key_pairs(training_pairs(run.roles.refinement)), run.roles.refinement.name)
     return embedded
 
 

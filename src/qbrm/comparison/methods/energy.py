@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -53,6 +53,13 @@ class EnergyMethod:
     hidden: int | None = None
     sampler: str | None = None
     gated: bool = False
+
+    def described(self) -> dict[str, Any]:
+        """All settings that had an effect, by name: what a model card says."""
+        settings = asdict(self)
+        if self.objective != "nce":
+            settings.pop("noise_samples")
+        return {**settings.pop("settings"), **settings}
 
     def fit(self, task: Task) -> Fitted:
         """Filter if asked, train, calibrate tau on the validation pairs."""
