@@ -1,6 +1,7 @@
 """Where commands hand over to one another: what one writes, the next has to take, refuse in one line, or mention."""
 
 import json
+import re
 
 import pytest
 import torch
@@ -12,12 +13,16 @@ from test_stream import IDENTITY, write_table
 from tiny_models import save
 
 from qbrm import EnergyRewardModel
+from qbrm.comparison.methods import METHODS
+from qbrm.comparison.scenario import SCENARIOS
 from qbrm.energies import RBM
 from qbrm.errors import InputError
 from qbrm.features import FeatureTable, build_features
-from qbrm.features.pair_list import read_pairs
+from qbrm.features.pair_list import PairList, read_pairs, write_pair_list
+from qbrm.fit import SCORES
 from qbrm.preferences import read_preferences
 from qbrm.reward_models import load_reward_model
+from qbrm.samplers import SAMPLERS
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -176,3 +181,38 @@ def test_the_card_of_a_trained_score_states_source_split_and_settings(command, r
     expected |= {"filter_conflicts": "True", "refinement": "ascent", "objective": "nce", "seed": "0"}
     assert expected.items() <= settings.items()
     assert "None; run `qbrm evaluate`." in card
+
+
+@pytest.mark.parametrize(
+    ("name", "registries"),
+    [("demo", [METHODS]), ("compare", [METHODS, SCENARIOS, SAMPLERS]), ("train", [SCORES])],
+)
+def test_help_names_all_that_can_be_asked_for(command, monkeypatch, name, registries):  # noqa: F811
+    monkeypatch.setenv("COLUMNS", "400")  # no name is folded
+    code, printed, _ = command(name, "--help")
+    words = set(re.findall(r"[\w-]+", printed))
+    assert code == 0
+    for registry in registries:
+        assert set(registry) <= words
+
+
+def test_models_of_one_name_are_evaluated_into_folders_of_their_own(command, rm, tmp_path, monkeypatch):  # noqa: F811
+    monkeypatch.chdir(tmp_path)
+    prefs = write_preferences(tmp_path / "prefs.jsonl", 0, 6)
+    for parent in ("a", "b"):
+        refine(load_reward_model(str(rm))).save_pretrained(tmp_path / parent / "model")
+        assert command("evaluate", f"{parent}/model", "--on", prefs)[0] == 0
+    assert command("evaluate", tmp_path / "a" / "model", "--on", prefs)[0] == 0  # another way to write the first
+    assert len(list((tmp_path / "runs" / "evaluation").glob("model-*/evaluation.json"))) == 2
+
+
+def test_filtering_that_leaves_nothing_hints_at_the_command_that_can_keep_conflicts(command, tmp_path):  # noqa: F811
+    folder = write_table(tmp_path / "features")
+    table = FeatureTable.open(folder)
+    pairs = read_pairs(table)
+    rewards = table.rows(table.keys()).reward
+    contradicted = rewards[pairs.chosen] < rewards[pairs.rejected]
+    columns = (column[contradicted] for column in pairs[:3])
+    write_pair_list(table, PairList(*columns, prompts=int(contradicted.sum())))
+    code, _, err = command("train", folder, "--score", "ebrm", "--out", tmp_path / "model")
+    assert (code, "'qbrm compare --keep-conflicts'" in err) == (2, True)

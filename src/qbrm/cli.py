@@ -6,6 +6,7 @@ import io
 import os
 import shlex
 import sys
+from collections.abc import Iterable
 from contextlib import suppress
 from enum import Enum
 from functools import partial
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand, TyperOption
 
 from qbrm import __version__
 from qbrm.errors import InputError, TrainingError, WorkerError
@@ -38,6 +40,29 @@ app = typer.Typer(
 INTERRUPTED = 130
 REWARD_MODEL = "Reward models from a folder or the Hugging Face Hub"
 SOURCE_HELP = "an RMB folder or JSON file, or a JSONL or Parquet file of prompt, chosen, rejected[, category]"
+
+
+class NamingCommand(TyperCommand):
+    """A command whose help names what registries hold; they are read when help is asked for, as that takes seconds."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Put the names where the help has `METHODS`, `SCENARIOS`, `SAMPLERS` or `SCORES`."""
+        from qbrm.comparison.methods import METHODS
+        from qbrm.comparison.scenario import SCENARIOS
+        from qbrm.fit import SCORES
+        from qbrm.samplers import SAMPLERS
+
+        known: dict[str, Iterable[str]] = {
+            "METHODS": METHODS,
+            "SCENARIOS": SCENARIOS,
+            "SAMPLERS": SAMPLERS,
+            "SCORES": SCORES,
+        }
+        for option in self.params:
+            for word, names in known.items():
+                if isinstance(option, TyperOption) and option.help and word in option.help:
+                    option.help = option.help.replace(word, ", ".join(names))
+        super().format_help(ctx, formatter)
 
 
 class ExportFormat(str, Enum):
@@ -81,9 +106,7 @@ class Benchmark(str, Enum):
 SeedOption = Annotated[int, typer.Option(help="First seed; the same seed gives the same results.", min=0)]
 SeedsOption = Annotated[int, typer.Option(help="How many seeds to run and average over.", min=1, max=1000)]
 EpochsOption = Annotated[int, typer.Option(help="Passes over the training pairs, for every trained method.", min=1)]
-MethodsOption = Annotated[
-    str, typer.Option(help="Comma-separated: length, base, mlp, ebrm, rbm, sqrbm, qbm.", metavar="NAME[,NAME...]")
-]
+MethodsOption = Annotated[str, typer.Option(help="Comma-separated: METHODS.", metavar="NAME[,NAME...]")]
 PresetOption = Annotated[
     Preset, typer.Option(help="'published' trains ebrm with the paper's 768 noise samples instead of 64.")
 ]
@@ -155,7 +178,7 @@ def _root(
     pass
 
 
-@app.command()
+@app.command(cls=NamingCommand)
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for features, training states and the report.")] = Path("runs/demo"),
     methods: MethodsOption = "length,base,mlp,ebrm,rbm,sqrbm",
@@ -182,7 +205,7 @@ def demo(
     )
 
 
-@app.command()
+@app.command(cls=NamingCommand)
 def compare(
     train: Annotated[Path, typer.Option(help=f"Training preferences: {SOURCE_HELP}.")],
     out: Annotated[Path, typer.Option(help="Folder for features, training states and the report.")],
@@ -195,8 +218,9 @@ def compare(
     scenario: Annotated[
         str,
         typer.Option(
-            help="'fresh': half of the training prompts train the embedded reward model, the other half the scores. "
-            "'same': both see all of them, as in the paper. Reward models that are trained leave all to the scores."
+            help="Who trains on what: SCENARIOS. 'fresh': half of the training prompts train the embedded reward "
+            "model, the other half the scores. 'same': both see all of them, as in the paper. Reward models that are "
+            "trained leave all to the scores."
         ),
     ] = "fresh",
     methods: MethodsOption = "length,base,mlp,ebrm,rbm,sqrbm",
@@ -239,10 +263,7 @@ def compare(
     ] = None,
     sampler: Annotated[
         str | None,
-        typer.Option(
-            help="Draw the hidden spins of qbm with this: exact, gibbs, annealing, descent, kaiwu or kaiwu-gibbs. "
-            "Default: sum over all their states."
-        ),
+        typer.Option(help="Draw the hidden spins of qbm with this: SAMPLERS. Default: sum over all their states."),
     ] = None,
     hidden: Annotated[
         int | None, typer.Option(help="Hidden units of rbm, sqrbm and qbm. Default: 32, 32 and 12.", min=1)
@@ -303,7 +324,7 @@ def evaluate(
         ),
     ],
     out: Annotated[
-        Path | None, typer.Option(help="Folder for embeddings and results. Default: runs/evaluation/MODEL.")
+        Path | None, typer.Option(help="Folder for embeddings and results. Default: runs/evaluation/MODEL-DIGEST.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the intervals' resampling.", min=0)] = 0,
     reward_model: MovedOption = None,
@@ -358,7 +379,7 @@ def embed(
 
     Run it again to continue where it stopped. The features are the same whichever engine computes them.
 
-    Example: qbrm embed prefs.jsonl --out runs/features --engine ray
+    Example: qbrm embed prefs.jsonl --reward-model models/my-reward-model --out runs/features
     """
     from qbrm.console import Reporter
     from qbrm.features.embed import embed as run
@@ -376,11 +397,11 @@ def embed(
     run(source, out, partial(load_reward_model, reward_model, **options), engine.value, workers, Reporter())
 
 
-@app.command()
+@app.command(cls=NamingCommand)
 def train(
     features: Annotated[list[Path], typer.Argument(help="Feature folders of one reward model.", metavar="FEATURES...")],
     out: Annotated[Path, typer.Option(help="Folder for the model.")],
-    score: Annotated[str, typer.Option(help="Energy score: ebrm, rbm, sqrbm or qbm.")] = "sqrbm",
+    score: Annotated[str, typer.Option(help="Energy score: SCORES.")] = "sqrbm",
     seed: Annotated[int, typer.Option(help="Of split, weights, shuffling and noise.", min=0)] = 0,
     epochs: EpochsOption = 5,
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -34,7 +35,7 @@ def evaluate_model(
     Args:
         model: what `EnergyRewardModel.from_pretrained` takes.
         sources: what `read_benchmark` takes.
-        out: folder for embeddings and results; None for one named after the model.
+        out: folder for embeddings and results; None for one named after the model and where it is.
         seed: of the intervals' resampling.
         command: as the user typed it, kept with the results.
         reporter: told what is going on.
@@ -43,7 +44,7 @@ def evaluate_model(
     Raises:
         InputError: if the model, a source or the folder is not usable.
     """
-    folder = out or DEFAULT_OUT / Path(model).name
+    folder = out or DEFAULT_OUT / _folder_name(model)
     benchmarks = [_read(source, reporter) for source in sources]
     refined = EnergyRewardModel.from_pretrained(model, **options)
     make_folder(folder)
@@ -51,6 +52,13 @@ def evaluate_model(
     results = [_with_trained_on(result, Path(model)) for result in results]
     print_results(results, reporter)
     reporter.fact("results", *map(str, write_results(results, model, command, folder)))
+
+
+def _folder_name(model: str) -> str:
+    """Tells models apart that lie in different places under one name."""
+    path = Path(model).resolve()
+    place = str(path) if path.is_dir() else model
+    return f"{path.name}-{hashlib.sha256(place.encode()).hexdigest()[:8]}"
 
 
 def _with_trained_on(result: BenchmarkResult, folder: Path) -> BenchmarkResult:

@@ -120,8 +120,8 @@ class EnergyMethod:
         if not kept.n_pairs or not kept_validation.n_pairs:
             raise InputError(
                 f"{self.name}: conflict-aware filtering left {kept.n_pairs} of {total} training pairs and "
-                f"{kept_validation.n_pairs} of {task.validation.n_pairs} validation pairs; expected at least one each. "
-                "Use --keep-conflicts, or a reward model that agrees with some preferences."
+                f"{kept_validation.n_pairs} of {task.validation.n_pairs} validation pairs; expected at least one each: "
+                "a reward model that agrees with some preferences, or 'qbrm compare --keep-conflicts'."
             )
         note = f"{self.name}, seed {task.seed}: {dropped:,} of {total:,} pairs dropped by conflict-aware filtering"
         return kept, (note,)
