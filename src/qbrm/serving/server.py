@@ -57,6 +57,7 @@ def _serve(settings: ServerSettings, reporter: Reporter) -> None:
         app = create_app(model, Path(settings.model).name, settings.limits, token=token, hosts=hosts)
         if not local and token is None:
             reporter.fact("warning", f"everybody who can reach {address} may ask; set {VARIABLE} or --token-file")
+        listener.listen()  # who reads the address may connect at once, and is answered when uvicorn is up
         shown = f"[{address}]" if ":" in address else address
         reporter.fact("serving", settings.model, f"http://{shown}:{port}", "Ctrl-C stops")
         configure(app, settings.limits).run(sockets=[listener])
