@@ -26,9 +26,9 @@ RESPONSES = ["A drink.", "Water from clouds.", "A kind of stone.", "Hard, mostly
 def small_model(seed=0):
     """A refined reward model over the fake encoder, no parameter of it zero."""
     torch.manual_seed(seed)
-    trunk = Trunk(DIM, dim=6, width=8)
+    trunk = Trunk(DIM, size=6, width=8)
     torch.nn.init.normal_(trunk.head.weight)
-    score = SemiQuantumRBM(6, hidden=4)
+    score = SemiQuantumRBM(6 + DIM, hidden=4)
     with torch.no_grad():
         for parameter in score.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))

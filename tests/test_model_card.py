@@ -73,7 +73,7 @@ def test_what_was_not_measured_is_said_and_not_made_up():
     assert "model-index" not in front_matter(text)
     assert "accuracy" not in text.lower()
     nothing = card(provenance=PROVENANCE._replace(results=[]))
-    assert "## Measured results\n\nNone." in nothing
+    assert "## Measured results\n\nNone; run `qbrm evaluate`." in nothing
     assert "model-index" not in front_matter(nothing)
 
 

@@ -6,13 +6,15 @@ import io
 import os
 import shlex
 import sys
+from collections.abc import Iterable
 from contextlib import suppress
 from enum import Enum
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand, TyperOption
 
 from qbrm import __version__
 from qbrm.errors import InputError, TrainingError, WorkerError
@@ -24,7 +26,6 @@ except ImportError:  # the last typer for Python 3.10 builds on click and raises
 
 if TYPE_CHECKING:
     from qbrm.comparison import ComparisonSettings
-    from qbrm.reward_models import RewardModelOptions
 
 app = typer.Typer(
     name="qbrm",
@@ -39,6 +40,29 @@ app = typer.Typer(
 INTERRUPTED = 130
 REWARD_MODEL = "Reward models from a folder or the Hugging Face Hub"
 SOURCE_HELP = "an RMB folder or JSON file, or a JSONL or Parquet file of prompt, chosen, rejected[, category]"
+
+
+class NamingCommand(TyperCommand):
+    """A command whose help names what registries hold; they are read when help is asked for, as that takes seconds."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Put the names where the help has `METHODS`, `SCENARIOS`, `SAMPLERS` or `SCORES`."""
+        from qbrm.comparison.methods import METHODS
+        from qbrm.comparison.scenario import SCENARIOS
+        from qbrm.fit import SCORES
+        from qbrm.samplers import SAMPLERS
+
+        known: dict[str, Iterable[str]] = {
+            "METHODS": METHODS,
+            "SCENARIOS": SCENARIOS,
+            "SAMPLERS": SAMPLERS,
+            "SCORES": SCORES,
+        }
+        for option in self.params:
+            for word, names in known.items():
+                if isinstance(option, TyperOption) and option.help and word in option.help:
+                    option.help = option.help.replace(word, ", ".join(names))
+        super().format_help(ctx, formatter)
 
 
 class ExportFormat(str, Enum):
@@ -82,11 +106,22 @@ class Benchmark(str, Enum):
 SeedOption = Annotated[int, typer.Option(help="First seed; the same seed gives the same results.", min=0)]
 SeedsOption = Annotated[int, typer.Option(help="How many seeds to run and average over.", min=1, max=1000)]
 EpochsOption = Annotated[int, typer.Option(help="Passes over the training pairs, for every trained method.", min=1)]
-MethodsOption = Annotated[
-    str, typer.Option(help="Comma-separated: length, base, mlp, ebrm, rbm, sqrbm, qbm.", metavar="NAME[,NAME...]")
-]
+MethodsOption = Annotated[str, typer.Option(help="Comma-separated: METHODS.", metavar="NAME[,NAME...]")]
 PresetOption = Annotated[
     Preset, typer.Option(help="'published' trains ebrm with the paper's 768 noise samples instead of 64.")
+]
+MovedOption = Annotated[
+    str | None,
+    typer.Option(
+        "--reward-model",
+        help="Where the reward model is now: folder or id. Default: where it was when the score was trained.",
+        metavar="NAME_OR_PATH",
+        rich_help_panel=REWARD_MODEL,
+    ),
+]
+RefinedRevisionOption = Annotated[
+    str | None,
+    typer.Option("--revision", help="Of MODEL on the Hub: commit, tag or branch.", rich_help_panel=REWARD_MODEL),
 ]
 RevisionOption = Annotated[
     str | None,
@@ -114,7 +149,9 @@ MaxLengthOption = Annotated[
 ]
 DtypeOption = Annotated[
     str | None,
-    typer.Option(help="auto, float32, bfloat16 or float16. Default: as stored.", rich_help_panel=REWARD_MODEL),
+    typer.Option(
+        help="auto, float32, bfloat16 or float16. Default: as stored, or as trained with.", rich_help_panel=REWARD_MODEL
+    ),
 ]
 DeviceMapOption = Annotated[
     str | None,
@@ -141,7 +178,7 @@ def _root(
     pass
 
 
-@app.command()
+@app.command(cls=NamingCommand)
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for features, training states and the report.")] = Path("runs/demo"),
     methods: MethodsOption = "length,base,mlp,ebrm,rbm,sqrbm",
@@ -168,7 +205,7 @@ def demo(
     )
 
 
-@app.command()
+@app.command(cls=NamingCommand)
 def compare(
     train: Annotated[Path, typer.Option(help=f"Training preferences: {SOURCE_HELP}.")],
     out: Annotated[Path, typer.Option(help="Folder for features, training states and the report.")],
@@ -181,8 +218,9 @@ def compare(
     scenario: Annotated[
         str,
         typer.Option(
-            help="'fresh': half of the training prompts train the embedded reward model, the other half the scores. "
-            "'same': both see all of them, as in the paper. Reward models that are trained leave all to the scores."
+            help="Who trains on what: SCENARIOS. 'fresh': half of the training prompts train the embedded reward "
+            "model, the other half the scores. 'same': both see all of them, as in the paper. Reward models that are "
+            "trained leave all to the scores."
         ),
     ] = "fresh",
     methods: MethodsOption = "length,base,mlp,ebrm,rbm,sqrbm",
@@ -225,10 +263,7 @@ def compare(
     ] = None,
     sampler: Annotated[
         str | None,
-        typer.Option(
-            help="Draw the hidden spins of qbm with this: exact, gibbs, annealing, descent, kaiwu or kaiwu-gibbs. "
-            "Default: sum over all their states."
-        ),
+        typer.Option(help="Draw the hidden spins of qbm with this: SAMPLERS. Default: sum over all their states."),
     ] = None,
     hidden: Annotated[
         int | None, typer.Option(help="Hidden units of rbm, sqrbm and qbm. Default: 32, 32 and 12.", min=1)
@@ -289,20 +324,32 @@ def evaluate(
         ),
     ],
     out: Annotated[
-        Path | None, typer.Option(help="Folder for embeddings and results. Default: runs/evaluation/MODEL.")
+        Path | None, typer.Option(help="Folder for embeddings and results. Default: runs/evaluation/MODEL-DIGEST.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the intervals' resampling.", min=0)] = 0,
+    reward_model: MovedOption = None,
+    revision: RefinedRevisionOption = None,
+    dtype: DtypeOption = None,
+    device_map: DeviceMapOption = None,
+    trust_remote_code: TrustOption = False,
 ) -> None:
     """Score a refined reward model and its base rewards on benchmarks, by their official rules.
 
     Writes evaluation.json and evaluation.md to --out. Run it again to continue where it stopped.
 
-    Example: qbrm evaluate runs/first/models/sqrbm-fresh-seed-0 --on prefs.jsonl,rewardbench:data/reward-bench
+    Example: qbrm evaluate runs/first/models/sqrbm-fresh-seed-0 --on heldout.jsonl,rewardbench:data/reward-bench
     """
     from qbrm.benchmarks.command import evaluate_model
     from qbrm.console import Reporter
 
-    evaluate_model(model, _listed("--on", on), out, seed, _command(), Reporter())
+    options = _given(
+        reward_model=reward_model,
+        revision=revision,
+        dtype=dtype,
+        device_map=device_map,
+        trust_remote_code=trust_remote_code or None,
+    )
+    evaluate_model(model, _listed("--on", on), out, seed, _command(), Reporter(), **options)
 
 
 @app.command()
@@ -332,7 +379,7 @@ def embed(
 
     Run it again to continue where it stopped. The features are the same whichever engine computes them.
 
-    Example: qbrm embed prefs.jsonl --out runs/features --engine ray
+    Example: qbrm embed prefs.jsonl --reward-model models/my-reward-model --out runs/features
     """
     from qbrm.console import Reporter
     from qbrm.features.embed import embed as run
@@ -350,11 +397,11 @@ def embed(
     run(source, out, partial(load_reward_model, reward_model, **options), engine.value, workers, Reporter())
 
 
-@app.command()
+@app.command(cls=NamingCommand)
 def train(
     features: Annotated[list[Path], typer.Argument(help="Feature folders of one reward model.", metavar="FEATURES...")],
     out: Annotated[Path, typer.Option(help="Folder for the model.")],
-    score: Annotated[str, typer.Option(help="Energy score: ebrm, rbm, sqrbm or qbm.")] = "sqrbm",
+    score: Annotated[str, typer.Option(help="Energy score: SCORES.")] = "sqrbm",
     seed: Annotated[int, typer.Option(help="Of split, weights, shuffling and noise.", min=0)] = 0,
     epochs: EpochsOption = 5,
 ) -> None:
@@ -449,6 +496,11 @@ def serve(
     timeout: Annotated[float, typer.Option(help="Seconds after which a request is given up.")] = 60.0,
     batch: Annotated[int, typer.Option(help="Responses that go through the model together.")] = 64,
     batch_wait: Annotated[float, typer.Option(help="Milliseconds for which a batch waits for more.")] = 4.0,
+    reward_model: MovedOption = None,
+    revision: RefinedRevisionOption = None,
+    dtype: DtypeOption = None,
+    device_map: DeviceMapOption = None,
+    trust_remote_code: TrustOption = False,
 ) -> None:
     """Serve a refined reward model: OpenRLHF's reward protocol, a JSON API, and a page to look at.
 
@@ -466,7 +518,14 @@ def serve(
         batch=batch,
         batch_seconds=batch_wait / 1000,
     )
-    run(ServerSettings(model, host, port, token_file, limits), Reporter())
+    options = _given(
+        reward_model=reward_model,
+        revision=revision,
+        dtype=dtype,
+        device_map=device_map,
+        trust_remote_code=trust_remote_code or None,
+    )
+    run(ServerSettings(model, host, port, token_file, limits, options), Reporter())
 
 
 def _compare(settings: ComparisonSettings) -> None:
@@ -491,9 +550,9 @@ def _listed(option: str, sources: str) -> tuple[str, ...]:
     return names
 
 
-def _given(**options: Any) -> RewardModelOptions:
-    """The options that were asked for."""
-    return cast("RewardModelOptions", {name: value for name, value in options.items() if value is not None})
+def _given(**options: Any) -> Any:
+    """The options that were asked for, for whoever takes them by name."""
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def _names(methods: str) -> tuple[str, ...]:

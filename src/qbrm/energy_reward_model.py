@@ -189,6 +189,7 @@ class EnergyRewardModel:
         *,
         revision: str | None = None,
         reward_model: str | None = None,
+        dtype: str | None = None,
         device_map: str | None = None,
         trust_remote_code: bool = False,
     ) -> EnergyRewardModel:
@@ -198,6 +199,7 @@ class EnergyRewardModel:
             name: a folder, or an id on the Hugging Face Hub.
             revision: of the Hub: commit, tag or branch.
             reward_model: folder or id of the reward model, if it is no longer where it was.
+            dtype: number format of the reward model's weights; None for the one that the score was trained with.
             device_map: where the reward model goes, as in transformers.
             trust_remote_code: whether Python code that comes with the reward model may run.
 
@@ -206,6 +208,8 @@ class EnergyRewardModel:
                 model is not the one that the score was trained on.
         """
         options = RewardModelOptions()
+        if dtype is not None:
+            options["dtype"] = dtype
         if device_map is not None:
             options["device_map"] = device_map
         if trust_remote_code:

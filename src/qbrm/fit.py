@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from qbrm.comparison.methods import METHODS, EnergyMethod, Fitted, Task
@@ -23,9 +24,12 @@ from qbrm.features.stream import WINDOW_BYTES, Share, Source, StreamedPairs, cut
 from qbrm.model_card import Provenance
 from qbrm.reward_models.encoder_reward_model import TRUNK
 from qbrm.training.trainer import Epoch
+from qbrm.training_prompts import write_training_prompts
 
 CHECKPOINT = Path("training") / "checkpoint.safetensors"
 MOST_VALIDATION_PAIRS = 8192
+# Beyond, the list of prompts would take memory that grows with the data.
+MOST_PAIRS_REMEMBERED = 10_000_000
 SCORES = tuple(name for name, method in METHODS.items() if isinstance(method, EnergyMethod))
 
 
@@ -58,8 +62,10 @@ def train_score(
     with one_writer(out):
         fitted = fit_score(sources, score, out / CHECKPOINT, reporter, epochs=epochs, seed=seed)
         assert fitted.score is not None
+        if sum(len(source.pairs.prompt) for source in sources) <= MOST_PAIRS_REMEMBERED:
+            write_training_prompts(out, np.concatenate([source.pairs.prompt for source in sources]))
         reward_model = RecordedRewardModel(sources[0].table)
-        provenance = _provenance(folders, sources, fitted, command, seed)
+        provenance = _provenance(folders, sources, score, fitted, command, epochs, seed)
         EnergyRewardModel(reward_model, fitted.score, fitted.refinement, provenance).save_pretrained(out)
     reporter.fact("model", str(out))
 
@@ -91,12 +97,12 @@ def fit_score(
         InputError: if there are too few prompts to train and validate on.
         TrainingError: if the training cannot go on.
     """
-    total = sum(len(source.pairs.chosen) for source in sources)
-    cut = cut_off(sources, min(VALIDATION_SHARE, MOST_VALIDATION_PAIRS / total), seed)
+    cut = _cut(sources, seed)
     validation = StreamedPairs(tuple(sources), Share(0.0, cut, seed)).load()
     with reporter.progress("training") as advance:
         pairs = StreamedPairs(tuple(sources), Share(cut, 1.0, seed), window_bytes=window_bytes, progress=advance)
         if not (pairs.n_pairs and validation.n_pairs):
+            total = pairs.n_pairs + validation.n_pairs
             raise InputError(f"all {total} pairs are on one prompt; expected two or more, one to validate with.")
         base = (validation.reward[validation.chosen] > validation.reward[validation.rejected]).float().mean()
         reporter.fact("training", f"{pairs.n_pairs:,} pairs", f"{validation.n_pairs:,} held out", f"score {score}")
@@ -110,9 +116,19 @@ def fit_score(
             measure=lambda rewards: _accuracy(validation, rewards),
             on_epoch=lambda epoch: _tell(epoch, reporter),
         )
-        method = METHODS[score]
-        assert isinstance(method, EnergyMethod)
-        return replace(method, settings=replace(method.settings, epochs=epochs)).fit(task)
+        return _method(score, epochs).fit(task)
+
+
+def _method(score: str, epochs: int) -> EnergyMethod:
+    method = METHODS[score]
+    assert isinstance(method, EnergyMethod)
+    return replace(method, settings=replace(method.settings, epochs=epochs))
+
+
+def _cut(sources: Sequence[Source], seed: int) -> float:
+    """Where the held-out share of the prompts ends."""
+    total = sum(len(source.pairs.chosen) for source in sources)
+    return cut_off(sources, min(VALIDATION_SHARE, MOST_VALIDATION_PAIRS / total), seed)
 
 
 def _check_loadable(source: Source) -> None:
@@ -139,18 +155,27 @@ def _tell(epoch: Epoch, reporter: Reporter) -> None:
 
 
 def _provenance(
-    folders: Sequence[Path], sources: Sequence[Source], fitted: Fitted, command: str, seed: int
+    folders: Sequence[Path], sources: Sequence[Source], score: str, fitted: Fitted, command: str, epochs: int, seed: int
 ) -> Provenance:
     """What the model card says; accuracies on pairs that chose the epoch are no results."""
+    cut = _cut(sources, seed)
     data = [
-        {
-            "role": "trains the score; held-out prompts choose and calibrate",
-            "name": folder.name,
-            "prompts": source.pairs.prompts,
-            "pairs": len(source.pairs.chosen),
-        }
+        {"role": role, "name": source.pairs.source or folder.name, **_sizes(source, share)}
+        for role, share in (
+            ("trains the score", Share(cut, 1.0, seed)),
+            ("held out: chooses and calibrates", Share(0.0, cut, seed)),
+        )
         for folder, source in zip(folders, sources, strict=True)
     ]
     assert fitted.training is not None
-    settings = {"objective": fitted.objective, "epochs": len(fitted.training.epochs) - 1, "seed": seed}
-    return Provenance(command, data, {**settings, "best epoch": fitted.training.best}, [])
+    settings = _method(score, epochs).described()
+    return Provenance(command, data, {**settings, "seed": seed, "best epoch": fitted.training.best}, [])
+
+
+def _sizes(source: Source, share: Share) -> dict[str, int]:
+    """Prompts and pairs of a source in a share; of the smaller part the prompts are counted, which takes memory."""
+    held = share.holds(source.pairs.prompt)
+    pairs = int(held.sum())
+    if pairs <= len(held) / 2:
+        return {"prompts": len(np.unique(source.pairs.prompt[held])), "pairs": pairs}
+    return {"prompts": source.pairs.prompts - len(np.unique(source.pairs.prompt[~held])), "pairs": pairs}

@@ -103,7 +103,7 @@ def _measured(provenance: Provenance | None) -> list[str]:
 
 def _results(provenance: Provenance) -> str:
     if not provenance.results:
-        return "None."
+        return "None; run `qbrm evaluate`."
     header = ["test", "set", "n", "method", "accuracy", "95% interval", "log-loss", "ECE"]
     rows = [
         [

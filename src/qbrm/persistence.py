@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -27,6 +29,8 @@ from qbrm.reward_models.trunk import Trunk
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
 SCHEMA = 2
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle")
+# The revision of a model from a folder; a commit on the Hub is shorter.
+FOLDER_DIGEST = re.compile(r"[0-9a-f]{64}")
 # What a saved model may say of its reward model. Where it runs, and whether its code may, is for who loads it to say.
 SETTINGS = ("head", "template", "max_length", "padding_side", "dtype")
 
@@ -55,7 +59,7 @@ def save_model(folder: Path, parts: Parts, name: str | None = None) -> None:
     Args:
         folder: where to.
         parts: what to write.
-        name: what the card calls the model; the folder if not given.
+        name: id on the Hub, if it goes there; the card calls the model so, else by its folder.
 
     Raises:
         InputError: if the folder cannot be written.
@@ -63,12 +67,13 @@ def save_model(folder: Path, parts: Parts, name: str | None = None) -> None:
     reward_model, score = parts.reward_model, parts.score
     trunk = reward_model.trunk if isinstance(reward_model, EncoderRewardModel) else None
     base = reward_model.encoder if isinstance(reward_model, EncoderRewardModel) else reward_model
-    names = {build: name for name, build in ENERGY_SCORES.items()}
-    described = {"name": names[type(score)], **score.settings()}
+    typed = base.identity if name is None else _published(base.identity)
+    kinds = {build: kind for kind, build in ENERGY_SCORES.items()}
+    described = {"name": kinds[type(score)], **score.settings()}
     config = {
         "schema": SCHEMA,
         "qbrm": qbrm.__version__,
-        "reward_model": base.identity.to_dict(),
+        "reward_model": _located(typed).to_dict() if name is None else typed.to_dict(),
         "reward_model_settings": base.settings() if isinstance(base, Configured) else {},
         "trunk": trunk.settings() if trunk else None,
         "score": described,
@@ -77,7 +82,7 @@ def save_model(folder: Path, parts: Parts, name: str | None = None) -> None:
     }
     tensors = {f"score.{key}": value for key, value in score.state_dict().items()}
     tensors |= {f"trunk.{key}": value for key, value in trunk.state_dict().items()} if trunk else {}
-    card = model_card(name or str(folder), base.identity, described, parts.refinement, parts.provenance)
+    card = model_card(name or str(folder), typed, described, parts.refinement, parts.provenance)
     make_folder(folder)
     write_atomically(folder / WEIGHTS, save({key: value.contiguous() for key, value in tensors.items()}))
     write_atomically(folder / CARD, card.encode())
@@ -93,7 +98,7 @@ def load_model(
         name: a folder, or an id on the Hugging Face Hub.
         revision: of the Hub.
         reward_model: where the reward model is now, if not where it was.
-        options: where the reward model runs, and whether its code may.
+        options: where the reward model runs, in which number format, and whether its code may.
 
     Raises:
         InputError: if a file is missing or damaged, the reward model is not the one trained with, or tensors do not
@@ -113,6 +118,18 @@ def load_model(
         return Parts(base, built.score, config["refinement"], built.provenance)
     _fill(built.trunk, "trunk.", tensors, folder)
     return Parts(EncoderRewardModel(base, built.trunk), built.score, config["refinement"], built.provenance)
+
+
+def _located(identity: Identity) -> Identity:
+    """A reward model's folder by its whole path, which is found from every working directory."""
+    if identity.name in REWARD_MODELS or not Path(identity.name).is_dir():
+        return identity
+    return replace(identity, name=str(Path(identity.name).resolve()))
+
+
+def _published(identity: Identity) -> Identity:
+    """Without the path of a folder, which says nothing elsewhere and is nobody's business."""
+    return replace(identity, name=Path(identity.name).name) if Path(identity.name).is_absolute() else identity
 
 
 class _Built(NamedTuple):
@@ -148,11 +165,23 @@ def _build(config: Mapping[str, Any]) -> _Built:
 def _load_base(folder: Path, built: _Built, reward_model: str | None, options: RewardModelOptions) -> RewardModel:
     trained = built.identity
     name = reward_model or trained.name
+    if trained.own_code and not options.get("trust_remote_code"):
+        raise InputError(
+            f"{folder} was trained on {trained} with the model's own code; expected --trust-remote-code "
+            "(trust_remote_code=True), if you trust that code."
+        )
+    if name == trained.name and FOLDER_DIGEST.fullmatch(trained.revision) and not _is_here(name):
+        raise InputError(
+            f"{folder} was trained on {trained}, which is not a folder here; say where it is with --reward-model "
+            "(reward_model=...)."
+        )
     asked: RewardModelOptions = {**built.settings, **options}
-    if name not in REWARD_MODELS and not Path(name).is_dir():
+    if not _is_here(name):
         asked["revision"] = trained.revision
     base = load_reward_model(name, **asked)
     loaded = base.identity.to_dict() | {"name": trained.name}
+    if options.get("dtype") is not None:  # who asks for another number format knows that it is another
+        loaded["dtype"] = trained.dtype
     differ = [key for key, value in trained.to_dict().items() if loaded[key] != value]
     if differ:
         raise InputError(
@@ -160,6 +189,10 @@ def _load_base(folder: Path, built: _Built, reward_model: str | None, options: R
             f"{'differs' if len(differ) == 1 else 'differ'}; expected the reward model that it was trained on."
         )
     return base
+
+
+def _is_here(name: str) -> bool:
+    return name in REWARD_MODELS or Path(name).is_dir()
 
 
 def _refuse_pickles(folder: Path) -> None:

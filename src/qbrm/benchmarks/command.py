@@ -2,42 +2,70 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from qbrm.benchmarks.evaluate import evaluate
+import numpy as np
+from typing_extensions import Unpack
+
+from qbrm.benchmarks.evaluate import BenchmarkResult, evaluate
 from qbrm.benchmarks.report import print_results, write_results
 from qbrm.benchmarks.source import BenchmarkSource, read_benchmark
 from qbrm.console import Reporter
 from qbrm.durable import make_folder
 from qbrm.energy_reward_model import EnergyRewardModel
+from qbrm.reward_models import LoadOptions
+from qbrm.training_prompts import prompt_digests, read_training_prompts
 
 DEFAULT_OUT = Path("runs/evaluation")
 
 
 def evaluate_model(
-    model: str, sources: Sequence[str], out: Path | None, seed: int, command: str, reporter: Reporter
+    model: str,
+    sources: Sequence[str],
+    out: Path | None,
+    seed: int,
+    command: str,
+    reporter: Reporter,
+    **options: Unpack[LoadOptions],
 ) -> None:
     """Evaluate a saved model on benchmarks, print their tables and write them.
 
     Args:
         model: what `EnergyRewardModel.from_pretrained` takes.
         sources: what `read_benchmark` takes.
-        out: folder for embeddings and results; None for one named after the model.
+        out: folder for embeddings and results; None for one named after the model and where it is.
         seed: of the intervals' resampling.
         command: as the user typed it, kept with the results.
         reporter: told what is going on.
+        **options: of `EnergyRewardModel.from_pretrained`.
 
     Raises:
         InputError: if the model, a source or the folder is not usable.
     """
-    folder = out or DEFAULT_OUT / Path(model).name
+    folder = out or DEFAULT_OUT / _folder_name(model)
     benchmarks = [_read(source, reporter) for source in sources]
-    refined = EnergyRewardModel.from_pretrained(model)
+    refined = EnergyRewardModel.from_pretrained(model, **options)
     make_folder(folder)
     results = evaluate(refined, benchmarks, folder / "features", reporter, seed)
+    results = [_with_trained_on(result, Path(model)) for result in results]
     print_results(results, reporter)
     reporter.fact("results", *map(str, write_results(results, model, command, folder)))
+
+
+def _folder_name(model: str) -> str:
+    """Tells models apart that lie in different places under one name."""
+    path = Path(model).resolve()
+    place = str(path) if path.is_dir() else model
+    return f"{path.name}-{hashlib.sha256(place.encode()).hexdigest()[:8]}"
+
+
+def _with_trained_on(result: BenchmarkResult, folder: Path) -> BenchmarkResult:
+    known = read_training_prompts(folder)
+    if known is None:
+        return result
+    return result._replace(trained_on=int(np.isin(prompt_digests(result.prompts), known).sum()))
 
 
 def _read(source: str, reporter: Reporter) -> BenchmarkSource:

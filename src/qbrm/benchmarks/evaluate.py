@@ -45,6 +45,7 @@ class BenchmarkResult(NamedTuple):
         pairs: number of (chosen, rejected) pairs.
         base: calibration of the Bradley-Terry probability of the base rewards.
         refined: calibration of the model's P(a > b).
+        trained_on: how many of the prompts the model was trained on; None if it does not say.
     """
 
     source: BenchmarkSource
@@ -53,6 +54,12 @@ class BenchmarkResult(NamedTuple):
     pairs: int
     base: Calibration
     refined: Calibration
+    trained_on: int | None = None
+
+    @property
+    def prompts(self) -> set[str]:
+        """The ids of the prompts evaluated on."""
+        return {item.prompt_id for item in self.source.items}
 
 
 def evaluate(

@@ -79,6 +79,13 @@ def _lines(result: BenchmarkResult) -> list[str]:
         f"log-loss {three_decimals(base.log_loss)} base, {three_decimals(refined.log_loss)} refined · "
         f"ECE {three_decimals(base.ece)} base, {three_decimals(refined.ece)} refined · {result.pairs:,} pairs"
     ]
+    if result.trained_on is None:
+        lines.append("which prompts trained this score is not recorded beside the model")
+    elif result.trained_on:
+        lines.append(
+            f"{result.trained_on:,} of {len(result.prompts):,} prompts trained this score; on held-out ones it may do "
+            "worse"
+        )
     if result.missing:
         lines.append(f"not there: {', '.join(result.missing)}; such parts are left out, unlike in published scores")
     return lines
@@ -98,7 +105,8 @@ def _as_json(result: BenchmarkResult) -> dict[str, Any]:
         "name": result.source.benchmark.name,
         "source": result.source.source,
         "items": len(result.source.items),
-        "prompts": len({item.prompt_id for item in result.source.items}),
+        "prompts": len(result.prompts),
+        "prompts_trained_on": result.trained_on,
         "missing": result.missing,
         "rows": [_row(row) for row in result.rows],
         "pairs": {"n": result.pairs, "base": result.base._asdict(), "refined": result.refined._asdict()},

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -34,6 +33,7 @@ from qbrm.reward_models.trunk import Trunk
 from qbrm.training import Training
 from qbrm.training.metrics import MetricsLog, MetricsLogs, TensorBoardLog, WandbLog
 from qbrm.training.trainer import Epoch
+from qbrm.training_prompts import prompt_digests, write_training_prompts
 
 SETS: tuple[SetName, ...] = ("pairwise", "bon")
 MEMBER_SEEDS = 100_000
@@ -94,19 +94,19 @@ def run_seed(run: SeedRun, methods: Mapping[str, Method], records: Records) -> N
         if fitted.score is not None:
             provenance = _provenance(run, name, method, records)
             model = EnergyRewardModel(reward_model, fitted.score, fitted.refinement, provenance)
-            model.save_pretrained(run.settings.out / "models" / f"{name}-{run.label}")
+            folder = run.settings.out / "models" / f"{name}-{run.label}"
+            trained_on = [prompt for _, part in _parts(run) for prompt in part.prompt_ids]
+            write_training_prompts(folder, prompt_digests(trained_on))
+            model.save_pretrained(folder)
 
 
 def _provenance(run: SeedRun, name: str, method: Method, records: Records) -> Provenance:
     """What the model card says: this seed's data, settings and results, and the base rewards' if they were compared."""
-    roles = {"trains the score": run.roles.refinement, "chooses and calibrates": run.roles.validation}
-    if run.embedded.reward is None:
-        roles = {f"trains the reward model ({run.scenario})": run.roles.reward_model, **roles}
     data = [
         {"role": role, "name": part.name, "prompts": len(part.prompt_ids), "pairs": part.n_pairs}
-        for role, part in roles.items()
+        for role, part in _parts(run)
     ]
-    settings = {**_settings(method), "seed": run.seed}
+    settings = {**(method.described() if isinstance(method, EnergyMethod) else {}), "seed": run.seed}
     results = [
         row
         for row in records.rows
@@ -115,20 +115,23 @@ def _provenance(run: SeedRun, name: str, method: Method, records: Records) -> Pr
     return Provenance(run.settings.command, data, settings, results)
 
 
-def _settings(method: Method) -> dict[str, Any]:
-    if not isinstance(method, EnergyMethod):
-        return {}
-    settings = asdict(method)
-    if method.objective != "nce":
-        settings.pop("noise_samples")
-    return {**settings.pop("settings"), **settings}
+def _parts(run: SeedRun) -> list[tuple[str, PreferenceSet]]:
+    """The preferences that a score owes something to, and what."""
+    parts = [("trains the score", run.roles.refinement), ("chooses and calibrates", run.roles.validation)]
+    if run.embedded.reward is None:
+        parts.insert(0, (f"trains the reward model ({run.scenario})", run.roles.reward_model))
+    return parts
 
 
 def _reward_model_features(run: SeedRun, records: Records) -> tuple[RewardModel, Features]:
     if run.embedded.reward is not None:
         if run.seed == run.settings.seed:
             # One table serves all seeds; the pairs beside it are the first one's.
-            write_pairs(run.settings.out / "features", key_pairs(training_pairs(run.roles.refinement)))
+            write_pairs(
+                run.settings.out / "features",
+                key_pairs(training_pairs(run.roles.refinement)),
+                run.roles.refinement.name,
+            )
         return run.model, _features(run, run.embedded)
     vectors = torch.from_numpy(run.embedded.embedding)
     blank = Features(vectors, torch.zeros(len(vectors)), run.responses.length)
@@ -173,7 +176,7 @@ def _write_table(run: SeedRun, model: EncoderRewardModel) -> Embedded:
     if embedded.reward is not None:
         folder = run.settings.out / "features" / run.label
         write_features(folder, model.identity, run.responses.keys, embedded.embedding, embedded.reward)
-        write_pairs(folder, key_pairs(training_pairs(run.roles.refinement)))
+        write_pairs(folder, key_pairs(training_pairs(run.roles.refinement)), run.roles.refinement.name)
     return embedded
 
 

@@ -51,7 +51,7 @@ def embed(source: Path, out: Path, load: Load, engine: str, workers: int | None,
     reporter.fact(preferences.name, f"{len(preferences.prompt_ids):,} prompts", f"{len(pairs):,} pairs")
     with ENGINES[engine](load, workers) as embedding:
         table = _build(embedding, preferences, out, reporter)
-    write_pairs(out, pairs)
+    write_pairs(out, pairs, preferences.name)
     reporter.fact("written", f"{len(table):,} rows of size {table.dim}", str(out))
     return table
 

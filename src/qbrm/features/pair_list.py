@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -16,10 +15,11 @@ from qbrm.errors import InputError
 from qbrm.features.shard import Key, serialise
 from qbrm.features.table import FeatureTable
 from qbrm.preferences.pairs import Pair
+from qbrm.training_prompts import prompt_digest
 
 PAIRS = "pairs.arrow"
 SCHEMA = pa.schema({"chosen": pa.int64(), "rejected": pa.int64(), "prompt": pa.uint64()})
-TABLE, PROMPTS = "table", "prompts"
+TABLE, PROMPTS, SOURCE = "table", "prompts", "source"
 
 KeyPair = tuple[Key, Key]
 
@@ -32,12 +32,14 @@ class PairList(NamedTuple):
         rejected: row of the rejected one.
         prompt: hash of the prompt's id, for splits.
         prompts: how many prompts they are on.
+        source: name of the preferences that they come from; empty if unknown.
     """
 
     chosen: Int64[np.ndarray, " pairs"]
     rejected: Int64[np.ndarray, " pairs"]
     prompt: UInt64[np.ndarray, " pairs"]
     prompts: int
+    source: str = ""
 
 
 def key_pairs(pairs: Sequence[Pair]) -> list[KeyPair]:
@@ -45,7 +47,7 @@ def key_pairs(pairs: Sequence[Pair]) -> list[KeyPair]:
     return [((pair.prompt_id, pair.chosen_response_id), (pair.prompt_id, pair.rejected_response_id)) for pair in pairs]
 
 
-def write_pairs(folder: Path, pairs: Sequence[KeyPair]) -> None:
+def write_pairs(folder: Path, pairs: Sequence[KeyPair], source: str = "") -> None:
     """Write pairs of (chosen, rejected) keys beside the table in `folder`, in place of those that may be there.
 
     Raises:
@@ -55,15 +57,15 @@ def write_pairs(folder: Path, pairs: Sequence[KeyPair]) -> None:
     chosen, rejected = (table.locate([pair[side] for pair in pairs]) for side in (0, 1))
     order = np.argsort(chosen, kind="stable")
     prompts = {prompt for (prompt, _), _ in pairs}
-    hashes = {prompt: int.from_bytes(hashlib.sha256(prompt.encode()).digest()[:8], "little") for prompt in prompts}
+    hashes = {prompt: prompt_digest(prompt) for prompt in prompts}
     prompt = np.array([hashes[chosen[0]] for chosen, _ in pairs], dtype=np.uint64)
-    write_pair_list(table, PairList(chosen[order], rejected[order], prompt[order], len(prompts)))
+    write_pair_list(table, PairList(chosen[order], rejected[order], prompt[order], len(prompts), source))
 
 
 def write_pair_list(table: FeatureTable, pairs: PairList) -> None:
     """Write pairs by their row numbers beside the table, in place of those that may be there."""
-    *columns, prompts = pairs
-    schema = SCHEMA.with_metadata({TABLE: table.digest, PROMPTS: str(prompts)})
+    *columns, prompts, source = pairs
+    schema = SCHEMA.with_metadata({TABLE: table.digest, PROMPTS: str(prompts), SOURCE: source})
     write_atomically(table.folder / PAIRS, serialise(pa.record_batch(columns, schema=schema)))
 
 
@@ -82,10 +84,11 @@ def read_pairs(table: FeatureTable) -> PairList:
         chosen, rejected, prompt = (column.chunk(0).to_numpy(zero_copy_only=True) for column in pairs.columns)
         metadata = pairs.schema.metadata or {}
         of_table, prompts = metadata[TABLE.encode()].decode(), int(metadata[PROMPTS.encode()])
+        source = metadata.get(SOURCE.encode(), b"").decode()
     except (OSError, ValueError, KeyError) as error:  # pyarrow's errors are among these
         raise InputError(
             f"{path} is not a list of response pairs; run the command that wrote {table.folder} again."
         ) from error
     if of_table != table.digest:
         raise InputError(f"{path} is older than the features beside it; rerun the command that wrote them.")
-    return PairList(chosen, rejected, prompt, prompts)
+    return PairList(chosen, rejected, prompt, prompts, source)

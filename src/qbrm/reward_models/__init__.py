@@ -10,7 +10,7 @@ from typing_extensions import Unpack
 
 from qbrm.errors import InputError
 from qbrm.reward_models.base import Embedded, Identity, RewardModel
-from qbrm.reward_models.options import RewardModelOptions
+from qbrm.reward_models.options import LoadOptions, RewardModelOptions
 
 DEFAULT_REWARD_MODEL = "all-MiniLM-L6-v2"
 
@@ -57,6 +57,7 @@ __all__ = [
     "REWARD_MODELS",
     "Embedded",
     "Identity",
+    "LoadOptions",
     "RewardModel",
     "RewardModelOptions",
     "load_reward_model",

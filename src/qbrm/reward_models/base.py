@@ -22,6 +22,7 @@ class Identity:
         template: how a prompt and a response become model input.
         max_length: tokens after which text is cut.
         dtype: number format of the weights.
+        own_code: whether Python code that comes with the model ran.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Identity:
     template: str
     max_length: int
     dtype: str = "float32"
+    own_code: bool = False
 
     def to_dict(self) -> dict[str, str | int]:
         """As stored in a feature table's manifest."""

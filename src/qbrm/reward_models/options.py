@@ -29,3 +29,13 @@ class RewardModelOptions(TypedDict, total=False):
     padding_side: str | None
     token_budget: int
     trust_remote_code: bool
+
+
+class LoadOptions(TypedDict, total=False):
+    """What :meth:`EnergyRewardModel.from_pretrained` takes besides a name, as it describes it."""
+
+    revision: str | None
+    reward_model: str | None
+    dtype: str | None
+    device_map: str | None
+    trust_remote_code: bool

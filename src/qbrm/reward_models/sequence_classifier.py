@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from transformers.utils import TRANSFORMERS_DYNAMIC_MODULE_NAME
 
 from qbrm.errors import InputError
 from qbrm.preferences.base import Prompt
@@ -71,7 +72,8 @@ class SequenceClassifier:
         self._turn = Lock()
         length = _checked_length(max_length, model, tokenizer, name)
         dtype = str(model.dtype).removeprefix("torch.")
-        self.identity = Identity(name, revision, self._describe(), length, dtype)
+        own_code = any(_comes_with_model(part) for part in (model, model.config, tokenizer))
+        self.identity = Identity(name, revision, self._describe(), length, dtype, own_code)
 
     @property
     def dim(self) -> int:
@@ -156,6 +158,11 @@ class SequenceClassifier:
         parts += [f"{self._head.name} head"] if self._head.name != "linear" else []
         parts += ["padded on the left"] if self._padding.side == "left" else []
         return "; ".join(parts)
+
+
+def _comes_with_model(part: Any) -> bool:
+    """Whether transformers took its class from the model's own Python code, and not from the library."""
+    return type(part).__module__.startswith(f"{TRANSFORMERS_DYNAMIC_MODULE_NAME}.")
 
 
 class Pass(NamedTuple):

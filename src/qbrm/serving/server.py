@@ -51,12 +51,13 @@ def _serve(settings: ServerSettings, reporter: Reporter) -> None:
     with _bind(settings.host, settings.port) as listener:
         address, port = listener.getsockname()[:2]
         local = ip_address(address).is_loopback
-        model = EnergyRewardModel.from_pretrained(settings.model)
+        model = EnergyRewardModel.from_pretrained(settings.model, **settings.options)
         model.score(["warm"], ["up"])  # the first call is slow and might fail: better now than for a user
         hosts = {*LOOPBACK_NAMES, settings.host.lower()} if local and token is None else None
         app = create_app(model, Path(settings.model).name, settings.limits, token=token, hosts=hosts)
         if not local and token is None:
             reporter.fact("warning", f"everybody who can reach {address} may ask; set {VARIABLE} or --token-file")
+        listener.listen()  # who reads the address may connect at once, and is answered when uvicorn is up
         shown = f"[{address}]" if ":" in address else address
         reporter.fact("serving", settings.model, f"http://{shown}:{port}", "Ctrl-C stops")
         configure(app, settings.limits).run(sockets=[listener])

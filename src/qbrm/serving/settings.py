@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from qbrm.errors import InputError
+from qbrm.reward_models import LoadOptions
 
 MEBIBYTE = 2**20
 
@@ -57,6 +58,7 @@ class ServerSettings:
         port: to bind; 0 for any free one.
         token_file: holds the token that requests must bear; without it, the environment may.
         limits: what is taken on.
+        options: how the model is loaded.
     """
 
     model: str
@@ -64,3 +66,4 @@ class ServerSettings:
     port: int = 8000
     token_file: Path | None = None
     limits: Limits = field(default_factory=Limits)
+    options: LoadOptions = field(default_factory=LoadOptions)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -53,6 +53,13 @@ class EnergyMethod:
     hidden: int | None = None
     sampler: str | None = None
     gated: bool = False
+
+    def described(self) -> dict[str, Any]:
+        """All settings that had an effect, by name: what a model card says."""
+        settings = asdict(self)
+        if self.objective != "nce":
+            settings.pop("noise_samples")
+        return {**settings.pop("settings"), **settings}
 
     def fit(self, task: Task) -> Fitted:
         """Filter if asked, train, calibrate tau on the validation pairs."""
@@ -113,8 +120,8 @@ class EnergyMethod:
         if not kept.n_pairs or not kept_validation.n_pairs:
             raise InputError(
                 f"{self.name}: conflict-aware filtering left {kept.n_pairs} of {total} training pairs and "
-                f"{kept_validation.n_pairs} of {task.validation.n_pairs} validation pairs; expected at least one each. "
-                "Use --keep-conflicts, or a reward model that agrees with some preferences."
+                f"{kept_validation.n_pairs} of {task.validation.n_pairs} validation pairs; expected at least one each: "
+                "a reward model that agrees with some preferences, or 'qbrm compare --keep-conflicts'."
             )
         note = f"{self.name}, seed {task.seed}: {dropped:,} of {total:,} pairs dropped by conflict-aware filtering"
         return kept, (note,)
