@@ -129,7 +129,8 @@ def test_a_block_that_cannot_be_embedded_ends_it_in_one_line_and_keeps_the_rest(
 
 
 COMMAND = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs inherit that it is ignored
 from qbrm import cli, reward_models
 from qbrm.features import build
 import torch
