@@ -13,7 +13,7 @@ from qbrm.comparison.methods import Method
 from qbrm.comparison.one_seed import SETS, SeedRun, run_seed
 from qbrm.comparison.records import Records, results_of
 from qbrm.comparison.responses import Responses
-from qbrm.comparison.scenario import SCENARIOS, Scenario, by_domain, same
+from qbrm.comparison.scenario import SCENARIOS, VARIANTS, Scenario, by_domain, same
 from qbrm.comparison.settings import ComparisonSettings
 from qbrm.comparison.sources import Sources, read_sources
 from qbrm.console import Reporter
@@ -113,7 +113,7 @@ def _split(scenario: str, model_is_trained: bool) -> Scenario:
         )
     if model_is_trained and scenario == "fresh":
         return same
-    return {name: split for group in SCENARIOS.values() for name, split in group.items()}[scenario]
+    return VARIANTS[scenario]
 
 
 def _describe(sources: Sources, reporter: Reporter) -> None:

@@ -13,7 +13,7 @@ import torch
 from qbrm.comparison.densities import density_rows
 from qbrm.comparison.evaluate import outcomes, refine_tests
 from qbrm.comparison.methods import EnergyMethod, Fitted, Method, Task
-from qbrm.comparison.methods.base import BRADLEY_TERRY, Rewards
+from qbrm.comparison.methods.base import BRADLEY_TERRY, MEMBER_SEEDS, Rewards
 from qbrm.comparison.records import Records
 from qbrm.comparison.responses import Features, Responses
 from qbrm.comparison.sampling import with_sampling
@@ -36,7 +36,6 @@ from qbrm.training.trainer import Epoch
 from qbrm.training_prompts import prompt_digests, write_training_prompts
 
 SETS: tuple[SetName, ...] = ("pairwise", "bon")
-MEMBER_SEEDS = 100_000
 
 
 class SeedRun(NamedTuple):

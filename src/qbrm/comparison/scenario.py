@@ -120,3 +120,4 @@ SCENARIOS: dict[str, Mapping[str, Scenario]] = {
     "noise": {"noise": noise},
     "small": {f"small-{pairs}": partial(small, pairs=pairs) for pairs in FEW_PAIRS},
 }
+VARIANTS: dict[str, Scenario] = {name: split for group in SCENARIOS.values() for name, split in group.items()}

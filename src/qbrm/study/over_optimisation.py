@@ -17,9 +17,9 @@ from torch import Tensor
 from typing_extensions import TypedDict
 
 from qbrm.comparison.methods import Task
-from qbrm.comparison.methods.base import Rewards
+from qbrm.comparison.methods.base import MEMBER_SEEDS, Rewards
 from qbrm.comparison.responses import Features, Responses
-from qbrm.comparison.scenario import FLIPPED_SHARE, SCENARIOS, Roles
+from qbrm.comparison.scenario import FLIPPED_SHARE, VARIANTS, Roles
 from qbrm.comparison.settings import check_known
 from qbrm.console import Reporter
 from qbrm.durable import make_folder, write_atomically
@@ -35,7 +35,6 @@ from qbrm.study.proxies import PROXIES
 
 GoldFrom = Literal["simulation", "labels"]
 
-MEMBER_SEEDS = 100_000
 SIZES = 41
 
 
@@ -47,7 +46,7 @@ class OverOptimisationSettings:
         gold_from: ``simulation``: a random function of the encoder's vectors is the gold reward, labels all training
             pairs and judges candidates drawn around held-out prompts. ``labels``: people's own labels train, and the
             winner among a held-out best-of-n's responses is worth one if it is the chosen one, else zero.
-        scenario: one of those in `SCENARIOS`; ``fresh`` gives the scores pairs that the reward model has not seen, so
+        scenario: one of `VARIANTS`; ``fresh`` gives the scores pairs that the reward model has not seen, so
             they know more labels than base and its ensembles; ``same``, the paper's protocol, gives them no others, and
             validation may then keep a refinement as it starts, at the base reward.
         methods: names in `PROXIES`.
@@ -127,7 +126,7 @@ def over_optimisation(
 
 
 def _data(train: PreferenceSet, test: PreferenceSet, table: FeatureTable, settings: OverOptimisationSettings) -> Data:
-    check_known("scenario", settings.scenario, _scenarios())
+    check_known("scenario", settings.scenario, VARIANTS)
     for name in settings.methods:
         check_known("method", name, PROXIES)
     if table.has_reward:
@@ -138,10 +137,6 @@ def _data(train: PreferenceSet, test: PreferenceSet, table: FeatureTable, settin
     check_disjoint(train, test)
     responses = Responses([train, test])
     return Data(train, test, responses, torch.from_numpy(table.rows(responses.keys).embedding))
-
-
-def _scenarios() -> dict[str, Callable[[PreferenceSet, int], Roles]]:
-    return {name: split for group in SCENARIOS.values() for name, split in group.items()}
 
 
 def _asked(data: Data, settings: OverOptimisationSettings, seed: int) -> dict[str, Any]:
@@ -179,7 +174,7 @@ def _run_seed(data: Data, settings: OverOptimisationSettings, seed: int, out: Pa
     simulated = settings.gold_from == "simulation"
     judge = Simulation(data, settings.prompts, settings.pool, seed) if simulated else Labels(data)
     folder = out / "training" / f"{settings.gold_from}-{settings.scenario}-seed-{seed}"
-    teacher = _Teacher(data, _scenarios()[settings.scenario](data.train, seed), judge, seed, folder)
+    teacher = _Teacher(data, VARIANTS[settings.scenario](data.train, seed), judge, seed, folder)
     trunk = teacher.reward_model(0)
     fitted = {name: PROXIES[name].fit(teacher.task(trunk, name)) for name in settings.methods}
     pools = judge.pools(fitted, trunk)

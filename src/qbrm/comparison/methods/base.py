@@ -18,6 +18,8 @@ from qbrm.training import Training
 from qbrm.training.trainer import Epoch
 
 BRADLEY_TERRY = "bradley-terry"
+# Distance of the seeds of an ensemble's members, so that those of neighbouring seeds do not meet.
+MEMBER_SEEDS = 100_000
 
 Rewards = Callable[[Features], Float[Tensor, " responses"]]
 LogPreference = Callable[

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from qbrm.comparison.methods.base import Fitted, Rewards, Task
+from qbrm.comparison.methods.base import MEMBER_SEEDS, Fitted, Rewards, Task
 from qbrm.comparison.methods.temperature import tempered
 from qbrm.comparison.responses import Features
 from qbrm.energies.familiarity import fit_familiarity
@@ -18,7 +18,6 @@ from qbrm.training import Training, TrainingSettings, train
 from qbrm.units import location_and_scale
 
 HIDDEN = 128
-MEMBER_SEEDS = 100_000
 
 
 class RewardCorrection(nn.Module):
