@@ -463,6 +463,14 @@ def test_splitting_the_first_layer_changes_nothing_but_the_order_of_a_sum(small_
     assert torch.equal(again, got) != training
 
 
+def test_ebrm_reads_the_part_of_the_embedding_that_the_score_head_reads():
+    torch.manual_seed(0)
+    whole, part = EBRM(3).eval(), EBRM(5, reads=3).eval()
+    part.load_state_dict(whole.state_dict())
+    embedding, base_reward, reward = torch.randn(4, 5), torch.randn(4), torch.randn(4)
+    assert torch.equal(part(embedding, base_reward, reward), whole(embedding[:, :3], base_reward, reward))
+
+
 def test_ebrms_layers_are_the_published_ones():
     shapes = [tuple(parameter.shape) for parameter in EBRM(384).parameters()]
     layers = [(1, 16), (16, 32), (32, 64), (384 + 64, 1024), (1024, 512), (512, 1)]

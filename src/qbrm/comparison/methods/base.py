@@ -41,6 +41,8 @@ class Task:
         on_epoch: told about each epoch.
         member: rewards of reward model number 1, 2, ..., which differs from the compared one in its seed only; None if
             that one came trained.
+        head_dim: how many coordinates of the embedding the reward model's score head reads, the first ones; None if
+            all.
     """
 
     pairs: Pairs
@@ -51,6 +53,7 @@ class Task:
     measure: Callable[[Rewards], Mapping[str, float]]
     on_epoch: Callable[[Epoch], None]
     member: Callable[[int], Rewards] | None = None
+    head_dim: int | None = None
 
 
 class Fitted(NamedTuple):

@@ -12,7 +12,7 @@ from torch import Tensor
 from qbrm.comparison.methods.base import Fitted, LogPreference, Rewards, Task
 from qbrm.comparison.methods.temperature import tempered
 from qbrm.comparison.responses import Features
-from qbrm.energies import ENERGY_SCORES, CoupledBoltzmannMachine, EnergyScore, SemiQuantumRBM
+from qbrm.energies import EBRM, ENERGY_SCORES, CoupledBoltzmannMachine, EnergyScore, SemiQuantumRBM
 from qbrm.energies.density import Density, density, probability_greater
 from qbrm.errors import InputError
 from qbrm.features.pairs import Pairs
@@ -64,7 +64,7 @@ class EnergyMethod:
     def fit(self, task: Task) -> Fitted:
         """Filter if asked, train, calibrate tau on the validation pairs."""
         pairs, notes = self._training_pairs(task)
-        score = self._build(pairs, task.seed)
+        score = self._build(pairs, task)
         if isinstance(score, SemiQuantumRBM):
             score.scatter()
         training = train(
@@ -99,7 +99,7 @@ class EnergyMethod:
 
     def _keep_identity_if_better(self, score: SemiQuantumRBM, pairs: Pairs, task: Task) -> tuple[str, ...]:
         """Where training did not help on validation, keep the base rewards' order: refinement must not harm."""
-        identity = self._build(pairs, task.seed)
+        identity = self._build(pairs, task)
         assert isinstance(identity, SemiQuantumRBM)
         if isinstance(identity, CoupledBoltzmannMachine):
             identity.sampler = None
@@ -126,8 +126,8 @@ class EnergyMethod:
         note = f"{self.name}, seed {task.seed}: {dropped:,} of {total:,} pairs dropped by conflict-aware filtering"
         return kept, (note,)
 
-    def _build(self, pairs: Pairs, seed: int) -> EnergyScore:
-        torch.manual_seed(seed)
+    def _build(self, pairs: Pairs, task: Task) -> EnergyScore:
+        torch.manual_seed(task.seed)
         build = ENERGY_SCORES[self.name]
         settings: dict[str, Any] = {}
         if issubclass(build, SemiQuantumRBM):
@@ -136,6 +136,8 @@ class EnergyMethod:
             settings |= {"hidden": self.hidden} if self.hidden is not None else {}
         if issubclass(build, CoupledBoltzmannMachine):
             settings["sampler"] = self.sampler
+        if issubclass(build, EBRM):
+            settings["reads"] = task.head_dim
         score = build(pairs.dim, **settings)
         score.standardise(*pairs.responses())
         return score
