@@ -45,7 +45,7 @@ class RBM(SemiQuantumRBM):
     @override
     def settings(self) -> dict[str, Any]:
         settings = super().settings()
-        del settings["axes"]
+        del settings["axes"], settings["members"]
         return settings
 
     @override

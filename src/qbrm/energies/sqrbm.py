@@ -26,17 +26,18 @@ NEAR_STEP = 0.05
 class SemiQuantumRBM(EnergyScore):
     r"""Semi-quantum restricted Boltzmann machine with a Gaussian reward unit.
 
-    .. math:: f(e, r) = -\frac{(r - \mu)^2}{2\tau^2} - \frac{|u|^2 r^2}{2}
-              + \sum_j \log\cosh\lVert W_j e + c_j + r\,u_j\rVert, \qquad \mu = r_0 + a^\top e + a_0
+    .. math:: f(e, r) = -\frac{(r - \mu)^2}{2\tau^2} + \frac1K \Bigl(-\frac{|u|^2 r^2}{2}
+              + \sum_j \log\cosh\lVert W_j e + c_j + r\,u_j\rVert\Bigr), \qquad \mu = r_0 + a^\top e + a_0
 
     Hidden qubit j feels a vector field along `axes` mutually non-commuting Pauli matrices; tracing it out leaves the
     log cosh of the field's length (log 2cosh less a constant that means nothing), so nothing is sampled. One axis is
     the classical restricted Boltzmann machine. The trace over semi-quantum hidden units is that of Demidik et al.
     (2025), arXiv 2502.17562; the continuous unit that of Gerlach et al. (2025), arXiv 2511.04856.
 
-    The term |u|^2 r^2 / 2 keeps f'' <= -1 / tau^2 whatever the fields are (see :meth:`slope`). With W, c, u and a at
-    zero the mode is exactly r0. The embedding is standardised per dimension with the training features' statistics,
-    folded into the weights.
+    A machine has K = 1; with K > 1 it is the geometric mean of K machines, whose hidden qubits stand side by side (see
+    :func:`~qbrm.energies.geometric_mean.geometric_mean`). The term |u|^2 r^2 / 2 keeps f'' <= -1 / tau^2 whatever the
+    fields are (see :meth:`slope`). With W, c, u and a at zero the mode is exactly r0. The embedding is standardised per
+    dimension with the training features' statistics, folded into the weights.
 
     Args:
         dim: embedding size D.
@@ -45,6 +46,7 @@ class SemiQuantumRBM(EnergyScore):
         anchored: whether mu contains the base reward r0. Without it the score models r0 itself, as EBRM does.
         coupling: initial length |u| of the couplings between reward and hidden qubits.
         gate_rank: rank of the gate that a trained score has, or None for a score without one; see :meth:`close_gate`.
+        members: K.
 
     Raises:
         ValueError: if `axes` is not 1, 2 or 3.
@@ -61,11 +63,13 @@ class SemiQuantumRBM(EnergyScore):
         anchored: bool = True,
         coupling: float = 1.5,
         gate_rank: int | None = None,
+        members: int = 1,
     ) -> None:
         if axes not in (1, 2, 3):
             raise ValueError(f"axes is {axes}; expected 1 (classical), 2 or 3 Pauli axes")
         super().__init__(dim)
         self.hidden, self.axes, self.anchored, self.coupling = hidden, axes, anchored, coupling
+        self.members = members
         self.register_buffer("embedding_loc", torch.zeros(dim))
         self.register_buffer("embedding_scale", torch.ones(dim))
         self.W = nn.Parameter(torch.zeros(axes, hidden, dim))
@@ -78,7 +82,7 @@ class SemiQuantumRBM(EnergyScore):
 
     @override
     def settings(self) -> dict[str, Any]:
-        names = ("dim", "hidden", "axes", "anchored", "coupling")
+        names = ("dim", "hidden", "axes", "anchored", "coupling", "members")
         return {**{name: getattr(self, name) for name in names}, "gate_rank": self.gate.rank if self.gate else None}
 
     def scatter(self) -> None:
@@ -125,13 +129,13 @@ class SemiQuantumRBM(EnergyScore):
 
     @property
     def stiffness(self) -> Tensor:
-        """1 / tau^2 + |u|^2: the greatest curvature -f'' there can be."""
-        return self.tau.pow(-2) + self.u.square().sum()
+        """1 / tau^2 + |u|^2 / K: the greatest curvature -f'' there can be."""
+        return self.tau.pow(-2) + self.u.square().sum() / self.members
 
     @property
     def pull(self) -> Tensor:
-        """Furthest that the hidden qubits can move the mode: sum_j |u_j| / stiffness."""
-        return self.u.square().sum(0).sqrt().sum() / self.stiffness
+        """Furthest that the hidden qubits can move the mode: sum_j |u_j| / K / stiffness."""
+        return self.u.square().sum(0).sqrt().sum() / (self.members * self.stiffness)
 
     @override
     def standardise(self, embedding: Float[Tensor, "n dim"], base_reward: Float[Tensor, " n"]) -> None:
@@ -162,18 +166,18 @@ class SemiQuantumRBM(EnergyScore):
         for axis in range(self.axes):
             field = clamped.field[:, axis, None, :] + reward[..., None] * self.u[axis]
             square = square + field.square()
-        return log_cosh_of_square(square).sum(-1) - self.visible_energy(clamped, reward)
+        return log_cosh_of_square(square).sum(-1) / self.members - self.visible_energy(clamped, reward)
 
     def visible_energy(self, clamped: Clamped, reward: Float[Tensor, "#batch n"]) -> Float[Tensor, "batch n"]:
-        """(r - mu)^2 / (2 tau^2) + |u|^2 r^2 / 2: the reward unit's own energy."""
+        """(r - mu)^2 / (2 tau^2) + |u|^2 r^2 / (2 K): the reward unit's own energy."""
         gaussian = (reward - clamped.mean[:, None]).square() / self.tau.square()
-        return (gaussian + self.u.square().sum() * reward.square()) / 2
+        return (gaussian + self.u.square().sum() / self.members * reward.square()) / 2
 
     def slope(self, clamped: Clamped) -> Callable[[Float[Tensor, " batch"]], Slope]:
         r"""Derivatives f' and f'' as a function of one standardised reward per example.
 
-        With x = |b_j|, s = b_j . u_j and k = tanh(x) / x, hidden qubit j adds k s to f' and
-        k |u_j|^2 + (sech^2 x - k) s^2 / x^2 to f''. As sech^2 x <= k <= 1, the latter is at most |u_j|^2, hence
+        With x = |b_j|, s = b_j . u_j and k = tanh(x) / x, hidden qubit j adds k s to K f' and
+        k |u_j|^2 + (sech^2 x - k) s^2 / x^2 to K f''. As sech^2 x <= k <= 1, the latter is at most |u_j|^2, hence
         f'' <= -1 / tau^2.
         """
         square_0 = clamped.field.square().sum(1)
@@ -188,13 +192,14 @@ class SemiQuantumRBM(EnergyScore):
             ratio = torch.tanh(length).div_(length)
             sech2 = 1 - square * ratio.square()
             bend = sech2.sub_(ratio).mul_(along.square().div_(square)).sum(-1)
-            first = (ratio * along).sum(-1) - (reward - clamped.mean) * precision - (stiffness - precision) * reward
-            return Slope(first, bend + ratio @ coupling_2 - stiffness)
+            pulled = (ratio * along).sum(-1) / self.members
+            first = pulled - (reward - clamped.mean) * precision - (stiffness - precision) * reward
+            return Slope(first, (bend + ratio @ coupling_2) / self.members - stiffness)
 
         return at
 
     def bracket(self, clamped: Clamped) -> tuple[Float[Tensor, " batch"], Float[Tensor, " batch"]]:
-        """Rewards between which the mode must lie: the hidden units pull with at most sum_j |u_j|."""
+        """Rewards between which the mode must lie: the hidden units pull with at most sum_j |u_j| / K."""
         centre = clamped.mean / (self.tau.square() * self.stiffness)
         return centre - self.pull, centre + self.pull
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -54,6 +54,23 @@ class Task:
     on_epoch: Callable[[Epoch], None]
     member: Callable[[int], Rewards] | None = None
     head_dim: int | None = None
+
+    def of_member(self, index: int) -> Task:
+        """The same for number `index` of an ensemble, which differs in its seed; only the first tells its epochs."""
+        if index == 0:
+            return self
+        return replace(
+            self,
+            seed=self.seed + MEMBER_SEEDS * index,
+            checkpoint=self.checkpoint and self.checkpoint.with_name(f"checkpoint-{index}.safetensors"),
+            on_epoch=lambda epoch: None,
+        )
+
+
+def in_all(trainings: Sequence[Training]) -> Training:
+    """The training of an ensemble: the first member's epochs, everybody's time and examples."""
+    seconds, examples = sum(each.seconds for each in trainings), sum(each.examples for each in trainings)
+    return trainings[0]._replace(seconds=seconds, examples=examples)
 
 
 class Fitted(NamedTuple):
