@@ -531,7 +531,7 @@ def test_a_closed_gate_leaves_the_base_reward_and_an_open_one_the_refined(axes):
     closed = score.clamp(far, reward)
     torch.testing.assert_close(score.mode(closed), score.to_standard(reward), rtol=0, atol=1e-4)
     opened = score.gate((known - score.embedding_loc) / score.embedding_scale)
-    assert float((opened > 0.5).float().mean()) == pytest.approx(0.9, abs=0.05)
+    assert float((opened > 0.5).float().mean()) == pytest.approx(0.8, abs=0.05)
     gated = score.clamp(known, torch.zeros(400))
     torch.testing.assert_close(gated.mean - gated.base_reward, opened * (ungated.mean - ungated.base_reward))
     expected = opened[:, None] * free - (line - gated.mean[:, None]).square() / (2 * score.tau.square())
@@ -557,9 +557,9 @@ def test_familiarity_is_the_normalised_density_of_its_gaussian():
     torch.testing.assert_close(familiarity.log_density(data[:7]), normal.log_prob(data[:7]), rtol=0, atol=1e-3)
 
 
-def test_nine_in_ten_held_out_embeddings_are_familiar():
+def test_four_in_five_held_out_embeddings_are_familiar():
     torch.manual_seed(0)
     train, held_out, far = torch.randn(600, 30), torch.randn(1000, 30), 3 * torch.randn(200, 30)
     familiarity = fit_familiarity(train, held_out)
-    assert float((familiarity(held_out) > 0.5).float().mean()) == pytest.approx(0.9, abs=0.01)
+    assert float((familiarity(held_out) > 0.5).float().mean()) == pytest.approx(0.8, abs=0.01)
     assert familiarity(far).max() < 0.01

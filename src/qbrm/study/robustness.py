@@ -20,9 +20,10 @@ from qbrm.report.results import Difference, SummaryRow
 
 LEFT_OUT = ("qbm",)
 QUICK_LEFT_OUT = ("ebrm", "ebrm-exact", "mlp-ensemble", *LEFT_OUT)
-CANDIDATE = "sqrbm-gate"
-# Inputs (9), gates (10 and 8), rates and sizes (18), initial fields (5 and 5), encoder vectors (2).
-TRIED_CONFIGURATIONS = 57
+CANDIDATE = "sqrbm-gate-ensemble"
+# Inputs (9), gates (10, 8, 36 and 4), rates and sizes (18), initial fields (5 and 5), encoder vectors (2), averaging,
+# dropout and decay (4), means of machines (6), EBRM's learning rate and embedding (6).
+TRIED_CONFIGURATIONS = 113
 
 
 class Target(NamedTuple):

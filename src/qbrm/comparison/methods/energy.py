@@ -82,7 +82,7 @@ class EnergyMethod:
             notes += self._device_note(training, task)
         rewards = self._rewards(score, task.seed)
         preference = _density_preference(score) if self.objective == "preference" else tempered(rewards, task)
-        return Fitted(rewards, preference, training, score, self.objective, self.refinement, notes)
+        return Fitted(rewards, preference, training, score, self.objective, self.refinement, notes, _deviation(score))
 
     def _train(self, pairs: Pairs, task: Task) -> tuple[EnergyScore, Training]:
         score = self._build(pairs, task)
@@ -188,6 +188,18 @@ def _density_preference(score: EnergyScore) -> LogPreference:
         return torch.cat(parts).clamp_min(SMALLEST_PROBABILITY).log()
 
     return preference
+
+
+def _deviation(score: EnergyScore) -> Rewards:
+    @torch.no_grad()
+    def deviation(features: Features) -> Float[Tensor, " responses"]:
+        parts = [
+            density(score, score.clamp(features.embedding[rows], features.reward[rows])).std
+            for rows in torch.split(torch.arange(len(features.reward)), score.chunk_rows)
+        ]
+        return torch.cat(parts) * score.reward_scale
+
+    return deviation
 
 
 def _densities(score: EnergyScore, features: Features) -> Density:
