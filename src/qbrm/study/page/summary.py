@@ -1,0 +1,69 @@
+"""The first paragraph: what won where, in words made from the numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from qbrm.report import Results
+from qbrm.report.comparison import extent
+from qbrm.report.numbers import percent, three_decimals
+from qbrm.report.parts import Part, methods_of, parts, summary_row
+from qbrm.study.page.files import StudyFiles
+from qbrm.study.page.verdicts import listed, standing, whole_parts
+from qbrm.study.robustness import CANDIDATE, targets
+
+
+def summary(files: StudyFiles) -> str:
+    """What won where."""
+    sentences: list[str] = []
+    if files.robustness is not None:
+        sentences += _robustness(files.robustness)
+    if files.fine_tuned is not None:
+        found = parts(files.fine_tuned)
+        sentences.append("With the fine-tuned base:")
+        sentences += [standing(found, CANDIDATE, reference) for reference in ("base", "mlp")]
+    if files.over_optimisation is not None:
+        sentences += map(_choosing_harder, files.over_optimisation["studies"])
+    return " ".join(sentences)
+
+
+def _robustness(results: Results) -> Iterator[str]:
+    whole = whole_parts(results)
+    yield f"Measured on {extent(results)}, in {len(whole)} scenarios."
+    for reference in ("base", "mlp"):
+        yield standing(parts(results), CANDIDATE, reference)
+    yield f"By pairwise accuracy the first is {_winners(whole, 'accuracy')}."
+    yield f"By log-loss it is {_winners(whole, 'nll')}."
+    found = targets(results)
+    yield f"Of the {len(found)} targets below, {sum(each.met is True for each in found)} are met."
+
+
+def _winners(whole: list[Part], key: str) -> str:
+    """The best method of every scenario, scenarios with the same one together."""
+    won: dict[str, list[str]] = {}
+    for part in whole:
+        rows: list[Any] = [
+            summary_row(part.results, method, "pairwise") for method in methods_of(part.results["summary"])
+        ]
+        scored = [row for row in rows if row is not None and row[key] is not None]
+        if scored:
+            best = (max if key == "accuracy" else min)(scored, key=lambda row: row[key])
+            number = percent(best[key]) if key == "accuracy" else three_decimals(best[key])
+            won.setdefault(best["method"], []).append(f"{part.name} ({number})")
+    return listed(f"`{method}` in {listed(names)}" for method, names in won.items())
+
+
+def _choosing_harder(found: Any) -> str:
+    proxies = {row["method"]: row for row in found["peaks"] if row["method"] != "gold"}
+    best = max(proxies.values(), key=lambda row: row["last_gold"])
+    said = (
+        f"Chosen among {best['last_n']:,} responses, gold from {found['gold_from']}, `{best['method']}` is worth most "
+        f"({best['last_gold']:.2f})"
+    )
+    if CANDIDATE in proxies and best["method"] != CANDIDATE:
+        said += f", `{CANDIDATE}` {proxies[CANDIDATE]['last_gold']:.2f}"
+    if "base" in proxies and best["method"] != "base":
+        base = proxies["base"]
+        said += f", the base {base['last_gold']:.2f} after a peak of {base['peak_gold']:.2f} at n = {base['peak_n']:,}"
+    return said + "."
