@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from matplotlib.figure import Figure
 
-from qbrm.report import Results
 from qbrm.report.parts import parts
 from qbrm.report.plots import over_optimisation_figure
 from qbrm.report.plots.multiples import (
@@ -27,52 +25,37 @@ CURVES = ("base", "mlp", "mlp-gate", "mlp-ensemble", "gaussian", "ebrm", CANDIDA
 SCORES = ("ebrm", "ebrm-exact", "rbm", "sqrbm", CANDIDATE)
 
 
-class Plot(NamedTuple):
-    """A plot of the page.
-
-    Attributes:
-        file: its name.
-        alt: what it shows, for those who do not see it.
-    """
-
-    file: str
-    alt: str
-
-
-DIFFERENCES = Plot("differences.png", "Pairwise accuracy of every trained method over the base, by scenario")
-FINE_TUNED_DIFFERENCES = Plot("differences-fine-tuned.png", "The same over the fine-tuned base")
-RISK_COVERAGE = Plot("risk-coverage.png", "Accuracy over the share of pairs that are decided, by scenario")
-DEVIATION = Plot("deviation.png", "Wrong decisions by predicted deviation, by scenario")
-CALIBRATION = Plot("calibration.png", "Share of right decisions by their confidence, by scenario")
-OVER_OPTIMISATION = {gold: Plot(f"over-optimisation-{gold}.png", f"Gold from {gold} against KL") for gold in GOLDS}
-SIZE, ERROR = SAMPLING_PICTURES = (
-    Plot("accuracy-by-size.png", "Accuracy and log-loss by hidden units and sampler"),
-    Plot("error-by-time.png", "Sampler error by time"),
-)
+SHOWN = {
+    "differences": "Pairwise accuracy of every trained method over the base, by scenario",
+    "differences-fine-tuned": "Pairwise accuracy of every trained method over the fine-tuned base, by scenario",
+    "risk-coverage": "Accuracy over the share of pairs that are decided, by scenario",
+    "deviation": "Wrong decisions by predicted deviation, by scenario",
+    "calibration": "Share of right decisions by their confidence, by scenario",
+    "over-optimisation-simulation": "Simulated gold against KL, by family of methods",
+    "over-optimisation-labels": "Share of right choices against KL, by family of methods",
+    "accuracy-by-size": "Accuracy and log-loss by hidden units and sampler",
+    "error-by-time": "Sampler error by time",
+}
 
 
-def shown(plot: Plot) -> str:
-    """The plot in Markdown."""
-    return f"![{plot.alt}]({FOLDER}/{plot.file})"
+def shown(name: str) -> str:
+    """A plot in Markdown, with what it shows for those who do not see it."""
+    return f"![{SHOWN[name]}]({FOLDER}/{name}.png)"
 
 
-def draw(files: StudyFiles) -> Iterator[tuple[Plot, Figure]]:
-    """The plots that there are data for."""
+def draw(files: StudyFiles) -> Iterator[tuple[str, Figure]]:
+    """The plots that there are data for, by name."""
     if files.robustness is not None:
-        yield DIFFERENCES, _differences(files.robustness)
         found = parts(files.robustness)
-        yield RISK_COVERAGE, risk_coverage_panels(found, CURVES)
-        yield DEVIATION, deviation_panels(found, SCORES)
-        yield CALIBRATION, calibration_panels(found, CURVES)
+        yield "differences", difference_panels(found, "base")
+        yield "risk-coverage", risk_coverage_panels(found, CURVES)
+        yield "deviation", deviation_panels(found, SCORES)
+        yield "calibration", calibration_panels(found, CURVES)
     if files.fine_tuned is not None:
-        yield FINE_TUNED_DIFFERENCES, _differences(files.fine_tuned)
+        yield "differences-fine-tuned", difference_panels(parts(files.fine_tuned), "base")
     for study in files.over_optimisation["studies"] if files.over_optimisation is not None else ():
         gold = study["gold_from"]
-        yield OVER_OPTIMISATION[gold], over_optimisation_figure(study["rows"], GOLDS[gold])
+        yield f"over-optimisation-{gold}", over_optimisation_figure(study["rows"], GOLDS[gold])
     if files.sampling is not None:
-        yield SIZE, size_figure(files.sampling["scores"])
-        yield ERROR, error_figure(files.sampling["samplers"])
-
-
-def _differences(results: Results) -> Figure:
-    return difference_panels(parts(results), "base")
+        yield "accuracy-by-size", size_figure(files.sampling["scores"])
+        yield "error-by-time", error_figure(files.sampling["samplers"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from qbrm.report import Results
@@ -10,33 +10,36 @@ from qbrm.report.comparison import extent
 from qbrm.report.numbers import percent, three_decimals
 from qbrm.report.parts import Part, methods_of, parts, summary_row
 from qbrm.study.page.files import StudyFiles
+from qbrm.study.page.limits import study_targets
 from qbrm.study.page.verdicts import listed, standing, whole_parts
-from qbrm.study.robustness import CANDIDATE, targets
+from qbrm.study.robustness import CANDIDATE, Target
 
 
-def summary(files: StudyFiles) -> str:
-    """What won where."""
-    sentences: list[str] = []
+def summary(files: StudyFiles) -> list[str]:
+    """What won where, a paragraph per part of the study."""
+    found: list[str] = []
     if files.robustness is not None:
-        sentences += _robustness(files.robustness)
-    if files.fine_tuned is not None:
-        found = parts(files.fine_tuned)
-        sentences.append("With the fine-tuned base:")
-        sentences += [standing(found, CANDIDATE, reference) for reference in ("base", "mlp")]
+        found.append(" ".join(_robustness(files.robustness, study_targets(files))))
     if files.over_optimisation is not None:
-        sentences += map(_choosing_harder, files.over_optimisation["studies"])
-    return " ".join(sentences)
+        found.append(" ".join(map(_choosing_harder, files.over_optimisation["studies"])))
+    if files.fine_tuned is not None:
+        of_part = parts(files.fine_tuned)
+        against = [standing(of_part, CANDIDATE, reference) for reference in ("base", "mlp")]
+        found.append(" ".join(["With the fine-tuned base:", *against]))
+    return found
 
 
-def _robustness(results: Results) -> Iterator[str]:
+def _robustness(results: Results, judged: Sequence[Target]) -> Iterator[str]:
     whole = whole_parts(results)
     yield f"Measured on {extent(results)}, in {len(whole)} scenarios."
     for reference in ("base", "mlp"):
         yield standing(parts(results), CANDIDATE, reference)
     yield f"By pairwise accuracy the first is {_winners(whole, 'accuracy')}."
     yield f"By log-loss it is {_winners(whole, 'nll')}."
-    found = targets(results)
-    yield f"Of the {len(found)} targets below, {sum(each.met is True for each in found)} are met."
+    missed = sum(each.met is False for each in judged)
+    open_ = sum(each.met is None for each in judged)
+    unknown = f", {open_} not measured" if open_ else ""
+    yield f"Of {len(judged)} targets, {len(judged) - missed - open_} are met, {missed} missed{unknown}."
 
 
 def _winners(whole: list[Part], key: str) -> str:

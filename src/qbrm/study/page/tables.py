@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from qbrm.report import Results
-from qbrm.report.comparison import accuracy, difference, extent
+from qbrm.report.comparison import accuracy, difference
 from qbrm.report.grid import Column, Grid, column, contest
 from qbrm.report.markdown import markdown_grid
-from qbrm.report.numbers import ABSENT, decimal_interval, percent, percent_interval, points_interval, three_decimals
+from qbrm.report.numbers import (
+    ABSENT,
+    count,
+    decimal_interval,
+    percent,
+    percent_interval,
+    points_interval,
+    three_decimals,
+)
 from qbrm.report.parts import SET_NAMES, Part, methods_of, parts, sets_of, summary_row
 from qbrm.report.results import SetName
 from qbrm.study.page.verdicts import difference_of, is_below
@@ -32,8 +40,22 @@ def scenario_table(part: Part) -> str:
     areas = {row["method"]: row["aurc"] for row in results.get("risk_coverage", []) if row["set"] == first}
     of_methods = [areas.get(method) for method in methods]
     columns.append(contest("AURC", of_methods, map(three_decimals, of_methods), min))
-    grid = Grid(f"{part.name}: {extent(results)}", "method", tuple(methods), tuple(columns))
-    return f"**{grid.caption}**\n\n{markdown_grid(grid)}"
+    return _table("method", methods, columns)
+
+
+def data_table(results: Results) -> str:
+    """Prompts, pairs and categories of what was trained and tested on."""
+    data = results["data"]
+    headings = {
+        "prompts": "prompts",
+        "pairs": "pairs",
+        "categories": "categories",
+        "pairwise": "pairwise",
+        "bon": "best-of-n",
+    }
+    columns = [column("used for", [row["role"] for row in data])]
+    columns += [column(heading, [count(row[key]) for row in data]) for key, heading in headings.items()]  # type: ignore[literal-required]
+    return _table("data", [row["name"] for row in data], columns)
 
 
 def area_table(results: Results) -> str:
@@ -71,7 +93,7 @@ def below_base_table(results: Results) -> str | None:
     columns = [
         column(part.name, [of_method[place] for of_method in cells.values()]) for place, part in enumerate(found)
     ]
-    return markdown_grid(Grid("", "method", tuple(cells), tuple(columns)))
+    return _table("method", cells, columns)
 
 
 def coverage_table(rows: Sequence[dict[str, Any]]) -> str:
@@ -86,7 +108,7 @@ def coverage_table(rows: Sequence[dict[str, Any]]) -> str:
         ]
         texts = [percent_interval(sum(each) / len(each), min(each), max(each)) for each in shares]
         columns.append(column(f"{percent(level)}% interval", texts))
-    return markdown_grid(Grid("", "fitted to simulated", tuple(fits), tuple(columns)))
+    return _table("fitted to simulated", fits, columns)
 
 
 def _accuracy(results: Results, methods: Sequence[str], name: SetName, category: str, heading: str) -> Column:
@@ -119,4 +141,8 @@ def _by_part(
         values = [value(rows[method]) if method in rows else None for method in methods]
         texts = [text(rows[method]) if method in rows else ABSENT for method in methods]
         columns.append(contest(part.name, values, texts, best))
-    return markdown_grid(Grid("", "method", tuple(methods), tuple(columns)))
+    return _table("method", methods, columns)
+
+
+def _table(corner: str, labels: Iterable[str], columns: Iterable[Column]) -> str:
+    return markdown_grid(Grid("", corner, tuple(labels), tuple(columns)))
