@@ -35,8 +35,8 @@ def scenario_tables(
         _asked(prepared, scenario, methods),
         lambda: {"tables": run_scenario(prepared, scenario, methods, reporter).tables()},
     )
-    reporter.fact(scenario, f"seeds {settings.seed} to {settings.seed + settings.seeds - 1}", f"{len(methods)} methods",
-                  f"{duration(time.perf_counter() - start)} (kept in {path})")  # fmt: skip
+    took = duration(time.perf_counter() - start)
+    reporter.fact(scenario, f"{settings.seeds} seeds", f"{len(methods)} methods", f"{took} (kept in {path})")
     tables: dict[str, list[Any]] = found["tables"]
     return {**tables, "notes": [f"{scenario}, {note}" for note in tables["notes"]]}
 

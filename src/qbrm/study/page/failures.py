@@ -26,10 +26,8 @@ def fruitless(notes: Sequence[str]) -> dict[str, str]:
             of_method = found.setdefault(f"`{match['method']}`, {match['said']}", {})
             of_method.setdefault(match["scenario"], []).append(match["seed"])
     return {
-        name: "; ".join(
-            f"{scenario}, seed{'s' * (len(seeds) > 1)} {', '.join(seeds)}" for scenario, seeds in of.items()
-        )
-        for name, of in found.items()
+        name: "; ".join(f"{scenario}, seed {', '.join(seeds)}" for scenario, seeds in places.items())
+        for name, places in found.items()
     }
 
 
