@@ -47,7 +47,7 @@ def numbers_in(value):
 def ways_to_write(number):
     percent = 100 * number
     return {f"{number:{form}}" for form in (",.0f", ".2f", "+.2f", ".3f", "g")} | {
-        f"{percent:.1f}", f"{round(percent, 1) + 0.0:+.1f}"
+        f"{percent:.0f}", f"{percent:.1f}", f"{round(percent, 1) + 0.0:+.1f}"
     }  # fmt: skip
 
 
@@ -77,7 +77,7 @@ def test_tables_have_every_number_of_the_summary_and_of_the_differences(text):
 
 
 def test_the_domains_of_a_shift_have_tables_of_their_own(text):
-    for name in ("fresh", "shift", "shift, Helpfulness", "shift, Harmlessness", "same"):
+    for name in ("fresh", "shift", "shift on Helpfulness", "shift on Harmlessness", "same"):
         assert f"**{name}: 2,112 pairwise" in text
 
 
@@ -146,6 +146,17 @@ def test_pictures_are_beside_the_page_and_all_are_shown(study, text):
     linked = PICTURE.findall(text)
     assert sorted(linked) == sorted(path.relative_to(study).as_posix() for path in study.rglob("*.png"))
     assert all((study / name).read_bytes().startswith(b"\x89PNG") for name in linked)
+
+
+def test_the_page_is_also_one_file_that_fetches_nothing_and_says_the_same(study, text):
+    html = (study / "results.html").read_text()
+    assert re.findall(r'(?:src|href)="(?!data:image/png;base64,)', html) == []
+    assert html.count("data:image/png;base64,") == len(PICTURE.findall(text))
+    assert html.count("<tr>") == sum(line.startswith("| ") and ":--" not in line for line in text.splitlines())
+    assert html.count("<div") == html.count("</div>") == html.count("<table>")
+    cells = re.findall(r"<td[^>]*>(.*?)</td>", html)
+    assert all(f"{100 * row['accuracy']:.1f} [" in " ".join(cells) for row in made_results()["summary"])
+    assert 'name="viewport"' in html
 
 
 def test_what_did_not_work_lists_missed_targets_harm_and_trainings_in_vain(study, text):

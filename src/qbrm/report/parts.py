@@ -38,7 +38,7 @@ class Part:
     def name(self) -> str:
         """The scenario, and the domain if the part is about one: as tables of many parts head their columns."""
         _, _, domain = self.test.partition(", ")
-        return f"{self.scenario}, {domain}" if domain else self.scenario
+        return f"{self.scenario} on {domain}" if domain else self.scenario
 
 
 def parts(results: Results) -> list[Part]:

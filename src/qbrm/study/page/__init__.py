@@ -17,6 +17,7 @@ from qbrm.report.plots.multiples import FEWEST_DECISIONS
 from qbrm.study.choosing_harder import peaks_table
 from qbrm.study.page import failures, tables, words
 from qbrm.study.page.files import StudyFiles, read_files
+from qbrm.study.page.html import page_html
 from qbrm.study.page.limits import study_targets
 from qbrm.study.page.pictures import FOLDER, draw, shown
 from qbrm.study.page.summary import summary
@@ -24,11 +25,12 @@ from qbrm.study.robustness import CANDIDATE, TRIED_CONFIGURATIONS, targets, targ
 from qbrm.study.sampling import sampling_markdown
 
 PAGE_FILE = "results.md"
+HTML_FILE = "results.html"
 TEMPLATE = "results.md.jinja"
 
 
 def write_page(folder: Path) -> Path:
-    """Write results.md into a study's folder, and its plots into results/ beside it.
+    """Write results.md into a study's folder, its plots into results/, and results.html, which has both.
 
     Returns:
         The path of results.md.
@@ -41,8 +43,9 @@ def write_page(folder: Path) -> Path:
     make_folder(pictures)
     for name, figure in draw(files):
         write_atomically(pictures / f"{name}.png", png_bytes(figure))
-    path = folder / PAGE_FILE
-    write_atomically(path, page(files).encode())
+    path, text = folder / PAGE_FILE, page(files)
+    write_atomically(folder / HTML_FILE, page_html(text, folder).encode())
+    write_atomically(path, text.encode())
     return path
 
 

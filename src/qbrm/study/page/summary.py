@@ -31,7 +31,7 @@ def summary(files: StudyFiles) -> list[str]:
 
 def _robustness(results: Results, judged: Sequence[Target]) -> Iterator[str]:
     whole = whole_parts(results)
-    yield f"Measured on {extent(results)}, in {len(whole)} scenarios."
+    yield f"Measured on held-out preferences ({extent(results)}) in {len(whole)} scenarios."
     for reference in ("base", "mlp"):
         yield standing(parts(results), CANDIDATE, reference)
     yield f"By pairwise accuracy the first is {_winners(whole, 'accuracy')}."

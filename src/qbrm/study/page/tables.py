@@ -13,7 +13,6 @@ from qbrm.report.numbers import (
     ABSENT,
     count,
     decimal_interval,
-    percent,
     percent_interval,
     points_interval,
     three_decimals,
@@ -107,7 +106,7 @@ def coverage_table(rows: Sequence[dict[str, Any]]) -> str:
             for fitted_to in fits
         ]
         texts = [percent_interval(sum(each) / len(each), min(each), max(each)) for each in shares]
-        columns.append(column(f"{percent(level)}% interval", texts))
+        columns.append(column(f"{level:.0%} interval", texts))
     return _table("fitted to simulated", fits, columns)
 
 
