@@ -15,6 +15,7 @@ from qbrm.study.choosing_harder import peaks_table
 from qbrm.study.page import page, write_page
 from qbrm.study.page.files import StudyFiles, read_files
 from qbrm.study.page.limits import study_targets
+from qbrm.study.page.times import seconds_of, working_calls
 from qbrm.study.page.verdicts import standing
 from qbrm.study.robustness import CANDIDATE, TRIED_CONFIGURATIONS
 
@@ -199,6 +200,20 @@ def test_time_is_held_against_the_limit_of_what_was_run(seconds, command, met, s
     target = study_targets(StudyFiles(robustness=made_results(), calls=calls))[-1]
     assert said in target.text
     assert target.met is met
+
+
+def test_neither_reruns_of_what_is_finished_nor_other_commands_count_as_work():
+    def call(part, seconds, finished=True, command="qbrm study"):
+        return {"part": part, "command": command, "finished": finished, "seconds": seconds}
+
+    calls = [
+        call("robustness", 1.0, command="qbrm study --quick"),
+        call("robustness", 10.0, finished=False),
+        call("robustness", 20.0),
+        call("coverage", 40.0),
+        call("robustness", 80.0),
+    ]
+    assert seconds_of(working_calls(calls)) == {"robustness": 30.0, "coverage": 40.0}
 
 
 def test_fewer_than_five_seeds_are_not_five():

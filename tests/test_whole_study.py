@@ -69,6 +69,7 @@ def small():
         monkeypatch.setattr(coverage, "coverage_rows", simulated)
         monkeypatch.setattr("qbrm.report.write.pictures", lambda part, number: [])
         monkeypatch.setattr("qbrm.study.page.draw", lambda files: [])
+        monkeypatch.setattr("qbrm.study.page.page_html", lambda text, folder: "")
         monkeypatch.setitem(sys.modules, "qbrm.study.fine_tuned", fine_tuned)
         yield monkeypatch
 
