@@ -143,6 +143,14 @@ def test_a_folder_without_a_study_gives_a_page_that_says_so(tmp_path):
     assert "|" not in text
 
 
+def test_remarks_on_the_fine_tuned_base_are_passed_on_and_notes_on_single_trainings_are_not(study):
+    files = read_files(study)
+    remark = "One encoder is fine-tuned per set of preferences, at the first seed's split."
+    files.fine_tuned["notes"].append(remark)
+    section = page(files).partition("## A stronger base")[2].partition("\n## ")[0]
+    assert [line for line in section.splitlines() if line.startswith("- ")] == [f"- {remark}"]
+
+
 def test_pictures_are_beside_the_page_and_all_are_shown(study, text):
     linked = PICTURE.findall(text)
     assert sorted(linked) == sorted(path.relative_to(study).as_posix() for path in study.rglob("*.png"))
@@ -202,7 +210,7 @@ def test_time_is_held_against_the_limit_of_what_was_run(seconds, command, met, s
     assert target.met is met
 
 
-def test_neither_reruns_of_what_is_finished_nor_other_commands_count_as_work():
+def test_reruns_of_what_is_finished_do_not_count_as_work_and_all_else_does():
     def call(part, seconds, finished=True, command="qbrm study"):
         return {"part": part, "command": command, "finished": finished, "seconds": seconds}
 
@@ -213,7 +221,7 @@ def test_neither_reruns_of_what_is_finished_nor_other_commands_count_as_work():
         call("coverage", 40.0),
         call("robustness", 80.0),
     ]
-    assert seconds_of(working_calls(calls)) == {"robustness": 30.0, "coverage": 40.0}
+    assert seconds_of(working_calls(calls)) == {"robustness": 31.0, "coverage": 40.0}
 
 
 def test_fewer_than_five_seeds_are_not_five():

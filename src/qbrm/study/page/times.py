@@ -9,16 +9,15 @@ from qbrm.study.journal import Call
 
 
 def working_calls(calls: Sequence[Call]) -> list[Call]:
-    """The calls that brought each part to its end: with its last command, up to the first that finished it.
-
-    A call of a finished part takes up what is there, and one with another command answered another question.
-    """
+    """All calls but those that repeat a finished one, which only take up what is there."""
     found: list[Call] = []
-    for part in dict.fromkeys(call["part"] for call in calls):
-        of_part = [call for call in calls if call["part"] == part]
-        same = [call for call in of_part if call["command"] == of_part[-1]["command"]]
-        ends = [place for place, call in enumerate(same, start=1) if call["finished"]]
-        found += same[: ends[0]] if ends else same
+    finished: set[tuple[str, str]] = set()
+    for call in calls:
+        question = call["part"], call["command"]
+        if question not in finished:
+            found.append(call)
+        if call["finished"]:
+            finished.add(question)
     return found
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import inspect
+import re
 from functools import partial
 
 from qbrm.comparison.scenario import VARIANTS
 from qbrm.report import Results
 from qbrm.study.page.files import StudyFiles
 from qbrm.study.page.times import time_taken
+
+OF_ONE_SEED = re.compile(r", seed \d+")
 
 METHOD_WORDS = {
     "length": "the longer response wins",
@@ -41,6 +44,11 @@ def scenario_words(name: str) -> str:
     split = VARIANTS[name]
     words = inspect.getdoc(split.func if isinstance(split, partial) else split) or ""
     return words.partition("\n")[0].replace("so many pairs", f"{name.partition('-')[2]} pairs")
+
+
+def remarks(results: Results) -> list[str]:
+    """Notes on the whole of it: neither on one training nor on the features."""
+    return [note for note in results["notes"] if not note.startswith("features:") and not OF_ONE_SEED.search(note)]
 
 
 def seeds(results: Results) -> str:
