@@ -463,6 +463,14 @@ def test_splitting_the_first_layer_changes_nothing_but_the_order_of_a_sum(small_
     assert torch.equal(again, got) != training
 
 
+def test_ebrm_reads_the_part_of_the_embedding_that_the_score_head_reads():
+    torch.manual_seed(0)
+    whole, part = EBRM(3).eval(), EBRM(5, reads=3).eval()
+    part.load_state_dict(whole.state_dict())
+    embedding, base_reward, reward = torch.randn(4, 5), torch.randn(4), torch.randn(4)
+    assert torch.equal(part(embedding, base_reward, reward), whole(embedding[:, :3], base_reward, reward))
+
+
 def test_ebrms_layers_are_the_published_ones():
     shapes = [tuple(parameter.shape) for parameter in EBRM(384).parameters()]
     layers = [(1, 16), (16, 32), (32, 64), (384 + 64, 1024), (1024, 512), (512, 1)]
@@ -508,22 +516,34 @@ def test_scattered_hidden_qubits_cancel_at_zero_and_differ_in_what_they_read(axe
 
 
 @torch.no_grad()
-def test_a_closed_gate_leaves_the_base_reward_and_an_open_one_the_refined():
+@pytest.mark.parametrize("axes", [1, 2])
+def test_a_closed_gate_leaves_the_base_reward_and_an_open_one_the_refined(axes):
     torch.manual_seed(0)
-    score = SemiQuantumRBM(6, hidden=4)
+    score = RBM(6, hidden=4) if axes == 1 else SemiQuantumRBM(6, hidden=4)
     score.scatter()
     torch.nn.init.normal_(score.a)
     known, far, reward = torch.randn(400, 6), 40 + torch.randn(30, 6), torch.randn(30)
     score.standardise(known, torch.randn(400))
-    ungated = score.clamp(known, torch.zeros(400)).field
+    ungated = score.clamp(known, torch.zeros(400))
+    line = torch.linspace(-3, 3, 7)[None]
+    free = score.at(ungated, line) + (line - ungated.mean[:, None]).square() / (2 * score.tau.square())
     score.close_gate(known[:300], known[300:])
     closed = score.clamp(far, reward)
-    torch.testing.assert_close(closed.field, torch.zeros_like(closed.field), rtol=0, atol=1e-4)
-    torch.testing.assert_close(closed.mean, score.to_standard(reward), rtol=0, atol=1e-4)
+    torch.testing.assert_close(score.mode(closed), score.to_standard(reward), rtol=0, atol=1e-4)
     opened = score.gate((known - score.embedding_loc) / score.embedding_scale)
     assert float((opened > 0.5).float().mean()) == pytest.approx(0.9, abs=0.05)
-    gated = score.clamp(known, torch.zeros(400)).field
-    torch.testing.assert_close(gated, ungated * opened[:, None, None], rtol=0, atol=1e-5)
+    gated = score.clamp(known, torch.zeros(400))
+    torch.testing.assert_close(gated.mean - gated.base_reward, opened * (ungated.mean - ungated.base_reward))
+    expected = opened[:, None] * free - (line - gated.mean[:, None]).square() / (2 * score.tau.square())
+    torch.testing.assert_close(score.at(gated, line), expected, rtol=1e-4, atol=1e-4)
+    nodes = torch.linspace(-40, 40, 40_001, dtype=torch.float64)
+    score = score.double()
+    gated = score.clamp(known.double(), torch.zeros(400, dtype=torch.float64))
+    values = score.at(gated, nodes[None])
+    spacing = float(nodes[1] - nodes[0])
+    torch.testing.assert_close(score.mode(gated), nodes[values.argmax(1)], rtol=0, atol=spacing)
+    sums = torch.logsumexp(values, 1) + math.log(spacing)
+    torch.testing.assert_close(score.log_normaliser(gated), sums, rtol=0, atol=1e-6)
 
 
 def test_familiarity_is_the_normalised_density_of_its_gaussian():

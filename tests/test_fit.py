@@ -135,7 +135,8 @@ def test_one_prompt_is_too_few(tmp_path):
 def test_an_unknown_score_is_named(command, folder, tmp_path):
     code, _, err = command("train", folder, "--score", "sqrmb", "--out", tmp_path / "model")
     assert code == 2
-    assert "unknown score 'sqrmb'; did you mean 'sqrbm'? Known: ebrm, ebrm-exact, rbm, sqrbm, sqrbm-gate, qbm." in err
+    assert "unknown score 'sqrmb'; did you mean 'sqrbm'? Known: ebrm, ebrm-exact, rbm, sqrbm, sqrbm-ensemble, " in err
+    assert "sqrbm-gate, sqrbm-gate-ensemble, qbm." in err
     assert not (tmp_path / "model").exists()
 
 

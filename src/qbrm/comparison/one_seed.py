@@ -87,6 +87,7 @@ def run_seed(run: SeedRun, methods: Mapping[str, Method], records: Records) -> N
                 measure=lambda rewards: _accuracies(run, run.roles.validation, features, rewards),
                 on_epoch=watch.on_epoch,
                 member=partial(_member, run) if run.embedded.reward is None else None,
+                head_dim=reward_model.head_dim if isinstance(reward_model, EncoderRewardModel) else None,
             )
             fitted = method.fit(task)
         _evaluate(run, name, fitted, features, records)

@@ -21,12 +21,14 @@ class Clamped(NamedTuple):
         base_reward: r0 in standardised units, shape (batch,).
         row: which training example each is, shape (batch,), for samplers that keep Markov chains per example; None if
             that is of no matter.
+        familiarity: weight g(e) of a gated score's hidden units, shape (batch,); None for a score without a gate.
     """
 
     field: Float[Tensor, "batch ..."]
     mean: Float[Tensor, " batch"]
     base_reward: Float[Tensor, " batch"]
     row: Int[Tensor, " batch"] | None = None
+    familiarity: Float[Tensor, " batch"] | None = None
 
     def rows(self, rows: Any) -> Clamped:
         """The examples that `rows` picks, as it would from a tensor's first axis."""

@@ -34,26 +34,30 @@ class EBRM(EnergyScore):
 
     Args:
         dim: embedding size D.
+        reads: how many coordinates of the embedding it is given, the first ones; None for all. The published e is what
+            the reward model's score head reads, and where an embedding has more than that, it stands behind it.
     """
 
     chunk_rows: ClassVar[int] = 256
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, dim: int, reads: int | None = None) -> None:
         super().__init__(dim)
+        self.reads = reads
         widths = (1, *REWARD_WIDTHS)
         self.reward_layers = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(widths))
-        self.joint = nn.Linear(dim + REWARD_WIDTHS[-1], JOINT_WIDTHS[0])
+        self.joint = nn.Linear((reads or dim) + REWARD_WIDTHS[-1], JOINT_WIDTHS[0])
         self.hidden = nn.Linear(*JOINT_WIDTHS)
         self.output = nn.Linear(JOINT_WIDTHS[1], 1)
         self.dropout = nn.Dropout(0.5)
 
     @override
     def settings(self) -> dict[str, Any]:
-        return {"dim": self.dim}
+        return {"dim": self.dim, "reads": self.reads}
 
     @override
     def clamp(self, embedding: Float[Tensor, "batch dim"], base_reward: Float[Tensor, " batch"]) -> Clamped:
-        field = functional.linear(embedding, self.joint.weight[:, : self.dim], self.joint.bias)
+        weight = self.joint.weight[:, : -REWARD_WIDTHS[-1]]
+        field = functional.linear(embedding[:, : self.reads], weight, self.joint.bias)
         standard = self.to_standard(base_reward)
         return Clamped(field, standard, standard)
 
@@ -62,7 +66,7 @@ class EBRM(EnergyScore):
         # Lifting before broadcasting would share one dropout mask among examples, which the published code does not.
         if self.training:
             reward = reward.expand(len(clamped.field), -1)
-        lifted = functional.linear(self._lift(reward), self.joint.weight[:, self.dim :])
+        lifted = functional.linear(self._lift(reward), self.joint.weight[:, -REWARD_WIDTHS[-1] :])
         hidden = self.dropout(torch.tanh(clamped.field[:, None, :] + lifted))
         hidden = self.dropout(torch.tanh(self.hidden(hidden)))
         out: Tensor = self.output(hidden)

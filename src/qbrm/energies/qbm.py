@@ -153,12 +153,20 @@ class CoupledBoltzmannMachine(RBM):
         return symmetric
 
     @override
+    def clamp(self, embedding: Float[Tensor, "batch dim"], base_reward: Float[Tensor, " batch"]) -> Clamped:
+        clamped = super().clamp(embedding, base_reward)
+        if clamped.familiarity is None:
+            return clamped
+        # A free energy with a weight is no longer that of spins which a sampler could draw: the fields fade instead.
+        return clamped._replace(field=clamped.field * clamped.familiarity[:, None, None], familiarity=None)
+
+    @override
     def at(self, clamped: Clamped, reward: Float[Tensor, "#batch n"]) -> Float[Tensor, "batch n"]:
         if not torch.is_grad_enabled() and not self.upper_couplings.any():
             return super().at(clamped, reward)
         fields = clamped.field[:, :1] + reward[..., None] * self.u
         free = ExactSampler().log_partition(fields.flatten(0, 1), self.couplings).view(fields.shape[:2])
-        return free - self.hidden * math.log(2) - self.visible_energy(clamped, reward)
+        return self.joint(clamped, reward, free - self.hidden * math.log(2))
 
     def hidden_problem(self, clamped: Clamped) -> HiddenProblem:
         """What a sampler has to draw from."""

@@ -45,23 +45,24 @@ class RBM(SemiQuantumRBM):
     @override
     def settings(self) -> dict[str, Any]:
         settings = super().settings()
-        del settings["axes"]
+        del settings["axes"], settings["members"]
         return settings
 
     @override
     def at(self, clamped: Clamped, reward: Float[Tensor, "#batch n"]) -> Float[Tensor, "batch n"]:
         field = torch.addcmul(clamped.field, reward[..., None], self.u)
-        return log_cosh(field).sum(-1) - self.visible_energy(clamped, reward)
+        return self.joint(clamped, reward, log_cosh(field).sum(-1))
 
     @override
     def slope(self, clamped: Clamped) -> Callable[[Float[Tensor, " batch"]], Slope]:
         """Derivatives f' and f''; with one axis they are sums of tanh and sech^2, at a third of the general cost."""
         field, coupling, precision = clamped.field[:, 0], self.u[0], self.tau.pow(-2)
-        coupling_2 = coupling.square()
+        coupling_2, weight = coupling.square(), self.weight(clamped)
 
         def at(reward: Float[Tensor, " batch"]) -> Slope:
             magnetisation = torch.addcmul(field, reward[:, None], coupling).tanh_()
-            first = magnetisation @ coupling - (reward - clamped.mean) * precision - coupling_2.sum() * reward
-            return Slope(first, -precision - magnetisation.square_() @ coupling_2)
+            pull = magnetisation @ coupling - coupling_2.sum() * reward
+            first = weight * pull - (reward - clamped.mean) * precision
+            return Slope(first, -precision - weight * (magnetisation.square_() @ coupling_2))
 
         return at

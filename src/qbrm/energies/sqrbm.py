@@ -26,17 +26,20 @@ NEAR_STEP = 0.05
 class SemiQuantumRBM(EnergyScore):
     r"""Semi-quantum restricted Boltzmann machine with a Gaussian reward unit.
 
-    .. math:: f(e, r) = -\frac{(r - \mu)^2}{2\tau^2} - \frac{|u|^2 r^2}{2}
-              + \sum_j \log\cosh\lVert W_j e + c_j + r\,u_j\rVert, \qquad \mu = r_0 + a^\top e + a_0
+    .. math:: f(e, r) = -\frac{(r - \mu)^2}{2\tau^2} + \frac{g}{K} \Bigl(
+              \sum_j \log\cosh\lVert W_j e + c_j + r\,u_j\rVert - \frac{|u|^2 r^2}{2}\Bigr),
+              \qquad \mu = r_0 + g\,(a^\top e + a_0)
 
     Hidden qubit j feels a vector field along `axes` mutually non-commuting Pauli matrices; tracing it out leaves the
     log cosh of the field's length (log 2cosh less a constant that means nothing), so nothing is sampled. One axis is
     the classical restricted Boltzmann machine. The trace over semi-quantum hidden units is that of Demidik et al.
     (2025), arXiv 2502.17562; the continuous unit that of Gerlach et al. (2025), arXiv 2511.04856.
 
-    The term |u|^2 r^2 / 2 keeps f'' <= -1 / tau^2 whatever the fields are (see :meth:`slope`). With W, c, u and a at
-    zero the mode is exactly r0. The embedding is standardised per dimension with the training features' statistics,
-    folded into the weights.
+    A machine has g = K = 1. With a gate, g(e) is its familiarity (see :meth:`close_gate`); with K > 1 it is the
+    geometric mean of K machines, whose hidden qubits stand side by side (see
+    :func:`~qbrm.energies.geometric_mean.geometric_mean`). The term |u|^2 r^2 / 2 keeps f'' <= -1 / tau^2 whatever the
+    fields are (see :meth:`slope`). With W, c, u and a at zero the mode is exactly r0. The embedding is standardised per
+    dimension with the training features' statistics, folded into the weights.
 
     Args:
         dim: embedding size D.
@@ -45,6 +48,7 @@ class SemiQuantumRBM(EnergyScore):
         anchored: whether mu contains the base reward r0. Without it the score models r0 itself, as EBRM does.
         coupling: initial length |u| of the couplings between reward and hidden qubits.
         gate_rank: rank of the gate that a trained score has, or None for a score without one; see :meth:`close_gate`.
+        members: K.
 
     Raises:
         ValueError: if `axes` is not 1, 2 or 3.
@@ -61,11 +65,13 @@ class SemiQuantumRBM(EnergyScore):
         anchored: bool = True,
         coupling: float = 1.5,
         gate_rank: int | None = None,
+        members: int = 1,
     ) -> None:
         if axes not in (1, 2, 3):
             raise ValueError(f"axes is {axes}; expected 1 (classical), 2 or 3 Pauli axes")
         super().__init__(dim)
         self.hidden, self.axes, self.anchored, self.coupling = hidden, axes, anchored, coupling
+        self.members = members
         self.register_buffer("embedding_loc", torch.zeros(dim))
         self.register_buffer("embedding_scale", torch.ones(dim))
         self.W = nn.Parameter(torch.zeros(axes, hidden, dim))
@@ -78,7 +84,7 @@ class SemiQuantumRBM(EnergyScore):
 
     @override
     def settings(self) -> dict[str, Any]:
-        names = ("dim", "hidden", "axes", "anchored", "coupling")
+        names = ("dim", "hidden", "axes", "anchored", "coupling", "members")
         return {**{name: getattr(self, name) for name in names}, "gate_rank": self.gate.rank if self.gate else None}
 
     def scatter(self) -> None:
@@ -99,8 +105,8 @@ class SemiQuantumRBM(EnergyScore):
     def close_gate(self, train: Float[Tensor, "n dim"], held_out: Float[Tensor, "m dim"]) -> None:
         """Make the correction fade where embeddings are unlike those trained on.
 
-        From then on, all that the score reads off an embedding, W e + c and a . e + a0, is scaled by its familiarity
-        g(e): far from the refinement set only the base reward is left.
+        From then on, the hidden qubits and the shift a . e + a0 have the weight g(e), the embedding's familiarity: far
+        from the refinement set a normal around the base reward is left.
 
         Args:
             train: embeddings that the score was trained on.
@@ -125,13 +131,17 @@ class SemiQuantumRBM(EnergyScore):
 
     @property
     def stiffness(self) -> Tensor:
-        """1 / tau^2 + |u|^2: the greatest curvature -f'' there can be."""
-        return self.tau.pow(-2) + self.u.square().sum()
+        """1 / tau^2 + |u|^2 / K: the greatest curvature -f'' there can be."""
+        return self.tau.pow(-2) + self.u.square().sum() / self.members
 
     @property
     def pull(self) -> Tensor:
-        """Furthest that the hidden qubits can move the mode: sum_j |u_j| / stiffness."""
-        return self.u.square().sum(0).sqrt().sum() / self.stiffness
+        """Furthest that the hidden qubits can move the mode: sum_j |u_j| / K / stiffness."""
+        return self._coupling_lengths / (self.members * self.stiffness)
+
+    @property
+    def _coupling_lengths(self) -> Tensor:
+        return self.u.square().sum(0).sqrt().sum()
 
     @override
     def standardise(self, embedding: Float[Tensor, "n dim"], base_reward: Float[Tensor, " n"]) -> None:
@@ -144,11 +154,11 @@ class SemiQuantumRBM(EnergyScore):
     def clamp(self, embedding: Float[Tensor, "batch dim"], base_reward: Float[Tensor, " batch"]) -> Clamped:
         out = functional.linear(embedding, *self._read())
         field, shift = out[:, :-1].reshape(-1, self.axes, self.hidden), out[:, -1]
-        if self.gate is not None:
-            familiarity = self.familiarity(embedding)
-            field, shift = field * familiarity[:, None, None], shift * familiarity
+        familiarity = None if self.gate is None else self.familiarity(embedding)
+        shift = shift if familiarity is None else shift * familiarity
         standard = self.to_standard(base_reward)
-        return Clamped(field, shift + standard if self.anchored else shift, standard)
+        mean = shift + standard if self.anchored else shift
+        return Clamped(field, mean, standard, familiarity=familiarity)
 
     def _read(self) -> tuple[Float[Tensor, "rows dim"], Float[Tensor, " rows"]]:
         """Weights and bias of the one matrix product that reads the embedding: all fields, and the shift a.e + a0."""
@@ -162,24 +172,32 @@ class SemiQuantumRBM(EnergyScore):
         for axis in range(self.axes):
             field = clamped.field[:, axis, None, :] + reward[..., None] * self.u[axis]
             square = square + field.square()
-        return log_cosh_of_square(square).sum(-1) - self.visible_energy(clamped, reward)
+        return self.joint(clamped, reward, log_cosh_of_square(square).sum(-1))
 
-    def visible_energy(self, clamped: Clamped, reward: Float[Tensor, "#batch n"]) -> Float[Tensor, "batch n"]:
-        """(r - mu)^2 / (2 tau^2) + |u|^2 r^2 / 2: the reward unit's own energy."""
+    def joint(
+        self, clamped: Clamped, reward: Float[Tensor, "#batch n"], free: Float[Tensor, "batch n"]
+    ) -> Float[Tensor, "batch n"]:
+        """f(e, r) from the hidden units' sum of log cosh: with their weight, and with the reward unit's own energy."""
         gaussian = (reward - clamped.mean[:, None]).square() / self.tau.square()
-        return (gaussian + self.u.square().sum() * reward.square()) / 2
+        hidden = free - self.u.square().sum() * reward.square() / 2
+        return self.weight(clamped)[:, None] * hidden - gaussian / 2
+
+    def weight(self, clamped: Clamped) -> Float[Tensor, " #batch"]:
+        """Weight g(e) / K of the hidden units."""
+        familiarity = self.u.new_ones(1) if clamped.familiarity is None else clamped.familiarity
+        return familiarity / self.members
 
     def slope(self, clamped: Clamped) -> Callable[[Float[Tensor, " batch"]], Slope]:
         r"""Derivatives f' and f'' as a function of one standardised reward per example.
 
-        With x = |b_j|, s = b_j . u_j and k = tanh(x) / x, hidden qubit j adds k s to f' and
+        With x = |b_j|, s = b_j . u_j and k = tanh(x) / x, hidden qubit j of weight one adds k s to f' and
         k |u_j|^2 + (sech^2 x - k) s^2 / x^2 to f''. As sech^2 x <= k <= 1, the latter is at most |u_j|^2, hence
-        f'' <= -1 / tau^2.
+        f'' <= -1 / tau^2 whatever the weight is.
         """
         square_0 = clamped.field.square().sum(1)
         along_0 = (clamped.field * self.u).sum(1)
         coupling_2 = self.u.square().sum(0)
-        precision, stiffness = self.tau.pow(-2), self.stiffness
+        precision, confinement, weight = self.tau.pow(-2), self.u.square().sum(), self.weight(clamped)
 
         def at(reward: Float[Tensor, " batch"]) -> Slope:
             along = torch.addcmul(along_0, reward[:, None], coupling_2)
@@ -188,15 +206,18 @@ class SemiQuantumRBM(EnergyScore):
             ratio = torch.tanh(length).div_(length)
             sech2 = 1 - square * ratio.square()
             bend = sech2.sub_(ratio).mul_(along.square().div_(square)).sum(-1)
-            first = (ratio * along).sum(-1) - (reward - clamped.mean) * precision - (stiffness - precision) * reward
-            return Slope(first, bend + ratio @ coupling_2 - stiffness)
+            pull = (ratio * along).sum(-1) - confinement * reward
+            first = weight * pull - (reward - clamped.mean) * precision
+            return Slope(first, weight * (bend + ratio @ coupling_2 - confinement) - precision)
 
         return at
 
     def bracket(self, clamped: Clamped) -> tuple[Float[Tensor, " batch"], Float[Tensor, " batch"]]:
-        """Rewards between which the mode must lie: the hidden units pull with at most sum_j |u_j|."""
-        centre = clamped.mean / (self.tau.square() * self.stiffness)
-        return centre - self.pull, centre + self.pull
+        """Rewards between which the mode must lie: hidden units pull with at most sum_j |u_j| times their weight."""
+        weight, precision = self.weight(clamped), self.tau.pow(-2)
+        stiffness = precision + weight * self.u.square().sum()
+        centre, reach = clamped.mean * precision / stiffness, weight * self._coupling_lengths / stiffness
+        return centre - reach, centre + reach
 
     @override
     def mode(self, clamped: Clamped) -> Float[Tensor, " batch"]:
@@ -205,13 +226,14 @@ class SemiQuantumRBM(EnergyScore):
     @override
     @torch.no_grad()
     def lattice(self, clamped: Clamped, spacing: float = 0.8) -> Lattice:
-        # p(r | e) is a mixture of normals of variance 1 / stiffness whose centres lie in the bracket, and it falls at
-        # least as fast as a normal of variance tau^2 on either side of its mode. Six deviations leave 2e-9 out.
+        # Beyond the bracket p(r | e) falls at least as fast as a normal of variance 1 / (1 / tau^2 + g |u|^2 / K), and
+        # on either side of its mode as one of variance tau^2. Six deviations leave 2e-9 out.
         if not math.isfinite(self.stiffness):
             raise FloatingPointError(f"1 / tau^2 + |u|^2 is {float(self.stiffness)}")
         deviation = float(self.stiffness) ** -0.5
         step = spacing * deviation
-        widest = 2 * float(self.pull) + 6 * deviation
+        softest = self.tau.pow(-2) + self.weight(clamped).min() * self.u.square().sum()
+        widest = 2 * float(self.pull) + 6 * float(softest) ** -0.5
         reach = math.ceil(min(6 * float(self.tau), widest) / step)
         near = newton_mode(self, clamped, small_step=NEAR_STEP)
         centre = (near / step).round().long()

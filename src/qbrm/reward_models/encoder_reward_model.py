@@ -47,8 +47,13 @@ class EncoderRewardModel:
 
     @property
     def dim(self) -> int:
-        """Size of the trunk's output."""
+        """Embedding size: the trunk's output, and the encoder's vector behind it."""
         return self.trunk.dim
+
+    @property
+    def head_dim(self) -> int:
+        """How many coordinates of the embedding, the first ones, the score head reads."""
+        return self.trunk.size
 
     def embed(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> Embedded:
         """Embed response i as an answer to prompt i, for all i."""

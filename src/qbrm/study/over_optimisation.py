@@ -218,6 +218,7 @@ class _Teacher:
             measure=lambda rewards: {},
             on_epoch=lambda epoch: None,
             member=self._member,
+            head_dim=trunk.size,
         )
 
     def _member(self, index: int) -> Rewards:

@@ -27,13 +27,16 @@ METHODS: dict[str, Method] = {
     "mlp": MLP("mlp", MLP_TRAINING),
     "mlp-ensemble": MLP("mlp-ensemble", MLP_TRAINING, members=5),
     "mlp-gate": MLP("mlp-gate", MLP_TRAINING, gated=True),
+    "mlp-gate-ensemble": MLP("mlp-gate-ensemble", MLP_TRAINING, members=5, gated=True),
     "gaussian": Distributional("gaussian", GaussianHead, MLP_TRAINING),
     "quantile": Distributional("quantile", QuantileHead, MLP_TRAINING),
     "ebrm": _EBRM,
     "ebrm-exact": replace(_EBRM, objective="likelihood", refinement="mode"),
     "rbm": replace(_SQRBM, name="rbm"),
     "sqrbm": _SQRBM,
+    "sqrbm-ensemble": replace(_SQRBM, members=5),
     "sqrbm-gate": replace(_SQRBM, gated=True),
+    "sqrbm-gate-ensemble": replace(_SQRBM, gated=True, members=5),
     "qbm": replace(_SQRBM, name="qbm", refinement="mean"),
 }
 

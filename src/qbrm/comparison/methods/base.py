@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -41,6 +41,8 @@ class Task:
         on_epoch: told about each epoch.
         member: rewards of reward model number 1, 2, ..., which differs from the compared one in its seed only; None if
             that one came trained.
+        head_dim: how many coordinates of the embedding the reward model's score head reads, the first ones; None if
+            all.
     """
 
     pairs: Pairs
@@ -51,6 +53,24 @@ class Task:
     measure: Callable[[Rewards], Mapping[str, float]]
     on_epoch: Callable[[Epoch], None]
     member: Callable[[int], Rewards] | None = None
+    head_dim: int | None = None
+
+    def of_member(self, index: int) -> Task:
+        """The same for number `index` of an ensemble, which differs in its seed; only the first tells its epochs."""
+        if index == 0:
+            return self
+        return replace(
+            self,
+            seed=self.seed + MEMBER_SEEDS * index,
+            checkpoint=self.checkpoint and self.checkpoint.with_name(f"checkpoint-{index}.safetensors"),
+            on_epoch=lambda epoch: None,
+        )
+
+
+def in_all(trainings: Sequence[Training]) -> Training:
+    """The training of an ensemble: the first member's epochs, everybody's time and examples."""
+    seconds, examples = sum(each.seconds for each in trainings), sum(each.examples for each in trainings)
+    return trainings[0]._replace(seconds=seconds, examples=examples)
 
 
 class Fitted(NamedTuple):

@@ -9,11 +9,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from qbrm.comparison.methods.base import Fitted, LogPreference, Rewards, Task
+from qbrm.comparison.methods.base import Fitted, LogPreference, Rewards, Task, in_all
 from qbrm.comparison.methods.temperature import tempered
 from qbrm.comparison.responses import Features
-from qbrm.energies import ENERGY_SCORES, CoupledBoltzmannMachine, EnergyScore, SemiQuantumRBM
+from qbrm.energies import EBRM, ENERGY_SCORES, CoupledBoltzmannMachine, EnergyScore, SemiQuantumRBM
 from qbrm.energies.density import Density, density, probability_greater
+from qbrm.energies.geometric_mean import geometric_mean
 from qbrm.errors import InputError
 from qbrm.features.pairs import Pairs
 from qbrm.objectives import OBJECTIVES, NCEPlus
@@ -42,6 +43,7 @@ class EnergyMethod:
         hidden: hidden units of a Boltzmann score; None for its own default.
         sampler: draws the hidden spins of ``qbm``; None to sum over them.
         gated: whether the correction of a Boltzmann score fades where embeddings are unfamiliar.
+        members: machines that differ in their seed, whose geometric mean is the score.
     """
 
     name: str
@@ -53,6 +55,7 @@ class EnergyMethod:
     hidden: int | None = None
     sampler: str | None = None
     gated: bool = False
+    members: int = 1
 
     def described(self) -> dict[str, Any]:
         """All settings that had an effect, by name: what a model card says."""
@@ -64,7 +67,25 @@ class EnergyMethod:
     def fit(self, task: Task) -> Fitted:
         """Filter if asked, train, calibrate tau on the validation pairs."""
         pairs, notes = self._training_pairs(task)
-        score = self._build(pairs, task.seed)
+        trained = [self._train(pairs, task.of_member(index)) for index in range(self.members)]
+        score, training = trained[0]
+        if self.members > 1:
+            score = geometric_mean([machine for machine, _ in trained if isinstance(machine, SemiQuantumRBM)])
+            training = in_all([each for _, each in trained])
+        if self.gated and isinstance(score, SemiQuantumRBM):
+            score.close_gate(pairs.responses()[0], task.validation.responses()[0])
+        if self.objective == "preference" and isinstance(score, SemiQuantumRBM):
+            calibrate_tau(score, task.validation)
+            notes += self._keep_identity_if_better(score, pairs, task)
+        if isinstance(score, CoupledBoltzmannMachine):
+            score.samples, score.seed = EVALUATION_SAMPLES, task.seed
+            notes += self._device_note(training, task)
+        rewards = self._rewards(score, task.seed)
+        preference = _density_preference(score) if self.objective == "preference" else tempered(rewards, task)
+        return Fitted(rewards, preference, training, score, self.objective, self.refinement, notes)
+
+    def _train(self, pairs: Pairs, task: Task) -> tuple[EnergyScore, Training]:
+        score = self._build(pairs, task)
         if isinstance(score, SemiQuantumRBM):
             score.scatter()
         training = train(
@@ -78,17 +99,7 @@ class EnergyMethod:
             measure=lambda score: {**task.measure(self._rewards(score, task.seed)), **_sampling(score, task)},
             on_epoch=task.on_epoch,
         )
-        if self.gated and isinstance(score, SemiQuantumRBM):
-            score.close_gate(pairs.responses()[0], task.validation.responses()[0])
-        if self.objective == "preference" and isinstance(score, SemiQuantumRBM):
-            calibrate_tau(score, task.validation)
-            notes += self._keep_identity_if_better(score, pairs, task)
-        if isinstance(score, CoupledBoltzmannMachine):
-            score.samples, score.seed = EVALUATION_SAMPLES, task.seed
-            notes += self._device_note(training, task)
-        rewards = self._rewards(score, task.seed)
-        preference = _density_preference(score) if self.objective == "preference" else tempered(rewards, task)
-        return Fitted(rewards, preference, training, score, self.objective, self.refinement, notes)
+        return score, training
 
     def _device_note(self, training: Training, task: Task) -> tuple[str, ...]:
         """What a sampler at a temperature or precision of its own said of its last states in training."""
@@ -99,7 +110,7 @@ class EnergyMethod:
 
     def _keep_identity_if_better(self, score: SemiQuantumRBM, pairs: Pairs, task: Task) -> tuple[str, ...]:
         """Where training did not help on validation, keep the base rewards' order: refinement must not harm."""
-        identity = self._build(pairs, task.seed)
+        identity = self._build(pairs, task)
         assert isinstance(identity, SemiQuantumRBM)
         if isinstance(identity, CoupledBoltzmannMachine):
             identity.sampler = None
@@ -126,8 +137,8 @@ class EnergyMethod:
         note = f"{self.name}, seed {task.seed}: {dropped:,} of {total:,} pairs dropped by conflict-aware filtering"
         return kept, (note,)
 
-    def _build(self, pairs: Pairs, seed: int) -> EnergyScore:
-        torch.manual_seed(seed)
+    def _build(self, pairs: Pairs, task: Task) -> EnergyScore:
+        torch.manual_seed(task.seed)
         build = ENERGY_SCORES[self.name]
         settings: dict[str, Any] = {}
         if issubclass(build, SemiQuantumRBM):
@@ -136,6 +147,8 @@ class EnergyMethod:
             settings |= {"hidden": self.hidden} if self.hidden is not None else {}
         if issubclass(build, CoupledBoltzmannMachine):
             settings["sampler"] = self.sampler
+        if issubclass(build, EBRM):
+            settings["reads"] = task.head_dim
         score = build(pairs.dim, **settings)
         score.standardise(*pairs.responses())
         return score

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from qbrm.comparison.methods.base import MEMBER_SEEDS, Fitted, Rewards, Task
+from qbrm.comparison.methods.base import Fitted, Rewards, Task, in_all
 from qbrm.comparison.methods.temperature import tempered
 from qbrm.comparison.responses import Features
 from qbrm.energies.familiarity import fit_familiarity
@@ -72,18 +72,13 @@ class MLP:
 
     def fit(self, task: Task) -> Fitted:
         """Train and keep the best epoch of each network; one temperature is set on the validation pairs."""
-        fitted = [self._train(task, index) for index in range(self.members)]
+        fitted = [self._train(task.of_member(index)) for index in range(self.members)]
         gate = _gate(fitted[0][0], task) if self.gated else None
         rewards = _rewards([model for model, _ in fitted], gate)
-        trainings = [training for _, training in fitted]
-        total = trainings[0]._replace(
-            seconds=sum(each.seconds for each in trainings), examples=sum(each.examples for each in trainings)
-        )
-        return Fitted(rewards, tempered(rewards, task), total)
+        return Fitted(rewards, tempered(rewards, task), in_all([training for _, training in fitted]))
 
-    def _train(self, task: Task, index: int) -> tuple[RewardCorrection, Training]:
-        seed = task.seed + MEMBER_SEEDS * index
-        torch.manual_seed(seed)
+    def _train(self, task: Task) -> tuple[RewardCorrection, Training]:
+        torch.manual_seed(task.seed)
         model = RewardCorrection(task.pairs.dim)
         model.standardise(task.pairs.responses()[0])
         training = train(
@@ -92,10 +87,10 @@ class MLP:
             task.pairs,
             task.validation,
             self.settings,
-            seed,
-            checkpoint=task.checkpoint and task.checkpoint.with_name(f"checkpoint-{index}.safetensors"),
+            task.seed,
+            checkpoint=task.checkpoint,
             measure=lambda model: task.measure(_rewards([model])),
-            on_epoch=task.on_epoch if index == 0 else lambda epoch: None,
+            on_epoch=task.on_epoch,
         )
         return model, training
 

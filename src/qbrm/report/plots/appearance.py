@@ -50,6 +50,7 @@ _VARIANT_MARKERS = {
     "uncertainty": ">",
     "ensemble": "8",
     "gate": "*",
+    "gate-ensemble": "H",
     "exact": "d",
 }
 _SPARE_MARKERS = ("1", "2", "3", "4")

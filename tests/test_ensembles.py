@@ -1,0 +1,74 @@
+"""Methods with several members: mean of networks, geometric mean of machines."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from qbrm.comparison.methods import METHODS, Task
+from qbrm.comparison.methods.base import MEMBER_SEEDS
+from qbrm.comparison.responses import Features
+from qbrm.features.pairs import PairData
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+DIM = 4
+
+
+def pairs(seed, count=96):
+    """Preferences for a direction of the embedding that the base reward knows nothing of."""
+    torch.manual_seed(seed)
+    embedding, reward = torch.randn(2 * count, DIM), torch.randn(2 * count)
+    gold = 2 * embedding[:, 0] + reward
+    first, second = torch.arange(count), torch.arange(count, 2 * count)
+    better = gold[first] > gold[second]
+    return PairData(embedding, reward, torch.where(better, first, second), torch.where(better, second, first))
+
+
+def task(checkpoint=None, seed=0):
+    train, validation = pairs(0), pairs(1)
+    features = Features(validation.embedding, validation.reward, torch.zeros(len(validation.reward)))
+    return Task(
+        train, validation, features, seed, checkpoint, measure=lambda rewards: {}, on_epoch=lambda epoch: None
+    )
+
+
+def fitted(name, task, **changes):
+    method = METHODS[name]
+    settings = replace(method.settings, epochs=2, learning_rate=1e-2)
+    return replace(method, settings=settings, **changes).fit(task)
+
+
+def test_an_ensemble_of_networks_gives_the_mean_of_its_members_rewards():
+    every = [fitted("mlp", task(seed=MEMBER_SEEDS * index)) for index in range(3)]
+    together = fitted("mlp-ensemble", task(), members=3)
+    features = task().features
+    expected = torch.stack([each.rewards(features) for each in every]).mean(0)
+    torch.testing.assert_close(together.rewards(features), expected)
+    assert together.training.seconds > 0
+    assert together.training.examples == sum(each.training.examples for each in every)
+
+
+def test_an_ensemble_of_machines_reads_what_all_its_members_read():
+    every = [fitted("sqrbm", task(seed=MEMBER_SEEDS * index)) for index in range(3)]
+    together = fitted("sqrbm-ensemble", task(), members=3)
+    assert together.score.members == 3
+    assert torch.equal(together.score.W, torch.cat([each.score.W for each in every], dim=1))
+    assert not torch.equal(every[0].score.W, every[1].score.W)
+
+
+@pytest.mark.parametrize("name", ["mlp-gate-ensemble", "sqrbm-gate-ensemble"])
+def test_the_correction_of_a_gated_ensemble_ends_where_embeddings_are_unfamiliar(name):
+    found = fitted(name, task(), members=2)
+    known = task().features
+    moved = (found.rewards(known) - known.reward).abs().mean()
+    far = known._replace(embedding=known.embedding + 100)
+    torch.testing.assert_close(found.rewards(far), known.reward, rtol=0, atol=float(moved) / 100)
+
+
+@pytest.mark.parametrize("name", ["mlp-ensemble", "sqrbm-ensemble"])
+def test_every_member_keeps_its_own_training_state(name, tmp_path):
+    kept = task(tmp_path / "checkpoint.safetensors")
+    first = fitted(name, kept, members=3)
+    assert len(list(tmp_path.glob("checkpoint*.safetensors"))) == 3
+    # Resumed, not trained anew: the seconds of training are those of the first call.
+    assert fitted(name, kept, members=3).training.seconds == first.training.seconds
