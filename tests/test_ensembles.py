@@ -27,9 +27,7 @@ def pairs(seed, count=96):
 def task(checkpoint=None, seed=0):
     train, validation = pairs(0), pairs(1)
     features = Features(validation.embedding, validation.reward, torch.zeros(len(validation.reward)))
-    return Task(
-        train, validation, features, seed, checkpoint, measure=lambda rewards: {}, on_epoch=lambda epoch: None
-    )
+    return Task(train, validation, features, seed, checkpoint, measure=lambda rewards: {}, on_epoch=lambda epoch: None)
 
 
 def fitted(name, task, **changes):

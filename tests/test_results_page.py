@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from study_files import made_journal, made_over_optimisation, made_results, write_study
 
+from qbrm.comparison.methods import METHODS as COMPARED
 from qbrm.comparison.scenario import VALIDATION_SHARE
 from qbrm.report.parts import parts
 from qbrm.report.plots.multiples import FEWEST_DECISIONS, calibration_panels, difference_panels
@@ -17,6 +18,7 @@ from qbrm.study.page.files import StudyFiles, read_files
 from qbrm.study.page.limits import study_targets
 from qbrm.study.page.times import seconds_of, working_calls
 from qbrm.study.page.verdicts import standing
+from qbrm.study.page.words import METHOD_WORDS
 from qbrm.study.robustness import CANDIDATE, TRIED_CONFIGURATIONS
 
 NUMBER = re.compile(r"(?<![\w.-])[+-]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?![\w]|\.\d)")
@@ -103,6 +105,10 @@ def test_the_first_paragraph_names_winners_and_where_the_candidate_stands(text):
         best = max(rows, key=lambda row: row["accuracy"])
         assert re.search(rf"`{best['method']}` in [^`]*{scenario} \({100 * best['accuracy']:.1f}\)", first)
     assert f"Against `base`, `{CANDIDATE}` is " in first
+
+
+def test_every_method_that_can_be_compared_is_explained():
+    assert set(METHOD_WORDS) == set(COMPARED)
 
 
 def test_standing_is_decided_by_the_interval():

@@ -23,6 +23,7 @@ METHOD_WORDS = {
     "mlp": "a small MLP on the embedding added to the base reward, Bradley-Terry: the competitor",
     "mlp-ensemble": "five such MLPs",
     "mlp-gate": "the MLP with the same gate as the gated Boltzmann machine",
+    "mlp-gate-ensemble": "five MLPs with the gate",
     "gaussian": "a Gaussian reward head with the probit preference likelihood",
     "quantile": "a quantile reward head",
     "ebrm": "EBRM as published: NCE+, conflict-aware filtering, 50-step ascent",
@@ -30,6 +31,8 @@ METHOD_WORDS = {
     "rbm": "a classical restricted Boltzmann machine, in closed form",
     "sqrbm": "a semi-quantum restricted Boltzmann machine, in closed form",
     "sqrbm-gate": "the same, whose correction fades where the embedding is unfamiliar to it",
+    "sqrbm-ensemble": "five semi-quantum machines as one: the geometric mean of their densities",
+    "sqrbm-gate-ensemble": "the same with the gate",
     "qbm": "a Boltzmann machine with couplings among its hidden spins",
 }
 
