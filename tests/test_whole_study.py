@@ -11,7 +11,9 @@ from types import SimpleNamespace
 import pytest
 from hashing_model import HashingModel
 from rich.console import Console
+from typer.testing import CliRunner
 
+from qbrm.cli import app
 from qbrm.comparison import ComparisonSettings
 from qbrm.comparison.scenario import VARIANTS
 from qbrm.console import Reporter
@@ -201,6 +203,17 @@ def test_quick_leaves_the_fine_tuned_base_out(settings, monkeypatch, tmp_path):
     path = study_everything(quick, True, quiet())
     assert ran == [("robustness", True), ("over-optimisation", True), ("coverage", True)]
     assert "Not run: `qbrm study fine-tuned`" in path.read_text()
+
+
+@pytest.mark.parametrize(("options", "seeds"), [([], 5), (["--quick"], 1), (["--quick", "--seeds", "2"], 2)])
+def test_the_command_studies_everything_with_five_seeds_or_quickly_with_one(monkeypatch, tmp_path, options, seeds):
+    asked = []
+    monkeypatch.setattr(everything, "study_everything", lambda *given: asked.append(given))
+    arguments = ["study", "--train", str(tmp_path / "prefs.jsonl"), "--out", str(tmp_path), *options]
+    found = CliRunner().invoke(app, arguments)
+    assert found.exit_code == 0, found.output
+    ((settings, quick, _),) = asked
+    assert (settings.seeds, quick) == (seeds, "--quick" in options)
 
 
 def test_a_killed_call_leaves_its_mark_and_no_time(tmp_path):

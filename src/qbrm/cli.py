@@ -440,7 +440,8 @@ def study(
     out: Annotated[Path, typer.Option(help="Folder for features, training states, tables and plots.")],
     subject: Annotated[Study, typer.Argument(help="What to study.")] = Study.ALL,
     seeds: Annotated[
-        int | None, typer.Option(help="How many seeds to run and average over. Default: 5, or 1 with --quick.", min=1)
+        int | None,
+        typer.Option(help="How many seeds to run and average over. Default: 5, or 1 with --quick.", min=1, max=1000),
     ] = None,
     seed: SeedOption = 0,
     epochs: EpochsOption = 5,
