@@ -81,8 +81,11 @@ class Preset(str, Enum):
 class Study(str, Enum):
     """What `qbrm study` studies."""
 
+    ALL = "all"
     ROBUSTNESS = "robustness"
     OVER_OPTIMISATION = "over-optimisation"
+    COVERAGE = "coverage"
+    FINE_TUNED = "fine-tuned"
     SAMPLING = "sampling"
 
 
@@ -435,35 +438,45 @@ def export(
 def study(
     train: Annotated[Path, typer.Option(help=f"Preferences, a fifth of whose prompts is the test: {SOURCE_HELP}.")],
     out: Annotated[Path, typer.Option(help="Folder for features, training states, tables and plots.")],
-    subject: Annotated[Study, typer.Argument(help="What to study.")] = Study.ROBUSTNESS,
-    seeds: SeedsOption = 5,
+    subject: Annotated[Study, typer.Argument(help="What to study.")] = Study.ALL,
+    seeds: Annotated[
+        int | None,
+        typer.Option(help="How many seeds to run and average over. Default: 5, or 1 with --quick.", min=1, max=1000),
+    ] = None,
     seed: SeedOption = 0,
     epochs: EpochsOption = 5,
-    quick: Annotated[bool, typer.Option("--quick", help="Without EBRM and other slow parts.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Without the fine-tuned base, EBRM and other slow parts.")
+    ] = False,
 ) -> None:
     """Run a whole study: many comparisons with one question. Run it again to continue where it stopped.
+
+    all: robustness, over-optimisation, coverage and fine-tuned, and results.md, the page of what they found.
 
     robustness: every scenario with every method, against targets set beforehand.
 
     over-optimisation: best-of-n up to 10,000 by every kind of reward, judged by a gold reward it never saw.
 
+    coverage: how often intervals contain the true reward, where it is known because it was simulated.
+
+    fine-tuned: every scenario again, with the encoder fine-tuned end to end as the base.
+
     sampling: one score with every sampler and many sizes; accuracy against size, sampler error against time.
     """
     from qbrm.comparison import ComparisonSettings
     from qbrm.console import Reporter
-    from qbrm.study.choosing_harder import study_over_optimisation
-    from qbrm.study.robustness import study_robustness
+    from qbrm.study.everything import study_everything, study_part
     from qbrm.study.sampling import study_sampling
 
     reporter = Reporter()
+    seeds = seeds or (1 if quick else 5)
     settings = ComparisonSettings(train=train, out=out, seeds=seeds, seed=seed, epochs=epochs, command=_command())
-    if subject is Study.SAMPLING:
-        found = study_sampling(settings, reporter)
-    elif subject is Study.OVER_OPTIMISATION:
-        found = study_over_optimisation(settings, quick, reporter)
+    if subject is Study.ALL:
+        reporter.fact("results", str(study_everything(settings, quick, reporter)))
+    elif subject is Study.SAMPLING:
+        reporter.fact("sampling", str(study_sampling(settings, reporter)))
     else:
-        found = study_robustness(settings, quick, reporter)
-    reporter.fact(subject.value, str(found))
+        study_part(subject.value, settings, quick, reporter)
 
 
 @app.command()

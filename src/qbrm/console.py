@@ -26,7 +26,7 @@ class Reporter:
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console(highlight=False, soft_wrap=True)
         self._spinner: Status | None = None
-        self._last_line = time.monotonic()
+        self._start = self._last_line = time.monotonic()
 
     def fact(self, label: str, *facts: str) -> None:
         """Print ``label  fact · fact · fact``, aligned."""
@@ -34,17 +34,20 @@ class Reporter:
         self._last_line = time.monotonic()
 
     def status(self, text: str | None) -> None:
-        """Show what is being worked on: a spinner on a terminal, elsewhere a line now and then; None ends it."""
+        """Show what is being worked on and how long this reporter has been in use; None ends it.
+
+        A spinner on a terminal, elsewhere a line now and then.
+        """
         if self._spinner is not None:
             self._spinner.stop()
             self._spinner = None
         if text is None:
             return
         if self.console.is_terminal:
-            self._spinner = self.console.status(text)
+            self._spinner = self.console.status(f"{text} · {time.monotonic() - self._start:,.0f} s")
             self._spinner.start()
         elif time.monotonic() - self._last_line >= PLAIN_SECONDS:
-            self.fact("working on", text)
+            self.fact("working on", text, f"{time.monotonic() - self._start:,.0f} s")
 
     @contextmanager
     def progress(self, label: str) -> Iterator[Advance]:

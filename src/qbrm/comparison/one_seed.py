@@ -242,7 +242,9 @@ class _Watch:
         if self._logs is None:
             self._logs = MetricsLogs(*self._open())
         self._logs.log(int(epoch["epoch"]), {name: value for name, value in epoch.items() if name != "epoch"})
-        self._run.reporter.status(f"{self._method}, seed {self._run.seed}, epoch {int(epoch['epoch'])}")
+        self._run.reporter.status(
+            f"{self._run.scenario}, seed {self._run.seed}, {self._method}, epoch {int(epoch['epoch'])}"
+        )
 
     def _open(self) -> list[MetricsLog]:
         folder, name = self._run.folder(self._method), f"{self._method}-{self._run.label}"
@@ -252,7 +254,7 @@ class _Watch:
         return logs
 
     def __enter__(self) -> _Watch:
-        self._run.reporter.status(f"{self._method}, seed {self._run.seed}")
+        self._run.reporter.status(f"{self._run.scenario}, seed {self._run.seed}, {self._method}")
         return self
 
     def __exit__(self, *error: object) -> None:

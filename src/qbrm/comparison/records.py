@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -119,7 +119,13 @@ class Records:
 
 def results_of(records: Sequence[Records], command: str, sources: Sources, notes: Sequence[str]) -> Results:
     """The findings in one or more scenarios, as `results.json` has them."""
-    tables = [each.tables() for each in records]
+    return results_from([each.tables() for each in records], command, sources, notes)
+
+
+def results_from(
+    tables: Sequence[Mapping[str, list[Any]]], command: str, sources: Sources, notes: Sequence[str]
+) -> Results:
+    """As :func:`results_of`, from the scenarios' tables."""
     joined = {name: [row for table in tables for row in table[name]] for name in tables[0]}
     joined["notes"] += notes
     about = {"schema": 1, "command": command, "environment": environment(), "data": _data(sources)}

@@ -34,6 +34,12 @@ class Part:
         """Scenario and test, as headings name them."""
         return f"{self.scenario} · {self.test}"
 
+    @property
+    def name(self) -> str:
+        """The scenario, and the domain if the part is about one: as tables of many parts head their columns."""
+        _, _, domain = self.test.partition(", ")
+        return f"{self.scenario} on {domain}" if domain else self.scenario
+
 
 def parts(results: Results) -> list[Part]:
     """The parts, in the order in which the results name them."""

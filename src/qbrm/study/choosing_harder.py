@@ -53,11 +53,12 @@ def study_over_optimisation(settings: ComparisonSettings, quick: bool, reporter:
     content = json.dumps({"schema": 1, "command": settings.command, "studies": found}, allow_nan=False)
     write_atomically(settings.out / "over-optimisation.json", content.encode())
     path = settings.out / "over-optimisation.md"
-    write_atomically(path, "\n".join(_table(each) for each in found).encode())
+    write_atomically(path, "\n".join(peaks_table(each) for each in found).encode())
     return path
 
 
-def _table(found: OverOptimisation) -> str:
+def peaks_table(found: OverOptimisation) -> str:
+    """Where each method's curve is highest and what is lost after that, as documents show it."""
     lines = [
         f"Gold from {found['gold_from']}, scenario {found['scenario']}:",
         "",

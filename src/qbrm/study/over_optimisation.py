@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -22,7 +21,6 @@ from qbrm.comparison.responses import Features, Responses
 from qbrm.comparison.scenario import FLIPPED_SHARE, VARIANTS, Roles
 from qbrm.comparison.settings import check_known
 from qbrm.console import Reporter
-from qbrm.durable import make_folder, write_atomically
 from qbrm.errors import InputError
 from qbrm.features import FeatureTable
 from qbrm.features.pairs import PairData
@@ -31,6 +29,7 @@ from qbrm.reward_models.encoder_reward_model import fit_trunk
 from qbrm.reward_models.trunk import Trunk
 from qbrm.study.gold_curves import CurveRow, Curves, PeakRow, curve_rows, curves_of, peak_rows
 from qbrm.study.judges import Data, Judge, Labels, Simulation, features_of
+from qbrm.study.kept import code_digest, kept, preferences_digest, setting_of
 from qbrm.study.proxies import PROXIES
 
 GoldFrom = Literal["simulation", "labels"]
@@ -141,33 +140,30 @@ def _data(train: PreferenceSet, test: PreferenceSet, table: FeatureTable, settin
 
 def _asked(data: Data, settings: OverOptimisationSettings, seed: int) -> dict[str, Any]:
     """All that a seed's curves depend on."""
-    digest = hashlib.sha256(data.vector.numpy().tobytes())
-    for preference in (*data.train, *data.test):
-        digest.update(repr((preference.prompt_id, preference.responses, preference.category, preference.set)).encode())
     return {
         "gold_from": settings.gold_from,
         "scenario": settings.scenario,
         "seed": seed,
-        "methods": {name: repr(PROXIES[name]) for name in settings.methods},
+        "methods": {name: setting_of(PROXIES[name]) for name in settings.methods},
         "candidates": [settings.prompts, settings.pool] if settings.gold_from == "simulation" else [],
-        "data": digest.hexdigest(),
+        "data": preferences_digest([data.train, data.test]),
+        "vectors": hashlib.sha256(data.vector.numpy().tobytes()).hexdigest(),
+        "code": code_digest(),
     }
 
 
 def _kept(out: Path, asked: dict[str, Any], run: Callable[[], tuple[Curves, list[str]]]) -> tuple[Curves, list[str]]:
     """What an earlier call with the same question found, else what `run` finds."""
+
+    def answer() -> dict[str, Any]:
+        curves, notes = run()
+        gold, proxy = ({name: curve.tolist() for name, curve in part.items()} for part in (curves.gold, curves.proxy))
+        return {"n": curves.n, "gold": gold, "proxy": proxy, "notes": notes}
+
     path = out / f"over-optimisation-{asked['gold_from']}-{asked['scenario']}-seed-{asked['seed']}.json"
-    if path.exists():
-        known = json.loads(path.read_text())
-        if known["asked"] == asked:
-            gold, proxy = ({name: np.array(curve) for name, curve in known[part].items()} for part in ("gold", "proxy"))
-            return Curves(tuple(known["n"]), gold, proxy), known["notes"]
-    curves, notes = run()
-    make_folder(out)
-    gold, proxy = ({name: curve.tolist() for name, curve in part.items()} for part in (curves.gold, curves.proxy))
-    content = {"asked": asked, "n": curves.n, "gold": gold, "proxy": proxy, "notes": notes}
-    write_atomically(path, json.dumps(content).encode())
-    return curves, notes
+    known = kept(path, asked, answer)
+    gold, proxy = ({name: np.array(curve) for name, curve in known[part].items()} for part in ("gold", "proxy"))
+    return Curves(tuple(known["n"]), gold, proxy), known["notes"]
 
 
 def _run_seed(data: Data, settings: OverOptimisationSettings, seed: int, out: Path) -> tuple[Curves, list[str]]:

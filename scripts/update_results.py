@@ -1,0 +1,29 @@
+"""Put what a study found into docs/: its page and the plots that the page shows.
+
+    python scripts/update_results.py runs/study
+
+RUN is the folder of ``qbrm study ... --out RUN``; RUN/results.md and RUN/results/*.png become docs/results.md and
+docs/results/*.png, as they are.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+from qbrm.study.page import write_page
+
+DOCS = Path(__file__).parent.parent / "docs"
+
+
+def update(run: Path, docs: Path) -> None:
+    """Write the run's page anew and replace the documents' page and plots."""
+    page = write_page(run)
+    shutil.copyfile(page, docs / page.name)
+    shutil.rmtree(docs / "results", ignore_errors=True)
+    shutil.copytree(run / "results", docs / "results")
+
+
+if __name__ == "__main__":
+    update(Path(sys.argv[1]), DOCS)

@@ -1,0 +1,82 @@
+"""All of a study with one command: its parts one after the other, then the page that says what came out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+
+from qbrm.comparison import ComparisonSettings
+from qbrm.console import Reporter
+from qbrm.study.choosing_harder import study_over_optimisation
+from qbrm.study.coverage import study_coverage
+from qbrm.study.journal import noted
+from qbrm.study.page import write_page
+from qbrm.study.page.times import clock
+from qbrm.study.robustness import study_robustness
+
+Part = Callable[[ComparisonSettings, bool, Reporter], Path]
+
+
+def _coverage(settings: ComparisonSettings, quick: bool, reporter: Reporter) -> Path:
+    return study_coverage(settings, reporter)
+
+
+def _fine_tuned(settings: ComparisonSettings, quick: bool, reporter: Reporter) -> Path:
+    found: Path = import_module("qbrm.study.fine_tuned").study_fine_tuned(settings, reporter)
+    return found
+
+
+PARTS: dict[str, Part] = {
+    "robustness": study_robustness,
+    "over-optimisation": study_over_optimisation,
+    "coverage": _coverage,
+    "fine-tuned": _fine_tuned,
+}
+QUICK_LEFT_OUT = ("fine-tuned",)
+
+
+def study_everything(settings: ComparisonSettings, quick: bool, reporter: Reporter) -> Path:
+    """Run every part, and write results.md with its plots.
+
+    All parts share the features, the training states and the folder `settings.out`; what is finished is taken up from
+    there, so the same call continues where an earlier one stopped.
+
+    Args:
+        settings: source, folder, seeds and epochs; scenarios and methods are the study's own.
+        quick: leave out the fine-tuned base, EBRM and what else takes long.
+        reporter: told what is going on.
+
+    Returns:
+        The path of results.md.
+
+    Raises:
+        InputError: if the source is not usable.
+        TrainingError: if a training cannot go on.
+    """
+    start = time.perf_counter()
+    for name in PARTS:
+        if quick and name in QUICK_LEFT_OUT:
+            continue
+        study_part(name, settings, quick, reporter)
+        reporter.fact("elapsed", clock(time.perf_counter() - start))
+    return write_page(settings.out)
+
+
+def study_part(name: str, settings: ComparisonSettings, quick: bool, reporter: Reporter) -> Path:
+    """Run one part, and note what it took.
+
+    Args:
+        name: one of `PARTS`.
+        settings: as for :func:`study_everything`.
+        quick: likewise.
+        reporter: likewise.
+
+    Returns:
+        The path of what the part wrote.
+    """
+    with noted(settings.out, name, settings.command):
+        found = PARTS[name](settings, quick, reporter)
+    reporter.fact(name, str(found))
+    return found

@@ -1,0 +1,40 @@
+"""Targets of the study itself: how many seeds it has and how long it takes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from qbrm.report import Results
+from qbrm.study.page.files import FINE_TUNED, StudyFiles
+from qbrm.study.page.times import clock, seconds_of, working_calls
+from qbrm.study.robustness import Target, targets
+
+SEEDS = 5
+HOURS, QUICK_MINUTES = 3, 10
+QUICK = "--quick"
+WHOLE = {"robustness", "over-optimisation", "coverage", FINE_TUNED}
+
+
+def study_targets(files: StudyFiles) -> list[Target]:
+    """All targets on the embedded base, and the study's own."""
+    results = files.robustness
+    return [] if results is None else [_seeds(results), *targets(results), *_time(files, results)]
+
+
+def _seeds(results: Results) -> Target:
+    found = len({row["seed"] for row in results["rows"]})
+    return Target(f"repeated over at least {SEEDS} seeds, on held-out prompts", str(found), found >= SEEDS)
+
+
+def _time(files: StudyFiles, results: Results) -> Iterator[Target]:
+    """Nothing is said of calls that do not say what they took, nor of a study that is not whole."""
+    calls = working_calls(files.calls)
+    quick = any(QUICK in call["command"].split() for call in calls)
+    limit, words = (60 * QUICK_MINUTES, f"{QUICK_MINUTES} minutes") if quick else (3600 * HOURS, f"{HOURS} hours")
+    seconds = sum(seconds_of(calls).values())
+    known = all(call["seconds"] is not None for call in calls)
+    done = {call["part"] for call in calls if call["finished"]}
+    whole = done >= (WHOLE - {FINE_TUNED} if quick else WHOLE)
+    text = f"{f'`{QUICK}`' if quick else 'the whole study'} in under {words} on two cores, with cached features"
+    found = f"{clock(seconds)} on {results['environment']['cores']} cores" if known and whole else "not run in whole"
+    yield Target(text, found, seconds < limit if known and whole else None)

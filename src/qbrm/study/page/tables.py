@@ -1,0 +1,147 @@
+"""The tables of the page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from qbrm.report import Results
+from qbrm.report.comparison import accuracy, difference
+from qbrm.report.grid import Column, Grid, column, contest
+from qbrm.report.markdown import markdown_grid
+from qbrm.report.numbers import (
+    ABSENT,
+    count,
+    decimal_interval,
+    percent_interval,
+    points_interval,
+    three_decimals,
+)
+from qbrm.report.parts import SET_NAMES, Part, methods_of, parts, sets_of, summary_row
+from qbrm.report.results import SetName
+from qbrm.study.page.verdicts import difference_of, is_below
+
+REFERENCES = ("base", "mlp")
+
+
+def scenario_table(part: Part) -> str:
+    """One part: accuracies with intervals, paired differences, macro averages, log-loss, ECE and AURC, by method."""
+    results = part.results
+    methods, sets = methods_of(results["summary"]), sets_of(results["summary"])
+    first = sets[0]
+    columns = [_accuracy(results, methods, first, "all", SET_NAMES[first])]
+    columns += [_over(part, methods, reference) for reference in REFERENCES]
+    columns += [_accuracy(results, methods, name, "all", SET_NAMES[name]) for name in sets[1:]]
+    columns += [_accuracy(results, methods, name, "macro", f"macro {SET_NAMES[name]}") for name in sets]
+    for heading, key in (("log-loss", "nll"), ("ECE", "ece")):
+        values = [row[key] if (row := summary_row(results, method, first)) else None for method in methods]  # type: ignore[literal-required]
+        columns.append(contest(heading, values, map(three_decimals, values), min))
+    areas = {row["method"]: row["aurc"] for row in results.get("risk_coverage", []) if row["set"] == first}
+    of_methods = [areas.get(method) for method in methods]
+    columns.append(contest("AURC", of_methods, map(three_decimals, of_methods), min))
+    return _table("method", methods, columns)
+
+
+def data_table(results: Results) -> str:
+    """Prompts, pairs and categories of what was trained and tested on."""
+    data = results["data"]
+    headings = {
+        "prompts": "prompts",
+        "pairs": "pairs",
+        "categories": "categories",
+        "pairwise": "pairwise",
+        "bon": "best-of-n",
+    }
+    columns = [column("used for", [row["role"] for row in data])]
+    columns += [column(heading, [count(row[key]) for row in data]) for key, heading in headings.items()]  # type: ignore[literal-required]
+    return _table("data", [row["name"] for row in data], columns)
+
+
+def area_table(results: Results) -> str:
+    """Area under the risk-coverage curve, methods in rows, parts in columns."""
+    return _by_part(
+        results,
+        "risk_coverage",
+        lambda row: row["aurc"],
+        lambda row: decimal_interval(row["aurc"], row["ci_low"], row["ci_high"]),
+        min,
+    )
+
+
+def deviation_table(results: Results) -> str:
+    """How well the standard deviation of r tells wrong decisions from right ones, likewise."""
+    return _by_part(
+        results,
+        "deviation",
+        lambda row: row["auroc"],
+        lambda row: decimal_interval(row["auroc"], row["ci_low"], row["ci_high"]),
+        max,
+    )
+
+
+def below_base_table(results: Results) -> str | None:
+    """Methods that are below the base beyond the paired interval in some part, and by how much; None if none is."""
+    found = parts(results)
+    cells: dict[str, list[str]] = {}
+    for method in methods_of(results["summary"]):
+        rows = [difference_of(part, method, "base") for part in found]
+        if any(map(is_below, rows)):
+            cells[method] = [difference(row) if row is not None and is_below(row) else ABSENT for row in rows]
+    if not cells:
+        return None
+    columns = [
+        column(part.name, [of_method[place] for of_method in cells.values()]) for place, part in enumerate(found)
+    ]
+    return _table("method", cells, columns)
+
+
+def coverage_table(rows: Sequence[dict[str, Any]]) -> str:
+    """How often intervals contain the true reward: mean over worlds, with the least and the greatest of them."""
+    fits = list(dict.fromkeys(row["fitted_to"] for row in rows))
+    levels = list(dict.fromkeys(row["level"] for row in rows))
+    columns = []
+    for level in levels:
+        shares = [
+            [row["coverage"] for row in rows if (row["fitted_to"], row["level"]) == (fitted_to, level)]
+            for fitted_to in fits
+        ]
+        texts = [percent_interval(sum(each) / len(each), min(each), max(each)) for each in shares]
+        columns.append(column(f"{level:.0%} interval", texts))
+    return _table("fitted to simulated", fits, columns)
+
+
+def _accuracy(results: Results, methods: Sequence[str], name: SetName, category: str, heading: str) -> Column:
+    rows = [summary_row(results, method, name, category) for method in methods]
+    return contest(heading, [row["accuracy"] if row else None for row in rows], map(accuracy, rows))
+
+
+def _over(part: Part, methods: Sequence[str], reference: str) -> Column:
+    rows = [difference_of(part, method, reference) for method in methods]
+    texts = [points_interval(row["difference"], row["ci_low"], row["ci_high"]) if row else ABSENT for row in rows]
+    return column(f"over {reference}", texts)
+
+
+def _by_part(
+    results: Results,
+    table: str,
+    value: Callable[[Any], float | None],
+    text: Callable[[Any], str],
+    best: Callable[..., float],
+) -> str:
+    """The pairwise rows of a table, methods in rows, parts in columns."""
+    found = parts(results)
+    of_part = [
+        {row["method"]: row for row in part.results.get(table, []) if row["set"] == "pairwise"}  # type: ignore[attr-defined]
+        for part in found
+    ]
+    methods = list(dict.fromkeys(method for rows in of_part for method in rows))
+    columns = []
+    for part, rows in zip(found, of_part, strict=True):
+        values = [value(rows[method]) if method in rows else None for method in methods]
+        texts = [text(rows[method]) if method in rows else ABSENT for method in methods]
+        columns.append(contest(part.name, values, texts, best))
+    return _table("method", methods, columns)
+
+
+def _table(corner: str, labels: Iterable[str], columns: Iterable[Column]) -> str:
+    return markdown_grid(Grid("", corner, tuple(labels), tuple(columns)))

@@ -1,0 +1,44 @@
+"""What the study took."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from qbrm.report.numbers import duration
+from qbrm.study.journal import Call
+
+
+def working_calls(calls: Sequence[Call]) -> list[Call]:
+    """All calls but those that repeat a finished one, which only take up what is there."""
+    found: list[Call] = []
+    finished: set[tuple[str, str]] = set()
+    for call in calls:
+        question = call["part"], call["command"]
+        if question not in finished:
+            found.append(call)
+        if call["finished"]:
+            finished.add(question)
+    return found
+
+
+def seconds_of(calls: Sequence[Call]) -> dict[str, float]:
+    """Seconds by part, over the calls whose time is known."""
+    spent: dict[str, float] = {}
+    for call in calls:
+        spent[call["part"]] = spent.get(call["part"], 0.0) + (call["seconds"] or 0.0)
+    return spent
+
+
+def time_taken(calls: Sequence[Call]) -> str:
+    """What the study and each part of it took until it was finished, as a sentence."""
+    spent = seconds_of(working_calls(calls))
+    parts = ", ".join(f"{part} {clock(seconds)}" for part, seconds in spent.items())
+    return f"Time taken until all was finished: {clock(sum(spent.values()))} ({parts})."
+
+
+def clock(seconds: float) -> str:
+    """Seconds below two minutes, then minutes, then hours and minutes."""
+    if seconds < 120:
+        return duration(seconds)
+    minutes = round(seconds / 60)
+    return f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{minutes} min"
