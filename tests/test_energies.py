@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from scipy.optimize import brentq
 
 from qbrm.energies import EBRM, ENERGY_SCORES, RBM, Clamped, SemiQuantumRBM
+from qbrm.energies.ebrm import HalfDropout
 from qbrm.energies.familiarity import fit_familiarity
 from qbrm.energies.log_cosh import log_cosh_of_square, tanh_over
 from qbrm.energies.newton import Slope, newton_mode
@@ -469,6 +470,25 @@ def test_ebrm_reads_the_part_of_the_embedding_that_the_score_head_reads():
     part.load_state_dict(whole.state_dict())
     embedding, base_reward, reward = torch.randn(4, 5), torch.randn(4), torch.randn(4)
     assert torch.equal(part(embedding, base_reward, reward), whole(embedding[:, :3], base_reward, reward))
+
+
+def test_dropout_halves_the_activations_at_random_and_keeps_their_mean():
+    dropout = HalfDropout()
+    torch.manual_seed(0)
+    hidden = torch.randn(300, 401, requires_grad=True)
+    dropped = dropout(hidden)
+    kept = dropped != 0
+    assert torch.equal(dropped[kept], 2 * hidden[kept])
+    # 120,300 fair coins: the share of heads is within five standard errors, along both axes and between neighbours.
+    assert float(kept.float().mean()) == pytest.approx(0.5, abs=5 * 0.5 / 120_300**0.5)
+    for axis, count in ((0, 300), (1, 401)):
+        assert (kept.float().mean(axis) - 0.5).abs().max() < 5 * 0.5 / count**0.5
+    agreement = (kept[:, 1:] == kept[:, :-1]).float().mean()
+    assert float(agreement) == pytest.approx(0.5, abs=5 * 0.5 / 120_000**0.5)
+    assert not torch.equal(dropout(hidden) != 0, kept)
+    (gradient,) = torch.autograd.grad(dropped.sum(), hidden)
+    assert torch.equal(gradient, 2 * kept.float())
+    assert torch.equal(dropout.eval()(hidden), hidden)
 
 
 def test_ebrms_layers_are_the_published_ones():

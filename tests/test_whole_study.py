@@ -64,7 +64,9 @@ def small():
     fine_tuned = SimpleNamespace(study_fine_tuned=copy_as_fine_tuned)
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setitem(REWARD_MODELS, "encoder", Encoder)
-        monkeypatch.setattr(robustness, "LEFT_OUT", set(robustness.METHODS) - COMPARED)
+        monkeypatch.setattr(
+            robustness, "METHODS", {name: method for name, method in robustness.METHODS.items() if name in COMPARED}
+        )
         monkeypatch.setattr(robustness, "VARIANTS", {name: VARIANTS[name] for name in ("fresh", "shift")})
         monkeypatch.setattr(choosing_harder, "PROXIES", {name: PROXIES[name] for name in CHOOSING})
         monkeypatch.setattr(choosing_harder, "OverOptimisationSettings", partial(OverOptimisationSettings, pool=200))
