@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from qbrm.cli import app
 from qbrm.comparison import ComparisonSettings
+from qbrm.comparison.methods import METHODS
 from qbrm.comparison.scenario import VARIANTS
 from qbrm.console import Reporter
 from qbrm.durable import make_folder
@@ -235,6 +236,6 @@ def test_what_is_kept_answers_its_own_question_alone(tmp_path):
 
 
 def test_a_methods_settings_name_no_place_in_memory_and_tell_methods_apart():
-    told = [setting_of(method) for method in (robustness.METHODS | PROXIES).values()]
+    told = [setting_of(method) for method in (METHODS | PROXIES).values()]
     assert not any("0x" in each for each in told)
-    assert len({setting_of(robustness.METHODS[name]) for name in ("base-mean", "base-worst", "base-uncertainty")}) == 3
+    assert len({setting_of(METHODS[name]) for name in ("base-mean", "base-worst", "base-uncertainty")}) == 3
