@@ -83,6 +83,7 @@ class Study(str, Enum):
 
     ROBUSTNESS = "robustness"
     OVER_OPTIMISATION = "over-optimisation"
+    FINE_TUNED = "fine-tuned"
     SAMPLING = "sampling"
 
 
@@ -447,11 +448,14 @@ def study(
 
     over-optimisation: best-of-n up to 10,000 by every kind of reward, judged by a gold reward it never saw.
 
+    fine-tuned: every scenario again, on an encoder that was fine-tuned end to end.
+
     sampling: one score with every sampler and many sizes; accuracy against size, sampler error against time.
     """
     from qbrm.comparison import ComparisonSettings
     from qbrm.console import Reporter
     from qbrm.study.choosing_harder import study_over_optimisation
+    from qbrm.study.fine_tuned import study_fine_tuned
     from qbrm.study.robustness import study_robustness
     from qbrm.study.sampling import study_sampling
 
@@ -461,6 +465,8 @@ def study(
         found = study_sampling(settings, reporter)
     elif subject is Study.OVER_OPTIMISATION:
         found = study_over_optimisation(settings, quick, reporter)
+    elif subject is Study.FINE_TUNED:
+        found = study_fine_tuned(settings, reporter)
     else:
         found = study_robustness(settings, quick, reporter)
     reporter.fact(subject.value, str(found))

@@ -50,6 +50,7 @@ class SeedRun(NamedTuple):
         model: the reward model, or the encoder that one is trained on.
         embedded: what `model` gave for every response.
         reporter: shows progress.
+        fine_tuned: whether `model` was trained on the roles' preferences for the reward model.
     """
 
     settings: ComparisonSettings
@@ -60,6 +61,7 @@ class SeedRun(NamedTuple):
     model: RewardModel
     embedded: Embedded
     reporter: Reporter
+    fine_tuned: bool = False
 
     @property
     def label(self) -> str:
@@ -117,7 +119,7 @@ def _provenance(run: SeedRun, name: str, method: Method, records: Records) -> Pr
 def _parts(run: SeedRun) -> list[tuple[str, PreferenceSet]]:
     """The preferences that a score owes something to, and what."""
     parts = [("trains the score", run.roles.refinement), ("chooses and calibrates", run.roles.validation)]
-    if run.embedded.reward is None:
+    if run.embedded.reward is None or run.fine_tuned:
         parts.insert(0, (f"trains the reward model ({run.scenario})", run.roles.reward_model))
     return parts
 

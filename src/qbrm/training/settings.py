@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
 
 
 @dataclass(frozen=True)
@@ -24,3 +27,11 @@ class TrainingSettings:
     weight_decay: float = 1e-2
     patience: int = 5
     first_kept: int = 0
+
+    def parameter_groups(self, model: nn.Module) -> list[dict[str, Any]]:
+        """The parameters of a model by learning rate, as optimisers take them."""
+        return [{"params": list(model.parameters()), "lr": self.learning_rate}]
+
+    def rate(self, progress: float) -> float:
+        """Share of the learning rate that a step takes, after `progress` (0 to 1) of all that all epochs train on."""
+        return 1.0

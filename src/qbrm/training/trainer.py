@@ -79,7 +79,7 @@ def train(
         "seed": seed,
         "data": [pairs.digest(), validation.digest()],
     }
-    optimiser = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    optimiser = torch.optim.AdamW(settings.parameter_groups(model), weight_decay=settings.weight_decay)
     history, best, seconds = _resume(checkpoint, model, optimiser, started)
     while not _finished(history, settings):
         start = time.perf_counter()
@@ -87,7 +87,7 @@ def train(
         with _sampler_failures(len(history)):
             if history:
                 part = seed, len(history)
-                epoch["loss"] = _train_epoch(model, objective, pairs, optimiser, settings.batch_pairs, part)
+                epoch["loss"] = _train_epoch(model, objective, pairs, optimiser, settings, part)
             seconds += time.perf_counter() - start
             epoch["validation_loss"] = _finite_validation_loss(model, objective, validation, seed, len(history))
             epoch |= measure(model)
@@ -140,24 +140,29 @@ def _train_epoch(
     objective: Objective[Model],
     pairs: Pairs,
     optimiser: torch.optim.Optimizer,
-    batch_pairs: int,
+    settings: TrainingSettings,
     seed: tuple[int, int],
 ) -> float:
     model.train()
     generator = _generator(*seed)
     torch.manual_seed(generator.initial_seed())
-    total = 0.0
-    for index, batch in enumerate(pairs.batches(batch_pairs, generator)):
+    rates = [group["lr"] for group in settings.parameter_groups(model)]
+    total, seen = 0.0, 0
+    for index, batch in enumerate(pairs.batches(settings.batch_pairs, generator)):
+        share = settings.rate((seed[1] - 1 + seen / pairs.n_pairs) / settings.epochs)
+        for group, rate in zip(optimiser.param_groups, rates, strict=True):
+            group["lr"] = share * rate
         optimiser.zero_grad(set_to_none=True)
         value = _loss_and_gradient(model, objective, batch, generator)
         if not math.isfinite(value) or not _gradients_finite(model):
             raise TrainingError(
-                f"loss or gradient of epoch {seed[1]}, batch {index} (pairs {index * batch_pairs} to "
-                f"{index * batch_pairs + len(batch.chosen) - 1} of the shuffled order) is not finite (loss {value}); "
+                f"loss or gradient of epoch {seed[1]}, batch {index} (pairs {seen} to "
+                f"{seen + len(batch.chosen) - 1} of the shuffled order) is not finite (loss {value}); "
                 "the last good epoch is kept. Try a lower learning rate."
             )
         optimiser.step()
         total += value * len(batch.chosen)
+        seen += len(batch.chosen)
     return total / pairs.n_pairs
 
 
