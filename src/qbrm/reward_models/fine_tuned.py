@@ -17,7 +17,7 @@ from qbrm.preferences.base import Prompt
 from qbrm.reward_models import FINE_TUNED
 from qbrm.reward_models.base import Embedded, Identity
 from qbrm.reward_models.encoder_reward_model import EncoderRewardModel
-from qbrm.reward_models.sentence_encoder import MODEL_DIR, SentenceEncoder
+from qbrm.reward_models.sentence_encoder import SentenceEncoder
 from qbrm.reward_models.trunk import Trunk
 
 ENCODER, ENCODER_WEIGHTS, TRUNK_WEIGHTS = "encoder", "model.safetensors", "trunk.safetensors"
@@ -48,21 +48,20 @@ class FineTunedRewardModel:
         return self._parts.embed(prompts, responses)
 
 
-def save_fine_tuned(folder: Path, encoder: SentenceEncoder, trunk: Trunk, unchanged: Path = MODEL_DIR) -> None:
+def save_fine_tuned(folder: Path, encoder: SentenceEncoder, trunk: Trunk) -> None:
     """Write encoder and trunk; the description, which makes the folder a reward model, comes last.
 
     Args:
         folder: where to.
         encoder: after fine-tuning.
         trunk: after fine-tuning.
-        unchanged: where the encoder's tokenizer and configuration are.
 
     Raises:
         InputError: if the folder cannot be written.
     """
     make_folder(folder / ENCODER)
     for name in UNCHANGED:
-        write_atomically(folder / ENCODER / name, (unchanged / name).read_bytes())
+        write_atomically(folder / ENCODER / name, (encoder.folder / name).read_bytes())
     weights = save({name: value.contiguous() for name, value in encoder.network.state_dict().items()})
     write_atomically(folder / ENCODER / ENCODER_WEIGHTS, weights)
     write_atomically(folder / TRUNK_WEIGHTS, save(trunk.state_dict()))

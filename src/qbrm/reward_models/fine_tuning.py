@@ -159,16 +159,12 @@ class PairsByPrompt:
         """All pairs once, whole prompts at a time until a batch has `size` pairs; shuffled if a generator is given."""
         counts = torch.bincount(self._prompt)
         prompts = torch.arange(len(counts)) if generator is None else torch.randperm(len(counts), generator=generator)
-        rank = torch.argsort(prompts)
-        in_order = torch.argsort(rank[self._prompt], stable=True).split(counts[prompts].tolist())
-        batch: list[Tensor] = []
-        for pairs in in_order:
-            batch.append(pairs)
-            if sum(map(len, batch)) >= size:
-                yield self._pairs.batch(torch.cat(batch))
-                batch = []
-        if batch:
-            yield self._pairs.batch(torch.cat(batch))
+        in_order = torch.argsort(torch.argsort(prompts)[self._prompt], stable=True)
+        start = 0
+        for end in counts[prompts].cumsum(0).tolist():
+            if end - start >= size or end == self.n_pairs:
+                yield self._pairs.batch(in_order[start:end])
+                start = end
 
     def digest(self) -> str:
         """Changes with any pair and any token of its texts."""

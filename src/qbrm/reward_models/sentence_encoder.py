@@ -74,6 +74,7 @@ class SentenceEncoder:
         sha256: of the weights: the published ones, or others that were trained on from them.
 
     Attributes:
+        folder: as given.
         network: the transformer, in evaluation mode.
 
     Raises:
@@ -86,6 +87,7 @@ class SentenceEncoder:
         if not 3 <= max_length <= LONGEST:
             raise InputError(f"maximum length of {NAME} is {max_length}; expected 3 to {LONGEST} tokens.")
         self.identity = Identity(NAME, _checked_digest(folder / "model.safetensors", sha256), TEMPLATE, max_length)
+        self.folder = folder
         self._token_budget = token_budget
         self._tokenizer = _load_tokenizer(folder)
         self.network = _load_model(folder)

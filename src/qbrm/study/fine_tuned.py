@@ -17,14 +17,14 @@ from qbrm.comparison.methods.base import BRADLEY_TERRY
 from qbrm.comparison.one_seed import SETS
 from qbrm.comparison.records import Records, results_of
 from qbrm.comparison.responses import Responses
-from qbrm.comparison.scenario import VARIANTS, Roles
+from qbrm.comparison.scenario import SCENARIOS, VARIANTS, Roles
 from qbrm.console import Reporter
 from qbrm.evaluation import is_correct
 from qbrm.features import Key
 from qbrm.features.pairs import PairData
 from qbrm.preferences import PreferenceSet, Prompt, SetName
 from qbrm.report import write_report
-from qbrm.report.numbers import points
+from qbrm.report.numbers import percent
 from qbrm.reward_models import load_reward_model
 from qbrm.reward_models.encoder_reward_model import EncoderRewardModel, fit_trunk
 from qbrm.reward_models.fine_tuned import save_fine_tuned
@@ -36,9 +36,10 @@ from qbrm.training.trainer import Epoch
 from qbrm.training_prompts import prompt_digests, write_training_prompts
 
 FOLDER = "fine-tuned"
-# The scenarios whose reward model learns from the same preferences share one; the dearest comes last.
+# The scenarios whose reward model learns from the same preferences share one, and the one that names it comes last, as
+# the table of features keeps the pairs of the last. The dearest encoder comes last.
 SCENARIOS_OF: Mapping[str, tuple[str, ...]] = {
-    "fresh": ("fresh", *(name for name in VARIANTS if name.startswith("small-"))),
+    "fresh": (*SCENARIOS["small"], "fresh"),
     "shift": ("shift",),
     "noise": ("noise",),
     "same": ("same",),
@@ -99,18 +100,18 @@ def study_fine_tuned(
         for scenario in scenarios:
             records.append(run_scenario(prepared, scenario, selected, reporter))
             reporter.fact(scenario, f"{settings.seeds} seeds done")
-        records[-len(scenarios)].add_training("base", settings.seed, training, BRADLEY_TERRY)
+        records[-1].add_training("base", settings.seed, training, BRADLEY_TERRY)
     return write_report(results_of(records, settings.command, frozen.sources, notes), out)
 
 
 def _fine_tuned(
     frozen: Prepared, name: str, out: Path, settings: FineTuningSettings, reporter: Reporter
 ) -> tuple[Prepared, Training, str]:
-    """Fine-tune on what a scenario has for the reward model, then embed what its scores learn from and are tested on."""
+    """Fine-tune on what a scenario has for the reward model, then embed what scores learn from and are tested on."""
     seed = frozen.settings.seed
     roles = VARIANTS[name](frozen.sources.train, seed)
     pairs, validation = training_data(frozen, roles)
-    trunk, _ = fit_trunk(pairs, validation, seed)
+    trunk, _ = fit_trunk(pairs, validation, seed, checkpoint=out / "training" / "frozen.safetensors")
     frozen_trunk = copy.deepcopy(trunk)
     encoder = SentenceEncoder(settings.max_length)
     training = fine_tune(
@@ -179,7 +180,7 @@ def _accuracy(
 ) -> str:
     items = responses.items(test, set_name)
     assert items is not None
-    return points(float(is_correct(items, reward).mean()))
+    return percent(float(is_correct(items, reward).mean()))
 
 
 def _texts(frozen: Prepared) -> list[tuple[Prompt, str]]:
@@ -192,6 +193,5 @@ def _texts(frozen: Prepared) -> list[tuple[Prompt, str]]:
 
 def _tell(name: str, epoch: Epoch, reporter: Reporter) -> None:
     loss = f"loss {epoch['loss']:.4f}" if "loss" in epoch else "before fine-tuning"
-    reporter.fact(
-        f"fine-tuning, {name}", f"epoch {int(epoch['epoch'])}", loss, f"validation {epoch['validation_loss']:.4f}"
-    )
+    validation = f"validation loss {epoch['validation_loss']:.4f}"
+    reporter.fact(f"fine-tuning, {name}", f"epoch {int(epoch['epoch'])}", loss, validation)
