@@ -98,7 +98,6 @@ def test_every_part_of_the_encoder_that_a_mean_depends_on_learns(tiny):
     *_, after = tune(tiny)
     moved = {name for name, value in before.items() if not torch.equal(value, after[name])}
     unread = {"pooler.dense.weight", "pooler.dense.bias"}
-    # A key's bias adds the same to all of a query's attention scores, so no loss depends on it but by weight decay.
     assert set(before) - moved <= unread
     assert {"embeddings.word_embeddings.weight", "encoder.layer.0.attention.self.query.weight"} <= moved
 

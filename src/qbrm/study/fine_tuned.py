@@ -93,7 +93,7 @@ def study_fine_tuned(
     selected = replace(settings, methods=methods).selected_methods()
     out = settings.out / FOLDER
     records: list[Records] = []
-    notes = [*NOTES]
+    notes = [*NOTES, _described(fine_tuning)]
     for name, scenarios in SCENARIOS_OF.items():
         prepared, training, note = _fine_tuned(frozen, name, out / name, fine_tuning, reporter)
         notes.append(note)
@@ -189,6 +189,15 @@ def _texts(frozen: Prepared) -> list[tuple[Prompt, str]]:
     for part in (frozen.sources.train, *frozen.sources.tests.values()):
         known |= part.responses()
     return [known[key] for key in frozen.responses.keys]
+
+
+def _described(settings: FineTuningSettings) -> str:
+    return (
+        f"Fine-tuning: Bradley-Terry loss, {settings.epochs} epochs of batches of {settings.batch_pairs} pairs, learning "
+        f"rates {settings.encoder_learning_rate:g} (encoder, nothing frozen) and {settings.learning_rate:g} (trunk, "
+        f"which starts from the one trained on the frozen encoder), texts cut after {settings.max_length} tokens; the "
+        "frozen encoder reads 256. The epoch is chosen on validation, the frozen encoder included."
+    )
 
 
 def _tell(name: str, epoch: Epoch, reporter: Reporter) -> None:
