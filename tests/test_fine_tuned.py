@@ -31,6 +31,7 @@ from qbrm.reward_models.sentence_encoder import SentenceEncoder
 from qbrm.reward_models.trunk import Trunk
 from qbrm.study import fine_tuned
 from qbrm.study.fine_tuned import SCENARIOS_OF, study_fine_tuned, training_data
+from qbrm.training.checkpoint import read_progress
 from qbrm.training_prompts import prompt_digests, read_training_prompts
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -124,6 +125,30 @@ def test_a_killed_fine_tuning_goes_on_to_the_weights_of_an_uninterrupted_one(tin
         torch.testing.assert_close(found[name], value, rtol=0, atol=0)
     *_, again = tune(tiny, checkpoint=checkpoint, on_epoch=die)  # finished: no epoch is left that could die
     torch.testing.assert_close(again, expected, rtol=0, atol=0)
+
+
+def test_killed_within_an_epoch_it_goes_on_from_the_last_batch_that_was_kept(tiny, tmp_path, monkeypatch):
+    *_, uninterrupted, expected = tune(tiny)
+    monkeypatch.setattr(FineTuningSettings, "checkpoint_seconds", 0.0)
+    checkpoint, steps = tmp_path / "checkpoint.safetensors", []
+    step = torch.optim.AdamW.step
+
+    def count(self, *options):
+        steps.append(self)
+        if len(steps) == 4:  # three batches an epoch: the second of epoch 2 is under way
+            raise KeyboardInterrupt
+        return step(self, *options)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", count)
+    with pytest.raises(KeyboardInterrupt):
+        tune(tiny, checkpoint=checkpoint)
+    within = read_progress(checkpoint)["within"]
+    *_, training, found = tune(tiny, checkpoint=checkpoint)
+    batches = len(list(PairsByPrompt(few_pairs(), Texts.read(tiny(), TEXTS)).batches(SETTINGS.batch_pairs)))
+    assert within["batches"] == 3 % batches
+    assert len(steps) == SETTINGS.epochs * batches + 1
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
+    assert training.epochs == uninterrupted.epochs
 
 
 def test_a_batch_has_whole_prompts_and_all_batches_every_pair_once(tiny):

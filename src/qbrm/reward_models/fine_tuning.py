@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -36,7 +36,9 @@ class FineTuningSettings(TrainingSettings):
         max_length: tokens per text, in training and ever after.
     """
 
-    epochs: int = 2
+    checkpoint_seconds: ClassVar[float] = 240.0
+
+    epochs: int = 1
     batch_pairs: int = 32
     learning_rate: float = 3e-4
     encoder_learning_rate: float = 5e-5

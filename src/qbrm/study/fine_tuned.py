@@ -193,7 +193,7 @@ def _texts(frozen: Prepared) -> list[tuple[Prompt, str]]:
 
 def _described(settings: FineTuningSettings) -> str:
     return (
-        f"Fine-tuning: Bradley-Terry loss, {settings.epochs} epochs of batches of {settings.batch_pairs} pairs, learning "
+        f"Fine-tuning: Bradley-Terry loss, {settings.epochs} epoch(s), {settings.batch_pairs} pairs a step, learning "
         f"rates {settings.encoder_learning_rate:g} (encoder, nothing frozen) and {settings.learning_rate:g} (trunk, "
         f"which starts from the one trained on the frozen encoder), texts cut after {settings.max_length} tokens; the "
         "frozen encoder reads 256. The epoch is chosen on validation, the frozen encoder included."

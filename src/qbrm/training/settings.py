@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import nn
 
@@ -19,7 +20,11 @@ class TrainingSettings:
         weight_decay: of AdamW.
         patience: epochs without a better validation loss after which training stops.
         first_kept: earliest epoch that may be kept; 0 is the untrained model.
+        checkpoint_seconds: time after which the state is kept within an epoch too. Pairs whose order the generator
+            decides as they come, such as streamed ones, cannot be taken up within an epoch.
     """
+
+    checkpoint_seconds: ClassVar[float] = math.inf
 
     epochs: int = 5
     batch_pairs: int = 128
