@@ -3,10 +3,8 @@
 import io
 import json
 import shutil
-import sys
 from dataclasses import replace
 from functools import partial
-from types import SimpleNamespace
 
 import pytest
 from hashing_model import HashingModel
@@ -62,7 +60,6 @@ def write_source(path, prompts=60):
 @pytest.fixture(scope="module", autouse=True)
 def small():
     """Few methods, two scenarios, nothing drawn but what choosing harder draws."""
-    fine_tuned = SimpleNamespace(study_fine_tuned=copy_as_fine_tuned)
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setitem(REWARD_MODELS, "encoder", Encoder)
         monkeypatch.setattr(
@@ -75,7 +72,7 @@ def small():
         monkeypatch.setattr("qbrm.report.write.pictures", lambda part, number: [])
         monkeypatch.setattr("qbrm.study.page.draw", lambda files: [])
         monkeypatch.setattr("qbrm.study.page.page_html", lambda text, folder: "")
-        monkeypatch.setitem(sys.modules, "qbrm.study.fine_tuned", fine_tuned)
+        monkeypatch.setattr(everything, "study_fine_tuned", copy_as_fine_tuned)
         yield monkeypatch
 
 
