@@ -113,7 +113,8 @@ def test_quick_leaves_out_ebrm_ensembles_and_sizes_and_nothing_else(quick, monke
     monkeypatch.setattr(robustness, "write_report", lambda results, folder: None)
     study_robustness(settings, quick, None)
     scenarios, (methods, *others) = zip(*asked, strict=True)
-    slow, sizes = {"ebrm", "ebrm-exact", "mlp-ensemble"}, {"small-50", "small-1000"}
+    slow = {name for name in COMPARED if name.startswith("ebrm") or name.endswith("-ensemble")} - {CANDIDATE}
+    sizes = {"small-50", "small-1000"}
     assert set(scenarios) == set(VARIANTS) - (sizes if quick else set())
     assert set(methods) == set(COMPARED) - {"qbm"} - (slow if quick else set())
     assert others == [methods] * (len(scenarios) - 1)
