@@ -51,7 +51,7 @@ def study_robustness(settings: ComparisonSettings, quick: bool, reporter: Report
 
     Args:
         settings: source, folder, seeds and epochs; scenarios and methods are the study's own.
-        quick: leave out what takes long: EBRM, ensembles that are not judged, and all but one size of small preference sets.
+        quick: leave out what takes long: EBRM, ensembles that are not judged, all but one size of small sets.
         reporter: told what is going on.
 
     Returns:
