@@ -113,8 +113,9 @@ def test_quick_leaves_out_ebrm_ensembles_and_sizes_and_nothing_else(quick, monke
     monkeypatch.setattr(robustness, "write_report", lambda results, folder: None)
     study_robustness(settings, quick, None)
     scenarios = [scenario for scenario, _ in asked]
-    slow = {"ebrm", "ebrm-exact", "mlp-ensemble", "mlp-gate-ensemble", "qbm"} if quick else set()
+    ensembles = {"mlp-ensemble", "mlp-gate-ensemble", "sqrbm-ensemble"}
+    slow = {"ebrm", "ebrm-exact", "qbm", *ensembles} if quick else set()
     assert set(scenarios) == set(VARIANTS) - ({"small-50", "small-1000"} if quick else set())
     for scenario, methods in asked:
-        elsewhere = set() if scenario in ("fresh", "shift") else {"ebrm-exact"}
+        elsewhere = set() if scenario == "shift" else {"ebrm-exact"}
         assert set(methods) == set(COMPARED) - slow - elsewhere
