@@ -507,9 +507,9 @@ class Spy:
         self.trained, self.validated, self._out = defaultdict(set), defaultdict(set), out
         train_epoch, validation_loss = trainer._train_epoch, trainer.validation_loss
 
-        def train(model, objective, pairs, *rest):
-            self.trained[type(model).__name__].update(pairs.rows().tolist())
-            return train_epoch(model, objective, pairs, *rest)
+        def train(epoch, *rest):
+            self.trained[type(epoch.model).__name__].update(epoch.pairs.rows().tolist())
+            return train_epoch(epoch, *rest)
 
         def validate(model, objective, pairs, seed):
             self.validated[type(model).__name__].update(pairs.rows().tolist())

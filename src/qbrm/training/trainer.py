@@ -127,7 +127,7 @@ def train(
             if history:
                 run = _EpochRun(model, objective, pairs, optimiser, settings, seed, len(history))
                 start -= within.seconds if within is not None else 0.0
-                epoch["loss"] = run.train(within, keep)
+                epoch["loss"] = _train_epoch(run, within, keep)
                 within = None
             seconds += time.perf_counter() - start
             epoch["validation_loss"] = _finite_validation_loss(model, objective, validation, seed, len(history))
@@ -188,28 +188,7 @@ class _EpochRun(Generic[Model]):
     seed: int
     number: int
 
-    def train(self, within: Within | None, keep: Callable[[Within], None]) -> float:
-        """Mean loss of the epoch, from its beginning or from where it was left; `keep` is given where it is."""
-        self.model.train()
-        generator = _generator(self.seed, self.number)
-        torch.manual_seed(generator.initial_seed())
-        batches = self.pairs.batches(self.settings.batch_pairs, generator)
-        done, seen, total, start = 0, 0, 0.0, time.perf_counter()
-        if within is not None:
-            done, seen, total, start = within.batches, within.pairs, within.loss, start - within.seconds
-            deque(islice(batches, done), maxlen=0)
-            within.restore(generator)
-        kept = time.perf_counter()
-        for number, batch in enumerate(batches, done + 1):
-            total += self._step(batch, generator, seen) * len(batch.chosen)
-            seen += len(batch.chosen)
-            now = time.perf_counter()
-            if now - kept >= self.settings.checkpoint_seconds and seen < self.pairs.n_pairs:
-                keep(Within.now(number, seen, total, now - start, generator))
-                kept = now
-        return total / self.pairs.n_pairs
-
-    def _step(self, batch: Batch, generator: torch.Generator, seen: int) -> float:
+    def step(self, batch: Batch, generator: torch.Generator, seen: int) -> float:
         share = self.settings.rate((self.number - 1 + seen / self.pairs.n_pairs) / self.settings.epochs)
         groups = self.settings.parameter_groups(self.model)
         for group, asked in zip(self.optimiser.param_groups, groups, strict=True):
@@ -224,6 +203,28 @@ class _EpochRun(Generic[Model]):
             )
         self.optimiser.step()
         return value
+
+
+def _train_epoch(run: _EpochRun[Model], within: Within | None, keep: Callable[[Within], None]) -> float:
+    """Mean loss of the epoch, from its beginning or from where it was left; `keep` is given where it is."""
+    run.model.train()
+    generator = _generator(run.seed, run.number)
+    torch.manual_seed(generator.initial_seed())
+    batches = run.pairs.batches(run.settings.batch_pairs, generator)
+    done, seen, total, start = 0, 0, 0.0, time.perf_counter()
+    if within is not None:
+        done, seen, total, start = within.batches, within.pairs, within.loss, start - within.seconds
+        deque(islice(batches, done), maxlen=0)
+        within.restore(generator)
+    kept = time.perf_counter()
+    for number, batch in enumerate(batches, done + 1):
+        total += run.step(batch, generator, seen) * len(batch.chosen)
+        seen += len(batch.chosen)
+        now = time.perf_counter()
+        if now - kept >= run.settings.checkpoint_seconds and seen < run.pairs.n_pairs:
+            keep(Within.now(number, seen, total, now - start, generator))
+            kept = now
+    return total / run.pairs.n_pairs
 
 
 def _loss_and_gradient(model: Model, objective: Objective[Model], batch: Batch, generator: torch.Generator) -> float:
