@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from qbrm.energies import EBRM, RBM, SemiQuantumRBM
+from qbrm.energies.ebrm import HalfDropout
 
 # The plugin that conversions are tested against reports its usage otherwise, where the SDK is installed too.
 os.environ["KPP_STATS_ENABLED"] = "false"
@@ -102,12 +103,12 @@ def concatenated_network(score):
     """The published network on [embedding, lifted reward], unsplit, with the weights of `score`."""
     with torch.random.fork_rng():  # building layers draws weights that are overwritten at once
         lift = nn.Sequential(
-            nn.Linear(1, 16), nn.Tanh(), nn.Dropout(0.5), nn.Linear(16, 32), nn.Tanh(), nn.Dropout(0.5),
+            nn.Linear(1, 16), nn.Tanh(), HalfDropout(), nn.Linear(16, 32), nn.Tanh(), HalfDropout(),
             nn.Linear(32, 64), nn.Tanh(),
         )  # fmt: skip
         joint = nn.Sequential(
-            nn.Linear(score.dim + 64, 1024), nn.Tanh(), nn.Dropout(0.5), nn.Linear(1024, 512), nn.Tanh(),
-            nn.Dropout(0.5), nn.Linear(512, 1),
+            nn.Linear(score.dim + 64, 1024), nn.Tanh(), HalfDropout(), nn.Linear(1024, 512), nn.Tanh(),
+            HalfDropout(), nn.Linear(512, 1),
         )  # fmt: skip
     network = nn.ModuleList([lift, joint]).double().train(score.training).requires_grad_(False)
     weights = [value.detach().double() for value in score.parameters()]

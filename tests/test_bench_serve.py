@@ -9,6 +9,7 @@ from test_comparison import FakeEncoder
 
 from qbrm import EnergyRewardModel, bench
 from qbrm.bench import serve as bench_serve
+from qbrm.preferences import read_preferences, sample_source
 from qbrm.reward_models import DEFAULT_REWARD_MODEL, REWARD_MODELS
 
 KEYS = {
@@ -48,12 +49,13 @@ def test_every_request_of_every_client_is_answered_as_offline(short, capsys):
     assert row["ratio_to_offline"] == pytest.approx(row["served_per_s"] / row["offline_per_s"])
 
 
-def test_no_response_is_asked_for_twice_and_none_is_much_longer_than_those_of_the_sample():
-    pairs = bench_serve.Pairs(seed=0)
-    drawn = [next(pairs) for _ in range(2000)]
-    assert len({pair.response for pair in drawn}) == 2000
-    assert max(len(pair.response) for pair in drawn) < 3000
-    assert {pair.prompt for pair in drawn} <= {pair.prompt for pair in pairs.every_prompt()}
+def test_no_text_comes_twice_and_texts_are_as_long_as_those_of_the_sample():
+    drawn = bench_serve.Pairs(seed=0).draw(2000)
+    texts = [text for pair in drawn for text in pair]
+    assert len(set(texts)) == 4000
+    sample = [text for p in read_preferences(sample_source()) for text in (p.prompt[-1].content, *p.responses)]
+    assert max(map(len, texts)) <= max(map(len, sample)) + len("4000 ")
+    assert {word for text in texts for word in text.split()[1:]} <= {word for text in sample for word in text.split()}
 
 
 def test_a_wrong_answer_is_counted(short, monkeypatch):

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from scipy.optimize import brentq
 
 from qbrm.energies import EBRM, ENERGY_SCORES, RBM, Clamped, SemiQuantumRBM
+from qbrm.energies.ebrm import HalfDropout
 from qbrm.energies.familiarity import fit_familiarity
 from qbrm.energies.log_cosh import log_cosh_of_square, tanh_over
 from qbrm.energies.newton import Slope, newton_mode
@@ -471,6 +472,25 @@ def test_ebrm_reads_the_part_of_the_embedding_that_the_score_head_reads():
     assert torch.equal(part(embedding, base_reward, reward), whole(embedding[:, :3], base_reward, reward))
 
 
+def test_dropout_halves_the_activations_at_random_and_keeps_their_mean():
+    dropout = HalfDropout()
+    torch.manual_seed(0)
+    hidden = torch.randn(300, 401, requires_grad=True)
+    dropped = dropout(hidden)
+    kept = dropped != 0
+    assert torch.equal(dropped[kept], 2 * hidden[kept])
+    # 120,300 fair coins: the share of heads is within five standard errors, along both axes and between neighbours.
+    assert float(kept.float().mean()) == pytest.approx(0.5, abs=5 * 0.5 / 120_300**0.5)
+    for axis, count in ((0, 300), (1, 401)):
+        assert (kept.float().mean(axis) - 0.5).abs().max() < 5 * 0.5 / count**0.5
+    agreement = (kept[:, 1:] == kept[:, :-1]).float().mean()
+    assert float(agreement) == pytest.approx(0.5, abs=5 * 0.5 / 120_000**0.5)
+    assert not torch.equal(dropout(hidden) != 0, kept)
+    (gradient,) = torch.autograd.grad(dropped.sum(), hidden)
+    assert torch.equal(gradient, 2 * kept.float())
+    assert torch.equal(dropout.eval()(hidden), hidden)
+
+
 def test_ebrms_layers_are_the_published_ones():
     shapes = [tuple(parameter.shape) for parameter in EBRM(384).parameters()]
     layers = [(1, 16), (16, 32), (32, 64), (384 + 64, 1024), (1024, 512), (512, 1)]
@@ -531,7 +551,7 @@ def test_a_closed_gate_leaves_the_base_reward_and_an_open_one_the_refined(axes):
     closed = score.clamp(far, reward)
     torch.testing.assert_close(score.mode(closed), score.to_standard(reward), rtol=0, atol=1e-4)
     opened = score.gate((known - score.embedding_loc) / score.embedding_scale)
-    assert float((opened > 0.5).float().mean()) == pytest.approx(0.9, abs=0.05)
+    assert float((opened > 0.5).float().mean()) == pytest.approx(0.8, abs=0.05)
     gated = score.clamp(known, torch.zeros(400))
     torch.testing.assert_close(gated.mean - gated.base_reward, opened * (ungated.mean - ungated.base_reward))
     expected = opened[:, None] * free - (line - gated.mean[:, None]).square() / (2 * score.tau.square())
@@ -557,9 +577,9 @@ def test_familiarity_is_the_normalised_density_of_its_gaussian():
     torch.testing.assert_close(familiarity.log_density(data[:7]), normal.log_prob(data[:7]), rtol=0, atol=1e-3)
 
 
-def test_nine_in_ten_held_out_embeddings_are_familiar():
+def test_four_in_five_held_out_embeddings_are_familiar():
     torch.manual_seed(0)
     train, held_out, far = torch.randn(600, 30), torch.randn(1000, 30), 3 * torch.randn(200, 30)
     familiarity = fit_familiarity(train, held_out)
-    assert float((familiarity(held_out) > 0.5).float().mean()) == pytest.approx(0.9, abs=0.01)
+    assert float((familiarity(held_out) > 0.5).float().mean()) == pytest.approx(0.8, abs=0.01)
     assert familiarity(far).max() < 0.01

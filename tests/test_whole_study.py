@@ -3,10 +3,8 @@
 import io
 import json
 import shutil
-import sys
 from dataclasses import replace
 from functools import partial
-from types import SimpleNamespace
 
 import pytest
 from hashing_model import HashingModel
@@ -15,6 +13,7 @@ from typer.testing import CliRunner
 
 from qbrm.cli import app
 from qbrm.comparison import ComparisonSettings
+from qbrm.comparison.methods import METHODS
 from qbrm.comparison.scenario import VARIANTS
 from qbrm.console import Reporter
 from qbrm.durable import make_folder
@@ -61,10 +60,11 @@ def write_source(path, prompts=60):
 @pytest.fixture(scope="module", autouse=True)
 def small():
     """Few methods, two scenarios, nothing drawn but what choosing harder draws."""
-    fine_tuned = SimpleNamespace(study_fine_tuned=copy_as_fine_tuned)
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setitem(REWARD_MODELS, "encoder", Encoder)
-        monkeypatch.setattr(robustness, "LEFT_OUT", set(robustness.METHODS) - COMPARED)
+        monkeypatch.setattr(
+            robustness, "METHODS", {name: method for name, method in robustness.METHODS.items() if name in COMPARED}
+        )
         monkeypatch.setattr(robustness, "VARIANTS", {name: VARIANTS[name] for name in ("fresh", "shift")})
         monkeypatch.setattr(choosing_harder, "PROXIES", {name: PROXIES[name] for name in CHOOSING})
         monkeypatch.setattr(choosing_harder, "OverOptimisationSettings", partial(OverOptimisationSettings, pool=200))
@@ -72,7 +72,7 @@ def small():
         monkeypatch.setattr("qbrm.report.write.pictures", lambda part, number: [])
         monkeypatch.setattr("qbrm.study.page.draw", lambda files: [])
         monkeypatch.setattr("qbrm.study.page.page_html", lambda text, folder: "")
-        monkeypatch.setitem(sys.modules, "qbrm.study.fine_tuned", fine_tuned)
+        monkeypatch.setattr(everything, "study_fine_tuned", copy_as_fine_tuned)
         yield monkeypatch
 
 
@@ -233,6 +233,6 @@ def test_what_is_kept_answers_its_own_question_alone(tmp_path):
 
 
 def test_a_methods_settings_name_no_place_in_memory_and_tell_methods_apart():
-    told = [setting_of(method) for method in (robustness.METHODS | PROXIES).values()]
+    told = [setting_of(method) for method in (METHODS | PROXIES).values()]
     assert not any("0x" in each for each in told)
-    assert len({setting_of(robustness.METHODS[name]) for name in ("base-mean", "base-worst", "base-uncertainty")}) == 3
+    assert len({setting_of(METHODS[name]) for name in ("base-mean", "base-worst", "base-uncertainty")}) == 3

@@ -459,7 +459,7 @@ def study(
 
     coverage: how often intervals contain the true reward, where it is known because it was simulated.
 
-    fine-tuned: every scenario again, with the encoder fine-tuned end to end as the base.
+    fine-tuned: every scenario again, on an encoder that was fine-tuned end to end.
 
     sampling: one score with every sampler and many sizes; accuracy against size, sampler error against time.
     """

@@ -44,9 +44,12 @@ class Pair(NamedTuple):
 
 
 class Pairs:
-    """Prompts of the bundled sample set with as many different responses of the usual length as are asked for.
+    """Prompts and responses of the usual lengths, as many as are asked for, no text of which comes twice.
 
-    A response is one of the set's with its words in another order: nothing that was scored before can be remembered.
+    A text is one of the bundled sample set with its words in another order. So nothing can be remembered, and neither
+    side gains from prompts that repeat: an encoder that reads a prompt once for all responses of a call would otherwise
+    read 192 prompts for thousands of offline rows, but nearly one a row for the server, which never sees more rows at
+    once than there are clients.
 
     Args:
         seed: of the choice and the order.
@@ -58,15 +61,17 @@ class Pairs:
         self._pairs = [Pair(p.prompt[-1].content, response) for p in preferences for response in p.responses]
         self._numbers = count()
 
-    def every_prompt(self) -> list[Pair]:
-        """Each prompt once: the encoder remembers prompts, so both sides should know them before they are timed."""
-        return list({pair.prompt: pair for pair in self._pairs}.values())
-
     def __next__(self) -> Pair:
         with self._lock:
             prompt, response = self._pairs[int(self._generator.integers(len(self._pairs)))]
-            words = [str(next(self._numbers)), *self._generator.permutation(response.split())]
-            return Pair(prompt, " ".join(words))
+            return Pair(self._reordered(prompt), self._reordered(response))
+
+    def draw(self, rows: int) -> list[Pair]:
+        """The next `rows` pairs."""
+        return [next(self) for _ in range(rows)]
+
+    def _reordered(self, text: str) -> str:
+        return " ".join([str(next(self._numbers)), *self._generator.permutation(text.split())])
 
 
 class Client(Thread):
@@ -129,11 +134,11 @@ def bench_serve(seed: int) -> list[dict[str, Any]]:
     with TemporaryDirectory() as folder:
         _random_model(seed).save_pretrained(folder)
         model = EnergyRewardModel.from_pretrained(folder)
-        Offline(model).score(pairs.every_prompt())
+        Offline(model).score(pairs.draw(CLIENTS))
         offline = Offline(model)
         with _server(Path(folder)) as address:
-            _ask(HTTPConnection(*address, timeout=PATIENCE), pairs.every_prompt())
-            offline.score([next(pairs) for _ in range(OFFLINE_ROWS)])
+            _ask(HTTPConnection(*address, timeout=PATIENCE), pairs.draw(CLIENTS))
+            offline.score(pairs.draw(OFFLINE_ROWS))
             cpu_before = _cpu_seconds(address)
             clients, seconds = _load(address, pairs)
             cpu_after = _cpu_seconds(address)

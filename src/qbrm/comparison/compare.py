@@ -36,6 +36,8 @@ class Prepared(NamedTuple):
         model: the reward model, or the encoder that one is trained on.
         embedded: what `model` gave for every response.
         note: how the features came about.
+        fine_tuned: whether `model` was trained on what the first seed's roles have for the reward model. Those roles
+            then hold for all seeds, so that no score is refined or tested on what the model has seen.
     """
 
     settings: ComparisonSettings
@@ -44,6 +46,7 @@ class Prepared(NamedTuple):
     model: RewardModel
     embedded: Embedded
     note: str
+    fine_tuned: bool = False
 
 
 def compare(settings: ComparisonSettings, reporter: Reporter) -> tuple[Results, Path]:
@@ -88,19 +91,29 @@ def prepare(settings: ComparisonSettings, reporter: Reporter) -> Prepared:
     model = load_reward_model(settings.reward_model, **settings.reward_model_options)
     everything = [sources.train, *sources.tests.values()]
     responses = Responses(everything)
-    table, note = _embed(model, everything, settings.out / "features", reporter)
+    table, note = embed(model, everything, settings.out / "features", reporter)
     return Prepared(settings, sources, responses, model, table.rows(responses.keys), note)
 
 
 def run_scenario(prepared: Prepared, scenario: str, methods: Mapping[str, Method], reporter: Reporter) -> Records:
     """Run all seeds and methods of one scenario."""
     settings, sources = prepared.settings, prepared.sources
-    split = _split(scenario, prepared.embedded.reward is not None)
+    split = VARIANTS[scenario] if prepared.fine_tuned else _split(scenario, prepared.embedded.reward is not None)
     tests = _tests(sources, by_domain_too=scenario == "shift")
     records = Records(scenario, _evaluation_sets(tests, prepared.responses, settings.seed))
     for seed in range(settings.seed, settings.seed + settings.seeds):
-        roles = split(sources.train, seed)
-        run = SeedRun(settings, scenario, seed, roles, prepared.responses, prepared.model, prepared.embedded, reporter)
+        roles = split(sources.train, settings.seed if prepared.fine_tuned else seed)
+        run = SeedRun(
+            settings,
+            scenario,
+            seed,
+            roles,
+            prepared.responses,
+            prepared.model,
+            prepared.embedded,
+            reporter,
+            prepared.fine_tuned,
+        )
         run_seed(run, methods, records)
     return records
 
@@ -130,7 +143,10 @@ def _describe(sources: Sources, reporter: Reporter) -> None:
         reporter.fact(name, f"{len(test.prompt_ids):,} prompts", f"{len(training_pairs(test)):,} pairs", origin)
 
 
-def _embed(model: RewardModel, sets: list[PreferenceSet], folder: Path, reporter: Reporter) -> tuple[FeatureTable, str]:
+def embed(
+    model: RewardModel, sets: Sequence[PreferenceSet], folder: Path, reporter: Reporter
+) -> tuple[FeatureTable, str]:
+    """Embed all responses of several preference sets that `folder` does not have yet; returns a note on it too."""
     union = PreferenceSet("all sources", tuple(preference for part in sets for preference in part))
     start, counts = time.perf_counter(), [0]
 

@@ -29,6 +29,7 @@ from qbrm.model_card import Provenance
 from qbrm.preferences import PreferenceSet, SetName, training_pairs
 from qbrm.reward_models import Embedded, RewardModel
 from qbrm.reward_models.encoder_reward_model import EncoderRewardModel, fit_trunk
+from qbrm.reward_models.fine_tuned import FineTunedRewardModel
 from qbrm.reward_models.trunk import Trunk
 from qbrm.training import Training
 from qbrm.training.metrics import MetricsLog, MetricsLogs, TensorBoardLog, WandbLog
@@ -50,6 +51,7 @@ class SeedRun(NamedTuple):
         model: the reward model, or the encoder that one is trained on.
         embedded: what `model` gave for every response.
         reporter: shows progress.
+        fine_tuned: whether `model` was trained on the roles' preferences for the reward model.
     """
 
     settings: ComparisonSettings
@@ -60,6 +62,7 @@ class SeedRun(NamedTuple):
     model: RewardModel
     embedded: Embedded
     reporter: Reporter
+    fine_tuned: bool = False
 
     @property
     def label(self) -> str:
@@ -87,7 +90,9 @@ def run_seed(run: SeedRun, methods: Mapping[str, Method], records: Records) -> N
                 measure=lambda rewards: _accuracies(run, run.roles.validation, features, rewards),
                 on_epoch=watch.on_epoch,
                 member=partial(_member, run) if run.embedded.reward is None else None,
-                head_dim=reward_model.head_dim if isinstance(reward_model, EncoderRewardModel) else None,
+                head_dim=reward_model.head_dim
+                if isinstance(reward_model, (EncoderRewardModel, FineTunedRewardModel))
+                else None,
             )
             fitted = method.fit(task)
         _evaluate(run, name, fitted, features, records)
@@ -118,7 +123,7 @@ def _provenance(run: SeedRun, name: str, method: Method, records: Records) -> Pr
 def _parts(run: SeedRun) -> list[tuple[str, PreferenceSet]]:
     """The preferences that a score owes something to, and what."""
     parts = [("trains the score", run.roles.refinement), ("chooses and calibrates", run.roles.validation)]
-    if run.embedded.reward is None:
+    if run.embedded.reward is None or run.fine_tuned:
         parts.insert(0, (f"trains the reward model ({run.scenario})", run.roles.reward_model))
     return parts
 

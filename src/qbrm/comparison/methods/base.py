@@ -85,6 +85,8 @@ class Fitted(NamedTuple):
         objective: what it was trained with.
         refinement: how the score refines, one of `REFINEMENTS`.
         notes: facts for the report.
+        deviation: standard deviation of the reward of responses, as the method predicts it, in the units of the base
+            reward or its own; None if it predicts none.
     """
 
     rewards: Rewards
@@ -94,6 +96,7 @@ class Fitted(NamedTuple):
     objective: str = BRADLEY_TERRY
     refinement: str = "mode"
     notes: tuple[str, ...] = ()
+    deviation: Rewards | None = None
 
 
 class Method(Protocol):

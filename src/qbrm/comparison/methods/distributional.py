@@ -59,6 +59,12 @@ class DistributionalHead(nn.Module, ABC):
         """Mean rewards."""
 
     @abstractmethod
+    def deviation(
+        self, embedding: Float[Tensor, "batch dim"], base_reward: Float[Tensor, " batch"]
+    ) -> Float[Tensor, " batch"]:
+        """Standard deviation of the reward."""
+
+    @abstractmethod
     def log_preference(self, batch: Batch) -> Float[Tensor, " pairs"]:
         """Log P(chosen > rejected)."""
 
@@ -80,6 +86,12 @@ class GaussianHead(DistributionalHead):
         self, embedding: Float[Tensor, "batch dim"], base_reward: Float[Tensor, " batch"]
     ) -> Float[Tensor, " batch"]:
         return base_reward + self.outputs(embedding)[:, 0]
+
+    @override
+    def deviation(
+        self, embedding: Float[Tensor, "batch dim"], base_reward: Float[Tensor, " batch"]
+    ) -> Float[Tensor, " batch"]:
+        return self.outputs(embedding)[:, 1].exp()
 
     @override
     def log_preference(self, batch: Batch) -> Float[Tensor, " pairs"]:
@@ -116,6 +128,12 @@ class QuantileHead(DistributionalHead):
         self, embedding: Float[Tensor, "batch dim"], base_reward: Float[Tensor, " batch"]
     ) -> Float[Tensor, " batch"]:
         return self.quantiles(embedding, base_reward).mean(1)
+
+    @override
+    def deviation(
+        self, embedding: Float[Tensor, "batch dim"], base_reward: Float[Tensor, " batch"]
+    ) -> Float[Tensor, " batch"]:
+        return self.quantiles(embedding, base_reward).std(1)
 
     @override
     def log_preference(self, batch: Batch) -> Float[Tensor, " pairs"]:
@@ -163,7 +181,7 @@ class Distributional:
             measure=lambda model: task.measure(_rewards(model)),
             on_epoch=task.on_epoch,
         )
-        return Fitted(_rewards(model), _log_preference(model), training)
+        return Fitted(_rewards(model), _log_preference(model), training, deviation=_deviation(model))
 
 
 def _rewards(model: DistributionalHead) -> Rewards:
@@ -172,6 +190,14 @@ def _rewards(model: DistributionalHead) -> Rewards:
         return model(features.embedding, features.reward)  # type: ignore[no-any-return]
 
     return rewards
+
+
+def _deviation(model: DistributionalHead) -> Rewards:
+    @torch.no_grad()
+    def deviation(features: Features) -> Float[Tensor, " responses"]:
+        return model.deviation(features.embedding, features.reward)
+
+    return deviation
 
 
 def _log_preference(model: DistributionalHead) -> LogPreference:

@@ -76,13 +76,14 @@ class EnergyMethod:
             score.close_gate(pairs.responses()[0], task.validation.responses()[0])
         if self.objective == "preference" and isinstance(score, SemiQuantumRBM):
             calibrate_tau(score, task.validation)
-            notes += self._keep_identity_if_better(score, pairs, task)
+            score, kept = self._or_identity(score, pairs, task)
+            notes += kept
         if isinstance(score, CoupledBoltzmannMachine):
             score.samples, score.seed = EVALUATION_SAMPLES, task.seed
             notes += self._device_note(training, task)
         rewards = self._rewards(score, task.seed)
         preference = _density_preference(score) if self.objective == "preference" else tempered(rewards, task)
-        return Fitted(rewards, preference, training, score, self.objective, self.refinement, notes)
+        return Fitted(rewards, preference, training, score, self.objective, self.refinement, notes, _deviation(score))
 
     def _train(self, pairs: Pairs, task: Task) -> tuple[EnergyScore, Training]:
         score = self._build(pairs, task)
@@ -108,8 +109,8 @@ class EnergyMethod:
         told = [f"{words} {last[name]:.3g}" for name, words in names.items() if name in last]
         return (f"{self.name}, seed {task.seed}, {self.sampler}: {', '.join(told)}",) if told else ()
 
-    def _keep_identity_if_better(self, score: SemiQuantumRBM, pairs: Pairs, task: Task) -> tuple[str, ...]:
-        """Where training did not help on validation, keep the base rewards' order: refinement must not harm."""
+    def _or_identity(self, score: SemiQuantumRBM, pairs: Pairs, task: Task) -> tuple[SemiQuantumRBM, tuple[str, ...]]:
+        """The score, or one that keeps the base rewards' order if training did not help: refinement must not harm."""
         identity = self._build(pairs, task)
         assert isinstance(identity, SemiQuantumRBM)
         if isinstance(identity, CoupledBoltzmannMachine):
@@ -118,10 +119,11 @@ class EnergyMethod:
         objective = OBJECTIVES[self.objective]()
         losses = [validation_loss(each, objective, task.validation, task.seed) for each in (identity, score)]
         if losses[0] >= losses[1]:
-            return ()
-        score.gate = None
-        score.load_state_dict(identity.state_dict())
-        return (f"{self.name}, seed {task.seed}: no epoch beat the base rewards on validation; they are kept",)
+            return score, ()
+        if isinstance(identity, CoupledBoltzmannMachine) and isinstance(score, CoupledBoltzmannMachine):
+            identity.sampler = score.sampler
+        note = f"{self.name}, seed {task.seed}: no epoch beat the base rewards on validation; they are kept"
+        return identity.eval(), (note,)
 
     def _training_pairs(self, task: Task) -> tuple[Pairs, tuple[str, ...]]:
         if not self.filter_conflicts:
@@ -188,6 +190,18 @@ def _density_preference(score: EnergyScore) -> LogPreference:
         return torch.cat(parts).clamp_min(SMALLEST_PROBABILITY).log()
 
     return preference
+
+
+def _deviation(score: EnergyScore) -> Rewards:
+    @torch.no_grad()
+    def deviation(features: Features) -> Float[Tensor, " responses"]:
+        parts = [
+            density(score, score.clamp(features.embedding[rows], features.reward[rows])).std
+            for rows in torch.split(torch.arange(len(features.reward)), score.chunk_rows)
+        ]
+        return torch.cat(parts) * score.reward_scale
+
+    return deviation
 
 
 def _densities(score: EnergyScore, features: Features) -> Density:

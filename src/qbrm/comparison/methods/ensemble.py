@@ -65,11 +65,14 @@ class BaseEnsemble:
         known = task.features.rows(task.validation.rows())
         units = [(float(each.mean()), float(each.std())) for each in (member(known) for member in members)]
 
-        def rewards(features: Features) -> Float[Tensor, " responses"]:
+        def every(features: Features) -> Float[Tensor, "members responses"]:
             found = zip(members, units, strict=True)
-            return self.combine(torch.stack([(member(features) - loc) / scale for member, (loc, scale) in found]))
+            return torch.stack([(member(features) - loc) / scale for member, (loc, scale) in found])
 
-        return Fitted(rewards, tempered(rewards, task))
+        def rewards(features: Features) -> Float[Tensor, " responses"]:
+            return self.combine(every(features))
+
+        return Fitted(rewards, tempered(rewards, task), deviation=lambda features: every(features).std(0))
 
 
 def _base(features: Features) -> Float[Tensor, " responses"]:

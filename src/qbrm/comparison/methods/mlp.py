@@ -75,7 +75,9 @@ class MLP:
         fitted = [self._train(task.of_member(index)) for index in range(self.members)]
         gate = _gate(fitted[0][0], task) if self.gated else None
         rewards = _rewards([model for model, _ in fitted], gate)
-        return Fitted(rewards, tempered(rewards, task), in_all([training for _, training in fitted]))
+        training = in_all([training for _, training in fitted])
+        disagreement = _disagreement([model for model, _ in fitted]) if self.members > 1 else None
+        return Fitted(rewards, tempered(rewards, task), training, deviation=disagreement)
 
     def _train(self, task: Task) -> tuple[RewardCorrection, Training]:
         torch.manual_seed(task.seed)
@@ -111,3 +113,11 @@ def _rewards(models: Sequence[RewardCorrection], gate: Callable[[Tensor], Tensor
         return features.reward + gate(features.embedding) * (refined - features.reward)
 
     return rewards
+
+
+def _disagreement(models: Sequence[RewardCorrection]) -> Rewards:
+    @torch.no_grad()
+    def deviation(features: Features) -> Float[Tensor, " responses"]:
+        return torch.stack([model(features.embedding, features.reward) for model in models]).std(0)
+
+    return deviation
