@@ -6,16 +6,17 @@ import copy
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float32
 
 from qbrm.comparison import ComparisonSettings
-from qbrm.comparison.compare import Prepared, embed, prepare, run_scenario
+from qbrm.comparison.compare import Prepared, embed, prepare
 from qbrm.comparison.methods.base import BRADLEY_TERRY
 from qbrm.comparison.one_seed import SETS
-from qbrm.comparison.records import Records, results_of
+from qbrm.comparison.records import Records, results_from
 from qbrm.comparison.responses import Responses
 from qbrm.comparison.scenario import SCENARIOS, VARIANTS, Roles
 from qbrm.console import Reporter
@@ -31,6 +32,7 @@ from qbrm.reward_models.fine_tuned import save_fine_tuned
 from qbrm.reward_models.fine_tuning import FineTuningSettings, fine_tune
 from qbrm.reward_models.sentence_encoder import SentenceEncoder
 from qbrm.reward_models.trunk import Trunk
+from qbrm.study.scenarios import scenario_tables
 from qbrm.training import Training
 from qbrm.training.trainer import Epoch
 from qbrm.training_prompts import prompt_digests, write_training_prompts
@@ -95,16 +97,17 @@ def study_fine_tuned(
     frozen = prepare(settings, reporter)
     selected = replace(settings, methods=methods).selected_methods()
     out = settings.out / FOLDER
-    records: list[Records] = []
+    tables: list[dict[str, list[Any]]] = []
     notes = [*NOTES, _described(fine_tuning)]
     for name, scenarios in SCENARIOS_OF.items():
         prepared, training, note = _fine_tuned(frozen, name, out / name, fine_tuning, reporter)
         notes.append(note)
         for scenario in scenarios:
-            records.append(run_scenario(prepared, scenario, selected, reporter))
-            reporter.fact(scenario, f"{settings.seeds} seeds done")
-        records[-1].add_training("base", settings.seed, training, BRADLEY_TERRY)
-    return write_report(results_of(records, settings.command, frozen.sources, notes), out)
+            tables.append(scenario_tables(prepared, scenario, selected, reporter))
+        of_base = Records(scenarios[-1], [])
+        of_base.add_training("base", settings.seed, training, BRADLEY_TERRY)
+        tables.append(of_base.tables())
+    return write_report(results_from(tables, settings.command, frozen.sources, notes), out)
 
 
 def _fine_tuned(
