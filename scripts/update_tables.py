@@ -1,10 +1,10 @@
-"""Put measured tables into the README, from what commands left in runs/.
+"""Put measured tables into both READMEs, from what commands left in runs/.
 
-    python scripts/update_tables.py demo=runs/demo rmb-fresh=runs/rmb rmb-shift=runs/rmb-shift rmb-same=runs/rmb-same
-    python scripts/update_tables.py bench=runs/bench bench-sample=runs/bench sampling=runs/sampling
+    python scripts/update_tables.py demo=runs/demo study=runs/study bench=runs/bench bench-sample=runs/bench
+    python scripts/update_tables.py sampling=runs/sampling
 
-Each argument is MARKER=RUN; the text between ``<!-- MARKER -->`` and ``<!-- /MARKER -->`` is replaced. ``bench`` and
-``bench-sample`` take the folder of ``qbrm bench ... --out FOLDER/NAME.json``;
+Each argument is MARKER=RUN; the text between ``<!-- MARKER -->`` and ``<!-- /MARKER -->`` is replaced. ``study`` takes
+the folder of ``qbrm study``, ``bench`` and ``bench-sample`` that of ``qbrm bench ... --out FOLDER/NAME.json``,
 ``sampling`` that of ``qbrm study sampling``, whose plots go to docs/ too.
 """
 
@@ -13,21 +13,31 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
-from qbrm.report import Results, markdown_table, read_results, update_markdown
+from qbrm.report import Results, read_results, update_markdown
 from qbrm.report.comparison import comparison_grid
+from qbrm.report.grid import Column, Grid, contest
 from qbrm.report.markdown import markdown_grid
-from qbrm.report.parts import parts
+from qbrm.report.numbers import percent, three_decimals
+from qbrm.report.parts import methods_of, parts, summary_row
+from qbrm.study.page.files import read_files
+from qbrm.study.page.limits import study_targets
+from qbrm.study.robustness import targets_table
 
-README = Path(__file__).parent.parent / "README.md"
+Best = Callable[..., float]
+ROOT = Path(__file__).parent.parent
+READMES = (ROOT / "README.md", ROOT / "README.zh-CN.md")
 
 
 def main(arguments: list[str]) -> None:
     """Update every marker named on the command line."""
     for argument in arguments:
         marker, source = argument.split("=", 1)
-        update_markdown(README, marker, _text(marker, source))
+        text = _text(marker, source)
+        for readme in READMES:
+            update_markdown(readme, marker, text)
 
 
 def _text(marker: str, source: str) -> str:
@@ -37,14 +47,34 @@ def _text(marker: str, source: str) -> str:
         return _bench_sample(Path(source) / "sample.json")
     if marker == "sampling":
         return _sampling(Path(source))
+    if marker == "study":
+        return _study(Path(source))
     results = read_results(Path(source))
-    tables = _tables_only(results) if marker == "rmb-shift" else markdown_table(results)
-    return f"{tables}\n\n{_origin(results)}"
+    return f"{_tables(results)}\n\n{_origin(results)}"
+
+
+def _study(study: Path) -> str:
+    results = read_results(study)
+    accuracy = _by_scenario(results, "pairwise accuracy", "accuracy", percent, max)
+    log_loss = _by_scenario(results, "log-loss", "nll", three_decimals, min)
+    judged = targets_table(study_targets(read_files(study)))
+    return "\n\n".join([accuracy, log_loss, judged, _origin(results)])
+
+
+def _by_scenario(results: Results, corner: str, key: str, text: Callable[[float | None], str], best: Best) -> str:
+    """One pairwise number, methods in rows, scenarios and their domains in columns."""
+    methods = methods_of(results["summary"])
+    columns: list[Column] = []
+    for part in parts(results):
+        rows = [summary_row(part.results, method, "pairwise") for method in methods]
+        values = [row[key] if row else None for row in rows]  # type: ignore[literal-required]
+        columns.append(contest(part.name, values, map(text, values), best))
+    return markdown_grid(Grid("", corner, tuple(methods), tuple(columns)))
 
 
 def _sampling(study: Path) -> str:
     for plot in ("accuracy-by-size.png", "error-by-time.png"):
-        shutil.copyfile(study / plot, README.parent / "docs" / plot)
+        shutil.copyfile(study / plot, ROOT / "docs" / plot)
     return (study / "sampling.md").read_text()
 
 
@@ -57,8 +87,8 @@ def _origin(results: Results) -> str:
     )
 
 
-def _tables_only(results: Results) -> str:
-    """Every part's table without the list of differences: those of a shift's three tests fill pages."""
+def _tables(results: Results) -> str:
+    """Every part's table without the list of differences, which fills pages."""
     grids = [comparison_grid(part) for part in parts(results)]
     return "\n\n".join(f"{grid.caption}\n\n{markdown_grid(grid)}" for grid in grids)
 
