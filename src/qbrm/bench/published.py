@@ -26,10 +26,10 @@ def whole_network(
     for index, layer in enumerate(score.reward_layers):
         lifted = torch.tanh(layer(lifted))
         if index < len(score.reward_layers) - 1:
-            lifted = score.dropout(lifted)
+            lifted = functional.dropout(lifted, training=score.training)
     hidden = torch.tanh(functional.linear(torch.cat([embedding, lifted], -1), score.joint.weight, score.joint.bias))
-    hidden = torch.tanh(score.hidden(score.dropout(hidden)))
-    out: Tensor = score.output(score.dropout(hidden))
+    hidden = torch.tanh(score.hidden(functional.dropout(hidden, training=score.training)))
+    out: Tensor = score.output(functional.dropout(hidden, training=score.training))
     return out[:, 0]
 
 
