@@ -117,5 +117,5 @@ def test_quick_leaves_out_ebrm_ensembles_and_sizes_and_nothing_else(quick, monke
     slow = {"ebrm", "ebrm-exact", "qbm", *ensembles} if quick else set()
     assert set(scenarios) == set(VARIANTS) - ({"small-50", "small-1000"} if quick else set())
     for scenario, methods in asked:
-        elsewhere = set() if scenario == "shift" else {"ebrm-exact"}
+        elsewhere = set() if scenario == "small-1000" else {"ebrm-exact"}
         assert set(methods) == set(COMPARED) - slow - elsewhere

@@ -9,13 +9,14 @@ from safetensors.torch import save_file
 
 from qbrm.energies import EBRM, RBM, CoupledBoltzmannMachine, SemiQuantumRBM
 from qbrm.errors import InputError, TrainingError
-from qbrm.features.pairs import PairData
+from qbrm.features.pairs import Batch, PairData
 from qbrm.objectives import Likelihood, NCEPlus, PreferenceLikelihood
+from qbrm.objectives.preference import log_preference
 from qbrm.samplers.gibbs import GibbsSampler
 from qbrm.training import TrainingSettings, train
 from qbrm.training.checkpoint import read_progress
 from qbrm.training.metrics import MetricsLogs, TensorBoardLog
-from qbrm.training.temperature import calibrate_tau
+from qbrm.training.temperature import BASE_PAIRS, CalibrationLoss, calibrate_tau
 from qbrm.training.trainer import validation_loss
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -398,13 +399,37 @@ def test_calibration_finds_the_noise_of_the_judge(judge, started_at):
     assert all(torch.equal(value, before[name]) for name, value in score.state_dict().items() if name != "log_tau")
 
 
-def test_calibration_never_makes_validation_worse():
+def test_calibration_never_makes_its_loss_worse():
     for epochs in (0, 1, 6):
-        score = new_model()
+        score, objective = new_model(), CalibrationLoss(VALIDATION.n_pairs)
         train_on(score, plan=TrainingSettings(epochs=epochs, batch_pairs=16, learning_rate=0.1, patience=9))
-        before = validation_loss(score, PREFERENCE, VALIDATION, 0)
+        before = validation_loss(score, objective, VALIDATION, 0)
         calibrate_tau(score, VALIDATION)
-        assert validation_loss(score, PREFERENCE, VALIDATION, 0) <= before
+        assert validation_loss(score, objective, VALIDATION, 0) <= before
+
+
+def test_calibration_counts_the_base_rewards_claims_as_a_few_pairs_more():
+    """The expected preferences of that many more pairs, written as pairs with weights."""
+    score, batch = new_model(), VALIDATION.batch(slice(0, 10))
+    turned = Batch(batch.rejected, batch.rejected_reward, batch.chosen, batch.chosen_reward)
+    right, wrong = (log_preference(score, each).double() for each in (batch, turned))
+    claimed = 1 / (1 + torch.exp(batch.rejected_reward - batch.chosen_reward).double())
+    expected = -(right.sum() + BASE_PAIRS / 10 * (claimed * right + (1 - claimed) * wrong).sum()) / 10
+    found = CalibrationLoss(10)(score, batch, torch.Generator())
+    assert float(found) == pytest.approx(float(expected), rel=1e-4)
+
+
+def test_a_few_pairs_that_happen_to_be_right_do_not_make_a_score_certain():
+    reward = torch.linspace(-1, 1, 20)
+    pairs = PairData(torch.zeros(20, 3), reward, torch.arange(10, 20), torch.arange(10))
+    score = new_model()
+    score.standardise(pairs.embedding, pairs.reward)
+    calibrate_tau(score, pairs)
+    claimed = torch.sigmoid(reward[pairs.chosen] - reward[pairs.rejected])
+    probability = log_preference(score, pairs.batch(slice(0, 10))).exp()
+    # Ten right of ten, and forty as claimed: about a fifth of the way from the claims to certainty.
+    assert (probability < claimed + 0.4 * (1 - claimed)).all()
+    assert probability.mean() > claimed.mean()
 
 
 # --------------------------------------------------------------------------------------------------- metrics

@@ -23,11 +23,12 @@ from qbrm.study.scenarios import scenario_tables
 
 QUICK_LEFT_OUT = ("ebrm", "ebrm-exact", "mlp-ensemble", "mlp-gate-ensemble", "sqrbm-ensemble", "qbm")
 # The exact likelihood of EBRM takes three times as long as its noise does.
-ONLY_IN = {"ebrm-exact": ("shift",)}
+ONLY_IN = {"ebrm-exact": ("small-1000",)}
 CANDIDATE = "sqrbm-gate-ensemble"
 # Inputs (9), gates (10, 8, 36 and 4), rates and sizes (18), initial fields (5 and 5), encoder vectors (2), averaging,
-# dropout and decay (4), means of machines (6), EBRM's learning rate and embedding (6).
-TRIED_CONFIGURATIONS = 113
+# dropout and decay (4), means of machines (6), EBRM's learning rate and embedding (6), when to keep the base (4), the
+# base's claims in calibration (5), fine-tuning (1).
+TRIED_CONFIGURATIONS = 123
 
 
 class Target(NamedTuple):
