@@ -24,6 +24,7 @@ from qbrm.report.numbers import percent, three_decimals
 from qbrm.report.parts import methods_of, parts, summary_row
 from qbrm.study.page.files import read_files
 from qbrm.study.page.limits import study_targets
+from qbrm.study.page.summary import summary
 from qbrm.study.robustness import targets_table
 
 Best = Callable[..., float]
@@ -57,8 +58,9 @@ def _study(study: Path) -> str:
     results = read_results(study)
     accuracy = _by_scenario(results, "pairwise accuracy", "accuracy", percent, max)
     log_loss = _by_scenario(results, "log-loss", "nll", three_decimals, min)
-    judged = targets_table(study_targets(read_files(study)))
-    return "\n\n".join([accuracy, log_loss, judged, _origin(results)])
+    files = read_files(study)
+    judged = targets_table(study_targets(files))
+    return "\n\n".join([accuracy, log_loss, judged, *summary(files), _origin(results)])
 
 
 def _by_scenario(results: Results, corner: str, key: str, text: Callable[[float | None], str], best: Best) -> str:

@@ -5,11 +5,11 @@ import math
 
 import pytest
 import torch
+from test_comparison import write_preferences
 
 from qbrm.comparison import ComparisonSettings
 from qbrm.console import Reporter
 from qbrm.energies.qbm import HiddenProblem
-from qbrm.preferences import sample_source
 from qbrm.study import sampler_error, sampling
 from qbrm.study.sampler_error import sampler_errors
 from qbrm.study.sampling import Variant, study_sampling
@@ -52,7 +52,8 @@ def test_the_study_sets_every_variant_and_sampler_side_by_side(monkeypatch, tmp_
     monkeypatch.setattr(sampling, "VARIANTS", variants)
     monkeypatch.setattr(sampling, "MEASURED_ON", variants[1])
     monkeypatch.setattr(sampler_error, "EFFORTS", (2,))
-    settings = ComparisonSettings(sample_source(), tmp_path, seeds=1, epochs=1)
+    few = write_preferences(tmp_path / "few.jsonl", 0, 60)
+    settings = ComparisonSettings(few, tmp_path, seeds=1, epochs=1)
     text = study_sampling(settings, Reporter()).read_text()
     content = json.loads((tmp_path / "sampling.json").read_text())
     assert [(row["score"], row["hidden"], row["sampler"]) for row in content["scores"]] == [
