@@ -20,7 +20,8 @@ from qbrm.preferences import PreferenceSet
 from qbrm.report import Results
 from qbrm.training import Training
 
-REFERENCES = ("base", "mlp")
+# The base, the competitor, and the competitor with all that the judged score has beside its energy.
+REFERENCES = ("base", "mlp", "mlp-gate-ensemble")
 
 
 @dataclass

@@ -14,8 +14,8 @@ EBRM_TRAINING = TrainingSettings(epochs=5, batch_pairs=128, learning_rate=9e-5, 
 QBM_TRAINING = TrainingSettings(epochs=5, batch_pairs=128, learning_rate=2e-4, weight_decay=1e-2)
 MLP_TRAINING = TrainingSettings(epochs=5, batch_pairs=128, learning_rate=3e-4, weight_decay=1e-2)
 
-_EBRM = EnergyMethod("ebrm", "nce", "ascent", filter_conflicts=True, settings=EBRM_TRAINING)
-_SQRBM = EnergyMethod("sqrbm", "preference", "mode", filter_conflicts=False, settings=QBM_TRAINING)
+_EBRM = EnergyMethod("ebrm", "ebrm", "nce", "ascent", filter_conflicts=True, settings=EBRM_TRAINING)
+_SQRBM = EnergyMethod("sqrbm", "sqrbm", "preference", "mode", filter_conflicts=False, settings=QBM_TRAINING)
 
 METHODS: dict[str, Method] = {
     "length": Length(),
@@ -31,13 +31,13 @@ METHODS: dict[str, Method] = {
     "gaussian": Distributional("gaussian", GaussianHead, MLP_TRAINING),
     "quantile": Distributional("quantile", QuantileHead, MLP_TRAINING),
     "ebrm": _EBRM,
-    "ebrm-exact": replace(_EBRM, objective="likelihood", refinement="mode"),
-    "rbm": replace(_SQRBM, name="rbm"),
+    "ebrm-exact": replace(_EBRM, name="ebrm-exact", objective="likelihood", refinement="mode"),
+    "rbm": replace(_SQRBM, name="rbm", score="rbm"),
     "sqrbm": _SQRBM,
-    "sqrbm-ensemble": replace(_SQRBM, members=5),
-    "sqrbm-gate": replace(_SQRBM, gated=True),
-    "sqrbm-gate-ensemble": replace(_SQRBM, gated=True, members=5),
-    "qbm": replace(_SQRBM, name="qbm", refinement="mean"),
+    "sqrbm-ensemble": replace(_SQRBM, name="sqrbm-ensemble", members=5),
+    "sqrbm-gate": replace(_SQRBM, name="sqrbm-gate", gated=True),
+    "sqrbm-gate-ensemble": replace(_SQRBM, name="sqrbm-gate-ensemble", gated=True, members=5),
+    "qbm": replace(_SQRBM, name="qbm", score="qbm", refinement="mean"),
 }
 
 __all__ = ["METHODS", "EnergyMethod", "Fitted", "Method", "Task"]

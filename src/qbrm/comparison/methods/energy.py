@@ -34,7 +34,8 @@ class EnergyMethod:
     """Refinement with one energy score.
 
     Attributes:
-        name: of the score, in `ENERGY_SCORES`.
+        name: in results.
+        score: name in `ENERGY_SCORES`.
         objective: one of `OBJECTIVES`.
         refinement: one of `REFINEMENTS`.
         filter_conflicts: whether pairs that the base rewards contradict are dropped.
@@ -47,6 +48,7 @@ class EnergyMethod:
     """
 
     name: str
+    score: str
     objective: str
     refinement: str
     filter_conflicts: bool
@@ -141,7 +143,7 @@ class EnergyMethod:
 
     def _build(self, pairs: Pairs, task: Task) -> EnergyScore:
         torch.manual_seed(task.seed)
-        build = ENERGY_SCORES[self.name]
+        build = ENERGY_SCORES[self.score]
         settings: dict[str, Any] = {}
         if issubclass(build, SemiQuantumRBM):
             # Without a preference to explain, an anchored score would only copy r0.

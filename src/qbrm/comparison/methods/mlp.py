@@ -76,7 +76,7 @@ class MLP:
         gate = _gate(fitted[0][0], task) if self.gated else None
         rewards = _rewards([model for model, _ in fitted], gate)
         training = in_all([training for _, training in fitted])
-        disagreement = _disagreement([model for model, _ in fitted]) if self.members > 1 else None
+        disagreement = _disagreement([model for model, _ in fitted], gate) if self.members > 1 else None
         return Fitted(rewards, tempered(rewards, task), training, deviation=disagreement)
 
     def _train(self, task: Task) -> tuple[RewardCorrection, Training]:
@@ -115,9 +115,10 @@ def _rewards(models: Sequence[RewardCorrection], gate: Callable[[Tensor], Tensor
     return rewards
 
 
-def _disagreement(models: Sequence[RewardCorrection]) -> Rewards:
+def _disagreement(models: Sequence[RewardCorrection], gate: Callable[[Tensor], Tensor] | None) -> Rewards:
     @torch.no_grad()
     def deviation(features: Features) -> Float[Tensor, " responses"]:
-        return torch.stack([model(features.embedding, features.reward) for model in models]).std(0)
+        found = torch.stack([model(features.embedding, features.reward) for model in models]).std(0)
+        return found if gate is None else gate(features.embedding) * found
 
     return deviation

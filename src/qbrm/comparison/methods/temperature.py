@@ -12,19 +12,25 @@ from torch.nn import functional
 
 from qbrm.comparison.methods.base import LogPreference, Rewards, Task
 from qbrm.comparison.responses import Features
+from qbrm.training.temperature import BASE_PAIRS
 
 
 def tempered(rewards: Rewards, task: Task) -> LogPreference:
     r"""Log sigma((r_chosen - r_rejected) / T) with the T that makes the validation preferences likeliest.
 
     Temperature scaling (Guo et al., 2017, arXiv 1706.04599): what tau is to the Boltzmann scores, so that methods are
-    compared by what they know and not by their units.
+    compared by what they know and not by their units. As there, the base rewards' claims count as some more pairs (see
+    :class:`~qbrm.training.temperature.CalibrationLoss`).
     """
+    validation = task.validation
     margin = _margins(rewards, task).double()
+    claimed = torch.sigmoid(validation.reward[validation.chosen] - validation.reward[validation.rejected]).double()
     size = math.log(float(margin.abs().mean().clamp_min(1e-6)))
+    right, wrong = 1 + BASE_PAIRS / len(margin) * claimed, BASE_PAIRS / len(margin) * (1 - claimed)
 
     def loss(log_temperature: float) -> float:
-        return -float(functional.logsigmoid(margin / math.exp(log_temperature)).mean())
+        tempered = margin / math.exp(log_temperature)
+        return -float((right * functional.logsigmoid(tempered) + wrong * functional.logsigmoid(-tempered)).mean())
 
     found = minimize_scalar(loss, bounds=(size - 4, size + 5), method="bounded", options={"xatol": 1e-3})
     temperature = math.exp(found.x)

@@ -11,6 +11,7 @@ from qbrm.report.numbers import percent, three_decimals
 from qbrm.report.parts import Part, methods_of, parts, summary_row
 from qbrm.study.page.files import StudyFiles
 from qbrm.study.page.limits import study_targets
+from qbrm.study.page.tables import REFERENCES
 from qbrm.study.page.verdicts import listed, standing, whole_parts
 from qbrm.study.robustness import CANDIDATE, Target
 
@@ -24,7 +25,7 @@ def summary(files: StudyFiles) -> list[str]:
         found.append(" ".join(map(_choosing_harder, files.over_optimisation["studies"])))
     if files.fine_tuned is not None:
         of_part = parts(files.fine_tuned)
-        against = [standing(of_part, CANDIDATE, reference) for reference in ("base", "mlp")]
+        against = [standing(of_part, CANDIDATE, reference) for reference in REFERENCES]
         found.append(" ".join(["With the fine-tuned base:", *against]))
     return found
 
@@ -32,7 +33,7 @@ def summary(files: StudyFiles) -> list[str]:
 def _robustness(results: Results, judged: Sequence[Target]) -> Iterator[str]:
     whole = whole_parts(results)
     yield f"Measured on held-out preferences ({extent(results)}) in {len(whole)} scenarios."
-    for reference in ("base", "mlp"):
+    for reference in REFERENCES:
         yield standing(parts(results), CANDIDATE, reference)
     yield f"By pairwise accuracy the first is {_winners(whole, 'accuracy')}."
     yield f"By log-loss it is {_winners(whole, 'nll')}."

@@ -21,7 +21,7 @@ from qbrm.report.parts import SET_NAMES, Part, methods_of, parts, sets_of, summa
 from qbrm.report.results import SetName
 from qbrm.study.page.verdicts import difference_of, is_below
 
-REFERENCES = ("base", "mlp")
+REFERENCES = ("base", "mlp", "mlp-gate-ensemble")
 
 
 def scenario_table(part: Part) -> str:
