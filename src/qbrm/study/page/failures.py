@@ -19,12 +19,12 @@ def missed(found: Sequence[Target]) -> list[Target]:
 
 def fruitless(notes: Sequence[str]) -> dict[str, str]:
     """Where a method gave way to what it started from: scenarios with their seeds, by method and what was said."""
-    found: dict[str, dict[str, list[str]]] = {}
+    found: dict[str, dict[str, dict[str, None]]] = {}
     for note in notes:
         match = NOTE.fullmatch(note)
         if match:
             of_method = found.setdefault(f"`{match['method']}`, {match['said']}", {})
-            of_method.setdefault(match["scenario"], []).append(match["seed"])
+            of_method.setdefault(match["scenario"], {})[match["seed"]] = None
     return {
         name: "; ".join(f"{scenario}, seed {', '.join(seeds)}" for scenario, seeds in places.items())
         for name, places in found.items()

@@ -32,7 +32,8 @@ def summary(files: StudyFiles) -> list[str]:
 
 def _robustness(results: Results, judged: Sequence[Target]) -> Iterator[str]:
     whole = whole_parts(results)
-    yield f"Measured on held-out preferences ({extent(results)}) in {len(whole)} scenarios."
+    scenarios = {row["scenario"] for row in results["summary"]}
+    yield f"Measured on held-out preferences ({extent(results)}) in {len(scenarios)} scenarios."
     for reference in REFERENCES:
         yield standing(parts(results), CANDIDATE, reference)
     yield f"By pairwise accuracy the first is {_winners(whole, 'accuracy')}."
