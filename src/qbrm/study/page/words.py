@@ -27,12 +27,12 @@ METHOD_WORDS = {
     "gaussian": "a Gaussian reward head with the probit preference likelihood",
     "quantile": "a quantile reward head",
     "ebrm": (
-        "EBRM: NCE+ with a twelfth of the paper's noise samples, conflict-aware filtering, 50-step ascent; as published "
-        "it reads what the reward model's head reads, where all other trained methods read the encoder's vector too"
+        "EBRM: NCE+ with a twelfth of the paper's noise samples, conflict-aware filtering, 50-step ascent; as "
+        "published it reads what the reward model's head reads, where all other trained methods read the encoder's vector too"
     ),
     "ebrm-exact": (
-        "EBRM's network, trained by exact likelihood and refined by its mode; in one scenario only, as that takes three "
-        "times as long"
+        "EBRM's network, trained by exact likelihood and refined by its mode; in one scenario only, as that takes "
+        "three times as long"
     ),
     "rbm": "a classical restricted Boltzmann machine, in closed form",
     "sqrbm": "a semi-quantum restricted Boltzmann machine, in closed form",
