@@ -27,8 +27,8 @@ METHOD_WORDS = {
     "gaussian": "a Gaussian reward head with the probit preference likelihood",
     "quantile": "a quantile reward head",
     "ebrm": (
-        "EBRM: NCE+ with a twelfth of the paper's noise samples, conflict-aware filtering, 50-step ascent; it "
-        "reads what the reward model's head reads, as published; all other trained methods read the encoder's vector too"
+        "EBRM: NCE+ with a twelfth of the paper's noise samples, conflict-aware filtering, 50-step ascent; it reads "
+        "what the reward model's head reads, as published, and all other trained methods the encoder's vector too"
     ),
     "ebrm-exact": (
         "EBRM's network, trained by exact likelihood and refined by its mode; in one scenario only, as that takes "
