@@ -184,7 +184,7 @@ def _root(
 @app.command(cls=NamingCommand)
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for features, training states and the report.")] = Path("runs/demo"),
-    methods: MethodsOption = "length,base,mlp,ebrm,rbm,sqrbm",
+    methods: MethodsOption = "length,base,mlp,ebrm,rbm,sqrbm,sqrbm-gate-ensemble",
     seeds: SeedsOption = 3,
     seed: SeedOption = 0,
     epochs: EpochsOption = 5,
@@ -226,7 +226,7 @@ def compare(
             "trained leave all to the scores."
         ),
     ] = "fresh",
-    methods: MethodsOption = "length,base,mlp,ebrm,rbm,sqrbm",
+    methods: MethodsOption = "length,base,mlp,ebrm,rbm,sqrbm,sqrbm-gate-ensemble",
     reward_model: Annotated[
         str,
         typer.Option(

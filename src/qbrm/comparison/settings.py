@@ -50,7 +50,7 @@ class ComparisonSettings:
     out: Path
     tests: tuple[Path, ...] = ()
     scenario: str = "fresh"
-    methods: tuple[str, ...] = ("length", "base", "mlp", "ebrm", "rbm", "sqrbm")
+    methods: tuple[str, ...] = ("length", "base", "mlp", "ebrm", "rbm", "sqrbm", "sqrbm-gate-ensemble")
     reward_model: str = DEFAULT_REWARD_MODEL
     reward_model_options: RewardModelOptions = field(default_factory=RewardModelOptions)
     seeds: int = 3
