@@ -31,9 +31,12 @@ def seconds_of(calls: Sequence[Call]) -> dict[str, float]:
 
 def time_taken(calls: Sequence[Call]) -> str:
     """What the study and each part of it took until it was finished, as a sentence."""
-    spent = seconds_of(working_calls(calls))
+    worked = working_calls(calls)
+    spent = seconds_of(worked)
     parts = ", ".join(f"{part} {clock(seconds)}" for part, seconds in spent.items())
-    return f"Time taken until all was finished: {clock(sum(spent.values()))} ({parts})."
+    cut = any(call["seconds"] is None for call in worked)
+    rest = "; calls that were cut short, and what they left for later ones, are not in it" if cut else ""
+    return f"Time taken until all was finished: {clock(sum(spent.values()))} ({parts}){rest}."
 
 
 def clock(seconds: float) -> str:
