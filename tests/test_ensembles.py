@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from qbrm.comparison.methods import METHODS, Task
-from qbrm.comparison.methods.base import MEMBER_SEEDS
+from qbrm.comparison.methods.base import MEMBER_SEEDS, in_all
 from qbrm.comparison.responses import Features
 from qbrm.features.pairs import PairData
+from qbrm.training import Training
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 DIM = 4
@@ -44,6 +45,12 @@ def test_an_ensemble_of_networks_gives_the_mean_of_its_members_rewards():
     torch.testing.assert_close(together.rewards(features), expected)
     assert together.training.seconds > 0
     assert together.training.examples == sum(each.training.examples for each in every)
+
+
+def test_an_ensembles_training_came_to_nothing_only_if_every_members_did():
+    helped, useless = (Training([], best, 1.0, 2) for best in (3, 0))
+    assert in_all([useless, helped]).best == 3
+    assert in_all([useless, useless]).best == 0
 
 
 def test_an_ensemble_of_machines_reads_what_all_its_members_read():

@@ -41,8 +41,8 @@ def geometric_mean(machines: Sequence[SemiQuantumRBM]) -> SemiQuantumRBM:
     mean = SemiQuantumRBM(**settings).to(first.W.dtype)
     for name in unit_names:
         getattr(mean, name).copy_(getattr(first, name))
-    for name, axis in (("W", 1), ("c", 1), ("u", 1)):
-        getattr(mean, name).copy_(torch.cat([getattr(machine, name) for machine in machines], dim=axis))
+    for name in ("W", "c", "u"):
+        getattr(mean, name).copy_(torch.cat([getattr(machine, name) for machine in machines], dim=1))
     precision = torch.stack([machine.tau.pow(-2) for machine in machines])
     weight = precision / precision.sum()
     mean.a.copy_(weight @ torch.stack([machine.a for machine in machines]))

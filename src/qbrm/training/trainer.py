@@ -112,7 +112,9 @@ def train(
         "seed": seed,
         "data": [pairs.digest(), validation.digest()],
     }
-    optimiser = torch.optim.AdamW(settings.parameter_groups(model), weight_decay=settings.weight_decay)
+    groups = settings.parameter_groups(model)
+    learning_rates = [group["lr"] for group in groups]
+    optimiser = torch.optim.AdamW(groups, weight_decay=settings.weight_decay)
     history, best, seconds, within = _resume(checkpoint, model, optimiser, started)
 
     def keep(within: Within | None) -> None:
@@ -125,7 +127,7 @@ def train(
         epoch: Epoch = {"epoch": len(history)}
         with _sampler_failures(len(history)):
             if history:
-                run = _EpochRun(model, objective, pairs, optimiser, settings, seed, len(history))
+                run = _EpochRun(model, objective, pairs, optimiser, learning_rates, settings, seed, len(history))
                 start -= within.seconds if within is not None else 0.0
                 epoch["loss"] = _train_epoch(run, within, keep)
                 within = None
@@ -184,15 +186,15 @@ class _EpochRun(Generic[Model]):
     objective: Objective[Model]
     pairs: Pairs
     optimiser: torch.optim.Optimizer
+    learning_rates: list[float]
     settings: TrainingSettings
     seed: int
     number: int
 
     def step(self, batch: Batch, generator: torch.Generator, seen: int) -> float:
         share = self.settings.rate((self.number - 1 + seen / self.pairs.n_pairs) / self.settings.epochs)
-        groups = self.settings.parameter_groups(self.model)
-        for group, asked in zip(self.optimiser.param_groups, groups, strict=True):
-            group["lr"] = share * asked["lr"]
+        for group, learning_rate in zip(self.optimiser.param_groups, self.learning_rates, strict=True):
+            group["lr"] = share * learning_rate
         self.optimiser.zero_grad(set_to_none=True)
         value = _loss_and_gradient(self.model, self.objective, batch, generator)
         if not math.isfinite(value) or not _gradients_finite(self.model):

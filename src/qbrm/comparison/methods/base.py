@@ -68,9 +68,13 @@ class Task:
 
 
 def in_all(trainings: Sequence[Training]) -> Training:
-    """The training of an ensemble: the first member's epochs, everybody's time and examples."""
+    """The training of an ensemble: the first member's epochs, the latest best epoch, everybody's time and examples.
+
+    The best epoch is 0 only if training helped no member.
+    """
+    best = max(each.best for each in trainings)
     seconds, examples = sum(each.seconds for each in trainings), sum(each.examples for each in trainings)
-    return trainings[0]._replace(seconds=seconds, examples=examples)
+    return trainings[0]._replace(best=best, seconds=seconds, examples=examples)
 
 
 class Fitted(NamedTuple):

@@ -59,24 +59,12 @@ def data_table(results: Results) -> str:
 
 def area_table(results: Results) -> str:
     """Area under the risk-coverage curve, methods in rows, parts in columns."""
-    return _by_part(
-        results,
-        "risk_coverage",
-        lambda row: row["aurc"],
-        lambda row: decimal_interval(row["aurc"], row["ci_low"], row["ci_high"]),
-        min,
-    )
+    return _by_part(results, "risk_coverage", "aurc", min)
 
 
 def deviation_table(results: Results) -> str:
     """How well the standard deviation of r tells wrong decisions from right ones, likewise."""
-    return _by_part(
-        results,
-        "deviation",
-        lambda row: row["auroc"],
-        lambda row: decimal_interval(row["auroc"], row["ci_low"], row["ci_high"]),
-        max,
-    )
+    return _by_part(results, "deviation", "auroc", max)
 
 
 def below_base_table(results: Results) -> str | None:
@@ -121,14 +109,8 @@ def _over(part: Part, methods: Sequence[str], reference: str) -> Column:
     return column(f"over {reference}", texts)
 
 
-def _by_part(
-    results: Results,
-    table: str,
-    value: Callable[[Any], float | None],
-    text: Callable[[Any], str],
-    best: Callable[..., float],
-) -> str:
-    """The pairwise rows of a table, methods in rows, parts in columns."""
+def _by_part(results: Results, table: str, key: str, best: Callable[..., float]) -> str:
+    """A number of the pairwise rows of a table with its interval, methods in rows, parts in columns."""
     found = parts(results)
     of_part = [
         {row["method"]: row for row in part.results.get(table, []) if row["set"] == "pairwise"}  # type: ignore[attr-defined]
@@ -137,8 +119,9 @@ def _by_part(
     methods = list(dict.fromkeys(method for rows in of_part for method in rows))
     columns = []
     for part, rows in zip(found, of_part, strict=True):
-        values = [value(rows[method]) if method in rows else None for method in methods]
-        texts = [text(rows[method]) if method in rows else ABSENT for method in methods]
+        shown = [rows.get(method) for method in methods]
+        values = [row[key] if row else None for row in shown]
+        texts = [decimal_interval(row[key], row["ci_low"], row["ci_high"]) if row else ABSENT for row in shown]
         columns.append(contest(part.name, values, texts, best))
     return _table("method", methods, columns)
 
