@@ -93,5 +93,15 @@ def test_machines_that_do_not_fit_together_are_refused():
         geometric_mean([one, machines(1, axes=3)[0]])
     gated = machines(1)[0].float()
     gated.close_gate(torch.randn(40, DIM), torch.randn(20, DIM))
-    with pytest.raises(ValueError, match="have gates; expected none"):
-        geometric_mean([gated, gated])
+    with pytest.raises(ValueError, match="machines differ"):
+        geometric_mean([gated, machines(1)[0].float()])
+
+
+def test_the_mean_of_gated_machines_has_the_first_ones_gate():
+    members = [machine.float() for machine in machines(2)]
+    for seed, member in enumerate(members):
+        member.close_gate(torch.randn(40 + seed, DIM), torch.randn(20, DIM))
+    embedding, _ = (part.float() for part in examples())
+    one = geometric_mean(members)
+    assert torch.equal(one.familiarity(embedding), members[0].familiarity(embedding))
+    assert not torch.equal(one.familiarity(embedding), members[1].familiarity(embedding))

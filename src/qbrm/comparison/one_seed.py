@@ -93,6 +93,7 @@ def run_seed(run: SeedRun, methods: Mapping[str, Method], records: Records) -> N
                 head_dim=reward_model.head_dim
                 if isinstance(reward_model, (EncoderRewardModel, FineTunedRewardModel))
                 else None,
+                prompt=run.responses.prompt,
             )
             fitted = method.fit(task)
         _evaluate(run, name, fitted, features, records)

@@ -51,6 +51,8 @@ class Responses:
             texts |= {key: len(response) for key, (_, response) in preferences.responses().items()}
         self.keys: tuple[Key, ...] = tuple(texts)
         self.length: Int[Tensor, " responses"] = torch.tensor(list(texts.values()))
+        prompts = {prompt_id: number for number, prompt_id in enumerate(dict.fromkeys(key[0] for key in self.keys))}
+        self.prompt: Int[Tensor, " responses"] = torch.tensor([prompts[key[0]] for key in self.keys])
         self._row = {key: row for row, key in enumerate(self.keys)}
 
     def pairs(self, preferences: PreferenceSet, embedding: Tensor, reward: Tensor) -> PairData:

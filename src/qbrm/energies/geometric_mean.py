@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 
@@ -21,21 +23,19 @@ def geometric_mean(machines: Sequence[SemiQuantumRBM]) -> SemiQuantumRBM:
     Computation 14, 1771).
 
     Args:
-        machines: of the same sizes, in the same units, without gates.
+        machines: of the same sizes, in the same units. If they have gates, the mean has the first one's.
 
     Raises:
-        ValueError: if their settings or units differ, or one has a gate.
+        ValueError: if their settings or units differ, or some have a gate and others none.
     """
     first, *others = machines
     unit_names = ("reward_loc", "reward_scale", "embedding_loc", "embedding_scale")
     for other in others:
         same_units = all(torch.equal(getattr(first, name), getattr(other, name)) for name in unit_names)
-        if other.settings() != first.settings() or not same_units:
+        if _settings(other) != _settings(first) or not same_units:
             raise ValueError(
                 f"machines differ: {first} and {other}, same units: {same_units}; expected seeds to differ"
             )
-    if first.gate is not None:
-        raise ValueError("machines have gates; expected none: their mean gets one")
     settings = first.settings()
     settings |= {"hidden": len(machines) * first.hidden, "members": len(machines) * first.members}
     mean = SemiQuantumRBM(**settings).to(first.W.dtype)
@@ -48,4 +48,10 @@ def geometric_mean(machines: Sequence[SemiQuantumRBM]) -> SemiQuantumRBM:
     mean.a.copy_(weight @ torch.stack([machine.a for machine in machines]))
     mean.a0.copy_(weight @ torch.stack([machine.a0 for machine in machines]))
     mean.log_tau.copy_(-precision.mean().log() / 2)
+    mean.gate = copy.deepcopy(first.gate)
     return mean.eval()
+
+
+def _settings(machine: SemiQuantumRBM) -> dict[str, Any]:
+    """What machines must have in common; the rank of a gate follows from the embeddings that it was fitted to."""
+    return {**machine.settings(), "gate_rank": machine.gate is not None}

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import NamedTuple, Protocol
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 
@@ -117,8 +117,16 @@ class PairData(NamedTuple):
 
         Lochab & Zhang (2025), arXiv 2504.13134; ties are dropped, as in the published code.
         """
-        agrees = self.reward[self.chosen] > self.reward[self.rejected]
-        return self._replace(chosen=self.chosen[agrees], rejected=self.rejected[agrees])
+        return self.only(self.reward[self.chosen] > self.reward[self.rejected])
+
+    def only(self, picked: Bool[Tensor, " pairs"]) -> PairData:
+        """The pairs for which `picked` is true."""
+        return self._replace(chosen=self.chosen[picked], rejected=self.rejected[picked])
+
+    def with_pairs_of(self, other: PairData) -> PairData:
+        """These pairs and then those of another part of the same table."""
+        chosen, rejected = torch.cat([self.chosen, other.chosen]), torch.cat([self.rejected, other.rejected])
+        return self._replace(chosen=chosen, rejected=rejected)
 
     def with_flipped_labels(self, share: float, seed: int) -> PairData:
         """Label noise: chosen and rejected change places in a share of the pairs, which the seed picks."""

@@ -56,11 +56,13 @@ METHODS = (
     "mlp-gate-ensemble",
     "gaussian",
     "quantile",
+    "ebrm",
     "rbm",
     "sqrbm",
     "sqrbm-ensemble",
     "sqrbm-gate",
     "sqrbm-gate-ensemble",
+    "qbm",
 )
 NOTES = (
     "One encoder is fine-tuned per set of preferences that a reward model learns from, at the first seed's split. That "

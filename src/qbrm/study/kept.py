@@ -18,7 +18,7 @@ from qbrm.preferences import PreferenceSet
 DECIDING = (
     "comparison", "energies", "evaluation", "features", "objectives", "preferences", "refinement", "reward_models",
     "samplers", "training", "study/candidates.py", "study/gold.py", "study/gold_curves.py", "study/judges.py",
-    "study/over_optimisation.py", "study/proxies.py",
+    "study/over_optimisation.py", "study/proxies.py", "units.py",
 )  # fmt: skip
 
 

@@ -72,5 +72,5 @@ PROXIES: dict[str, Method] = {
     "ebrm": METHODS["ebrm"],
     "sqrbm": _sqrbm("sqrbm"),
     "sqrbm-lcb": LowerConfidenceBound("sqrbm-lcb", _sqrbm("sqrbm")),
-    "sqrbm-gate": _sqrbm("sqrbm-gate"),
+    "sqrbm-gate-ensemble": _sqrbm("sqrbm-gate-ensemble"),
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
@@ -12,6 +13,7 @@ from torch import Tensor
 from qbrm.energies.base import EnergyScore
 from qbrm.energies.sqrbm import MIN_TAU, SemiQuantumRBM
 from qbrm.features.pairs import Batch, Pairs
+from qbrm.objectives.base import Objective
 from qbrm.objectives.preference import SMALLEST_PROBABILITY, log_preference
 from qbrm.training.trainer import validation_loss
 
@@ -53,18 +55,37 @@ def calibrate_tau(score: SemiQuantumRBM, validation: Pairs) -> float:
     Returns:
         The new tau, in standardised units.
     """
-    trained = float(score.log_tau.detach())
-    objective = CalibrationLoss(validation.n_pairs)
-
-    def loss(log_tau: float) -> float:
-        score.log_tau.data.fill_(log_tau)
-        return validation_loss(score, objective, validation, seed=0)
-
-    low = max(trained - math.log(10), math.log(MIN_TAU))
-    # A sampled loss is neither cheap nor exact enough for more than a few evaluations.
-    tolerance = 0.05 if score.draws else 0.01
-    bounds = (low, trained + math.log(10))
-    found = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": tolerance})
-    with torch.no_grad():
-        score.log_tau.fill_(min((found.x, trained), key=loss))
+    calibrate_together([score], [validation])
     return float(score.tau.detach())
+
+
+def calibrate_together(scores: Sequence[SemiQuantumRBM], held_out: Sequence[Pairs]) -> None:
+    """Change every score's tau by one factor, the one that makes the pairs held out of each likeliest, all together.
+
+    Args:
+        scores: to calibrate, as in :func:`calibrate_tau`.
+        held_out: for each score, the pairs that it was not trained on.
+    """
+    trained = [float(score.log_tau.detach()) for score in scores]
+    objective = CalibrationLoss(sum(pairs.n_pairs for pairs in held_out))
+
+    def loss(log_factor: float) -> float:
+        for score, log_tau in zip(scores, trained, strict=True):
+            score.log_tau.data.fill_(max(log_tau + log_factor, math.log(MIN_TAU)))
+        return loss_together(scores, objective, held_out)
+
+    # A sampled loss is neither cheap nor exact enough for more than a few evaluations.
+    tolerance = 0.05 if any(score.draws for score in scores) else 0.01
+    found = minimize_scalar(loss, bounds=(-math.log(10), math.log(10)), method="bounded", options={"xatol": tolerance})
+    loss(min((float(found.x), 0.0), key=loss))
+
+
+def loss_together(
+    scores: Sequence[SemiQuantumRBM], objective: Objective[SemiQuantumRBM], held_out: Sequence[Pairs]
+) -> float:
+    """Mean loss over the pairs of all parts, each judged by the score at its place."""
+    parts = [
+        (validation_loss(score, objective, pairs, seed=0), pairs.n_pairs)
+        for score, pairs in zip(scores, held_out, strict=True)
+    ]
+    return sum(loss * pairs for loss, pairs in parts) / sum(pairs for _, pairs in parts)

@@ -27,7 +27,7 @@ METHODS: dict[str, Method] = {
     "mlp": MLP("mlp", MLP_TRAINING),
     "mlp-ensemble": MLP("mlp-ensemble", MLP_TRAINING, members=5),
     "mlp-gate": MLP("mlp-gate", MLP_TRAINING, gated=True),
-    "mlp-gate-ensemble": MLP("mlp-gate-ensemble", MLP_TRAINING, members=5, gated=True),
+    "mlp-gate-ensemble": MLP("mlp-gate-ensemble", MLP_TRAINING, members=5, gated=True, folds=True),
     "gaussian": Distributional("gaussian", GaussianHead, MLP_TRAINING),
     "quantile": Distributional("quantile", QuantileHead, MLP_TRAINING),
     "ebrm": _EBRM,

@@ -43,6 +43,8 @@ class Task:
             that one came trained.
         head_dim: how many coordinates of the embedding the reward model's score head reads, the first ones; None if
             all.
+        prompt: number of the prompt that each response answers, if both kinds of pairs are over the same responses;
+            ensembles then hold out other prompts for each member, see :func:`~.committee.committee`.
     """
 
     pairs: Pairs
@@ -54,6 +56,7 @@ class Task:
     on_epoch: Callable[[Epoch], None]
     member: Callable[[int], Rewards] | None = None
     head_dim: int | None = None
+    prompt: Int[Tensor, " responses"] | None = None
 
     def of_member(self, index: int) -> Task:
         """The same for number `index` of an ensemble, which differs in its seed; only the first tells its epochs."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from qbrm.comparison.methods.base import Fitted, LogPreference, Rewards, Task, in_all
+from qbrm.comparison.methods.committee import committee
 from qbrm.comparison.methods.temperature import tempered
 from qbrm.comparison.responses import Features
 from qbrm.energies import EBRM, ENERGY_SCORES, CoupledBoltzmannMachine, EnergyScore, SemiQuantumRBM
@@ -21,8 +23,7 @@ from qbrm.objectives import OBJECTIVES, NCEPlus
 from qbrm.objectives.preference import SMALLEST_PROBABILITY
 from qbrm.refinement import REFINEMENTS, refine
 from qbrm.training import Training, TrainingSettings, train
-from qbrm.training.temperature import calibrate_tau
-from qbrm.training.trainer import validation_loss
+from qbrm.training.temperature import calibrate_together, loss_together
 
 EVALUATION_SAMPLES = 256
 VALIDATION_EXAMPLES = 256
@@ -44,7 +45,7 @@ class EnergyMethod:
         hidden: hidden units of a Boltzmann score; None for its own default.
         sampler: draws the hidden spins of ``qbm``; None to sum over them.
         gated: whether the correction of a Boltzmann score fades where embeddings are unfamiliar.
-        members: machines that differ in their seed, whose geometric mean is the score.
+        members: machines whose geometric mean is the score, a :func:`~qbrm.comparison.methods.committee.committee`.
     """
 
     name: str
@@ -67,18 +68,14 @@ class EnergyMethod:
         return {**settings.pop("settings"), **settings}
 
     def fit(self, task: Task) -> Fitted:
-        """Filter if asked, train, calibrate tau on the validation pairs."""
+        """Filter if asked, train every member, calibrate tau on what was held out of each."""
         pairs, notes = self._training_pairs(task)
-        trained = [self._train(pairs, task.of_member(index)) for index in range(self.members)]
-        score, training = trained[0]
-        if self.members > 1:
-            score = geometric_mean([machine for machine, _ in trained if isinstance(machine, SemiQuantumRBM)])
-            training = in_all([each for _, each in trained])
-        if self.gated and isinstance(score, SemiQuantumRBM):
-            score.close_gate(pairs.responses()[0], task.validation.responses()[0])
-        if self.objective == "preference" and isinstance(score, SemiQuantumRBM):
-            calibrate_tau(score, task.validation)
-            score, kept = self._or_identity(score, pairs, task)
+        tasks = committee(replace(task, pairs=pairs), self.members)
+        scores, trainings = zip(*(self._train(tasks[0].pairs, each) for each in tasks), strict=True)
+        score, training = scores[0], in_all(trainings)
+        machines = [each for each in scores if isinstance(each, SemiQuantumRBM)]
+        if machines:
+            score, kept = self._calibrated(machines, tasks)
             notes += kept
         if isinstance(score, CoupledBoltzmannMachine):
             score.samples, score.seed = EVALUATION_SAMPLES, task.seed
@@ -87,14 +84,47 @@ class EnergyMethod:
         preference = _density_preference(score) if self.objective == "preference" else tempered(rewards, task)
         return Fitted(rewards, preference, training, score, self.objective, self.refinement, notes, _deviation(score))
 
-    def _train(self, pairs: Pairs, task: Task) -> tuple[EnergyScore, Training]:
-        score = self._build(pairs, task)
+    def _calibrated(
+        self, machines: Sequence[SemiQuantumRBM], tasks: Sequence[Task]
+    ) -> tuple[SemiQuantumRBM, tuple[str, ...]]:
+        """One machine of all, gated if asked, tau set; or one that keeps the base rewards' order, and a note of it."""
+        if self.gated:
+            for machine, task in zip(machines, tasks, strict=True):
+                machine.close_gate(task.pairs.responses()[0], task.validation.responses()[0])
+        if self.objective == "preference":
+            held_out = [task.validation for task in tasks]
+            calibrate_together(machines, held_out)
+            identity = self._identity(tasks)
+            objective = OBJECTIVES[self.objective]()
+            trained, untrained = (
+                loss_together(each, objective, held_out) for each in (machines, [identity] * len(machines))
+            )
+            if untrained < trained:
+                if isinstance(identity, CoupledBoltzmannMachine) and isinstance(machines[0], CoupledBoltzmannMachine):
+                    identity.sampler = machines[0].sampler
+                seed = tasks[0].seed
+                note = f"{self.name}, seed {seed}: no epoch beat the base rewards on validation; they are kept"
+                return identity.eval(), (note,)
+        return (geometric_mean(machines) if len(machines) > 1 else machines[0]), ()
+
+    def _identity(self, tasks: Sequence[Task]) -> SemiQuantumRBM:
+        """A machine that keeps the base rewards' order, for when training did not help: refinement must not harm."""
+        identity = self._build(tasks[0].pairs, tasks[0])
+        assert isinstance(identity, SemiQuantumRBM)
+        if isinstance(identity, CoupledBoltzmannMachine):
+            identity.sampler = None
+        calibrate_together([identity] * len(tasks), [task.validation for task in tasks])
+        return identity
+
+    def _train(self, units: Pairs, task: Task) -> tuple[EnergyScore, Training]:
+        """A score trained on the task, in the units of the given pairs' responses."""
+        score = self._build(units, task)
         if isinstance(score, SemiQuantumRBM):
             score.scatter()
         training = train(
             score,
             NCEPlus(self.noise_samples) if self.objective == "nce" else OBJECTIVES[self.objective](),
-            pairs,
+            task.pairs,
             task.validation.without_conflicts() if self.filter_conflicts else task.validation,
             self.settings,
             task.seed,
@@ -110,22 +140,6 @@ class EnergyMethod:
         last = training.epochs[-1]
         told = [f"{words} {last[name]:.3g}" for name, words in names.items() if name in last]
         return (f"{self.name}, seed {task.seed}, {self.sampler}: {', '.join(told)}",) if told else ()
-
-    def _or_identity(self, score: SemiQuantumRBM, pairs: Pairs, task: Task) -> tuple[SemiQuantumRBM, tuple[str, ...]]:
-        """The score, or one that keeps the base rewards' order if training did not help: refinement must not harm."""
-        identity = self._build(pairs, task)
-        assert isinstance(identity, SemiQuantumRBM)
-        if isinstance(identity, CoupledBoltzmannMachine):
-            identity.sampler = None
-        calibrate_tau(identity, task.validation)
-        objective = OBJECTIVES[self.objective]()
-        losses = [validation_loss(each, objective, task.validation, task.seed) for each in (identity, score)]
-        if losses[0] >= losses[1]:
-            return score, ()
-        if isinstance(identity, CoupledBoltzmannMachine) and isinstance(score, CoupledBoltzmannMachine):
-            identity.sampler = score.sampler
-        note = f"{self.name}, seed {task.seed}: no epoch beat the base rewards on validation; they are kept"
-        return identity.eval(), (note,)
 
     def _training_pairs(self, task: Task) -> tuple[Pairs, tuple[str, ...]]:
         if not self.filter_conflicts:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from qbrm.comparison.methods.base import Fitted, Rewards, Task, in_all
-from qbrm.comparison.methods.temperature import tempered
+from qbrm.comparison.methods.committee import committee
+from qbrm.comparison.methods.temperature import tempered, tempered_together
 from qbrm.comparison.responses import Features
 from qbrm.energies.familiarity import fit_familiarity
 from qbrm.objectives import BradleyTerry
@@ -63,21 +65,30 @@ class MLP:
         settings: optimiser and schedule.
         members: networks that differ in their seed only (a deep ensemble; Lakshminarayanan et al., 2017).
         gated: whether the correction fades where embeddings are unfamiliar, as with the Boltzmann scores.
+        folds: whether the members also differ in what is held out of them, as with the Boltzmann scores: a
+            :func:`~qbrm.comparison.methods.committee.committee`.
     """
 
     name: str
     settings: TrainingSettings
     members: int = 1
     gated: bool = False
+    folds: bool = False
 
     def fit(self, task: Task) -> Fitted:
-        """Train and keep the best epoch of each network; one temperature is set on the validation pairs."""
-        fitted = [self._train(task.of_member(index)) for index in range(self.members)]
-        gate = _gate(fitted[0][0], task) if self.gated else None
-        rewards = _rewards([model for model, _ in fitted], gate)
-        training = in_all([training for _, training in fitted])
-        disagreement = _disagreement([model for model, _ in fitted], gate) if self.members > 1 else None
-        return Fitted(rewards, tempered(rewards, task), training, deviation=disagreement)
+        """Train and keep the best epoch of each network; one temperature is set on what was held out of each."""
+        seeded = [task.of_member(index) for index in range(self.members)]
+        tasks = committee(task, self.members) if self.folds else seeded
+        trained = [self._train(each) for each in tasks]
+        corrections = [
+            Correction(model, _gate(model, each) if self.gated else None)
+            for (model, _), each in zip(trained, tasks, strict=True)
+        ]
+        rewards = _rewards(corrections)
+        of_members = [_rewards([correction]) for correction in corrections]
+        preference = tempered_together(of_members, tasks) if self.folds else tempered(rewards, task)
+        disagreement = _disagreement(corrections) if self.members > 1 else None
+        return Fitted(rewards, preference, in_all([training for _, training in trained]), deviation=disagreement)
 
     def _train(self, task: Task) -> tuple[RewardCorrection, Training]:
         torch.manual_seed(task.seed)
@@ -91,10 +102,24 @@ class MLP:
             self.settings,
             task.seed,
             checkpoint=task.checkpoint,
-            measure=lambda model: task.measure(_rewards([model])),
+            measure=lambda model: task.measure(_rewards([Correction(model)])),
             on_epoch=task.on_epoch,
         )
         return model, training
+
+
+class Correction(NamedTuple):
+    """A trained network, and the gate on what it adds; None for none."""
+
+    model: RewardCorrection
+    gate: Callable[[Tensor], Tensor] | None = None
+
+    def __call__(self, features: Features) -> Float[Tensor, " responses"]:
+        """Refined rewards."""
+        refined: Tensor = self.model(features.embedding, features.reward)
+        if self.gate is None:
+            return refined
+        return features.reward + self.gate(features.embedding) * (refined - features.reward)
 
 
 def _gate(model: RewardCorrection, task: Task) -> Callable[[Tensor], Tensor]:
@@ -104,21 +129,17 @@ def _gate(model: RewardCorrection, task: Task) -> Callable[[Tensor], Tensor]:
     return lambda embedding: familiarity((embedding - model.loc) / model.scale)
 
 
-def _rewards(models: Sequence[RewardCorrection], gate: Callable[[Tensor], Tensor] | None = None) -> Rewards:
+def _rewards(corrections: Sequence[Correction]) -> Rewards:
     @torch.no_grad()
     def rewards(features: Features) -> Float[Tensor, " responses"]:
-        refined = torch.stack([model(features.embedding, features.reward) for model in models]).mean(0)
-        if gate is None:
-            return refined
-        return features.reward + gate(features.embedding) * (refined - features.reward)
+        return torch.stack([correction(features) for correction in corrections]).mean(0)
 
     return rewards
 
 
-def _disagreement(models: Sequence[RewardCorrection], gate: Callable[[Tensor], Tensor] | None) -> Rewards:
+def _disagreement(corrections: Sequence[Correction]) -> Rewards:
     @torch.no_grad()
     def deviation(features: Features) -> Float[Tensor, " responses"]:
-        found = torch.stack([model(features.embedding, features.reward) for model in models]).std(0)
-        return found if gate is None else gate(features.embedding) * found
+        return torch.stack([correction(features) for correction in corrections]).std(0)
 
     return deviation

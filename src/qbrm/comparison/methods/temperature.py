@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float, Int
@@ -22,9 +23,18 @@ def tempered(rewards: Rewards, task: Task) -> LogPreference:
     compared by what they know and not by their units. As there, the base rewards' claims count as some more pairs (see
     :class:`~qbrm.training.temperature.CalibrationLoss`).
     """
-    validation = task.validation
-    margin = _margins(rewards, task).double()
-    claimed = torch.sigmoid(validation.reward[validation.chosen] - validation.reward[validation.rejected]).double()
+    return tempered_together([rewards], [task])
+
+
+def tempered_together(rewards: Sequence[Rewards], tasks: Sequence[Task]) -> LogPreference:
+    """The same with one T for the members of a committee, set on what was held out of each.
+
+    Args:
+        rewards: what each member gives.
+        tasks: what it was fitted to.
+    """
+    parts = [_margins(each, task).double() for each, task in zip(rewards, tasks, strict=True)]
+    margin, claimed = torch.cat(parts), torch.cat([_claimed(task) for task in tasks])
     size = math.log(float(margin.abs().mean().clamp_min(1e-6)))
     right, wrong = 1 + BASE_PAIRS / len(margin) * claimed, BASE_PAIRS / len(margin) * (1 - claimed)
 
@@ -41,6 +51,12 @@ def tempered(rewards: Rewards, task: Task) -> LogPreference:
         return functional.logsigmoid((rewards[chosen] - rewards[rejected]) / temperature)
 
     return log_preference
+
+
+def _claimed(task: Task) -> Float[Tensor, " pairs"]:
+    """P(chosen > rejected) of the base rewards."""
+    validation = task.validation
+    return torch.sigmoid(validation.reward[validation.chosen] - validation.reward[validation.rejected]).double()
 
 
 def _margins(rewards: Rewards, task: Task) -> Float[Tensor, " pairs"]:
