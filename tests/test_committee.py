@@ -18,7 +18,7 @@ DIM, PROMPTS = 4, 24
 
 
 def task(prompts=PROMPTS, seed=0):
-    """Three pairs for each prompt, a quarter of the prompts for validation, labels from a direction of the embedding."""
+    """Three pairs a prompt, a quarter of the prompts for validation, labels from a direction of the embedding."""
     torch.manual_seed(7)
     count = 3 * prompts
     embedding, reward = torch.randn(2 * count, DIM), torch.randn(2 * count)

@@ -23,7 +23,7 @@ METHOD_WORDS = {
     "mlp": "a small MLP on the embedding added to the base reward, Bradley-Terry: the competitor",
     "mlp-ensemble": "five such MLPs that differ in their seed",
     "mlp-gate": "the MLP with the same gate as the gated Boltzmann machine",
-    "mlp-gate-ensemble": "five MLPs with the gate, shared out over the prompts like the machines of `sqrbm-ensemble`",
+    "mlp-gate-ensemble": "five MLPs with the gate, each validated on another fifth like those of `sqrbm-ensemble`",
     "gaussian": "a Gaussian reward head with the probit preference likelihood",
     "quantile": "a quantile reward head",
     "ebrm": (
@@ -38,8 +38,8 @@ METHOD_WORDS = {
     "sqrbm": "a semi-quantum restricted Boltzmann machine, in closed form",
     "sqrbm-gate": "the same, whose correction fades where the embedding is unfamiliar to it",
     "sqrbm-ensemble": (
-        "five semi-quantum machines as one, the geometric mean of their densities; a fifth of the training and validation "
-        "prompts validates each of them and trains the others"
+        "five semi-quantum machines as one, the geometric mean of their densities; a fifth of the training and "
+        "validation prompts validates each of them and trains the others"
     ),
     "sqrbm-gate-ensemble": "the same with the gate",
     "qbm": "a Boltzmann machine with couplings among its hidden spins",
