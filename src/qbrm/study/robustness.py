@@ -26,9 +26,9 @@ QUICK_LEFT_OUT = ("ebrm", "ebrm-exact", "mlp-ensemble", "mlp-gate-ensemble", "sq
 ONLY_IN = {"ebrm-exact": ("small-1000",)}
 CANDIDATE = "sqrbm-gate-ensemble"
 # Inputs (9), gates (10, 8, 36 and 4), rates and sizes (18), initial fields (5 and 5), encoder vectors (2), averaging,
-# dropout and decay (4), means of machines (6), EBRM's learning rate and embedding (6), when to keep the base (4), the
+# dropout and decay (4), means of machines (6), EBRM's learning rate and embedding (6), when to keep the base (6), the
 # base's claims in calibration (7), fine-tuning (1), committees (4), other densities for the gate (19).
-TRIED_CONFIGURATIONS = 148
+TRIED_CONFIGURATIONS = 150
 
 
 class Target(NamedTuple):
