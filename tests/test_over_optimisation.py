@@ -21,12 +21,12 @@ from qbrm.preferences import PreferenceSet, read_preferences, sample_source, spl
 from qbrm.report.plots import over_optimisation_figure
 from qbrm.reward_models.base import Embedded, Identity
 from qbrm.reward_models.sentence_encoder import SentenceEncoder
-from qbrm.study import over_optimisation as module
-from qbrm.study.candidates import fit_policy
-from qbrm.study.gold import SimulatedGold, labelled
-from qbrm.study.gold_curves import Curves, Pool, curve_rows, curves_of, peak_rows
-from qbrm.study.over_optimisation import OverOptimisationSettings, over_optimisation, sizes_up_to
-from qbrm.study.proxies import DEVIATIONS, PROXIES
+from qbrm.study.over_optimisation import measure as module
+from qbrm.study.over_optimisation.candidates import fit_policy
+from qbrm.study.over_optimisation.gold import SimulatedGold, labelled
+from qbrm.study.over_optimisation.gold_curves import Curves, Pool, curve_rows, curves_of, peak_rows
+from qbrm.study.over_optimisation.measure import OverOptimisationSettings, over_optimisation, sizes_up_to
+from qbrm.study.over_optimisation.proxies import DEVIATIONS, PROXIES
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

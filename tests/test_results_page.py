@@ -12,7 +12,7 @@ from qbrm.comparison.methods import METHODS as COMPARED
 from qbrm.comparison.scenario import VALIDATION_SHARE
 from qbrm.report.parts import parts
 from qbrm.report.plots.multiples import FEWEST_DECISIONS, calibration_panels, difference_panels
-from qbrm.study.choosing_harder import peaks_table
+from qbrm.study.over_optimisation.study import peaks_table
 from qbrm.study.page import page, write_page
 from qbrm.study.page.files import StudyFiles, read_files
 from qbrm.study.page.limits import study_targets

@@ -20,14 +20,16 @@ from qbrm.durable import make_folder
 from qbrm.report import read_results
 from qbrm.reward_models import REWARD_MODELS
 from qbrm.reward_models.base import Embedded
-from qbrm.study import choosing_harder, coverage, everything, over_optimisation, robustness, scenarios
-from qbrm.study.choosing_harder import peaks_table
+from qbrm.study import coverage, everything, robustness, scenarios
+from qbrm.study.cache import cached, setting_of
 from qbrm.study.everything import study_everything, study_part
 from qbrm.study.journal import noted, read_journal
-from qbrm.study.kept import kept, setting_of
-from qbrm.study.over_optimisation import OverOptimisationSettings
+from qbrm.study.over_optimisation import measure
+from qbrm.study.over_optimisation import study as over_optimisation_study
+from qbrm.study.over_optimisation.measure import OverOptimisationSettings
+from qbrm.study.over_optimisation.proxies import PROXIES
+from qbrm.study.over_optimisation.study import peaks_table
 from qbrm.study.page import write_page
-from qbrm.study.proxies import PROXIES
 from qbrm.study.robustness import CANDIDATE
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -66,8 +68,10 @@ def small():
             robustness, "METHODS", {name: method for name, method in robustness.METHODS.items() if name in COMPARED}
         )
         monkeypatch.setattr(robustness, "VARIANTS", {name: VARIANTS[name] for name in ("fresh", "shift")})
-        monkeypatch.setattr(choosing_harder, "PROXIES", {name: PROXIES[name] for name in CHOOSING})
-        monkeypatch.setattr(choosing_harder, "OverOptimisationSettings", partial(OverOptimisationSettings, pool=200))
+        monkeypatch.setattr(over_optimisation_study, "PROXIES", {name: PROXIES[name] for name in CHOOSING})
+        monkeypatch.setattr(
+            over_optimisation_study, "OverOptimisationSettings", partial(OverOptimisationSettings, pool=200)
+        )
         monkeypatch.setattr(coverage, "coverage_rows", simulated)
         monkeypatch.setattr("qbrm.report.write.pictures", lambda part, number: [])
         monkeypatch.setattr("qbrm.study.page.draw", lambda files: [])
@@ -125,7 +129,7 @@ def test_notes_say_which_scenario_they_are_of(settings, done):
     assert all(note.split(", ")[0] in ("fresh", "shift") for note in notes)
 
 
-def test_choosing_harder_writes_both_golds_with_tables_equal_to_the_numbers(settings, done):
+def test_over_optimisation_writes_both_golds_with_tables_equal_to_the_numbers(settings, done):
     content = json.loads((settings.out / "over-optimisation.json").read_text())
     table = (settings.out / "over-optimisation.md").read_text()
     assert [found["gold_from"] for found in content["studies"]] == ["simulation", "labels"]
@@ -143,7 +147,7 @@ def test_a_finished_study_is_not_computed_again(settings, done, monkeypatch):
         raise AssertionError("work was done again")
 
     monkeypatch.setattr(scenarios, "run_scenario", again)
-    monkeypatch.setattr(over_optimisation, "_run_seed", again)
+    monkeypatch.setattr(measure, "_run_seed", again)
     monkeypatch.setattr(coverage, "coverage_rows", again)
     monkeypatch.setattr(robustness, "write_report", again)
     before = done[0].read_text()
@@ -228,7 +232,7 @@ def test_a_killed_call_leaves_its_mark_and_no_time(tmp_path):
 def test_what_is_kept_answers_its_own_question_alone(tmp_path):
     answers = iter([{"found": 1}, {"found": 2}])
     path = tmp_path / "folder" / "kept.json"
-    found = [kept(path, {"seed": seed}, lambda: next(answers))["found"] for seed in (0, 0, 1, 1)]
+    found = [cached(path, {"seed": seed}, lambda: next(answers))["found"] for seed in (0, 0, 1, 1)]
     assert found == [1, 1, 2, 2]
 
 

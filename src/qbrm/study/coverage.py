@@ -9,7 +9,7 @@ from qbrm.comparison import ComparisonSettings
 from qbrm.comparison.simulation import coverage_rows
 from qbrm.console import Reporter
 from qbrm.durable import write_atomically
-from qbrm.study.kept import code_digest, kept
+from qbrm.study.cache import cached, code_digest
 
 COVERAGE_FILE = "coverage.json"
 
@@ -34,7 +34,7 @@ def study_coverage(settings: ComparisonSettings, reporter: Reporter) -> Path:
         reporter.status(f"coverage on simulated rewards, seed {seed}")
         asked = {"seed": seed, "code": code_digest()}
         path = settings.out / "coverage" / f"seed-{seed}.json"
-        rows += kept(path, asked, lambda seed=seed: {"rows": coverage_rows(seed)})["rows"]  # type: ignore[misc]
+        rows += cached(path, asked, lambda seed=seed: {"rows": coverage_rows(seed)})["rows"]  # type: ignore[misc]
     reporter.status(None)
     path = settings.out / COVERAGE_FILE
     content = {"schema": 1, "command": settings.command, "rows": rows}

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from qbrm.comparison import ComparisonSettings
 from qbrm.console import Reporter
-from qbrm.study.choosing_harder import study_over_optimisation
 from qbrm.study.coverage import study_coverage
 from qbrm.study.fine_tuned import study_fine_tuned
 from qbrm.study.journal import noted
+from qbrm.study.over_optimisation.study import study_over_optimisation
 from qbrm.study.page import write_page
 from qbrm.study.page.times import clock
 from qbrm.study.robustness import study_robustness

@@ -10,7 +10,7 @@ from qbrm.comparison.compare import Prepared, run_scenario
 from qbrm.comparison.methods import Method
 from qbrm.console import Reporter
 from qbrm.report.numbers import duration
-from qbrm.study.kept import code_digest, kept, preferences_digest, setting_of
+from qbrm.study.cache import cached, code_digest, preferences_digest, setting_of
 
 
 def scenario_tables(
@@ -30,7 +30,7 @@ def scenario_tables(
     settings = prepared.settings
     path = settings.out / "scenarios" / f"{scenario}.json"
     start = time.perf_counter()
-    found = kept(
+    found = cached(
         path,
         _asked(prepared, scenario, methods),
         lambda: {"tables": run_scenario(prepared, scenario, methods, reporter).tables()},

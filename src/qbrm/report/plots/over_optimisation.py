@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from qbrm.evaluation.best_of_n import best_of_n_kl
 from qbrm.report.parts import methods_of
 from qbrm.report.plots.appearance import INK, PALE, SMALL, TEXT, colour_of, heading, new_figure, tidy
-from qbrm.study.gold_curves import CurveRow
+from qbrm.study.over_optimisation.gold_curves import CurveRow
 
 PANEL_HEIGHT = 2.6
 STYLES = ("-", "--", "-.", ":")

@@ -14,7 +14,7 @@ from qbrm.report.numbers import percent
 from qbrm.report.parts import methods_of, parts
 from qbrm.report.plots.gallery import png_bytes
 from qbrm.report.plots.multiples import FEWEST_DECISIONS
-from qbrm.study.choosing_harder import peaks_table
+from qbrm.study.over_optimisation.study import peaks_table
 from qbrm.study.page import failures, tables, words
 from qbrm.study.page.files import StudyFiles, read_files
 from qbrm.study.page.html import page_html

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from qbrm.study.journal import Call
-from qbrm.study.over_optimisation import OverOptimisation
+from qbrm.study.over_optimisation.measure import OverOptimisation
 from qbrm.study.robustness import Target
 
 NOTE = re.compile(r"(?P<scenario>[^,]+), (?P<method>[^,:]+), seed (?P<seed>\d+): (?P<said>no epoch beat .*)")

@@ -15,7 +15,7 @@ from qbrm.report.plots.multiples import (
     risk_coverage_panels,
 )
 from qbrm.report.plots.sampling import error_figure, size_figure
-from qbrm.study.choosing_harder import GOLDS
+from qbrm.study.over_optimisation.study import GOLDS
 from qbrm.study.page.files import StudyFiles
 from qbrm.study.robustness import CANDIDATE
 

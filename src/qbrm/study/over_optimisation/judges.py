@@ -16,9 +16,9 @@ from qbrm.errors import InputError
 from qbrm.features.pairs import PairData
 from qbrm.preferences import PreferenceSet
 from qbrm.reward_models.trunk import Trunk
-from qbrm.study.candidates import fit_policy
-from qbrm.study.gold import SimulatedGold, labelled
-from qbrm.study.gold_curves import Pool, standardised
+from qbrm.study.over_optimisation.candidates import fit_policy
+from qbrm.study.over_optimisation.gold import SimulatedGold, labelled
+from qbrm.study.over_optimisation.gold_curves import Pool, standardised
 
 
 class Data(NamedTuple):

@@ -27,10 +27,10 @@ from qbrm.features.pairs import PairData
 from qbrm.preferences import PreferenceSet, check_disjoint
 from qbrm.reward_models.encoder_reward_model import fit_trunk
 from qbrm.reward_models.trunk import Trunk
-from qbrm.study.gold_curves import CurveRow, Curves, PeakRow, curve_rows, curves_of, peak_rows
-from qbrm.study.judges import Data, Judge, Labels, Simulation, features_of
-from qbrm.study.kept import code_digest, kept, preferences_digest, setting_of
-from qbrm.study.proxies import PROXIES
+from qbrm.study.cache import cached, code_digest, preferences_digest, setting_of
+from qbrm.study.over_optimisation.gold_curves import CurveRow, Curves, PeakRow, curve_rows, curves_of, peak_rows
+from qbrm.study.over_optimisation.judges import Data, Judge, Labels, Simulation, features_of
+from qbrm.study.over_optimisation.proxies import PROXIES
 
 GoldFrom = Literal["simulation", "labels"]
 
@@ -161,7 +161,7 @@ def _kept(out: Path, asked: dict[str, Any], run: Callable[[], tuple[Curves, list
         return {"n": curves.n, "gold": gold, "proxy": proxy, "notes": notes}
 
     path = out / f"over-optimisation-{asked['gold_from']}-{asked['scenario']}-seed-{asked['seed']}.json"
-    known = kept(path, asked, answer)
+    known = cached(path, asked, answer)
     gold, proxy = ({name: np.array(curve) for name, curve in known[part].items()} for part in ("gold", "proxy"))
     return Curves(tuple(known["n"]), gold, proxy), known["notes"]
 

@@ -13,8 +13,8 @@ from qbrm.durable import write_atomically
 from qbrm.features import FeatureTable
 from qbrm.report.plots import over_optimisation_figure
 from qbrm.report.plots.gallery import png_bytes
-from qbrm.study.over_optimisation import GoldFrom, OverOptimisation, OverOptimisationSettings, over_optimisation
-from qbrm.study.proxies import PROXIES
+from qbrm.study.over_optimisation.measure import GoldFrom, OverOptimisation, OverOptimisationSettings, over_optimisation
+from qbrm.study.over_optimisation.proxies import PROXIES
 
 GOLDS: dict[GoldFrom, str] = {"simulation": "gold reward, deviations of the pool", "labels": "share of right choices"}
 SLOW = ("ebrm",)

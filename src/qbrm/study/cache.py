@@ -17,12 +17,11 @@ from qbrm.preferences import PreferenceSet
 # What decides numbers. Reports, serving and the command line may change without making them another question's.
 DECIDING = (
     "comparison", "energies", "evaluation", "features", "objectives", "preferences", "refinement", "reward_models",
-    "samplers", "training", "study/candidates.py", "study/gold.py", "study/gold_curves.py", "study/judges.py",
-    "study/over_optimisation.py", "study/proxies.py", "units.py",
+    "samplers", "study/over_optimisation", "training", "units.py",
 )  # fmt: skip
 
 
-def kept(path: Path, asked: dict[str, Any], answer: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+def cached(path: Path, asked: dict[str, Any], answer: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """What an earlier call with the same question left at `path`, else what `answer` returns, left there for the next.
 
     Args:
