@@ -30,8 +30,10 @@ def scenario_table(part: Part) -> str:
     methods, sets = methods_of(results["summary"]), sets_of(results["summary"])
     first = sets[0]
     columns = [_accuracy(results, methods, first, "all", SET_NAMES[first])]
-    columns += [_over(part, methods, reference) for reference in REFERENCES]
-    columns += [_accuracy(results, methods, name, "all", SET_NAMES[name]) for name in sets[1:]]
+    columns += [_over(part, methods, reference, first, f"over {reference}") for reference in REFERENCES]
+    for name in sets[1:]:
+        columns.append(_accuracy(results, methods, name, "all", SET_NAMES[name]))
+        columns.append(_over(part, methods, "base", name, f"{SET_NAMES[name]} over base"))
     columns += [_accuracy(results, methods, name, "macro", f"macro {SET_NAMES[name]}") for name in sets]
     for heading, key in (("log-loss", "nll"), ("ECE", "ece")):
         values = [row[key] if (row := summary_row(results, method, first)) else None for method in methods]  # type: ignore[literal-required]
@@ -103,10 +105,10 @@ def _accuracy(results: Results, methods: Sequence[str], name: SetName, category:
     return contest(heading, [row["accuracy"] if row else None for row in rows], map(accuracy, rows))
 
 
-def _over(part: Part, methods: Sequence[str], reference: str) -> Column:
-    rows = [difference_of(part, method, reference) for method in methods]
+def _over(part: Part, methods: Sequence[str], reference: str, name: SetName, heading: str) -> Column:
+    rows = [difference_of(part, method, reference, name) for method in methods]
     texts = [points_interval(row["difference"], row["ci_low"], row["ci_high"]) if row else ABSENT for row in rows]
-    return column(f"over {reference}", texts)
+    return column(heading, texts)
 
 
 def _by_part(results: Results, table: str, key: str, best: Callable[..., float]) -> str:
