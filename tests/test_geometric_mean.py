@@ -87,7 +87,7 @@ def test_settings_and_weights_rebuild_it():
 def test_machines_that_do_not_fit_together_are_refused():
     one, other = machines(2)
     other.reward_scale.fill_(3.0)
-    with pytest.raises(ValueError, match="same units: False; expected seeds to differ"):
+    with pytest.raises(ValueError, match="same units: False; expected the same sizes and units"):
         geometric_mean([one, other])
     with pytest.raises(ValueError, match="machines differ"):
         geometric_mean([one, machines(1, axes=3)[0]])

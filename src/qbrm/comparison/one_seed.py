@@ -69,6 +69,12 @@ class SeedRun(NamedTuple):
         """Names the files of this seed."""
         return f"{self.scenario}-seed-{self.seed}"
 
+    @property
+    def may_share_out(self) -> bool:
+        """Whether the rewards of training pairs are as good as those of others: not if the model learned from them."""
+        came_trained = self.embedded.reward is not None and not self.fine_tuned
+        return came_trained or self.roles.are_apart
+
     def folder(self, method: str) -> Path:
         """Where a method's training state and metrics go."""
         return self.settings.out / "training" / method / self.label
@@ -93,7 +99,7 @@ def run_seed(run: SeedRun, methods: Mapping[str, Method], records: Records) -> N
                 head_dim=reward_model.head_dim
                 if isinstance(reward_model, (EncoderRewardModel, FineTunedRewardModel))
                 else None,
-                prompt=run.responses.prompt,
+                prompt=run.responses.prompt if run.may_share_out else None,
             )
             fitted = method.fit(task)
         _evaluate(run, name, fitted, features, records)
@@ -112,6 +118,9 @@ def _provenance(run: SeedRun, name: str, method: Method, records: Records) -> Pr
         {"role": role, "name": part.name, "prompts": len(part.prompt_ids), "pairs": part.n_pairs}
         for role, part in _parts(run)
     ]
+    if isinstance(method, EnergyMethod) and method.members > 1 and run.may_share_out:
+        for each in data[-2:]:
+            each["role"] = f"trains and validates the {method.members} members by turns"
     settings = {**(method.described() if isinstance(method, EnergyMethod) else {}), "seed": run.seed}
     results = [
         row

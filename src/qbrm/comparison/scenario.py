@@ -33,6 +33,11 @@ class Roles(NamedTuple):
     validation: PreferenceSet
     flipped: float = 0.0
 
+    @property
+    def are_apart(self) -> bool:
+        """Whether no prompt both trains the reward model and refines it."""
+        return set(self.reward_model.prompt_ids).isdisjoint(self.refinement.prompt_ids)
+
 
 Scenario = Callable[[PreferenceSet, int], Roles]
 

@@ -18,12 +18,15 @@ def geometric_mean(machines: Sequence[SemiQuantumRBM]) -> SemiQuantumRBM:
     .. math:: p(r \mid e) \propto \prod_k p_k(r \mid e)^{1/K}, \qquad f = \tfrac1K \sum_k f_k + \mathrm{const}
 
     The Gaussian parts add up to one of precision 1 / tau^2 = mean_k 1 / tau_k^2 around the mean of the mu_k weighted
-    with their precisions; all hidden qubits stay, each with weight 1 / K. Machines that differ in their seed only err
-    apart, and their mean errs less: a logarithmic opinion pool, as products of experts are (Hinton, 2002, Neural
-    Computation 14, 1771).
+    with their precisions; all hidden qubits stay, each with weight 1 / K. Machines trained from other seeds or on other
+    prompts err apart, and their mean errs less: a logarithmic opinion pool, as products of experts are (Hinton, 2002,
+    Neural Computation 14, 1771).
+
+    A machine has one gate. If those of the K differ, the mean has the first one's, and the equation holds as far as the
+    gates agree.
 
     Args:
-        machines: of the same sizes, in the same units. If they have gates, the mean has the first one's.
+        machines: of the same sizes, in the same units, all gated or none.
 
     Raises:
         ValueError: if their settings or units differ, or some have a gate and others none.
@@ -34,7 +37,7 @@ def geometric_mean(machines: Sequence[SemiQuantumRBM]) -> SemiQuantumRBM:
         same_units = all(torch.equal(getattr(first, name), getattr(other, name)) for name in unit_names)
         if _settings(other) != _settings(first) or not same_units:
             raise ValueError(
-                f"machines differ: {first} and {other}, same units: {same_units}; expected seeds to differ"
+                f"machines differ: {first} and {other}, same units: {same_units}; expected the same sizes and units"
             )
     settings = first.settings()
     settings |= {"hidden": len(machines) * first.hidden, "members": len(machines) * first.members}

@@ -43,8 +43,9 @@ class Task:
             that one came trained.
         head_dim: how many coordinates of the embedding the reward model's score head reads, the first ones; None if
             all.
-        prompt: number of the prompt that each response answers, if both kinds of pairs are over the same responses;
-            ensembles then hold out other prompts for each member, see :func:`~.committee.committee`.
+        prompt: number of the prompt that each response answers, if training and validation pairs may change places:
+            both are over the same responses, and neither trained the reward model, whose rewards look too good on what
+            it has seen. A :func:`~qbrm.comparison.methods.committee.committee` then shares them out anew.
     """
 
     pairs: Pairs

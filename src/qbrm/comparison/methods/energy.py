@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from qbrm.comparison.methods.base import Fitted, LogPreference, Rewards, Task, in_all
-from qbrm.comparison.methods.committee import committee
+from qbrm.comparison.methods.committee import committee, hold_out_apart
 from qbrm.comparison.methods.temperature import tempered
 from qbrm.comparison.responses import Features
 from qbrm.energies import EBRM, ENERGY_SCORES, CoupledBoltzmannMachine, EnergyScore, SemiQuantumRBM
@@ -60,6 +60,10 @@ class EnergyMethod:
     gated: bool = False
     members: int = 1
 
+    def __post_init__(self) -> None:
+        if self.members > 1 and (self.filter_conflicts or not issubclass(ENERGY_SCORES[self.score], SemiQuantumRBM)):
+            raise ValueError(f"{self.name} has {self.members} members; expected one, or unfiltered machines")
+
     def described(self) -> dict[str, Any]:
         """All settings that had an effect, by name: what a model card says."""
         settings = asdict(self)
@@ -68,14 +72,18 @@ class EnergyMethod:
         return {**settings.pop("settings"), **settings}
 
     def fit(self, task: Task) -> Fitted:
-        """Filter if asked, train every member, calibrate tau on what was held out of each."""
+        """Filter if asked, train every member, calibrate tau on what was held out of each.
+
+        Raises:
+            InputError: if filtering leaves no pair.
+        """
         pairs, notes = self._training_pairs(task)
         tasks = committee(replace(task, pairs=pairs), self.members)
         scores, trainings = zip(*(self._train(tasks[0].pairs, each) for each in tasks), strict=True)
         score, training = scores[0], in_all(trainings)
         machines = [each for each in scores if isinstance(each, SemiQuantumRBM)]
         if machines:
-            score, kept = self._calibrated(machines, tasks)
+            score, kept = self._made_one(machines, tasks)
             notes += kept
         if isinstance(score, CoupledBoltzmannMachine):
             score.samples, score.seed = EVALUATION_SAMPLES, task.seed
@@ -84,37 +92,38 @@ class EnergyMethod:
         preference = _density_preference(score) if self.objective == "preference" else tempered(rewards, task)
         return Fitted(rewards, preference, training, score, self.objective, self.refinement, notes, _deviation(score))
 
-    def _calibrated(
+    def _made_one(
         self, machines: Sequence[SemiQuantumRBM], tasks: Sequence[Task]
     ) -> tuple[SemiQuantumRBM, tuple[str, ...]]:
-        """One machine of all, gated if asked, tau set; or one that keeps the base rewards' order, and a note of it."""
+        """One calibrated machine of all; or one that keeps the base rewards' order, and a note of it."""
+        if len(machines) > 1 and not hold_out_apart(tasks):
+            machines, tasks = [geometric_mean(machines)], tasks[:1]
         if self.gated:
             for machine, task in zip(machines, tasks, strict=True):
                 machine.close_gate(task.pairs.responses()[0], task.validation.responses()[0])
         if self.objective == "preference":
-            held_out = [task.validation for task in tasks]
-            calibrate_together(machines, held_out)
-            identity = self._identity(tasks)
-            objective = OBJECTIVES[self.objective]()
-            trained, untrained = (
-                loss_together(each, objective, held_out) for each in (machines, [identity] * len(machines))
-            )
-            if untrained < trained:
-                if isinstance(identity, CoupledBoltzmannMachine) and isinstance(machines[0], CoupledBoltzmannMachine):
-                    identity.sampler = machines[0].sampler
+            calibrate_together(machines, [task.validation for task in tasks])
+            identity = self._better_identity(machines, tasks)
+            if identity is not None:
                 seed = tasks[0].seed
                 note = f"{self.name}, seed {seed}: no epoch beat the base rewards on validation; they are kept"
-                return identity.eval(), (note,)
+                return identity, (note,)
         return (geometric_mean(machines) if len(machines) > 1 else machines[0]), ()
 
-    def _identity(self, tasks: Sequence[Task]) -> SemiQuantumRBM:
-        """A machine that keeps the base rewards' order, for when training did not help: refinement must not harm."""
+    def _better_identity(self, machines: Sequence[SemiQuantumRBM], tasks: Sequence[Task]) -> SemiQuantumRBM | None:
+        """A machine that keeps the base rewards' order, if training did not help: refinement must not harm."""
         identity = self._build(tasks[0].pairs, tasks[0])
         assert isinstance(identity, SemiQuantumRBM)
         if isinstance(identity, CoupledBoltzmannMachine):
             identity.sampler = None
-        calibrate_together([identity] * len(tasks), [task.validation for task in tasks])
-        return identity
+        held_out, objective = [task.validation for task in tasks], OBJECTIVES[self.objective]()
+        calibrate_together([identity] * len(tasks), held_out)
+        losses = [loss_together(each, objective, held_out) for each in ([identity] * len(tasks), machines)]
+        if losses[0] >= losses[1]:
+            return None
+        if isinstance(identity, CoupledBoltzmannMachine) and isinstance(machines[0], CoupledBoltzmannMachine):
+            identity.sampler = machines[0].sampler
+        return identity.eval()
 
     def _train(self, units: Pairs, task: Task) -> tuple[EnergyScore, Training]:
         """A score trained on the task, in the units of the given pairs' responses."""

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from qbrm.comparison.methods.base import Fitted, Rewards, Task, in_all
-from qbrm.comparison.methods.committee import committee
+from qbrm.comparison.methods.committee import committee, hold_out_apart
 from qbrm.comparison.methods.temperature import tempered, tempered_together
 from qbrm.comparison.responses import Features
 from qbrm.energies.familiarity import fit_familiarity
@@ -63,10 +63,9 @@ class MLP:
     Attributes:
         name: in results.
         settings: optimiser and schedule.
-        members: networks that differ in their seed only (a deep ensemble; Lakshminarayanan et al., 2017).
+        members: networks that differ in their seed (a deep ensemble; Lakshminarayanan et al., 2017).
         gated: whether the correction fades where embeddings are unfamiliar, as with the Boltzmann scores.
-        folds: whether the members also differ in what is held out of them, as with the Boltzmann scores: a
-            :func:`~qbrm.comparison.methods.committee.committee`.
+        folds: whether they are a :func:`~qbrm.comparison.methods.committee.committee` too, as the Boltzmann scores are.
     """
 
     name: str
@@ -84,9 +83,10 @@ class MLP:
             Correction(model, _gate(model, each) if self.gated else None)
             for (model, _), each in zip(trained, tasks, strict=True)
         ]
-        rewards = _rewards(corrections)
+        # As with the machines, whose mean has the first one's gate.
+        rewards = _rewards([correction._replace(gate=corrections[0].gate) for correction in corrections])
         of_members = [_rewards([correction]) for correction in corrections]
-        preference = tempered_together(of_members, tasks) if self.folds else tempered(rewards, task)
+        preference = tempered_together(of_members, tasks) if hold_out_apart(tasks) else tempered(rewards, task)
         disagreement = _disagreement(corrections) if self.members > 1 else None
         return Fitted(rewards, preference, in_all([training for _, training in trained]), deviation=disagreement)
 

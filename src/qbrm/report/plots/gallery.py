@@ -70,7 +70,8 @@ PLOTS = (
     Plot(
         "training",
         "Training",
-        "Training loss (each objective has its own scale) and accuracy on the validation prompts, epoch by epoch.",
+        "Training loss (each objective has its own scale) and accuracy on the validation prompts, epoch by "
+        "epoch; of an ensemble, the first member's. Members with validation prompts of their own show no accuracy.",
         training_figure,
         lambda results: bool(trained_scores(results)),
     ),

@@ -126,7 +126,7 @@ def _name_objective(axes: Axes, rows: list[Epoch]) -> None:
 
 
 def _share_scale(row: list[Axes]) -> None:
-    limits = [axes.get_ylim() for axes in row]
+    limits = [axes.get_ylim() for axes in row if axes.lines] or [(0.0, 1.0)]
     for index, axes in enumerate(row):
         axes.set_ylim(min(low for low, _ in limits), max(high for _, high in limits))
         axes.tick_params(labelleft=index == 0)

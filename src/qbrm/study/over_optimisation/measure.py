@@ -219,7 +219,7 @@ class _Teacher:
             on_epoch=lambda epoch: None,
             member=self._member,
             head_dim=trunk.size,
-            prompt=self._data.responses.prompt,
+            prompt=self._data.responses.prompt if self._roles.are_apart else None,
         )
 
     def _member(self, index: int) -> Rewards:

@@ -42,11 +42,10 @@ def _time(files: StudyFiles, results: Results) -> Iterator[Target]:
         yield Target(text, "run in whole, but what calls that were cut short took is not known", None)
     else:
         found = f"{clock(seconds)} on {results['environment']['cores']} cores"
-        fine_tuning = _fine_tuning(files.fine_tuned)
-        if fine_tuning:
-            seconds += fine_tuning
-            found += f"; at most {clock(seconds)} with the fine-tuning of encoders that an earlier study may have left"
-        yield Target(text, found, seconds < limit)
+        longest = seconds + _fine_tuning(files.fine_tuned)
+        if longest > seconds:
+            found += f"; at most {clock(longest)} with the fine-tuning of encoders that an earlier study may have left"
+        yield Target(text, found, seconds < limit if (seconds < limit) == (longest < limit) else None)
 
 
 def _fine_tuning(results: Results | None) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+from collections.abc import Mapping
 from functools import partial
 
 from qbrm.comparison.scenario import VARIANTS
@@ -39,7 +40,8 @@ METHOD_WORDS = {
     "sqrbm-gate": "the same, whose correction fades where the embedding is unfamiliar to it",
     "sqrbm-ensemble": (
         "five semi-quantum machines as one, the geometric mean of their densities; a fifth of the training and "
-        "validation prompts validates each of them and trains the others"
+        "validation prompts validates each of them and trains the others (but in `same`, where the reward model has "
+        "seen the training prompts: the machines differ in their seed there)"
     ),
     "sqrbm-gate-ensemble": "the same with the gate",
     "qbm": "a Boltzmann machine with couplings among its hidden spins",
@@ -71,6 +73,11 @@ def not_on_this_base(first: Results | None, second: Results) -> str:
     compared = {row["method"] for row in second["summary"]}
     missing += [name for name in dict.fromkeys(row["method"] for row in first["summary"]) if name not in compared]
     return f"Not run on it: {', '.join(f'`{name}`' for name in missing)}." if missing else ""
+
+
+def counted(tried: Mapping[str, int]) -> str:
+    """Names with their numbers."""
+    return ", ".join(f"{what} {number}" for what, number in tried.items())
 
 
 def seeds(results: Results) -> str:
