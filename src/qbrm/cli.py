@@ -448,6 +448,10 @@ def study(
     quick: Annotated[
         bool, typer.Option("--quick", help="Without the fine-tuned base, EBRM and other slow parts.")
     ] = False,
+    workers: Annotated[
+        int | None,
+        typer.Option(help="Processes that run seeds side by side, one thread each. Default: one per core.", min=1),
+    ] = None,
 ) -> None:
     """Run a whole study: many comparisons with one question. Run it again to continue where it stopped.
 
@@ -463,6 +467,8 @@ def study(
 
     sampling: one score with every sampler and many sizes; accuracy against size, sampler error against time.
     """
+    import joblib
+
     from qbrm.comparison import ComparisonSettings
     from qbrm.console import Reporter
     from qbrm.study.everything import study_everything, study_part
@@ -470,7 +476,15 @@ def study(
 
     reporter = Reporter()
     seeds = seeds or (1 if quick else 5)
-    settings = ComparisonSettings(train=train, out=out, seeds=seeds, seed=seed, epochs=epochs, command=_command())
+    settings = ComparisonSettings(
+        train=train,
+        out=out,
+        seeds=seeds,
+        seed=seed,
+        epochs=epochs,
+        workers=workers or joblib.cpu_count(),
+        command=_command(),
+    )
     if subject is Study.ALL:
         reporter.fact("results", str(study_everything(settings, quick, reporter)))
     elif subject is Study.SAMPLING:

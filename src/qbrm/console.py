@@ -28,6 +28,11 @@ class Reporter:
         self._spinner: Status | None = None
         self._start = self._last_line = time.monotonic()
 
+    @classmethod
+    def silent(cls) -> Reporter:
+        """One that prints nothing."""
+        return cls(Console(quiet=True))
+
     def fact(self, label: str, *facts: str) -> None:
         """Print ``label  fact · fact · fact``, aligned."""
         self.console.print(f"{label:<{LABEL_WIDTH}} {' · '.join(facts)}", markup=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +16,7 @@ from qbrm.comparison.records import Records, results_of
 from qbrm.comparison.responses import Responses
 from qbrm.comparison.scenario import SCENARIOS, VARIANTS, Scenario, by_domain, same
 from qbrm.comparison.settings import ComparisonSettings
+from qbrm.comparison.side_by_side import each_seed
 from qbrm.comparison.sources import Sources, read_sources
 from qbrm.console import Reporter
 from qbrm.errors import InputError
@@ -96,26 +98,47 @@ def prepare(settings: ComparisonSettings, reporter: Reporter) -> Prepared:
 
 
 def run_scenario(prepared: Prepared, scenario: str, methods: Mapping[str, Method], reporter: Reporter) -> Records:
-    """Run all seeds and methods of one scenario."""
+    """Run all seeds and methods of one scenario.
+
+    Raises:
+        InputError: if the scenario is not for such a reward model.
+        TrainingError: if a training cannot go on.
+        WorkerError: if a process that runs a seed is killed.
+    """
+    settings = prepared.settings
+    records = _no_records(prepared, scenario)
+    seeds = range(settings.seed, settings.seed + settings.seeds)
+    run = partial(_run_seed, prepared, scenario, methods)
+    for found in each_seed(run, seeds, settings.workers, reporter, scenario):
+        records.extend(found)
+    return records
+
+
+def _run_seed(
+    prepared: Prepared, scenario: str, methods: Mapping[str, Method], seed: int, reporter: Reporter
+) -> Records:
+    """One seed's findings."""
     settings, sources = prepared.settings, prepared.sources
     split = VARIANTS[scenario] if prepared.fine_tuned else _split(scenario, prepared.embedded.reward is not None)
-    tests = _tests(sources, by_domain_too=scenario == "shift")
-    records = Records(scenario, _evaluation_sets(tests, prepared.responses, settings.seed))
-    for seed in range(settings.seed, settings.seed + settings.seeds):
-        roles = split(sources.train, settings.seed if prepared.fine_tuned else seed)
-        run = SeedRun(
-            settings,
-            scenario,
-            seed,
-            roles,
-            prepared.responses,
-            prepared.model,
-            prepared.embedded,
-            reporter,
-            prepared.fine_tuned,
-        )
-        run_seed(run, methods, records)
+    run = SeedRun(
+        settings,
+        scenario,
+        seed,
+        split(sources.train, settings.seed if prepared.fine_tuned else seed),
+        prepared.responses,
+        prepared.model,
+        prepared.embedded,
+        reporter,
+        prepared.fine_tuned,
+    )
+    records = _no_records(prepared, scenario)
+    run_seed(run, methods, records)
     return records
+
+
+def _no_records(prepared: Prepared, scenario: str) -> Records:
+    tests = _tests(prepared.sources, by_domain_too=scenario == "shift")
+    return Records(scenario, _evaluation_sets(tests, prepared.responses, prepared.settings.seed))
 
 
 def _split(scenario: str, model_is_trained: bool) -> Scenario:

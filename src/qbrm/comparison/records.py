@@ -57,6 +57,19 @@ class Records:
         label = {"scenario": self.scenario, "method": method, "seed": seed}
         self.timings.append({**label, "stage": stage, "seconds": seconds, "examples": examples})
 
+    def extend(self, later: Records) -> None:
+        """Append the findings of further seeds in the same scenario, on the same tests."""
+        for method, seeds in later.outcomes.items():
+            self.outcomes.setdefault(method, []).extend(seeds)
+        for mine, theirs in (
+            (self.rows, later.rows),
+            (self.timings, later.timings),
+            (self.epochs, later.epochs),
+            (self.densities, later.densities),
+        ):
+            mine += theirs
+        self.notes += later.notes
+
     def add_outcomes(self, method: str, seed: int, found: list[Outcomes]) -> None:
         """Record one seed's outcomes on every evaluation set."""
         self.outcomes.setdefault(method, []).append(found)

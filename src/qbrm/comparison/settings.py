@@ -42,6 +42,7 @@ class ComparisonSettings:
         filter_conflicts: likewise.
         sampler: draws the hidden spins of ``qbm``; None to sum over them.
         hidden: hidden units of the Boltzmann scores; None for each one's own number.
+        workers: processes that run seeds side by side, one thread each; None: this process runs them all.
         wandb: whether metrics also go to Weights & Biases.
         command: the command line, for the report.
     """
@@ -62,6 +63,7 @@ class ComparisonSettings:
     filter_conflicts: bool | None = None
     sampler: str | None = None
     hidden: int | None = None
+    workers: int | None = None
     wandb: bool = False
     command: str = ""
 

@@ -20,6 +20,7 @@ from qbrm.comparison.methods.base import MEMBER_SEEDS, Rewards
 from qbrm.comparison.responses import Features, Responses
 from qbrm.comparison.scenario import FLIPPED_SHARE, VARIANTS, Roles
 from qbrm.comparison.settings import check_known
+from qbrm.comparison.side_by_side import each_seed
 from qbrm.console import Reporter
 from qbrm.errors import InputError
 from qbrm.features import FeatureTable
@@ -52,6 +53,7 @@ class OverOptimisationSettings:
         seeds: of the world, the split of the training prompts, the wrong labels, all training and the candidates.
         prompts: held-out prompts that candidates are drawn for; EBRM's ascent sets the price.
         pool: candidates for each of them, and the largest n.
+        workers: processes that run seeds side by side, one thread each; None: this process runs them all.
     """
 
     gold_from: GoldFrom = "simulation"
@@ -60,6 +62,7 @@ class OverOptimisationSettings:
     seeds: tuple[int, ...] = (0, 1, 2)
     prompts: int = 5
     pool: int = 10_000
+    workers: int | None = None
 
 
 class OverOptimisation(TypedDict):
@@ -110,10 +113,11 @@ def over_optimisation(
     data = _data(train, test, table, settings)
     found: dict[int, Curves] = {}
     notes: list[str] = []
-    for seed in settings.seeds:
-        reporter.status(f"over-optimisation, gold from {settings.gold_from}, {settings.scenario}, seed {seed}")
-        found[seed], of_seed = _kept(out, _asked(data, settings, seed), partial(_run_seed, data, settings, seed, out))
-        notes += of_seed
+    label = f"over-optimisation, gold from {settings.gold_from}, {settings.scenario}"
+    curves = each_seed(partial(_curves, data, settings, out, label), settings.seeds, settings.workers, reporter, label)
+    for seed, (of_seed, noted) in zip(settings.seeds, curves, strict=True):
+        found[seed] = of_seed
+        notes += noted
     reporter.status(None)
     return OverOptimisation(
         gold_from=settings.gold_from,
@@ -136,6 +140,13 @@ def _data(train: PreferenceSet, test: PreferenceSet, table: FeatureTable, settin
     check_disjoint(train, test)
     responses = Responses([train, test])
     return Data(train, test, responses, torch.from_numpy(table.rows(responses.keys).embedding))
+
+
+def _curves(
+    data: Data, settings: OverOptimisationSettings, out: Path, label: str, seed: int, reporter: Reporter
+) -> tuple[Curves, list[str]]:
+    reporter.status(f"{label}, seed {seed}")
+    return _kept(out, _asked(data, settings, seed), partial(_run_seed, data, settings, seed, out))
 
 
 def _asked(data: Data, settings: OverOptimisationSettings, seed: int) -> dict[str, Any]:

@@ -43,6 +43,7 @@ def study_over_optimisation(settings: ComparisonSettings, quick: bool, reporter:
     asked = OverOptimisationSettings(
         methods=tuple(name for name in PROXIES if not (quick and name in SLOW)),
         seeds=tuple(range(settings.seed, settings.seed + settings.seeds)),
+        workers=settings.workers,
     )
     found = []
     for gold, axis in GOLDS.items():
