@@ -15,7 +15,7 @@ from tiny_models import classifier, own_logit, save, tokenizer
 
 from qbrm import EnergyRewardModel, cli, durable, fit
 from qbrm.bench import scale
-from qbrm.comparison.methods import METHODS, Task
+from qbrm.comparison.methods import METHODS, Task, energy
 from qbrm.comparison.responses import Features
 from qbrm.console import Reporter
 from qbrm.errors import InputError
@@ -94,6 +94,22 @@ def test_a_score_trained_from_disk_is_the_method_of_the_comparison(folder):
         method = replace(METHODS[score], settings=replace(METHODS[score].settings, epochs=1))
         found = fit_in_windows(folder, score, seed=1, window=1000, epochs=1)
         assert_same(weights(found), weights(method.fit(task)))
+
+
+def test_members_trained_from_disk_share_their_pairs_and_the_card_says_whose_epoch_it_means(
+    folder, tmp_path, monkeypatch
+):
+    real, shared = energy.committee, []
+    monkeypatch.setattr(energy, "committee", lambda *given: shared.append(real(*given)) or shared[-1])
+    model = tmp_path / "model"
+    fit.train_score([folder], "sqrbm-ensemble", model, quiet(), epochs=1, seed=0, command="qbrm train")
+    first, *others = shared[0]
+    assert len(others) == 4
+    assert all(each.pairs is first.pairs and each.validation is first.validation for each in others)
+    card = (model / "README.md").read_text()
+    assert "latest best epoch of the 5 members" in card
+    assert "trains the score" in card
+    assert "by turns" not in card
 
 
 def test_training_from_disk_learns(folder):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import NamedTuple
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -14,6 +15,16 @@ LABEL_WIDTH = 22
 PLAIN_SECONDS = 15.0
 
 Advance = Callable[[int, int], None]
+
+
+class _Clock(NamedTuple):
+    """A text and the seconds since `start`, new in every frame."""
+
+    text: str
+    start: float
+
+    def __rich__(self) -> str:
+        return f"{self.text} · {time.monotonic() - self.start:,.0f} s"
 
 
 class Reporter:
@@ -41,7 +52,7 @@ class Reporter:
     def status(self, text: str | None) -> None:
         """Show what is being worked on and how long this reporter has been in use; None ends it.
 
-        A spinner on a terminal, elsewhere a line now and then.
+        A spinner and a running clock on a terminal, elsewhere a line now and then.
         """
         if self._spinner is not None:
             self._spinner.stop()
@@ -49,7 +60,7 @@ class Reporter:
         if text is None:
             return
         if self.console.is_terminal:
-            self._spinner = self.console.status(f"{text} · {time.monotonic() - self._start:,.0f} s")
+            self._spinner = self.console.status(_Clock(text, self._start))
             self._spinner.start()
         elif time.monotonic() - self._last_line >= PLAIN_SECONDS:
             self.fact("working on", text, f"{time.monotonic() - self._start:,.0f} s")

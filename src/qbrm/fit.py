@@ -168,8 +168,9 @@ def _provenance(
         for folder, source in zip(folders, sources, strict=True)
     ]
     assert fitted.training is not None
-    settings = _method(score, epochs).described()
-    return Provenance(command, data, {**settings, "seed": seed, "best epoch": fitted.training.best}, [])
+    method = _method(score, epochs)
+    best = "best epoch" if method.members == 1 else f"latest best epoch of the {method.members} members"
+    return Provenance(command, data, {**method.described(), "seed": seed, best: fitted.training.best}, [])
 
 
 def _sizes(source: Source, share: Share) -> dict[str, int]:
