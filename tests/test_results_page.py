@@ -16,6 +16,7 @@ from qbrm.study.over_optimisation.study import peaks_table
 from qbrm.study.page import page, write_page
 from qbrm.study.page.files import StudyFiles, read_files
 from qbrm.study.page.limits import study_targets
+from qbrm.study.page.tables import standing_table
 from qbrm.study.page.times import seconds_of, working_calls
 from qbrm.study.page.verdicts import standing
 from qbrm.study.page.words import METHOD_WORDS
@@ -66,7 +67,15 @@ def test_every_number_on_the_page_is_in_the_files_or_counts_what_is_there(study,
 
 def _counts(line):
     """Lines that count, average or add up what is in the files: each has a test of its own."""
-    starts = ("Measured on", "Targets missed", "Time taken", "| the whole study", "| rewards |", "| preferences |")
+    starts = (
+        "Measured on",
+        "Below the base",
+        "Targets missed",
+        "Time taken",
+        "| the whole study",
+        "| rewards |",
+        "| preferences |",
+    )
     return line.startswith(starts) or "beyond the interval" in line or "10 points above ebrm" in line
 
 
@@ -105,7 +114,20 @@ def test_the_first_paragraph_names_winners_and_where_the_candidate_stands(text):
         ]
         best = max(rows, key=lambda row: row["accuracy"])
         assert re.search(rf"`{best['method']}` in [^`]*{scenario} \({100 * best['accuracy']:.1f}\)", first)
-    assert f"Against `base`, `{CANDIDATE}` is " in first
+    assert f"| {CANDIDATE} against |" in first
+
+
+def test_gold_is_told_with_a_peak_only_where_there_is_one_and_the_interval_decides_who_differs(study):
+    files = read_files(study)
+    (found, _) = files.over_optimisation["studies"]
+    rows = {row["method"]: row for row in found["peaks"]}
+    rows["base"] |= {"peak_n": 10_000, "peak_gold": 1.5, "last_gold": 1.5}
+    rows["mlp"] |= {"peak_n": 100, "peak_gold": 2.5, "last_gold": 2.0, "over_base_low": 0.1, "over_base_high": 0.9}
+    rows[CANDIDATE] |= {"peak_n": 10_000, "last_gold": 1.4, "over_base_low": -0.3, "over_base_high": 1e-19}
+    assert next(line for line in page(files).splitlines() if line.startswith("Gold of")).startswith(
+        f"Gold of the best of 10,000 responses, gold from simulation: `base` 1.50, `{CANDIDATE}` 1.40, `mlp` 2.00 "
+        "after 2.50 at n = 100. Beyond the interval above the base: `mlp`; below it: none."
+    )
 
 
 def test_every_method_that_can_be_compared_is_explained():
@@ -118,11 +140,11 @@ def test_standing_is_decided_by_the_interval():
     for row in results["differences"]:
         row["ci_low"], row["ci_high"] = ends[row["scenario"]]
         row["difference"] = 0.01
-    whole = [part for part in parts(results) if part.test == "prefs"]
-    assert standing(whole, CANDIDATE, "base") == (
-        f"Against `base`, `{CANDIDATE}` is above it in fresh (+1.0); not told apart from it in shift (+1.0); "
-        "below it in same (+1.0)."
-    )
+    found = standing([part for part in parts(results) if part.test == "prefs"], CANDIDATE, "base")
+    assert [list(names) for names in found] == [["fresh"], ["shift"], ["same"]]
+    row = next(line for line in standing_table(results, CANDIDATE).splitlines() if line.startswith("| base |"))
+    neither = "shift +1.0, shift on Helpfulness +1.0, shift on Harmlessness +1.0"
+    assert row == f"| base | fresh +1.0 | {neither} | same +1.0 |"
 
 
 @pytest.mark.parametrize(
@@ -181,7 +203,7 @@ def test_what_did_not_work_lists_missed_targets_harm_and_trainings_in_vain(study
     assert missed
     assert all(f"- {each.text}: {each.found}" in section for each in missed)
     below = [row for row in made_results()["differences"] if row["reference"] == "base" and row["ci_high"] < 0]
-    for row in (row for row in below if row["set"] == "pairwise"):
+    for row in below:
         assert f"{100 * row['difference']:+.1f} [{100 * row['ci_low']:+.1f}, {100 * row['ci_high']:+.1f}]" in section
     assert "- `sqrbm`, no epoch beat the base rewards on validation; they are kept: same, seed 0, 1, 2, 3, 4" in section
 
@@ -191,6 +213,22 @@ def test_over_optimisation_is_told_beyond_the_interval_alone(text):
         line = next(line for line in text.splitlines() if line.startswith("Over-opt") and found["gold_from"] in line)
         assert {row["method"] for row in found["peaks"] if row["peaks"]} == set(re.findall("`([^`]+)`", line))
         assert peaks_table(found) in text
+
+
+def test_scores_that_choose_as_the_base_does_and_bounds_are_told_beside_the_curves(study):
+    files = read_files(study)
+    first, second = files.over_optimisation["studies"]
+    kept = "no epoch beat the base rewards on validation; they are kept"
+    first["notes"] += [f"sqrbm, seed 2: {kept}", f"sqrbm, seed 2: {kept}", f"sqrbm, seed 3: {kept}"]
+    first["notes"] += [f"sqrbm-lcb, seed {seed}: validation chose z = {z} of 0, 1, 2" for seed, z in ((2, 1), (3, 0))]
+    first["rows"] += [{**first["rows"][0], "seed": seed} for seed in (2, 3)]
+    section = page(files).partition("## Over-optimisation")[2].partition("\n## ")[0]
+    told, untold = section.split("Gold from labels")
+    assert "2 seeds, each with 5 held-out prompts" in told
+    assert "- `sqrbm`, no epoch beat the base rewards on validation; they are kept: seed 2, 3" in told
+    assert "- `sqrbm-lcb`, validation chose z of 0, 1, 2: 1 (seed 2), 0 (seed 3)" in told
+    assert "kept" not in untold
+    assert second["notes"] == []
 
 
 def test_coverage_is_the_mean_over_worlds_between_the_least_and_the_greatest(study, text):
@@ -241,6 +279,35 @@ def test_reruns_of_what_is_finished_do_not_count_as_work_and_all_else_does():
         call("robustness", 80.0),
     ]
     assert seconds_of(working_calls(calls)) == {"robustness": 31.0, "coverage": 40.0}
+
+
+def test_what_older_code_took_does_not_count_for_what_newer_code_found():
+    def call(code, seconds):
+        return {"part": "robustness", "command": "qbrm study", "code": code, "finished": True, "seconds": seconds}
+
+    assert seconds_of(working_calls([call("a", 100.0), call("b", 9000.0), call("b", 1.0)])) == {"robustness": 9000.0}
+
+
+def test_a_quick_study_and_a_whole_one_in_one_folder_are_judged_apart():
+    quick, whole = (
+        made_journal(seconds, command)["calls"]
+        for seconds, command in ((140.0, "qbrm study --quick"), (2_600.0, "qbrm study"))
+    )
+    for calls, said in (
+        ([*quick, *whole], "the whole study in under 3 hours"),
+        ([*whole, *quick], "`--quick` in under 10 minutes"),
+    ):
+        target = study_targets(StudyFiles(robustness=made_results(), calls=calls))[-1]
+        assert said in target.text
+        assert target.met is True
+
+
+def test_time_on_more_cores_than_the_target_has_decides_nothing():
+    results = made_results()
+    results["environment"]["cores"] = 64
+    calls = made_journal(2_600.0, "qbrm study")["calls"]
+    target = study_targets(StudyFiles(robustness=results, calls=calls))[-1]
+    assert (target.found, target.met) == ("run on 64 cores", None)
 
 
 def test_fewer_than_five_seeds_are_not_five():

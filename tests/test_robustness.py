@@ -12,12 +12,12 @@ from qbrm.study import robustness
 from qbrm.study.robustness import CANDIDATE, study_robustness, targets, targets_table
 
 ASKED = (
-    "at least as accurate as the MLP, within the paired interval, in every scenario",
+    "at least as accurate as the MLP, within the paired interval, in every scenario, best-of-n included",
     "better than the MLP in at least two scenarios, beyond the interval",
     "shift, both domains: 3 points above base",
     "shift, both domains: 3 points above mlp",
     "shift, both domains: 10 points above ebrm",
-    "never below the base by more than its interval, the un-refined domain included",
+    "never below the base by more than its interval, the un-refined domain and best-of-n included",
     "a better log-loss than every other method in every scenario, by the mean",
     "a better calibration error than every other method in every scenario, by the mean",
 )
@@ -47,8 +47,8 @@ def change(results, table, wanted, **values):
     rows[0].update(values)
 
 
-def difference(reference, scenario, test="prefs"):
-    return {"method": CANDIDATE, "reference": reference, "scenario": scenario, "test": test, "set": "pairwise"}
+def difference(reference, scenario, test="prefs", name="pairwise"):
+    return {"method": CANDIDATE, "reference": reference, "scenario": scenario, "test": test, "set": name}
 
 
 def overall(method, scenario):
@@ -63,10 +63,12 @@ def test_every_target_of_the_study_has_a_row_and_all_can_be_met():
     ("target", "table", "wanted", "values"),
     [
         (0, "differences", difference("mlp", "same"), {"ci_high": -0.001}),
+        (0, "differences", difference("mlp", "fresh", name="bon"), {"ci_high": -0.001}),
         (2, "differences", difference("base", "shift"), {"difference": 0.029}),
         (3, "differences", difference("mlp", "shift"), {"difference": 0.029}),
         (4, "summary", overall("ebrm", "shift"), {"accuracy": 0.601}),
         (5, "differences", difference("base", "shift", "prefs, Helpfulness"), {"ci_high": -0.001}),
+        (5, "differences", difference("base", "same", name="bon"), {"ci_high": -0.001}),
         (6, "summary", overall("mlp", "fresh"), {"nll": 0.499}),
         (7, "summary", overall("base", "same"), {"ece": 0.009}),
     ],
@@ -82,6 +84,23 @@ def test_better_by_the_mean_is_not_better_beyond_the_interval():
     for scenario in ("fresh", "same"):
         change(results, "differences", difference("mlp", scenario), difference=0.02, ci_low=-0.001)
     assert met(results) == dict.fromkeys(ASKED, True) | {ASKED[1]: False}
+
+
+def test_what_sums_leave_of_differences_that_cancel_is_neither_better_nor_worse():
+    results = reaching()
+    for scenario in ("fresh", "same"):
+        change(results, "differences", difference("mlp", scenario), ci_low=1e-19)
+    change(results, "differences", difference("base", "same"), ci_high=-1e-19)
+    assert met(results) == dict.fromkeys(ASKED, True) | {ASKED[1]: False}
+
+
+def test_everything_that_is_below_the_base_is_named():
+    results = reaching()
+    worse = {"difference": -0.02, "ci_low": -0.03, "ci_high": -0.01}
+    change(results, "differences", difference("base", "shift", "prefs, Helpfulness"), **worse)
+    change(results, "differences", difference("base", "fresh", name="bon"), **worse)
+    found = next(each for each in targets(results) if each.text == ASKED[5])
+    assert found.found == "shift on Helpfulness -2.0 [-3.0, -1.0]; fresh, best-of-n -2.0 [-3.0, -1.0]"
 
 
 def test_without_pairwise_preferences_no_target_is_decided():

@@ -80,6 +80,20 @@ class Difference(TypedDict):
     sampling_error: NotRequired[float]
 
 
+# What sums leave behind of differences that cancel: no method is better by so little.
+CANCELLED = 1e-12
+
+
+def is_above(row: Difference | None) -> bool:
+    """Whether a difference is above zero beyond its interval."""
+    return row is not None and row["ci_low"] is not None and row["ci_low"] > CANCELLED
+
+
+def is_below(row: Difference | None) -> bool:
+    """Whether a difference is below zero beyond its interval."""
+    return row is not None and row["ci_high"] is not None and row["ci_high"] < -CANCELLED
+
+
 class Timing(TypedDict):
     """Seconds that a stage took for a number of examples."""
 

@@ -8,18 +8,23 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from typing_extensions import TypedDict
+from typing_extensions import NotRequired, TypedDict
 
 from qbrm.durable import make_folder, write_atomically
+from qbrm.study.cache import code_digest
 
 JOURNAL_FILE = "study.json"
 
 
 class Call(TypedDict):
-    """One call's work on one part; seconds are None as long as it works, and if it was killed."""
+    """One call's work on one part; seconds are None as long as it works, and if it was killed.
+
+    `code` is the digest of what decided the numbers; older journals lack it.
+    """
 
     part: str
     command: str
+    code: NotRequired[str]
     finished: bool
     seconds: float | None
 
@@ -32,7 +37,7 @@ def noted(folder: Path, part: str, command: str) -> Iterator[None]:
         InputError: if the folder cannot be written.
     """
     calls = read_journal(folder)
-    call = Call(part=part, command=command, finished=False, seconds=None)
+    call = Call(part=part, command=command, code=code_digest(), finished=False, seconds=None)
     _write(folder, [*calls, call])
     start = time.perf_counter()
     try:

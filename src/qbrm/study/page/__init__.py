@@ -11,9 +11,10 @@ from qbrm.comparison.scenario import VALIDATION_SHARE
 from qbrm.durable import make_folder, write_atomically
 from qbrm.report.comparison import extent
 from qbrm.report.numbers import percent
-from qbrm.report.parts import methods_of, parts
+from qbrm.report.parts import SET_NAMES, methods_of, parts, sets_of
 from qbrm.report.plots.gallery import png_bytes
 from qbrm.report.plots.multiples import FEWEST_DECISIONS
+from qbrm.study.over_optimisation.measure import OverOptimisationSettings
 from qbrm.study.over_optimisation.study import peaks_table
 from qbrm.study.page import failures, tables, words
 from qbrm.study.page.files import StudyFiles, read_files
@@ -74,11 +75,14 @@ def page(files: StudyFiles) -> str:
         validation_share=VALIDATION_SHARE,
         fewest_decisions=FEWEST_DECISIONS,
         extent=extent,
+        SET_NAMES=SET_NAMES,
         methods_of=methods_of,
         parts=parts,
         peaks_table=peaks_table,
         percent=percent,
+        prompts=OverOptimisationSettings().prompts,
         sampling_markdown=sampling_markdown,
+        sets_of=sets_of,
         shown=shown,
         study_targets=study_targets,
         targets=targets,

@@ -9,7 +9,8 @@ from qbrm.study.journal import Call
 from qbrm.study.over_optimisation.measure import OverOptimisation
 from qbrm.study.robustness import Target
 
-NOTE = re.compile(r"(?P<scenario>[^,]+), (?P<method>[^,:]+), seed (?P<seed>\d+): (?P<said>no epoch beat .*)")
+NOTE = re.compile(r"(?:(?P<scenario>[^,]+), )?(?P<method>[^,:]+), seed (?P<seed>\d+): (?P<said>no epoch beat .*)")
+BOUND = re.compile(r"(?P<method>[^,:]+), seed (?P<seed>\d+): validation chose z = (?P<z>\S+) of (?P<tried>.*)")
 
 
 def missed(found: Sequence[Target]) -> list[Target]:
@@ -18,17 +19,28 @@ def missed(found: Sequence[Target]) -> list[Target]:
 
 
 def fruitless(notes: Sequence[str]) -> dict[str, str]:
-    """Where a method gave way to what it started from: scenarios with their seeds, by method and what was said."""
+    """Where a method gave way to what it started from: seeds, by scenario if named, by method and words."""
     found: dict[str, dict[str, dict[str, None]]] = {}
     for note in notes:
         match = NOTE.fullmatch(note)
         if match:
             of_method = found.setdefault(f"`{match['method']}`, {match['said']}", {})
-            of_method.setdefault(match["scenario"], {})[match["seed"]] = None
+            of_method.setdefault(match["scenario"] or "", {})[match["seed"]] = None
     return {
-        name: "; ".join(f"{scenario}, seed {', '.join(seeds)}" for scenario, seeds in places.items())
+        name: "; ".join(f"{scenario}, seed {', '.join(seeds)}".removeprefix(", ") for scenario, seeds in places.items())
         for name, places in found.items()
     }
+
+
+def bounds(notes: Sequence[str]) -> dict[str, str]:
+    """How far below its mean validation set each lower confidence bound: z with its seed; 0 is the mean itself."""
+    found: dict[str, list[str]] = {}
+    for note in notes:
+        match = BOUND.fullmatch(note)
+        if match:
+            of_method = found.setdefault(f"`{match['method']}`, validation chose z of {match['tried']}", [])
+            of_method.append(f"{match['z']} (seed {match['seed']})")
+    return {name: ", ".join(chosen) for name, chosen in found.items()}
 
 
 def over_optimised(found: OverOptimisation) -> str:
@@ -38,7 +50,7 @@ def over_optimised(found: OverOptimisation) -> str:
         for row in found["peaks"]
         if row["peaks"]
     ]
-    return "; ".join(lost) or "none"
+    return "; ".join(lost) or "none that can be told from chance"
 
 
 def cut_short(calls: Sequence[Call]) -> str:

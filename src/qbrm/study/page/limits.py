@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from qbrm.report import Results
+from qbrm.study.journal import Call
 from qbrm.study.page.files import FINE_TUNED, StudyFiles
 from qbrm.study.page.times import clock, seconds_of, working_calls
 from qbrm.study.robustness import Target, targets
 
 SEEDS = 5
 HOURS, QUICK_MINUTES = 3, 10
+CORES = 2
 QUICK = "--quick"
 WHOLE = {"robustness", "over-optimisation", "coverage", FINE_TUNED}
 
@@ -27,9 +29,13 @@ def _seeds(results: Results) -> Target:
 
 
 def _time(files: StudyFiles, results: Results) -> Iterator[Target]:
-    """Nothing is said of calls that do not say what they took, nor of a study that is not whole."""
-    calls = working_calls(files.calls)
-    quick = any(QUICK in call["command"].split() for call in calls)
+    """Nothing is said of calls that do not say what they took, nor of a study that is not whole or had more cores.
+
+    A folder may hold a quick study and a whole one; the later one is judged.
+    """
+    working = working_calls(files.calls)
+    quick = bool(working) and _is_quick(working[-1])
+    calls = [call for call in working if _is_quick(call) == quick]
     limit, words = (60 * QUICK_MINUTES, f"{QUICK_MINUTES} minutes") if quick else (3600 * HOURS, f"{HOURS} hours")
     seconds = sum(seconds_of(calls).values())
     known = all(call["seconds"] is not None for call in calls)
@@ -40,12 +46,18 @@ def _time(files: StudyFiles, results: Results) -> Iterator[Target]:
         yield Target(text, "not run in whole", None)
     elif not known:
         yield Target(text, "run in whole, but what calls that were cut short took is not known", None)
+    elif results["environment"]["cores"] > CORES:
+        yield Target(text, f"run on {results['environment']['cores']} cores", None)
     else:
         found = f"{clock(seconds)} on {results['environment']['cores']} cores"
         longest = seconds + _fine_tuning(files.fine_tuned)
         if longest > seconds:
             found += f"; at most {clock(longest)} with the fine-tuning of encoders that an earlier study may have left"
         yield Target(text, found, seconds < limit if (seconds < limit) == (longest < limit) else None)
+
+
+def _is_quick(call: Call) -> bool:
+    return QUICK in call["command"].split()
 
 
 def _fine_tuning(results: Results | None) -> float:

@@ -1,4 +1,4 @@
-"""The first paragraph: what won where, in words made from the numbers."""
+"""What stands first: what won where, made from the numbers."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from typing import Any
 from qbrm.report import Results
 from qbrm.report.comparison import extent
 from qbrm.report.numbers import percent, three_decimals
-from qbrm.report.parts import Part, methods_of, parts, summary_row
+from qbrm.report.parts import Part, methods_of, summary_row
+from qbrm.report.results import CANCELLED
 from qbrm.study.page.files import StudyFiles
 from qbrm.study.page.limits import study_targets
-from qbrm.study.page.tables import REFERENCES
-from qbrm.study.page.verdicts import listed, standing, whole_parts
+from qbrm.study.page.tables import standing_table
+from qbrm.study.page.verdicts import listed, whole_parts
 from qbrm.study.robustness import CANDIDATE, Target
 
 
 def summary(files: StudyFiles) -> list[str]:
-    """What won where, a paragraph per part of the study."""
+    """What won where: paragraphs and tables."""
     found: list[str] = []
     if files.robustness is not None:
         found.append(" ".join(_robustness(files.robustness, study_targets(files))))
+        found.append(standing_table(files.robustness, CANDIDATE))
     if files.over_optimisation is not None:
         found.append(" ".join(map(_choosing_harder, files.over_optimisation["studies"])))
     if files.fine_tuned is not None:
-        of_part = parts(files.fine_tuned)
-        against = [standing(of_part, CANDIDATE, reference) for reference in REFERENCES]
-        found.append(" ".join(["With the fine-tuned base:", *against]))
+        found += ["With the fine-tuned base:", standing_table(files.fine_tuned, CANDIDATE)]
     return found
 
 
@@ -34,14 +34,12 @@ def _robustness(results: Results, judged: Sequence[Target]) -> Iterator[str]:
     whole = whole_parts(results)
     scenarios = {row["scenario"] for row in results["summary"]}
     yield f"Measured on held-out preferences ({extent(results)}) in {len(scenarios)} scenarios."
-    for reference in REFERENCES:
-        yield standing(parts(results), CANDIDATE, reference)
-    yield f"By pairwise accuracy the first is {_winners(whole, 'accuracy')}."
-    yield f"By log-loss it is {_winners(whole, 'nll')}."
     missed = sum(each.met is False for each in judged)
     open_ = sum(each.met is None for each in judged)
     unknown = f", {open_} not measured" if open_ else ""
     yield f"Of {len(judged)} targets, {len(judged) - missed - open_} are met, {missed} missed{unknown}."
+    yield f"By pairwise accuracy the first is {_winners(whole, 'accuracy')}."
+    yield f"By log-loss it is {_winners(whole, 'nll')}."
 
 
 def _winners(whole: list[Part], key: str) -> str:
@@ -60,15 +58,19 @@ def _winners(whole: list[Part], key: str) -> str:
 
 
 def _choosing_harder(found: Any) -> str:
-    proxies = {row["method"]: row for row in found["peaks"] if row["method"] != "gold"}
-    best = max(proxies.values(), key=lambda row: row["last_gold"])
-    said = (
-        f"Chosen among {best['last_n']:,} responses, gold from {found['gold_from']}, `{best['method']}` is worth most "
-        f"({best['last_gold']:.2f})"
+    """Gold of the choices of the base, EBRM, the judged score and the best, and who differs from the base."""
+    rows = {row["method"]: row for row in found["peaks"] if row["method"] != "gold"}
+    best = max(rows.values(), key=lambda row: row["last_gold"])
+    told = [rows[name] for name in dict.fromkeys(("base", "ebrm", CANDIDATE, best["method"])) if name in rows]
+    above = [f"`{name}`" for name, row in rows.items() if (row["over_base_low"] or 0) > CANCELLED]
+    below = [f"`{name}`" for name, row in rows.items() if (row["over_base_high"] or 0) < -CANCELLED]
+    return (
+        f"Gold of the best of {best['last_n']:,} responses, gold from {found['gold_from']}: "
+        f"{', '.join(map(_gold, told))}. Beyond the interval above the base: {', '.join(above) or 'none'}; below it: "
+        f"{', '.join(below) or 'none'}."
     )
-    if CANDIDATE in proxies and best["method"] != CANDIDATE:
-        said += f", `{CANDIDATE}` {proxies[CANDIDATE]['last_gold']:.2f}"
-    if "base" in proxies and best["method"] != "base":
-        base = proxies["base"]
-        said += f", the base {base['last_gold']:.2f} after a peak of {base['peak_gold']:.2f} at n = {base['peak_n']:,}"
-    return said + "."
+
+
+def _gold(row: Any) -> str:
+    said = f"`{row['method']}` {row['last_gold']:.2f}"
+    return f"{said} after {row['peak_gold']:.2f} at n = {row['peak_n']:,}" if row["peak_n"] < row["last_n"] else said

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from qbrm.comparison.records import REFERENCES
 from qbrm.report import Results
 from qbrm.report.comparison import accuracy, difference
 from qbrm.report.grid import Column, Grid, column, contest
@@ -14,14 +15,13 @@ from qbrm.report.numbers import (
     count,
     decimal_interval,
     percent_interval,
+    points,
     points_interval,
     three_decimals,
 )
 from qbrm.report.parts import SET_NAMES, Part, methods_of, parts, sets_of, summary_row
-from qbrm.report.results import SetName
-from qbrm.study.page.verdicts import difference_of, is_below
-
-REFERENCES = ("base", "mlp", "mlp-gate-ensemble")
+from qbrm.report.results import Difference, SetName, is_below
+from qbrm.study.page.verdicts import difference_of, standing
 
 
 def scenario_table(part: Part) -> str:
@@ -42,6 +42,17 @@ def scenario_table(part: Part) -> str:
     of_methods = [areas.get(method) for method in methods]
     columns.append(contest("AURC", of_methods, map(three_decimals, of_methods), min))
     return _table("method", methods, columns)
+
+
+def standing_table(results: Results, method: str) -> str:
+    """Where a method is above each reference, not told apart from it or below it, by pairwise accuracy in points."""
+    found = {reference: standing(parts(results), method, reference) for reference in REFERENCES}
+    known = {reference: rows for reference, rows in found.items() if any(rows)}
+    headings = ("above it beyond the interval", "not told apart", "below it")
+    columns = [
+        column(heading, [_by_name(rows[place]) for rows in known.values()]) for place, heading in enumerate(headings)
+    ]
+    return _table(f"{method} against", known, columns)
 
 
 def data_table(results: Results) -> str:
@@ -69,12 +80,12 @@ def deviation_table(results: Results) -> str:
     return _by_part(results, "deviation", "auroc", max)
 
 
-def below_base_table(results: Results) -> str | None:
+def below_base_table(results: Results, name: SetName) -> str | None:
     """Methods that are below the base beyond the paired interval in some part, and by how much; None if none is."""
     found = parts(results)
     cells: dict[str, list[str]] = {}
     for method in methods_of(results["summary"]):
-        rows = [difference_of(part, method, "base") for part in found]
+        rows = [difference_of(part, method, "base", name) for part in found]
         if any(map(is_below, rows)):
             cells[method] = [difference(row) if row is not None and is_below(row) else ABSENT for row in rows]
     if not cells:
@@ -109,6 +120,10 @@ def _over(part: Part, methods: Sequence[str], reference: str, name: SetName, hea
     rows = [difference_of(part, method, reference, name) for method in methods]
     texts = [points_interval(row["difference"], row["ci_low"], row["ci_high"]) if row else ABSENT for row in rows]
     return column(heading, texts)
+
+
+def _by_name(rows: Mapping[str, Difference]) -> str:
+    return ", ".join(f"{name} {points(row['difference'])}" for name, row in rows.items()) or ABSENT
 
 
 def _by_part(results: Results, table: str, key: str, best: Callable[..., float]) -> str:

@@ -9,16 +9,26 @@ from qbrm.study.journal import Call
 
 
 def working_calls(calls: Sequence[Call]) -> list[Call]:
-    """All calls but those that repeat a finished one, which only take up what is there."""
+    """The calls that what is there now owes its numbers to.
+
+    Not those that repeat a finished one, which only take up what is there, nor those of code that was changed since.
+    """
+    latest = {_question(call): call.get("code") for call in calls}
     found: list[Call] = []
     finished: set[tuple[str, str]] = set()
     for call in calls:
-        question = call["part"], call["command"]
+        question = _question(call)
+        if call.get("code") != latest[question]:
+            continue
         if question not in finished:
             found.append(call)
         if call["finished"]:
             finished.add(question)
     return found
+
+
+def _question(call: Call) -> tuple[str, str]:
+    return call["part"], call["command"]
 
 
 def seconds_of(calls: Sequence[Call]) -> dict[str, float]:

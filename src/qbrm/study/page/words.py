@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import Any
 
 from qbrm.comparison.scenario import VARIANTS
 from qbrm.report import Results
@@ -84,6 +85,12 @@ def seeds(results: Results) -> str:
     """The seeds, as the beginning of a sentence."""
     found = sorted({row["seed"] for row in results["rows"]})
     return f"Seeds {', '.join(map(str, found))} were" if len(found) > 1 else f"Seed {found[0]} was"
+
+
+def seed_count(rows: Sequence[Mapping[str, Any]]) -> str:
+    """How many seeds rows are of; those that are of all seeds have none."""
+    found = {row["seed"] for row in rows} - {None}
+    return f"{len(found)} seed{'' if len(found) == 1 else 's'}"
 
 
 def origin(files: StudyFiles) -> str:
