@@ -108,11 +108,22 @@ def test_a_person_sees_how_many_seeds_are_finished(monkeypatch):
     monkeypatch.setattr("qbrm.console.PLAIN_SECONDS", 0.0)
     printed = io.StringIO()
     list(each_seed(seed_and_threads, range(2), 2, Reporter(Console(file=printed, width=200)), "fresh"))
-    assert [line.split(" · ")[0].split("  ")[-1].strip() for line in printed.getvalue().splitlines()] == [
-        "fresh, 2 seeds side by side",
-        "fresh, 1 of 2 seeds finished",
-        "fresh, 2 of 2 seeds finished",
+    first, *others = printed.getvalue().splitlines()
+    assert first.split() == ["fresh", "2", "seeds,", "2", "side", "by", "side"]
+    assert [line.split(" · ")[0].partition("fresh")[2] for line in others] == [
+        "",
+        ", 1 of 2 seeds finished",
+        ", 2 of 2 seeds finished",
     ]
+
+
+def test_a_single_worker_is_this_process_which_goes_on_telling_what_it_does(monkeypatch):
+    monkeypatch.setattr("qbrm.console.PLAIN_SECONDS", 0.0)
+    printed = io.StringIO()
+    reporter = Reporter(Console(file=printed, width=200))
+    list(each_seed(lambda seed, reporter: reporter.status(f"seed {seed}"), [7], 2, reporter, "fresh"))
+    assert "seed 7" in printed.getvalue()
+    assert "side by side" not in printed.getvalue()
 
 
 def refuse(seed, reporter):
@@ -144,8 +155,9 @@ def test_a_killed_process_is_named_with_what_to_do():
     assert list(each_seed(refuse, range(2, 5), 2, Reporter.silent(), "fresh")) == [2, 3, 4]
 
 
-def test_an_interrupt_ends_the_processes_too(tmp_path):
-    code = """
+@pytest.mark.parametrize(("stopped_by", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)])
+def test_processes_end_with_the_one_that_started_them(stopped_by, code, tmp_path):
+    waiting = """
         import os, sys, time
         from pathlib import Path
         from qbrm.comparison.side_by_side import each_seed
@@ -160,10 +172,10 @@ def test_an_interrupt_ends_the_processes_too(tmp_path):
         except KeyboardInterrupt:
             sys.exit(130)
     """
-    running = subprocess.Popen([sys.executable, "-c", textwrap.dedent(code), str(tmp_path)])
+    running = subprocess.Popen([sys.executable, "-c", textwrap.dedent(waiting), str(tmp_path)])
     wait_until(lambda: len(list(tmp_path.iterdir())) == 2)
-    running.send_signal(signal.SIGINT)
-    assert running.wait(timeout=60) == 130
+    running.send_signal(stopped_by)
+    assert running.wait(timeout=60) == code
     wait_until(lambda: not any(is_running(int(path.name)) for path in tmp_path.iterdir()))
 
 

@@ -16,7 +16,7 @@ class TrainingError(RuntimeError):
 
 
 class WorkerError(RuntimeError):
-    """Workers that embed cannot go on; the message says why and what is kept. Exit code 1."""
+    """Processes that work for this one cannot go on; the message says why and what is kept. Exit code 1."""
 
 
 def reason(error: BaseException) -> str:

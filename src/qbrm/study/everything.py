@@ -8,6 +8,7 @@ from pathlib import Path
 
 from qbrm.comparison import ComparisonSettings
 from qbrm.console import Reporter
+from qbrm.durable import make_folder, one_writer
 from qbrm.study.coverage import study_coverage
 from qbrm.study.fine_tuned import study_fine_tuned
 from qbrm.study.journal import noted
@@ -53,6 +54,7 @@ def study_everything(settings: ComparisonSettings, quick: bool, reporter: Report
     Raises:
         InputError: if the source is not usable.
         TrainingError: if a training cannot go on.
+        WorkerError: if a process that runs a seed is killed.
     """
     start = time.perf_counter()
     for name in PARTS:
@@ -64,7 +66,7 @@ def study_everything(settings: ComparisonSettings, quick: bool, reporter: Report
 
 
 def study_part(name: str, settings: ComparisonSettings, quick: bool, reporter: Reporter) -> Path:
-    """Run one part, and note what it took.
+    """Run one part, and note what it took. Waits while another process studies in the same folder.
 
     Args:
         name: one of `PARTS`.
@@ -75,7 +77,8 @@ def study_part(name: str, settings: ComparisonSettings, quick: bool, reporter: R
     Returns:
         The path of what the part wrote.
     """
-    with noted(settings.out, name, settings.command):
+    make_folder(settings.out)
+    with one_writer(settings.out), noted(settings.out, name, settings.command):
         found = PARTS[name](settings, quick, reporter)
     reporter.fact(name, str(found))
     return found
