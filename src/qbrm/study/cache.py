@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import torch
+
 import qbrm
 from qbrm.comparison.methods import Method
 from qbrm.durable import make_folder, write_atomically
@@ -59,9 +61,9 @@ def preferences_digest(sets: Iterable[PreferenceSet]) -> str:
 
 
 def code_digest() -> str:
-    """Of the modules that decide numbers: what other code found answers another question."""
+    """Of the modules that decide numbers, and torch's version: what other code found answers another question."""
     package = Path(qbrm.__file__).parent
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(torch.__version__.encode())
     for path in sorted(path for name in DECIDING for path in package.glob(name if "." in name else f"{name}/**/*.py")):
         digest.update(path.relative_to(package).as_posix().encode() + path.read_bytes())
     return digest.hexdigest()

@@ -23,7 +23,7 @@ from qbrm.report.write import REPORT_FILE
 from qbrm.study.scenarios import scenario_tables
 
 QUICK_LEFT_OUT = ("ebrm", "ebrm-exact", "mlp-ensemble", "mlp-gate-ensemble", "sqrbm-ensemble", "qbm")
-# The exact likelihood of EBRM takes three times as long as its noise does.
+# Exact likelihood takes EBRM even longer than its noise does.
 ONLY_IN = {"ebrm-exact": ("small-1000",)}
 CANDIDATE = "sqrbm-gate-ensemble"
 # What was tried on splits of the training prompts, and in how many configurations.

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 from qbrm.report import Results, read_results
 from qbrm.report.results import RESULTS_FILE
 from qbrm.study.coverage import COVERAGE_FILE
+from qbrm.study.fine_tuned import FOLDER as FINE_TUNED
 from qbrm.study.journal import Call, read_journal
 
-FINE_TUNED = "fine-tuned"
 SAMPLING = "sampling"
 
 

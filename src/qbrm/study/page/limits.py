@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from qbrm.report import Results
+from qbrm.study.fine_tuned import FOLDER as FINE_TUNED
 from qbrm.study.journal import Call
-from qbrm.study.page.files import FINE_TUNED, StudyFiles
+from qbrm.study.page.files import StudyFiles
 from qbrm.study.page.times import clock, seconds_of, working_calls
 from qbrm.study.robustness import Target, targets
 

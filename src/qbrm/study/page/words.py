@@ -33,8 +33,8 @@ METHOD_WORDS = {
         "what the reward model's head reads, as published, and all other trained methods the encoder's vector too"
     ),
     "ebrm-exact": (
-        "EBRM's network, trained by exact likelihood and refined by its mode; in one scenario only, as that takes "
-        "three times as long"
+        "EBRM's network, trained by exact likelihood and refined by its mode; in one scenario only, as it takes "
+        "even longer than EBRM"
     ),
     "rbm": "a classical restricted Boltzmann machine, in closed form",
     "sqrbm": "a semi-quantum restricted Boltzmann machine, in closed form",
