@@ -158,7 +158,7 @@ def test_a_killed_process_is_named_with_what_to_do():
 @pytest.mark.parametrize(("stopped_by", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)])
 def test_processes_end_with_the_one_that_started_them(stopped_by, code, tmp_path):
     waiting = """
-        import os, sys, time
+        import os, signal, sys, time
         from pathlib import Path
         from qbrm.comparison.side_by_side import each_seed
         from qbrm.console import Reporter
@@ -167,6 +167,7 @@ def test_processes_end_with_the_one_that_started_them(stopped_by, code, tmp_path
             (Path(sys.argv[1]) / str(os.getpid())).touch()
             time.sleep(300)
 
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
         try:
             list(each_seed(wait, range(2), 2, Reporter.silent(), "fresh"))
         except KeyboardInterrupt:
