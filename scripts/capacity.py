@@ -24,10 +24,10 @@ from typing import Any, NamedTuple
 
 import torch
 
-from qbrm.comparison.records import environment
+from qbrm_lab.comparison.records import environment
 from qbrm.features import build_features
 from qbrm.preferences import PreferenceSet, read_preferences, sample_source, training_pairs
-from qbrm.report import update_markdown
+from qbrm_lab.report import update_markdown
 from qbrm.reward_models import DEFAULT_REWARD_MODEL, load_reward_model
 
 PAGE = Path(__file__).parent.parent / "docs" / "capacity.md"

@@ -12,7 +12,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from qbrm.study.page import write_page
+from qbrm_lab.studies.page import write_page
 
 DOCS = Path(__file__).parent.parent / "docs"
 

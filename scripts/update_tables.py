@@ -16,16 +16,16 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from qbrm.report import Results, read_results, update_markdown
-from qbrm.report.comparison import comparison_grid
-from qbrm.report.grid import Column, Grid, contest
-from qbrm.report.markdown import markdown_grid
-from qbrm.report.numbers import percent, three_decimals
-from qbrm.report.parts import methods_of, parts, summary_row
-from qbrm.study.page.files import read_files
-from qbrm.study.page.limits import study_targets
-from qbrm.study.page.summary import summary
-from qbrm.study.robustness import targets_table
+from qbrm_lab.report import Results, read_results, update_markdown
+from qbrm_lab.report.comparison import comparison_grid
+from qbrm.tables.grid import Column, Grid, contest
+from qbrm.tables.markdown import markdown_grid
+from qbrm.tables.numbers import percent, three_decimals
+from qbrm_lab.report.parts import methods_of, parts, summary_row
+from qbrm_lab.studies.page.files import read_files
+from qbrm_lab.studies.page.limits import study_targets
+from qbrm_lab.studies.page.summary import summary
+from qbrm_lab.studies.robustness import targets_table
 
 Best = Callable[..., float]
 ROOT = Path(__file__).parent.parent

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 
-from qbrm.study.robustness import CANDIDATE
+from qbrm_lab.studies.robustness import CANDIDATE
 
 SCORES = tuple(dict.fromkeys(("ebrm", "sqrbm", CANDIDATE)))
 METHODS = ("length", "base", "mlp", *SCORES)

@@ -8,15 +8,15 @@ import pytest
 import torch
 
 from qbrm import bench
-from qbrm.bench import refine as bench_refine
-from qbrm.bench import timing
-from qbrm.bench import train as bench_train
-from qbrm.bench.published import published_ascent, published_nce, whole_network
-from qbrm.bench.scores import Inputs, make_inputs, make_scores
-from qbrm.bench.timing import Work, rows_per_second
+from qbrm_lab.bench import refine as bench_refine
+from qbrm_lab.bench import timing
+from qbrm_lab.bench import train as bench_train
+from qbrm_lab.bench.published import published_ascent, published_nce, whole_network
+from qbrm_lab.bench.scores import Inputs, make_inputs, make_scores
+from qbrm_lab.bench.timing import Work, rows_per_second
 from qbrm.energies import EBRM
-from qbrm.features.pairs import Batch
-from qbrm.objectives import NCEPlus
+from qbrm.data.pairs import Batch
+from qbrm.fitting.objectives import NCEPlus
 from qbrm.refinement import Ascent
 
 DIM = 12

@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from qbrm.bench import sample
+from qbrm_lab.bench import sample
 from qbrm.samplers.exact import ExactSampler
 
 KEYS = {"sampler", "spins", "batch", "spin_updates_per_s", "ratio_to_kpp", "ratio_to_dwave", "max_moment_error"}

@@ -8,7 +8,7 @@ from serving_client import serving
 from test_comparison import FakeEncoder
 
 from qbrm import EnergyRewardModel, bench
-from qbrm.bench import serve as bench_serve
+from qbrm_lab.bench import serve as bench_serve
 from qbrm.preferences import read_preferences, sample_source
 from qbrm.reward_models import DEFAULT_REWARD_MODEL, REWARD_MODELS
 

@@ -24,7 +24,7 @@ from qbrm.benchmarks import BENCHMARKS, as_preferences
 from qbrm.benchmarks.command import evaluate_model
 from qbrm.benchmarks.evaluate import evaluate
 from qbrm.benchmarks.source import read_benchmark
-from qbrm.console import Reporter
+from qbrm.cli.console import Reporter
 from qbrm.errors import InputError
 from qbrm.features import build_features
 from qbrm.preferences import Message, sample_source

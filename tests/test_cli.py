@@ -19,7 +19,7 @@ from qbrm.features import FeatureTable
 from qbrm.features.pair_list import read_pairs
 from qbrm.preferences import read_preferences, training_pairs
 from qbrm.reward_models import DEFAULT_REWARD_MODEL, REWARD_MODELS
-from qbrm.training import trainer
+from qbrm.fitting import trainer
 
 COMMANDS = ("demo", "compare", "evaluate", "embed", "train", "export", "study", "bench", "serve")
 
@@ -59,7 +59,7 @@ def encoder():
     with pytest.MonkeyPatch.context() as monkeypatch:
         fake = FakeEncoder()
         monkeypatch.setitem(REWARD_MODELS, DEFAULT_REWARD_MODEL, lambda: fake)
-        monkeypatch.setattr("qbrm.report.write.pictures", lambda part, number: [])
+        monkeypatch.setattr("qbrm_lab.report.write.pictures", lambda part, number: [])
         yield fake
     torch.set_num_threads(threads)
 
@@ -159,7 +159,7 @@ def test_an_unknown_method_is_answered_with_the_nearest_known_one(compare):
 
 
 def known_methods():
-    from qbrm.comparison.methods import METHODS
+    from qbrm_lab.methods import METHODS
 
     return METHODS
 

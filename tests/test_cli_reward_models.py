@@ -22,7 +22,7 @@ def prefs(tmp_path_factory):
 @pytest.fixture
 def compare(prefs, tmp_path, monkeypatch, capsys):
     """Runs the command; gives its exit code and what it printed."""
-    monkeypatch.setattr("qbrm.report.write.pictures", lambda part, number: [])
+    monkeypatch.setattr("qbrm_lab.report.write.pictures", lambda part, number: [])
 
     def run(*options):
         command = ["qbrm", "compare", "--train", prefs, "--out", tmp_path / "out", "--methods", "base,rbm"]

@@ -8,20 +8,20 @@ from hashing_model import HashingModel
 from rich.console import Console
 from torch.nn import functional
 
-from qbrm.comparison import ComparisonSettings
-from qbrm.comparison.compare import prepare, run_scenario
-from qbrm.comparison.methods import METHODS, Fitted, Task
-from qbrm.comparison.methods.committee import committee
-from qbrm.comparison.methods.reference import Base
-from qbrm.comparison.methods.temperature import tempered_together
-from qbrm.comparison.responses import Features, Responses
-from qbrm.console import Reporter
+from qbrm_lab.comparison import ComparisonSettings
+from qbrm_lab.comparison.compare import prepare, run_scenario
+from qbrm_lab.methods import METHODS, Fitted, Task
+from qbrm.fitting.committee import committee
+from qbrm_lab.methods.reference import Base
+from qbrm_lab.methods.temperature_scaling import tempered_together
+from qbrm_lab.responses import Features, Responses
+from qbrm.cli.console import Reporter
 from qbrm.energies.sqrbm import SemiQuantumRBM
-from qbrm.features.pairs import PairData
+from qbrm.data.pairs import PairData
 from qbrm.preferences import read_preferences, sample_source
 from qbrm.reward_models import REWARD_MODELS
 from qbrm.reward_models.base import Embedded
-from qbrm.training.temperature import BASE_PAIRS, CalibrationLoss, calibrate_tau, calibrate_together, loss_together
+from qbrm.fitting.calibration import BASE_PAIRS, CalibrationLoss, calibrate_tau, calibrate_together, loss_together
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 DIM, PROMPTS = 4, 24

@@ -15,17 +15,17 @@ from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from qbrm import EnergyRewardModel, durable
-from qbrm.comparison import ComparisonSettings, compare, one_seed
-from qbrm.console import Reporter
+from qbrm_lab.comparison import ComparisonSettings, compare, one_seed
+from qbrm.cli.console import Reporter
 from qbrm.durable import one_writer
 from qbrm.errors import InputError
 from qbrm.features import FeatureTable
 from qbrm.features.pair_list import read_pairs
 from qbrm.preferences import Message, prompt_id, response_id
-from qbrm.report.plots.gallery import PLOTS
+from qbrm_lab.report.plots.gallery import PLOTS
 from qbrm.reward_models import REWARD_MODELS
 from qbrm.reward_models.base import Embedded, Identity
-from qbrm.training import trainer
+from qbrm.fitting import trainer
 
 compare_module = sys.modules[compare.__module__]  # its name is that of the function in it
 
@@ -90,7 +90,7 @@ def run(pictures=False, **settings):
     settings = {"reward_model": "fake", "seeds": 1, "methods": ("base", "sqrbm"), **settings}
     with pytest.MonkeyPatch.context() as monkeypatch:
         if not pictures:
-            monkeypatch.setattr("qbrm.report.write.pictures", lambda part, number: [])
+            monkeypatch.setattr("qbrm_lab.report.write.pictures", lambda part, number: [])
         results, _ = compare(ComparisonSettings(**settings), reporter)
     return results, printed.getvalue()
 
@@ -621,7 +621,7 @@ def validation_losses(results, method):
 )
 def test_another_setting_in_the_same_folder_is_trained_anew(first, second, tmp_path, monkeypatch):
     """A checkpoint of other settings is no checkpoint of these."""
-    monkeypatch.setattr("qbrm.comparison.settings.PUBLISHED_NOISE_SAMPLES", 8)
+    monkeypatch.setattr("qbrm_lab.comparison.settings.PUBLISHED_NOISE_SAMPLES", 8)
     train = write_preferences(tmp_path / "train.jsonl", 0, 16)
     common = {"train": train, "epochs": 1}
     run(**{**common, **first}, out=tmp_path / "used")

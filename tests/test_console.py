@@ -5,7 +5,7 @@ import io
 from rich.console import Console
 
 from qbrm import console
-from qbrm.console import Reporter
+from qbrm.cli.console import Reporter
 
 
 def test_the_clock_beside_a_long_step_goes_on_between_two_messages(monkeypatch):

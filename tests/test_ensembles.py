@@ -5,11 +5,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from qbrm.comparison.methods import METHODS, Task
-from qbrm.comparison.methods.base import MEMBER_SEEDS, in_all
-from qbrm.comparison.responses import Features
-from qbrm.features.pairs import PairData
-from qbrm.training import Training
+from qbrm_lab.methods import METHODS, Task
+from qbrm_lab.methods.base import MEMBER_SEEDS, in_all
+from qbrm_lab.responses import Features
+from qbrm.data.pairs import PairData
+from qbrm.fitting import Training
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 DIM = 4

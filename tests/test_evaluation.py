@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from qbrm.comparison.evaluate import EvaluationSet, difference, proper_scores, rows, summary
-from qbrm.comparison.responses import Responses
+from qbrm_lab.comparison.evaluate import EvaluationSet, difference, proper_scores, rows, summary
+from qbrm_lab.responses import Responses
 from qbrm.evaluation import (
     Items,
     Outcomes,

@@ -8,16 +8,16 @@ import torch
 from rich.console import Console
 from test_comparison import FakeEncoder, write_preferences
 
-from qbrm.comparison import ComparisonSettings, compare
-from qbrm.console import Reporter
+from qbrm_lab.comparison import ComparisonSettings, compare
+from qbrm.cli.console import Reporter
 from qbrm.errors import InputError
-from qbrm.export import export_ebrm
+from qbrm.model.export import export_ebrm
 from qbrm.features import FeatureTable
 from qbrm.features.pair_list import read_pairs, write_pairs
 from qbrm.preferences import read_preferences, training_pairs
 from qbrm.reward_models import DEFAULT_REWARD_MODEL, REWARD_MODELS
 
-export_module = importlib.import_module("qbrm.export")
+export_module = importlib.import_module("qbrm.model.export")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -26,7 +26,7 @@ def encoder():
         fake = FakeEncoder()
         monkeypatch.setitem(REWARD_MODELS, "fake", lambda: fake)
         monkeypatch.setitem(REWARD_MODELS, DEFAULT_REWARD_MODEL, lambda: fake)
-        monkeypatch.setattr("qbrm.report.write.pictures", lambda part, number: [])
+        monkeypatch.setattr("qbrm_lab.report.write.pictures", lambda part, number: [])
         yield fake
 
 

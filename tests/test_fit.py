@@ -14,10 +14,10 @@ from test_stream import DIM, IDENTITY, small_blocks, windows_of, write_table  # 
 from tiny_models import classifier, own_logit, save, tokenizer
 
 from qbrm import EnergyRewardModel, cli, durable, fit
-from qbrm.bench import scale
-from qbrm.comparison.methods import METHODS, Task, energy
-from qbrm.comparison.responses import Features
-from qbrm.console import Reporter
+from qbrm_lab.bench import scale
+from qbrm_lab.methods import METHODS, Task, energy
+from qbrm_lab.responses import Features
+from qbrm.cli.console import Reporter
 from qbrm.errors import InputError
 from qbrm.features import FeatureTable
 from qbrm.features.stream import Share, StreamedPairs, cut_off, open_sources

@@ -15,7 +15,7 @@ from qbrm.energies import SemiQuantumRBM
 from qbrm.errors import InputError
 from qbrm.features import FeatureTable
 from qbrm.features.pair_list import read_pairs
-from qbrm.model_card import Provenance, model_card
+from qbrm.model.model_card import Provenance, model_card
 from qbrm.reward_models import Identity, load_reward_model
 
 PROVENANCE = Provenance(
@@ -169,8 +169,8 @@ def test_a_hub_that_cannot_be_reached_is_one_line(tmp_path, monkeypatch):
 def test_features_of_a_trained_reward_model_can_be_exported(finished, tmp_path):
     from rich.console import Console
 
-    from qbrm.console import Reporter
-    from qbrm.export import export_ebrm
+    from qbrm.cli.console import Reporter
+    from qbrm.model.export import export_ebrm
 
     with (tmp_path / "printed").open("w") as printed:
         export_ebrm(finished[1] / "out" / "features", tmp_path / "x.pt", 0, Reporter(Console(file=printed)))

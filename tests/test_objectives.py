@@ -10,10 +10,10 @@ from scipy.stats import kstest, norm
 
 from qbrm.energies import EBRM, RBM, SemiQuantumRBM
 from qbrm.energies.density import density
-from qbrm.features.pairs import Batch, PairData
-from qbrm.objectives import OBJECTIVES, BradleyTerry, Likelihood, NCEPlus, PreferenceLikelihood
+from qbrm.data.pairs import Batch, PairData
+from qbrm.fitting.objectives import OBJECTIVES, BradleyTerry, Likelihood, NCEPlus, PreferenceLikelihood
 from qbrm.refinement import REFINEMENTS, refine
-from qbrm.training import TrainingSettings, train
+from qbrm.fitting import TrainingSettings, train
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 unhurried = settings(deadline=None, max_examples=60)

@@ -9,24 +9,24 @@ import torch
 from rich.console import Console
 from torch.nn import functional
 
-from qbrm.comparison.methods import Fitted, Task
-from qbrm.comparison.responses import Features
-from qbrm.console import Reporter
+from qbrm_lab.methods import Fitted, Task
+from qbrm_lab.responses import Features
+from qbrm.cli.console import Reporter
 from qbrm.energies.density import density
 from qbrm.errors import InputError
 from qbrm.evaluation.best_of_n import best_of_n_kl
 from qbrm.features import build_features
-from qbrm.features.pairs import PairData
+from qbrm.data.pairs import PairData
 from qbrm.preferences import PreferenceSet, read_preferences, sample_source, split_by_prompt
-from qbrm.report.plots import over_optimisation_figure
+from qbrm_lab.report.plots import over_optimisation_figure
 from qbrm.reward_models.base import Embedded, Identity
 from qbrm.reward_models.sentence_encoder import SentenceEncoder
-from qbrm.study.over_optimisation import measure as module
-from qbrm.study.over_optimisation.candidates import fit_policy
-from qbrm.study.over_optimisation.gold import SimulatedGold, labelled
-from qbrm.study.over_optimisation.gold_curves import Curves, Pool, curve_rows, curves_of, peak_rows
-from qbrm.study.over_optimisation.measure import OverOptimisationSettings, over_optimisation, sizes_up_to
-from qbrm.study.over_optimisation.proxies import DEVIATIONS, PROXIES
+from qbrm_lab.studies.over_optimisation import measure as module
+from qbrm_lab.studies.over_optimisation.candidates import fit_policy
+from qbrm_lab.studies.over_optimisation.gold import SimulatedGold, labelled
+from qbrm_lab.studies.over_optimisation.gold_curves import Curves, Pool, curve_rows, curves_of, peak_rows
+from qbrm_lab.studies.over_optimisation.measure import OverOptimisationSettings, over_optimisation, sizes_up_to
+from qbrm_lab.studies.over_optimisation.proxies import DEVIATIONS, PROXIES
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

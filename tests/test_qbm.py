@@ -9,14 +9,14 @@ import torch
 from qbrm.energies import RBM, CoupledBoltzmannMachine
 from qbrm.energies.density import density
 from qbrm.errors import TrainingError
-from qbrm.features.pairs import Batch, PairData
-from qbrm.objectives import Likelihood, PreferenceLikelihood
+from qbrm.data.pairs import Batch, PairData
+from qbrm.fitting.objectives import Likelihood, PreferenceLikelihood
 from qbrm.samplers.dimod import DimodSampler
 from qbrm.samplers.exact import ExactSampler
 from qbrm.samplers.gibbs import GibbsSampler
 from qbrm.samplers.kaiwu import KaiwuSampler, as_kaiwu_optimizer
-from qbrm.training import TrainingSettings, train
-from qbrm.training.trainer import validation_loss
+from qbrm.fitting import TrainingSettings, train
+from qbrm.fitting.trainer import validation_loss
 
 DIM = 5
 

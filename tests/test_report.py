@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from qbrm.comparison.methods import METHODS as COMPARED
+from qbrm_lab.methods import METHODS as COMPARED
 from qbrm.errors import InputError
-from qbrm.report import (
+from qbrm_lab.report import (
     markdown_table,
     print_results,
     read_results,
@@ -19,9 +19,9 @@ from qbrm.report import (
     write_report,
     write_results,
 )
-from qbrm.report.numbers import duration, points, rate
-from qbrm.report.parts import parts
-from qbrm.report.plots import (
+from qbrm.tables.numbers import duration, points, rate
+from qbrm_lab.report.parts import parts
+from qbrm_lab.report.plots import (
     calibration_figure,
     category_figure,
     density_figure,
@@ -29,10 +29,10 @@ from qbrm.report.plots import (
     risk_coverage_figure,
     training_figure,
 )
-from qbrm.report.plots.appearance import colour_of, curve_of, marker_of
-from qbrm.report.plots.gallery import PLOTS, png_bytes
-from qbrm.report.results import RESULTS_FILE
-from qbrm.report.uncertainty import accuracy_at, uncertainty_grids
+from qbrm_lab.report.plots.appearance import colour_of, curve_of, marker_of
+from qbrm_lab.report.plots.gallery import PLOTS, png_bytes
+from qbrm_lab.report.results import RESULTS_FILE
+from qbrm_lab.report.uncertainty import accuracy_at, uncertainty_grids
 
 METHODS = ("length", "base", "mlp", "ebrm", "rbm", "sqrbm")
 SCORES = METHODS[3:]

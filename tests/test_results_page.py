@@ -8,19 +8,19 @@ from pathlib import Path
 import pytest
 from study_files import made_journal, made_over_optimisation, made_results, write_study
 
-from qbrm.comparison.methods import METHODS as COMPARED
-from qbrm.comparison.scenario import VALIDATION_SHARE
-from qbrm.report.parts import parts
-from qbrm.report.plots.multiples import FEWEST_DECISIONS, calibration_panels, difference_panels
-from qbrm.study.over_optimisation.study import peaks_table
-from qbrm.study.page import page, write_page
-from qbrm.study.page.files import StudyFiles, read_files
-from qbrm.study.page.limits import study_targets
-from qbrm.study.page.tables import standing_table
-from qbrm.study.page.times import seconds_of, working_calls
-from qbrm.study.page.verdicts import standing
-from qbrm.study.page.words import METHOD_WORDS
-from qbrm.study.robustness import CANDIDATE, TRIED_CONFIGURATIONS
+from qbrm_lab.methods import METHODS as COMPARED
+from qbrm_lab.scenarios import VALIDATION_SHARE
+from qbrm_lab.report.parts import parts
+from qbrm_lab.report.plots.multiples import FEWEST_DECISIONS, calibration_panels, difference_panels
+from qbrm_lab.studies.over_optimisation.study import peaks_table
+from qbrm_lab.studies.page import page, write_page
+from qbrm_lab.studies.page.files import StudyFiles, read_files
+from qbrm_lab.studies.page.limits import study_targets
+from qbrm_lab.studies.page.tables import standing_table
+from qbrm_lab.studies.page.times import seconds_of, working_calls
+from qbrm_lab.studies.page.verdicts import standing
+from qbrm_lab.studies.page.words import METHOD_WORDS
+from qbrm_lab.studies.robustness import CANDIDATE, TRIED_CONFIGURATIONS
 
 NUMBER = re.compile(r"(?<![\w.-])[+-]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?![\w]|\.\d)")
 PICTURE = re.compile(r"!\[[^]]+\]\(([^)]+)\)")

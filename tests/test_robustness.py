@@ -3,13 +3,13 @@
 import pytest
 from study_files import METHODS, made_results
 
-from qbrm.comparison import ComparisonSettings
-from qbrm.comparison.compare import Prepared
-from qbrm.comparison.methods import METHODS as COMPARED
-from qbrm.comparison.scenario import VARIANTS
-from qbrm.comparison.sources import Sources
-from qbrm.study import robustness
-from qbrm.study.robustness import CANDIDATE, study_robustness, targets, targets_table
+from qbrm_lab.comparison import ComparisonSettings
+from qbrm_lab.comparison.compare import Prepared
+from qbrm_lab.methods import METHODS as COMPARED
+from qbrm_lab.scenarios import VARIANTS
+from qbrm_lab.comparison.sources import Sources
+from qbrm_lab.studies import robustness
+from qbrm_lab.studies.robustness import CANDIDATE, study_robustness, targets, targets_table
 
 ASKED = (
     "at least as accurate as the MLP, within the paired interval, in every scenario, best-of-n included",

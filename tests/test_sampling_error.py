@@ -6,13 +6,13 @@ import math
 import numpy as np
 import pytest
 
-from qbrm.comparison import ComparisonSettings, compare
-from qbrm.comparison.evaluate import EvaluationSet, proper_scores
-from qbrm.comparison.sampling import difference_error, sampling_columns
-from qbrm.console import Reporter
+from qbrm_lab.comparison import ComparisonSettings, compare
+from qbrm_lab.comparison.evaluate import EvaluationSet, proper_scores
+from qbrm_lab.comparison.sampling import difference_error, sampling_columns
+from qbrm.cli.console import Reporter
 from qbrm.evaluation import Items, Outcomes, PromptBootstrap, Sampling
 from qbrm.preferences import sample_source
-from qbrm.report import markdown_table
+from qbrm_lab.report import markdown_table
 
 PAIRS = 40
 

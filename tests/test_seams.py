@@ -13,13 +13,13 @@ from test_stream import IDENTITY, write_table
 from tiny_models import save
 
 from qbrm import EnergyRewardModel
-from qbrm.comparison.methods import METHODS
-from qbrm.comparison.scenario import SCENARIOS
+from qbrm_lab.methods import METHODS
+from qbrm_lab.scenarios import SCENARIOS
 from qbrm.energies import RBM
 from qbrm.errors import InputError
 from qbrm.features import FeatureTable, build_features
 from qbrm.features.pair_list import PairList, read_pairs, write_pair_list
-from qbrm.fit import SCORES
+from qbrm.model.train import SCORES
 from qbrm.preferences import read_preferences
 from qbrm.reward_models import load_reward_model
 from qbrm.samplers import SAMPLERS
@@ -128,7 +128,7 @@ def test_what_is_pushed_does_not_tell_where_folders_are_on_this_machine(rm, tmp_
     def upload(folder, name, **options):
         pushed.update({path.name: path.read_bytes() for path in folder.iterdir()})
 
-    monkeypatch.setattr("qbrm.energy_reward_model.upload", upload)
+    monkeypatch.setattr("qbrm.model.energy_reward_model.upload", upload)
     refine(load_reward_model(str(rm))).push_to_hub("me/refined")
     assert json.loads(pushed["config.json"])["reward_model"]["name"] == "rm"
     assert not any(str(tmp_path).encode() in content for content in pushed.values())
@@ -152,7 +152,7 @@ def test_evaluate_says_how_many_of_its_prompts_trained_the_score(command, rm, tm
 
 
 def test_a_comparison_remembers_the_prompts_of_its_training_too(command, rm, tmp_path, monkeypatch):  # noqa: F811
-    monkeypatch.setattr("qbrm.report.write.pictures", lambda part, number: [])
+    monkeypatch.setattr("qbrm_lab.report.write.pictures", lambda part, number: [])
     prefs, test = (write_preferences(tmp_path / f"{first}.jsonl", first, 24) for first in (0, 30))
     compare = ["compare", "--train", prefs, "--test", test, "--out", tmp_path / "out", "--methods", "rbm"]
     assert command(*compare, "--seeds", 1, "--epochs", 1, "--reward-model", rm)[0] == 0

@@ -9,7 +9,7 @@ from test_cli import Ended
 from test_comparison import FakeEncoder
 
 from qbrm import cli
-from qbrm.console import Reporter
+from qbrm.cli.console import Reporter
 from qbrm.errors import InputError
 from qbrm.reward_models import REWARD_MODELS
 from qbrm.serving import serve

@@ -14,17 +14,17 @@ import torch
 from hashing_model import HashingModel
 from rich.console import Console
 
-from qbrm.comparison import ComparisonSettings
-from qbrm.comparison.compare import prepare, run_scenario
-from qbrm.comparison.methods import METHODS
-from qbrm.comparison.side_by_side import each_seed
-from qbrm.console import Reporter
+from qbrm_lab.comparison import ComparisonSettings
+from qbrm_lab.comparison.compare import prepare, run_scenario
+from qbrm_lab.methods import METHODS
+from qbrm_lab.comparison.side_by_side import each_seed
+from qbrm.cli.console import Reporter
 from qbrm.errors import InputError, TrainingError, WorkerError
 from qbrm.features import FeatureTable
 from qbrm.preferences import sample_source
 from qbrm.reward_models import REWARD_MODELS
 from qbrm.reward_models.base import Embedded
-from qbrm.study.over_optimisation.measure import OverOptimisationSettings, over_optimisation
+from qbrm_lab.studies.over_optimisation.measure import OverOptimisationSettings, over_optimisation
 
 COMPARED = ("base", "mlp", "sqrbm-ensemble")
 
@@ -105,7 +105,7 @@ def test_every_seed_has_one_thread_whatever_the_number_of_workers(workers):
 
 
 def test_a_person_sees_how_many_seeds_are_finished(monkeypatch):
-    monkeypatch.setattr("qbrm.console.PLAIN_SECONDS", 0.0)
+    monkeypatch.setattr("qbrm.cli.console.PLAIN_SECONDS", 0.0)
     printed = io.StringIO()
     list(each_seed(seed_and_threads, range(2), 2, Reporter(Console(file=printed, width=200)), "fresh"))
     first, *others = printed.getvalue().splitlines()
@@ -118,7 +118,7 @@ def test_a_person_sees_how_many_seeds_are_finished(monkeypatch):
 
 
 def test_a_single_worker_is_this_process_which_goes_on_telling_what_it_does(monkeypatch):
-    monkeypatch.setattr("qbrm.console.PLAIN_SECONDS", 0.0)
+    monkeypatch.setattr("qbrm.cli.console.PLAIN_SECONDS", 0.0)
     printed = io.StringIO()
     reporter = Reporter(Console(file=printed, width=200))
     list(each_seed(lambda seed, reporter: reporter.status(f"seed {seed}"), [7], 2, reporter, "fresh"))
@@ -160,8 +160,8 @@ def test_processes_end_with_the_one_that_started_them(stopped_by, code, tmp_path
     waiting = """
         import os, signal, sys, time
         from pathlib import Path
-        from qbrm.comparison.side_by_side import each_seed
-        from qbrm.console import Reporter
+        from qbrm_lab.comparison.side_by_side import each_seed
+        from qbrm.cli.console import Reporter
 
         def wait(seed, reporter):
             (Path(sys.argv[1]) / str(os.getpid())).touch()

@@ -8,11 +8,11 @@ from qbrm.energies import RBM
 from qbrm.errors import InputError
 from qbrm.features import FeatureTable, stream, write_features
 from qbrm.features.pair_list import read_pairs, write_pairs
-from qbrm.features.pairs import PairData
+from qbrm.data.pairs import PairData
 from qbrm.features.stream import Share, Source, StreamedPairs, open_sources
-from qbrm.objectives import PreferenceLikelihood
+from qbrm.fitting.objectives import PreferenceLikelihood
 from qbrm.reward_models.base import Identity
-from qbrm.training import TrainingSettings, train
+from qbrm.fitting import TrainingSettings, train
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 IDENTITY = Identity("made up", "0123456789abcdef", "plain", 16)

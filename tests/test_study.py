@@ -7,12 +7,12 @@ import pytest
 import torch
 from test_comparison import write_preferences
 
-from qbrm.comparison import ComparisonSettings
-from qbrm.console import Reporter
+from qbrm_lab.comparison import ComparisonSettings
+from qbrm.cli.console import Reporter
 from qbrm.energies.qbm import HiddenProblem
-from qbrm.study import sampler_error, sampling
-from qbrm.study.sampler_error import sampler_errors
-from qbrm.study.sampling import Variant, study_sampling
+from qbrm_lab.studies import sampler_error, sampling
+from qbrm_lab.studies.sampler_error import sampler_errors
+from qbrm_lab.studies.sampling import Variant, study_sampling
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

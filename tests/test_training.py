@@ -9,15 +9,15 @@ from safetensors.torch import save_file
 
 from qbrm.energies import EBRM, RBM, CoupledBoltzmannMachine, SemiQuantumRBM
 from qbrm.errors import InputError, TrainingError
-from qbrm.features.pairs import Batch, PairData
-from qbrm.objectives import Likelihood, NCEPlus, PreferenceLikelihood
-from qbrm.objectives.preference import log_preference
+from qbrm.data.pairs import Batch, PairData
+from qbrm.fitting.objectives import Likelihood, NCEPlus, PreferenceLikelihood
+from qbrm.fitting.objectives.preference import log_preference
 from qbrm.samplers.gibbs import GibbsSampler
-from qbrm.training import TrainingSettings, train
-from qbrm.training.checkpoint import read_progress
-from qbrm.training.metrics import MetricsLogs, TensorBoardLog
-from qbrm.training.temperature import BASE_PAIRS, CalibrationLoss, calibrate_tau
-from qbrm.training.trainer import validation_loss
+from qbrm.fitting import TrainingSettings, train
+from qbrm.fitting.checkpoint import read_progress
+from qbrm_lab.comparison.metrics_log import MetricsLogs, TensorBoardLog
+from qbrm.fitting.calibration import BASE_PAIRS, CalibrationLoss, calibrate_tau
+from qbrm.fitting.trainer import validation_loss
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 PLAN = TrainingSettings(epochs=4, batch_pairs=16, learning_rate=0.01, patience=9)

@@ -10,14 +10,14 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.stats import mannwhitneyu
 
-from qbrm.comparison.evaluate import EvaluationSet
-from qbrm.comparison.simulation import (
+from qbrm_lab.comparison.evaluate import EvaluationSet
+from qbrm_lab.comparison.simulation import (
     coverage_rows,
     known_machine,
     quantile_coverage,
     simulate,
 )
-from qbrm.comparison.uncertainty import deviation_rows, risk_coverage_rows
+from qbrm_lab.comparison.uncertainty import deviation_rows, risk_coverage_rows
 from qbrm.energies import SemiQuantumRBM
 from qbrm.evaluation import (
     Items,

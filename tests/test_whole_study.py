@@ -12,25 +12,25 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from qbrm.cli import app
-from qbrm.comparison import ComparisonSettings
-from qbrm.comparison.methods import METHODS
-from qbrm.comparison.scenario import VARIANTS
-from qbrm.console import Reporter
+from qbrm_lab.comparison import ComparisonSettings
+from qbrm_lab.methods import METHODS
+from qbrm_lab.scenarios import VARIANTS
+from qbrm.cli.console import Reporter
 from qbrm.durable import make_folder
-from qbrm.report import read_results
+from qbrm_lab.report import read_results
 from qbrm.reward_models import REWARD_MODELS
 from qbrm.reward_models.base import Embedded
-from qbrm.study import coverage, everything, robustness, scenarios
-from qbrm.study.cache import cached, setting_of
-from qbrm.study.everything import study_everything, study_part
-from qbrm.study.journal import noted, read_journal
-from qbrm.study.over_optimisation import measure
-from qbrm.study.over_optimisation import study as over_optimisation_study
-from qbrm.study.over_optimisation.measure import OverOptimisationSettings
-from qbrm.study.over_optimisation.proxies import PROXIES
-from qbrm.study.over_optimisation.study import peaks_table
-from qbrm.study.page import write_page
-from qbrm.study.robustness import CANDIDATE
+from qbrm_lab.studies import coverage, everything, robustness, scenarios
+from qbrm_lab.studies.cache import cached, setting_of
+from qbrm_lab.studies.everything import study_everything, study_part
+from qbrm_lab.studies.journal import noted, read_journal
+from qbrm_lab.studies.over_optimisation import measure
+from qbrm_lab.studies.over_optimisation import study as over_optimisation_study
+from qbrm_lab.studies.over_optimisation.measure import OverOptimisationSettings
+from qbrm_lab.studies.over_optimisation.proxies import PROXIES
+from qbrm_lab.studies.over_optimisation.study import peaks_table
+from qbrm_lab.studies.page import write_page
+from qbrm_lab.studies.robustness import CANDIDATE
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -73,9 +73,9 @@ def small():
             over_optimisation_study, "OverOptimisationSettings", partial(OverOptimisationSettings, pool=200)
         )
         monkeypatch.setattr(coverage, "coverage_rows", simulated)
-        monkeypatch.setattr("qbrm.report.write.pictures", lambda part, number: [])
-        monkeypatch.setattr("qbrm.study.page.draw", lambda files: [])
-        monkeypatch.setattr("qbrm.study.page.page_html", lambda text, folder: "")
+        monkeypatch.setattr("qbrm_lab.report.write.pictures", lambda part, number: [])
+        monkeypatch.setattr("qbrm_lab.studies.page.draw", lambda files: [])
+        monkeypatch.setattr("qbrm_lab.studies.page.page_html", lambda text, folder: "")
         monkeypatch.setattr(everything, "study_fine_tuned", copy_as_fine_tuned)
         yield monkeypatch
 

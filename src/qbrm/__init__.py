@@ -5,16 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from qbrm.energy_reward_model import EnergyRewardModel
+    from qbrm.model.energy_reward_model import EnergyRewardModel
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["EnergyRewardModel", "__version__"]
 
 
 def __getattr__(name: str) -> Any:
     # Importing the models takes seconds, which `qbrm --help` should not.
     if name == "EnergyRewardModel":
-        from qbrm.energy_reward_model import EnergyRewardModel
+        from qbrm.model.energy_reward_model import EnergyRewardModel
 
         return EnergyRewardModel
     raise AttributeError(f"module 'qbrm' has no attribute {name!r}")

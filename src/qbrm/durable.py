@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from qbrm.errors import InputError
 
-if sys.platform != "win32":
-    import fcntl
-
 TEMPORARY = ".tmp"
+LOCK = ".lock"
+
+logger = logging.getLogger(__name__)
 
 
 def make_folder(folder: Path) -> None:
@@ -51,35 +53,28 @@ def write_atomically(path: Path, content: bytes | memoryview) -> None:
 
 @contextmanager
 def one_writer(folder: Path) -> Iterator[None]:
-    """Hold an existing folder for writing; wait, with a warning, while another process holds it.
+    """Hold an existing folder for writing; wait, with a logged warning, while another process holds it.
 
-    The operating system lets go of the folder when the process ends, however it ends. Does nothing on Windows and on
-    file systems without locks.
+    The operating system lets go of the folder when the process ends, however it ends. Does nothing on file systems
+    without locks.
+
+    Raises:
+        InputError: if the folder cannot be written.
     """
-    if sys.platform == "win32":
-        yield
-        return
+    lock = FileLock(folder / LOCK)
     try:
-        descriptor = os.open(folder, os.O_RDONLY)
+        lock.acquire(blocking=False)
+    except Timeout:
+        logger.warning("%s is being written by another process; waiting for it.", folder)
+        lock.acquire()
+    except NotImplementedError:
+        logger.debug("%s is on a file system without locks", folder)
     except OSError as error:
         raise _not_writable(folder, error) from error
     try:
-        _lock(descriptor, folder)
         yield
     finally:
-        os.close(descriptor)
-
-
-def _lock(descriptor: int, folder: Path) -> None:
-    if sys.platform == "win32":
-        return
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        warnings.warn(f"{folder} is being written by another process; waiting for it.", stacklevel=5)
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-    except OSError:
-        return
+        lock.release()
 
 
 def _flush_folder(folder: Path) -> None:

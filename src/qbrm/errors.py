@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Mapping, Sequence
+
 
 class InputError(ValueError):
     """Something given from outside is not usable.
@@ -23,3 +26,16 @@ def reason(error: BaseException) -> str:
     """An error's kind and the beginning of its message, in one line."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return f"{type(error).__name__}: {' '.join(lines[:2]) or 'no reason given'}"
+
+
+def check_known(what: str, name: str, known: Mapping[str, object] | Sequence[str]) -> None:
+    """Refuse a name that is not known, with the nearest one that is.
+
+    Raises:
+        InputError: if `name` is not among `known`.
+    """
+    if name in known:
+        return
+    near = difflib.get_close_matches(name, list(known), n=1)
+    hint = f" did you mean {near[0]!r}?" if near else ""
+    raise InputError(f"unknown {what} {name!r};{hint} Known: {', '.join(known)}.")

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,13 +14,11 @@ from torch.nn import functional
 from qbrm.benchmarks.base import BenchmarkItem, ItemRewards, as_preferences
 from qbrm.benchmarks.scores import Row, missing_parts, score
 from qbrm.benchmarks.source import BenchmarkSource
-from qbrm.console import Reporter
-from qbrm.energy_reward_model import EnergyRewardModel
+from qbrm.data.pairs import PairData
 from qbrm.errors import InputError
 from qbrm.evaluation import expected_calibration_error
 from qbrm.features import Key, build_features
-from qbrm.features.pairs import PairData
-from qbrm.objectives.preference import log_preference
+from qbrm.model.energy_reward_model import EnergyRewardModel
 from qbrm.preferences import PreferenceSet, response_id
 from qbrm.refinement import REFINEMENTS, refine
 
@@ -63,7 +60,12 @@ class BenchmarkResult(NamedTuple):
 
 
 def evaluate(
-    model: EnergyRewardModel, sources: Sequence[BenchmarkSource], features: Path, reporter: Reporter, seed: int = 0
+    model: EnergyRewardModel,
+    sources: Sequence[BenchmarkSource],
+    features: Path,
+    *,
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
 ) -> list[BenchmarkResult]:
     """Score base and refined rewards on every benchmark.
 
@@ -71,19 +73,16 @@ def evaluate(
         model: the refined reward model.
         sources: the benchmarks.
         features: folder in which embeddings are kept; the same call continues with what is there.
-        reporter: told what is going on.
-        seed: of the resampling, and of a refinement that draws.
+        seed: seeds the resampling, and a refinement that draws.
+        progress: called with (responses embedded, responses).
 
     Raises:
         InputError: if the folder holds features of another model or cannot be written.
     """
     everything = _preferences(sources)
-    data = _embed(model, everything, features, reporter)
+    data = _embed(model, everything, features, progress)
     row = {key: index for index, key in enumerate(everything.responses())}
-    with reporter.progress("refinement") as advance:
-        advance(0, len(row))
-        refined = refine(model.energy_score, *data, REFINEMENTS[model.refinement], seed=seed)
-        advance(len(row), len(row))
+    refined = refine(model.energy_score, *data, REFINEMENTS[model.refinement], seed=seed).cpu()
     return [_result(model, source, row, data, refined, seed) for source in sources]
 
 
@@ -92,16 +91,12 @@ def _preferences(sources: Sequence[BenchmarkSource]) -> PreferenceSet:
 
 
 def _embed(
-    model: EnergyRewardModel, preferences: PreferenceSet, folder: Path, reporter: Reporter
+    model: EnergyRewardModel, preferences: PreferenceSet, folder: Path, progress: Callable[[int, int], None] | None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    with warnings.catch_warnings(), reporter.progress("features") as advance:
-        warnings.simplefilter("always")
-        warnings.showwarning = lambda message, *_: reporter.fact("features", str(message))
-        table = build_features(model.reward_model, preferences, folder, advance)
+    table = build_features(model.reward_model, preferences, folder, progress)
     embedded = table.rows(list(preferences.responses()))
     if embedded.reward is None:
         raise InputError(f"{model.reward_model.identity} gives no rewards; expected a reward model with a score layer.")
-    reporter.fact("features", f"{len(embedded.reward):,} responses", str(table.identity), f"kept in {folder}")
     return torch.from_numpy(embedded.embedding), torch.from_numpy(embedded.reward)
 
 
@@ -133,7 +128,7 @@ def _result(
 def log_probability(model: EnergyRewardModel, pairs: PairData) -> Float64[np.ndarray, " pairs"]:
     """Log P(r_chosen > r_rejected) as `EnergyRewardModel.prefer` gives it, for pairs of known features."""
     at_once = min(PAIRS_AT_ONCE, model.energy_score.chunk_rows)
-    parts = [log_preference(model.energy_score, batch) for batch in pairs.batches(at_once)]
+    parts = [model.energy_score.log_preference(batch) for batch in pairs.batches(at_once)]
     return torch.cat(parts).double().numpy()
 
 

@@ -7,25 +7,24 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
 from rich.text import Text
 
 import qbrm
 from qbrm.benchmarks.evaluate import BenchmarkResult
 from qbrm.benchmarks.scores import Estimate, Row
-from qbrm.console import Reporter
 from qbrm.durable import write_atomically
-from qbrm.report.grid import Grid, column
-from qbrm.report.markdown import markdown_grid
-from qbrm.report.numbers import count, percent_interval, points_interval, three_decimals
-from qbrm.report.terminal import PLAIN_WIDTH, grid_tables
+from qbrm.tables.grid import Grid, column
+from qbrm.tables.markdown import markdown_grid
+from qbrm.tables.numbers import count, percent_interval, points_interval, three_decimals
+from qbrm.tables.terminal import PLAIN_WIDTH, grid_tables
 
 SCHEMA = 1
 JSON_FILE, MARKDOWN_FILE = "evaluation.json", "evaluation.md"
 
 
-def print_results(results: Sequence[BenchmarkResult], reporter: Reporter) -> None:
+def print_results(results: Sequence[BenchmarkResult], console: Console) -> None:
     """Print the official table of each benchmark."""
-    console = reporter.console
     width = console.width if console.is_terminal else PLAIN_WIDTH
     for result in results:
         grid = _grid(result, "section")

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
+from abc import abstractmethod
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, ClassVar, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
-from typing_extensions import override
+from torch import Tensor
+from typing_extensions import Self, override
+
+from qbrm.data.pairs import Batch
+from qbrm.energies.density import density, probability_greater
+from qbrm.fitting import Epoch, FitSettings, TrainableScore, TrainingSettings, fit_score
+from qbrm.fitting.arrays import VALIDATION_SHARE, Array, fold_of_arrays
+from qbrm.fitting.calibration import SMALLEST_PROBABILITY
 
 
 class Clamped(NamedTuple):
@@ -53,10 +61,10 @@ class Lattice(NamedTuple):
     @property
     def rewards(self) -> Float[Tensor, "#batch nodes"]:
         """The nodes, in standardised units."""
-        return (self.first[:, None] + torch.arange(self.nodes)) * self.step
+        return (self.first[:, None] + torch.arange(self.nodes, device=self.first.device)) * self.step
 
 
-class EnergyScore(nn.Module, ABC):
+class EnergyScore(TrainableScore):
     r"""An energy score f(e, r): an unnormalised log-density of the reward r given the embedding e.
 
     .. math:: p(r \mid e) = e^{f(e, r)} \Big/ \int e^{f(e, r')}\,dr'
@@ -69,9 +77,15 @@ class EnergyScore(nn.Module, ABC):
 
     Attributes:
         chunk_rows: examples that are refined at once, so that activations stay within some hundred megabytes.
+        fit_settings: how such a score is fitted unless told otherwise.
+        refinement: how it refines unless told otherwise, one of `qbrm.refinement.REFINEMENTS`.
     """
 
     chunk_rows: ClassVar[int] = 16_384
+    fit_settings: ClassVar[FitSettings] = FitSettings(
+        training=TrainingSettings(epochs=5, batch_pairs=128, learning_rate=2e-4, weight_decay=1e-2)
+    )
+    refinement: ClassVar[str] = "mode"
     reward_loc: Tensor
     reward_scale: Tensor
 
@@ -82,12 +96,9 @@ class EnergyScore(nn.Module, ABC):
         self.register_buffer("reward_scale", torch.ones(()))
 
     @property
-    def draws(self) -> bool:
-        """Whether p(r | e) is sampled rather than computed."""
-        return False
-
-    def reseed(self, generator: torch.Generator) -> None:
-        """Take a new seed for what the score draws itself; nothing for scores that draw nothing."""
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return self.reward_loc.device
 
     @abstractmethod
     def settings(self) -> dict[str, Any]:
@@ -122,6 +133,18 @@ class EnergyScore(nn.Module, ABC):
     def log_density(self, clamped: Clamped, reward: Float[Tensor, "batch n"]) -> Float[Tensor, "batch n"]:
         """Normalised log p(r | e) at n standardised rewards per example."""
         return self.at(clamped, reward) - self.log_normaliser(clamped)[:, None]
+
+    def log_preference(self, batch: Batch) -> Float[Tensor, " pairs"]:
+        """Log P(r_chosen > r_rejected) for every pair of a batch."""
+        clamped, pairs = self.clamp(*batch.examples())._replace(row=batch.row), len(batch.chosen)
+        sides = slice(pairs), slice(pairs, None)
+        if self.draws:
+            # Each side starts from the same seed: common random numbers, whose errors cancel in the difference.
+            chosen, rejected = (density(self, clamped.rows(side)) for side in sides)
+        else:
+            both = density(self, clamped)
+            chosen, rejected = (both.rows(side) for side in sides)
+        return probability_greater(chosen, rejected).clamp_min(SMALLEST_PROBABILITY).log()
 
     def log_mass(self, clamped: Clamped, lattice: Lattice) -> Float[Tensor, "batch nodes"]:
         """Log of p(r | e) times the step at the nodes of a lattice; the masses of each example sum to one."""
@@ -169,6 +192,64 @@ class EnergyScore(nn.Module, ABC):
         """
         self.reward_loc.copy_(base_reward.mean())
         self.reward_scale.copy_(base_reward.std().clamp_min(1e-6))
+
+    def fit(
+        self,
+        embedding: Float[Array, "responses dim"],
+        reward: Float[Array, " responses"],
+        chosen: Int[Array, " pairs"],
+        rejected: Int[Array, " pairs"],
+        *,
+        prompt: Int[Array, " responses"] | None = None,
+        settings: FitSettings | None = None,
+        epochs: int | None = None,
+        validation_share: float = VALIDATION_SHARE,
+        seed: int = 0,
+        on_epoch: Callable[[Epoch], None] | None = None,
+    ) -> Self:
+        """Fit this score to preference pairs over arrays; prompts held out choose the epoch and the temperature.
+
+        If no epoch beats the base rewards on them, a Boltzmann machine keeps the base rewards' order.
+
+        Args:
+            embedding: embeddings e.
+            reward: base rewards r0.
+            chosen: row of the chosen response of each pair.
+            rejected: row of the rejected one.
+            prompt: number of the prompt that each response answers; None: responses that pairs connect share a prompt.
+            settings: how to fit; None for `fit_settings` of the class.
+            epochs: passes over the pairs; None for what the settings say.
+            validation_share: share of the prompts to hold out.
+            seed: seeds split, initial fields, shuffling and noise.
+            on_epoch: told about every epoch.
+
+        Returns:
+            This score, in evaluation mode.
+
+        Raises:
+            InputError: if the arrays do not fit together, or there are fewer than two prompts.
+            TrainingError: if training cannot go on.
+            ValueError: if the settings ask for several members, which are not one score of the same size.
+        """
+        settings = settings or self.fit_settings
+        if settings.members != 1:
+            raise ValueError(f"{settings.members} members; expected one: see qbrm.fitting.fit_score for several")
+        if epochs is not None:
+            settings = replace(settings, training=replace(settings.training, epochs=epochs))
+        fold = fold_of_arrays(
+            embedding,
+            reward,
+            chosen,
+            rejected,
+            prompt=prompt,
+            validation_share=validation_share,
+            seed=seed,
+            device=self.device,
+        )
+        fitted = fit_score(lambda: self, fold, settings, on_epoch=on_epoch)
+        if fitted.score is not self:
+            self.load_state_dict(fitted.score.state_dict(), strict=False)
+        return self.eval()
 
     def to_standard(self, reward: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """From the reward model's units to standardised ones."""

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
 from scipy.special import sici
 from torch import Tensor
 
-from qbrm.energies.base import Clamped, EnergyScore, Lattice
+if TYPE_CHECKING:
+    from qbrm.energies.base import Clamped, EnergyScore, Lattice
 
 _FAR = 4096
 
@@ -46,7 +47,7 @@ class Density(NamedTuple):
     @property
     def cdf(self) -> Float[Tensor, "batch nodes"]:
         """P(r <= node | e) at every node."""
-        index = torch.arange(self.lattice.nodes)
+        index = torch.arange(self.lattice.nodes, device=self.mass.device)
         return (self.mass @ _step_function(index[:, None] - index[None, :]).T).clamp(0, 1)
 
     def quantile(self, probability: float) -> Float[Tensor, " batch"]:
@@ -80,19 +81,20 @@ def probability_greater(a: Density, b: Density) -> Float[Tensor, " batch"]:
     spacing where a cumulative sum's would only fall with a power; and P(r_a > r_b) + P(r_b > r_a) = 1 by symmetry.
     """
     shift = a.lattice.first - b.lattice.first
-    index = torch.arange(a.lattice.nodes)[:, None] - torch.arange(b.lattice.nodes)
+    nodes = (torch.arange(density.lattice.nodes, device=shift.device) for density in (a, b))
+    index = next(nodes)[:, None] - next(nodes)
     below = _step_function(shift[:, None, None] + index)
     return ((below @ b.mass[:, :, None])[..., 0] * a.mass).sum(-1).clamp(0, 1)
 
 
 def _step_function(difference: Tensor) -> Tensor:
     """The band-limited unit step at whole numbers of lattice steps."""
-    return _step_table()[difference.clamp(-_FAR, _FAR) + _FAR]
+    return _step_table(difference.device)[difference.clamp(-_FAR, _FAR) + _FAR]
 
 
-@lru_cache(maxsize=1)
-def _step_table() -> Tensor:
-    index = torch.arange(-_FAR, _FAR + 1, dtype=torch.float64)
+@lru_cache(maxsize=8)
+def _step_table(device: torch.device) -> Tensor:
+    index = torch.arange(-_FAR, _FAR + 1, dtype=torch.float64, device="cpu")
     table = 0.5 + torch.from_numpy(sici(math.pi * index.numpy())[0]) / math.pi
     table[0], table[-1] = 0, 1
-    return table.float()
+    return table.float().to(device)

@@ -13,6 +13,7 @@ from torch.nn import functional
 from typing_extensions import override
 
 from qbrm.energies.base import Clamped, EnergyScore, Lattice
+from qbrm.fitting import FitSettings, TrainingSettings
 
 REWARD_WIDTHS = (16, 32, 64)
 JOINT_WIDTHS = (1024, 512)
@@ -31,8 +32,8 @@ class HalfDropout(nn.Module):
         """Each activation is zero or doubled while training, and left alone in evaluation."""
         if not self.training:
             return hidden
-        drawn = torch.empty(-(-hidden.numel() // 8), dtype=torch.uint8).random_(0, 256)
-        bits = torch.from_numpy(np.unpackbits(drawn.numpy(), count=hidden.numel()))
+        drawn = torch.empty(-(-hidden.numel() // 8), dtype=torch.uint8, device="cpu").random_(0, 256)
+        bits = torch.from_numpy(np.unpackbits(drawn.numpy(), count=hidden.numel())).to(hidden.device)
         return hidden * bits.to(hidden.dtype).mul_(2).view(hidden.shape)
 
 
@@ -56,6 +57,12 @@ class EBRM(EnergyScore):
     """
 
     chunk_rows: ClassVar[int] = 256
+    fit_settings: ClassVar[FitSettings] = FitSettings(
+        objective="nce",
+        filter_conflicts=True,
+        training=TrainingSettings(epochs=5, batch_pairs=128, learning_rate=9e-5, weight_decay=1e-2),
+    )
+    refinement: ClassVar[str] = "ascent"
 
     def __init__(self, dim: int, reads: int | None = None) -> None:
         super().__init__(dim)
@@ -103,4 +110,4 @@ class EBRM(EnergyScore):
         reach = round(SUPPORT / NODE_STEP * max(1.0, 0.8 / spacing))
         # Nodes are the midpoints of cells that fill the support, at whose ends f does not vanish.
         nodes = 2 * reach + 1
-        return Lattice(torch.tensor([-reach]), 2 * SUPPORT / nodes, nodes)
+        return Lattice(torch.tensor([-reach], device=clamped.mean.device), 2 * SUPPORT / nodes, nodes)

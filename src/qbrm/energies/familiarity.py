@@ -62,7 +62,7 @@ class Familiarity(nn.Module):
     @torch.no_grad()
     def set_threshold(self, held_out: Float[Tensor, "n dim"]) -> None:
         """Set t so that four in five held-out embeddings lie above it; w is a quarter of the way to their median."""
-        low, middle = self.log_density(held_out).quantile(torch.tensor([1 - FAMILIAR_SHARE, 0.5]))
+        low, middle = self.log_density(held_out).quantile(held_out.new_tensor([1 - FAMILIAR_SHARE, 0.5]))
         self.threshold.copy_(low)
         self.width.copy_(((middle - low) / 4).clamp_min(1e-3))
 
@@ -81,7 +81,7 @@ def fit_familiarity(train: Float[Tensor, "n dim"], held_out: Float[Tensor, "m di
     dim = train.shape[1]
     ranks = [rank for rank in RANKS if rank < min(len(variances), dim)] or [max(min(len(variances), dim) - 1, 0)]
     fitted = [_of_rank(rank, mean, variances, directions) for rank in ranks]
-    best = max(fitted, key=lambda each: float(each.log_density(held_out).mean()))
+    best = max(fitted, key=lambda familiarity: float(familiarity.log_density(held_out).mean()))
     best.set_threshold(held_out)
     return best
 
@@ -90,9 +90,9 @@ def _of_rank(
     rank: int, mean: Float[Tensor, " dim"], variances: Float[Tensor, " all"], directions: Float[Tensor, "all dim"]
 ) -> Familiarity:
     dim = len(mean)
-    found = Familiarity(dim, rank)
-    found.mean.copy_(mean)
-    found.directions.copy_(directions[:rank])
-    found.variances.copy_(variances[:rank].clamp_min(1e-6))
-    found.rest.copy_((variances[rank:].sum() / max(dim - rank, 1)).clamp_min(1e-6))
-    return found
+    familiarity = Familiarity(dim, rank).to(mean)
+    familiarity.mean.copy_(mean)
+    familiarity.directions.copy_(directions[:rank])
+    familiarity.variances.copy_(variances[:rank].clamp_min(1e-6))
+    familiarity.rest.copy_((variances[rank:].sum() / max(dim - rank, 1)).clamp_min(1e-6))
+    return familiarity

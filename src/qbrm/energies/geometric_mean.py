@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
-from qbrm.energies.sqrbm import SemiQuantumRBM
+from qbrm.energies.boltzmann import LogConcaveScore
+
+Machine = TypeVar("Machine", bound=LogConcaveScore)
 
 
 @torch.no_grad()
-def geometric_mean(machines: Sequence[SemiQuantumRBM]) -> SemiQuantumRBM:
+def geometric_mean(machines: Sequence[Machine]) -> Machine:
     r"""The normalised geometric mean of the densities of K machines, which is again a machine, K times as wide.
 
     .. math:: p(r \mid e) \propto \prod_k p_k(r \mid e)^{1/K}, \qquad f = \tfrac1K \sum_k f_k + \mathrm{const}
@@ -26,7 +28,7 @@ def geometric_mean(machines: Sequence[SemiQuantumRBM]) -> SemiQuantumRBM:
     gates agree.
 
     Args:
-        machines: of the same sizes, in the same units, all gated or none.
+        machines: of one class and the same sizes, in the same units, all gated or none.
 
     Raises:
         ValueError: if their settings or units differ, or some have a gate and others none.
@@ -41,7 +43,7 @@ def geometric_mean(machines: Sequence[SemiQuantumRBM]) -> SemiQuantumRBM:
             )
     settings = first.settings()
     settings |= {"hidden": len(machines) * first.hidden, "members": len(machines) * first.members}
-    mean = SemiQuantumRBM(**settings).to(first.W.dtype)
+    mean = type(first)(**settings).to(first.W)
     for name in unit_names:
         getattr(mean, name).copy_(getattr(first, name))
     for name in ("W", "c", "u"):
@@ -55,6 +57,6 @@ def geometric_mean(machines: Sequence[SemiQuantumRBM]) -> SemiQuantumRBM:
     return mean.eval()
 
 
-def _settings(machine: SemiQuantumRBM) -> dict[str, Any]:
+def _settings(machine: LogConcaveScore) -> dict[str, Any]:
     """What machines must have in common; the rank of a gate follows from the embeddings that it was fitted to."""
     return {**machine.settings(), "gate_rank": machine.gate is not None}

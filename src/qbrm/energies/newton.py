@@ -49,7 +49,7 @@ def newton_mode(score: LogConcave, clamped: Clamped, small_step: float = SMALL_S
     """
     low, high = score.bracket(clamped)
     mode = clamped.mean.clamp(low, high)
-    rows, reward, slope = torch.arange(len(mode)), mode.clone(), score.slope(clamped)
+    rows, reward, slope = torch.arange(len(mode), device=mode.device), mode.clone(), score.slope(clamped)
     for _ in range(MAX_STEPS):
         reward, low, high, settled = _step(slope(reward), reward, low, high, small_step)
         if settled.all():

@@ -11,10 +11,15 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from qbrm.energies.base import Clamped, EnergyScore, Lattice
-from qbrm.energies.rbm import RBM
+from qbrm.energies.boltzmann import BoltzmannScore
+from qbrm.energies.log_cosh import log_cosh
 from qbrm.samplers import SAMPLERS
 from qbrm.samplers.base import PersistentSampler, Sampler, StatefulSampler, check_samples
 from qbrm.samplers.exact import ExactSampler
+
+EVALUATION_SAMPLES = 256
+# What a sampler at a temperature or precision of its own estimates of its last draw.
+DEVICE_ESTIMATES = ("effective_beta", "residual", "distortion")
 
 
 class HiddenProblem(NamedTuple):
@@ -63,7 +68,7 @@ class MonteCarlo(NamedTuple):
     effective_samples: float
 
 
-class CoupledBoltzmannMachine(RBM):
+class CoupledBoltzmannMachine(BoltzmannScore):
     r"""Boltzmann machine with a Gaussian reward unit and couplings J between its hidden spins.
 
     .. math:: f(e, r) = -\frac{(r - \mu)^2}{2\tau^2} - \frac{|u|^2 r^2}{2}
@@ -78,24 +83,27 @@ class CoupledBoltzmannMachine(RBM):
     so p(r | e) is the mean of those normals over samples of s (a Rao-Blackwell estimate, never a histogram of r), and
     any Ising sampler will do. In training, one that keeps Markov chains goes on with those of each example (persistent
     contrastive divergence; Tieleman, 2008). Without a sampler the sum over s is exact, for up to 20 hidden spins. With
-    J = 0 this is :class:`RBM`. Boltzmann machines with couplings: Ackley et al. (1985), Cognitive Science 9, 147.
+    J = 0 this is :class:`~qbrm.energies.rbm.RBM`. Boltzmann machines with couplings: Ackley et al. (1985), Cognitive
+    Science 9, 147.
 
     Args:
         dim: embedding size D.
         hidden: number of hidden spins M.
         anchored: whether mu contains the base reward r0.
         coupling: initial length |u| of the couplings between reward and hidden spins.
-        gate_rank: as for :class:`~qbrm.energies.sqrbm.SemiQuantumRBM`.
-        sampler: name in `SAMPLERS` of what draws the hidden spins, or None to sum over them. It is saved with a model.
+        gate_rank: rank of the gate that a trained score has, or None for a score without one; see :meth:`close_gate`.
+        sampler: what draws the hidden spins: a :class:`~qbrm.samplers.Sampler`, or a name in `SAMPLERS`, which is saved
+            with a model; None to sum over them.
         samples: hidden states drawn per example.
 
     Attributes:
-        sampler: draws the hidden spins; None to sum over them. One that was set by hand is not saved.
+        sampler: draws the hidden spins; None to sum over them. One that was given as an object is not saved.
         samples: hidden states drawn per example.
         seed: of the draws in evaluation; the same for both sides of a preference, which makes their errors cancel.
     """
 
     chunk_rows: ClassVar[int] = 1024
+    refinement: ClassVar[str] = "mean"
 
     def __init__(
         self,
@@ -104,13 +112,13 @@ class CoupledBoltzmannMachine(RBM):
         anchored: bool = True,
         coupling: float = 1.5,
         gate_rank: int | None = None,
-        sampler: str | None = None,
+        sampler: str | Sampler | None = None,
         samples: int = 64,
     ) -> None:
-        super().__init__(dim, hidden=hidden, anchored=anchored, coupling=coupling, gate_rank=gate_rank)
+        super().__init__(dim, hidden, 1, anchored, coupling, gate_rank, members=1)
         self.upper_couplings = nn.Parameter(torch.zeros(hidden * (hidden - 1) // 2))
-        self._sampler_name = sampler
-        self.sampler: Sampler | None = None if sampler is None else SAMPLERS[sampler]()
+        self._sampler_name = sampler if isinstance(sampler, str) else None
+        self.sampler: Sampler | None = SAMPLERS[sampler]() if isinstance(sampler, str) else sampler
         self.samples = samples
         self.seed = 0
 
@@ -130,7 +138,28 @@ class CoupledBoltzmannMachine(RBM):
 
     @override
     def reseed(self, generator: torch.Generator) -> None:
-        self.seed = int(torch.randint(2**31, (), generator=generator))
+        self.seed = int(torch.randint(2**31, (), generator=generator, device=generator.device))
+
+    @override
+    def prepare_evaluation(self, seed: int) -> None:
+        self.samples, self.seed = EVALUATION_SAMPLES, seed
+
+    @override
+    def share_sampler(self, other: EnergyScore) -> None:
+        if isinstance(other, CoupledBoltzmannMachine):
+            self.sampler, self._sampler_name = other.sampler, other._sampler_name
+
+    @override
+    def sampling_errors(
+        self, embedding: Float[Tensor, "batch dim"], base_reward: Float[Tensor, " batch"]
+    ) -> dict[str, float]:
+        if self.sampler is None:
+            return {}
+        estimate = self.monte_carlo(self.clamp(embedding, base_reward))
+        error = estimate.error * float(self.reward_scale)
+        device = {name: getattr(self.sampler, name, None) for name in DEVICE_ESTIMATES}
+        known = {name: float(value) for name, value in device.items() if value is not None}
+        return {"effective_samples": estimate.effective_samples, "monte_carlo_error": error, **known}
 
     def chains(self) -> dict[str, Tensor]:
         """What the sampler keeps from draw to draw, as a checkpoint does beside the weights.
@@ -147,7 +176,7 @@ class CoupledBoltzmannMachine(RBM):
     @property
     def couplings(self) -> Float[Tensor, "hidden hidden"]:
         """J, symmetric with zero diagonal."""
-        rows, columns = torch.triu_indices(self.hidden, self.hidden, 1)
+        rows, columns = torch.triu_indices(self.hidden, self.hidden, 1, device=self.u.device)
         upper = self.u.new_zeros(self.hidden, self.hidden).index_put((rows, columns), self.upper_couplings)
         symmetric: Tensor = upper + upper.T
         return symmetric
@@ -161,12 +190,12 @@ class CoupledBoltzmannMachine(RBM):
         return clamped._replace(field=clamped.field * clamped.familiarity[:, None, None], familiarity=None)
 
     @override
-    def at(self, clamped: Clamped, reward: Float[Tensor, "#batch n"]) -> Float[Tensor, "batch n"]:
+    def hidden_free_energy(self, clamped: Clamped, reward: Float[Tensor, "#batch n"]) -> Float[Tensor, "batch n"]:
+        fields = torch.addcmul(clamped.field, reward[..., None], self.u)
         if not torch.is_grad_enabled() and not self.upper_couplings.any():
-            return super().at(clamped, reward)
-        fields = clamped.field[:, :1] + reward[..., None] * self.u
+            return log_cosh(fields).sum(-1)
         free = ExactSampler().log_partition(fields.flatten(0, 1), self.couplings).view(fields.shape[:2])
-        return self.joint(clamped, reward, free - self.hidden * math.log(2))
+        return free - self.hidden * math.log(2)
 
     def hidden_problem(self, clamped: Clamped) -> HiddenProblem:
         """What a sampler has to draw from."""
@@ -198,12 +227,18 @@ class CoupledBoltzmannMachine(RBM):
         return Mixture(torch.log_softmax(exponent - exponent.detach(), 1), mean, stiffness.rsqrt())
 
     @torch.no_grad()
-    def monte_carlo(self, clamped: Clamped, sampler: Sampler) -> MonteCarlo:
-        """Compare two draws with different seeds: needs no model of how the sampler's states are correlated."""
+    def monte_carlo(self, clamped: Clamped) -> MonteCarlo:
+        """Compare two draws with different seeds: needs no model of how the sampler's states are correlated.
+
+        Raises:
+            ValueError: if the score has no sampler.
+        """
+        if self.sampler is None:
+            raise ValueError("the score sums over its hidden spins; expected one with a sampler")
         kept, draws = self.seed, []
         try:
             for self.seed in (kept, kept + 1):
-                draws.append(self.mixture(clamped, sampler).mean)
+                draws.append(self.mixture(clamped, self.sampler).mean)
         finally:
             self.seed = kept
         error = (draws[0].mean(1) - draws[1].mean(1)).square().mean() / 2
@@ -222,10 +257,6 @@ class CoupledBoltzmannMachine(RBM):
             return super().log_mass(clamped, lattice)
         # The nodes resolve each normal of the mixture, so the masses already sum to one but for rounding.
         return torch.log_softmax(self.mixture(clamped, self.sampler).log_density(lattice.rewards), 1)
-
-    @override
-    def mode(self, clamped: Clamped) -> Float[Tensor, " batch"]:
-        return EnergyScore.mode(self, clamped)
 
     @override
     @torch.no_grad()

@@ -1,9 +1,8 @@
-"""The classical restricted Boltzmann machine: the semi-quantum one with a single axis."""
+"""The classical restricted Boltzmann machine: hidden spins, a Gaussian reward unit, a closed form."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -11,16 +10,17 @@ from torch import Tensor
 from typing_extensions import override
 
 from qbrm.energies.base import Clamped
+from qbrm.energies.boltzmann import LogConcaveScore
 from qbrm.energies.log_cosh import log_cosh
 from qbrm.energies.newton import Slope
-from qbrm.energies.sqrbm import SemiQuantumRBM
 
 
-class RBM(SemiQuantumRBM):
+class RBM(LogConcaveScore):
     r"""Classical restricted Boltzmann machine with a Gaussian reward unit.
 
-    .. math:: f(e, r) = -\frac{(r - \mu)^2}{2\tau^2} - \frac{|u|^2 r^2}{2} + \sum_j \log\cosh(W_j e + c_j + r\,u_j),
-              \qquad \mu = r_0 + a^\top e + a_0
+    .. math:: f(e, r) = -\frac{(r - \mu)^2}{2\tau^2} + \frac{g}{K} \Bigl(
+              \sum_j \log\cosh(W_j e + c_j + r\,u_j) - \frac{|u|^2 r^2}{2}\Bigr),
+              \qquad \mu = r_0 + g\,(a^\top e + a_0)
 
     Every hidden field lies along z, so all terms of the Hamiltonian commute and the hidden units are spins.
 
@@ -29,7 +29,8 @@ class RBM(SemiQuantumRBM):
         hidden: number of hidden spins M.
         anchored: whether mu contains the base reward r0.
         coupling: initial length |u| of the couplings between reward and hidden spins.
-        gate_rank: as for :class:`SemiQuantumRBM`.
+        gate_rank: rank of the gate that a trained score has, or None for a score without one; see :meth:`close_gate`.
+        members: K machines of which this is the geometric mean.
     """
 
     def __init__(
@@ -39,19 +40,13 @@ class RBM(SemiQuantumRBM):
         anchored: bool = True,
         coupling: float = 1.5,
         gate_rank: int | None = None,
+        members: int = 1,
     ) -> None:
-        super().__init__(dim, hidden=hidden, axes=1, anchored=anchored, coupling=coupling, gate_rank=gate_rank)
+        super().__init__(dim, hidden, 1, anchored, coupling, gate_rank, members)
 
     @override
-    def settings(self) -> dict[str, Any]:
-        settings = super().settings()
-        del settings["axes"], settings["members"]
-        return settings
-
-    @override
-    def at(self, clamped: Clamped, reward: Float[Tensor, "#batch n"]) -> Float[Tensor, "batch n"]:
-        field = torch.addcmul(clamped.field, reward[..., None], self.u)
-        return self.joint(clamped, reward, log_cosh(field).sum(-1))
+    def hidden_free_energy(self, clamped: Clamped, reward: Float[Tensor, "#batch n"]) -> Float[Tensor, "batch n"]:
+        return log_cosh(torch.addcmul(clamped.field, reward[..., None], self.u)).sum(-1)
 
     @override
     def slope(self, clamped: Clamped) -> Callable[[Float[Tensor, " batch"]], Slope]:

@@ -1,7 +1,7 @@
 """What a reward model gives for a preference set: embeddings and rewards, computed once and kept on disk."""
 
-from qbrm.features.build import DamagedShardWarning, build_features, write_features
+from qbrm.features.build import build_features, write_features
 from qbrm.features.shard import Key, Shard
 from qbrm.features.table import FeatureTable
 
-__all__ = ["DamagedShardWarning", "FeatureTable", "Key", "Shard", "build_features", "write_features"]
+__all__ = ["FeatureTable", "Key", "Shard", "build_features", "write_features"]

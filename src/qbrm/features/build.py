@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -24,11 +24,9 @@ from qbrm.reward_models.base import Embedded, Identity, RewardModel
 
 SHARD_ROWS = 1024
 
+logger = logging.getLogger(__name__)
+
 Progress = Callable[[int, int], None]
-
-
-class DamagedShardWarning(UserWarning):
-    """A shard was not as it was written, and its rows are computed again."""
 
 
 def build_features(
@@ -54,8 +52,8 @@ def build_with(
     Only this process writes, whoever embeds: a shard is there once, whole, under its own name, and the manifest lists
     it from then on. Killed at any moment, the same call continues and loses at most the shards in progress; the table
     comes out the same, byte for byte, as from one run of any engine. A table may hold more than
-    `preferences` asks for and grows with every source. A damaged or missing shard is named in a `DamagedShardWarning`
-    and dropped, and those of its rows that `preferences` asks for are computed again. The model is called only if
+    `preferences` asks for and grows with every source. A damaged or missing shard is named in a logged warning and
+    dropped, and those of its rows that `preferences` asks for are computed again. The model is called only if
     something is missing. Opening checks every shard's SHA-256, see `FeatureTable.open`.
 
     Args:
@@ -141,8 +139,8 @@ def _resumed(folder: Path, engine: Engine) -> Manifest:
     FeatureTable(folder, manifest).require(engine.described.identity, engine.described.dim, "the reward model is")
     damaged = manifest.damaged(folder)
     for entry, damage in damaged.items():
-        message = f"shard {folder / entry.file} is damaged ({damage}); its {entry.rows:,} rows are computed again."
-        warnings.warn(message, DamagedShardWarning, stacklevel=4)
+        shard = folder / entry.file
+        logger.warning("shard %s is damaged (%s); its %s rows are computed again.", shard, damage, f"{entry.rows:,}")
     if damaged:
         manifest = manifest.without(set(damaged))
         manifest.write(folder)

@@ -14,8 +14,8 @@ from qbrm.durable import write_atomically
 from qbrm.errors import InputError
 from qbrm.features.shard import Key, serialise
 from qbrm.features.table import FeatureTable
+from qbrm.preferences.digest import prompt_digest
 from qbrm.preferences.pairs import Pair
-from qbrm.training_prompts import prompt_digest
 
 PAIRS = "pairs.arrow"
 SCHEMA = pa.schema({"chosen": pa.int64(), "rejected": pa.int64(), "prompt": pa.uint64()})

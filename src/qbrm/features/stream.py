@@ -14,9 +14,9 @@ import torch
 from jaxtyping import Bool, Float, Float64, Int64, UInt64
 from torch import Tensor
 
+from qbrm.data.pairs import Batch, PairData
 from qbrm.errors import InputError
 from qbrm.features.pair_list import PairList, read_pairs
-from qbrm.features.pairs import Batch, PairData
 from qbrm.features.table import FeatureTable
 
 BLOCK_PAIRS = 1024
@@ -78,7 +78,7 @@ class StreamedPairs:
     share: Share
     supported: bool = False
     window_bytes: int = WINDOW_BYTES
-    progress: Callable[[int, int], None] = lambda done, total: None
+    progress: Callable[[int, int], None] | None = None
 
     @property
     def dim(self) -> int:
@@ -104,7 +104,8 @@ class StreamedPairs:
                 # Rows of a window number other responses in the next one, so no chain can go on by them.
                 yield batch._replace(row=None)
                 done += len(batch.chosen)
-            self.progress(done, self.n_pairs)
+            if self.progress:
+                self.progress(done, self.n_pairs)
 
     def without_conflicts(self) -> StreamedPairs:
         """Conflict-aware filtering, as in `PairData`."""

@@ -18,6 +18,30 @@ class Ising(NamedTuple):
     couplings: Float[Tensor, "spins spins"]
 
 
+def check_problem(fields: Float[Tensor, "batch spins"], couplings: Float[Tensor, "*batch spins spins"]) -> None:
+    """Refuse what is not an Ising problem.
+
+    Raises:
+        InputError: if a value is not finite, a shape is wrong, or the couplings are not symmetric with zero diagonal.
+    """
+    if fields.ndim != 2:
+        raise InputError(f"fields have shape {tuple(fields.shape)}; expected (batch, spins).")
+    batch, spins = fields.shape
+    if couplings.shape not in ((spins, spins), (batch, spins, spins)):
+        raise InputError(
+            f"couplings have shape {tuple(couplings.shape)}; expected {(spins, spins)} or {(batch, spins, spins)}."
+        )
+    for name, values in (("fields", fields), ("couplings", couplings)):
+        if not torch.isfinite(values).all():
+            raise InputError(f"{name} hold {int((~torch.isfinite(values)).sum())} values that are NaN or infinite.")
+    if not torch.equal(couplings, couplings.mT):
+        worst = float((couplings - couplings.mT).abs().max())
+        raise InputError(f"couplings differ from their transpose by up to {worst:g}; expected a symmetric matrix.")
+    if couplings.diagonal(dim1=-2, dim2=-1).any():
+        worst = float(couplings.diagonal(dim1=-2, dim2=-1).abs().max())
+        raise InputError(f"couplings have {worst:g} on the diagonal; expected zeros.")
+
+
 def log_weight(problem: Ising, states: Float[Tensor, "*batch spins"]) -> Float[Tensor, "*batch"]:
     r"""Logarithm of the unnormalised probability, :math:`h^\top s + \tfrac12 s^\top J s`."""
     return (states * (problem.fields + states @ problem.couplings / 2)).sum(-1)

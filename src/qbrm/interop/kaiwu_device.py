@@ -8,8 +8,8 @@ import numpy as np
 from jaxtyping import Num, Shaped
 
 from qbrm.errors import InputError
+from qbrm.interop.attempts import insist
 from qbrm.interop.kaiwu_sdk import unattended
-from qbrm.samplers.attempts import insist
 
 
 class KaiwuOptimizer(Protocol):

@@ -1,6 +1,7 @@
 """Preference sets: read from any source, split by prompt, taken apart into pairs."""
 
 from qbrm.preferences.base import Message, Preference, PreferenceSet, Prompt, SetName, prompt_id, response_id
+from qbrm.preferences.memory import preferences_of
 from qbrm.preferences.pairs import Pair, training_pairs
 from qbrm.preferences.sample import sample_source
 from qbrm.preferences.source import read_preferences
@@ -14,6 +15,7 @@ __all__ = [
     "Prompt",
     "SetName",
     "check_disjoint",
+    "preferences_of",
     "prompt_id",
     "read_preferences",
     "response_id",

@@ -43,7 +43,7 @@ class Ascent:
         reward = self.start(clamped.base_reward, generator)
         value, slope = _value_and_slope(score, clamped, reward)
         step_size = torch.full_like(reward, self.step_size)
-        active = torch.arange(len(reward))
+        active = torch.arange(len(reward), device=reward.device)
         for _ in range(self.steps):
             proposal = reward[active] + step_size[active] * slope[active]
             new_value, new_slope = _value_and_slope(score, clamped.rows(active), proposal)
@@ -58,7 +58,8 @@ class Ascent:
 
     def start(self, base_reward: Float[Tensor, " batch"], generator: torch.Generator) -> Float[Tensor, " batch"]:
         """Where the ascent starts: at r0 if it is small enough, else anywhere in the range."""
-        random = torch.empty_like(base_reward).uniform_(-self.restart_within, self.restart_within, generator=generator)
+        random = torch.empty_like(base_reward, device=generator.device)
+        random = random.uniform_(-self.restart_within, self.restart_within, generator=generator).to(base_reward.device)
         return torch.where(base_reward.abs() <= self.keep_within, base_reward, random)
 
 

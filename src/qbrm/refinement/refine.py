@@ -52,10 +52,10 @@ def refine(
         seed: of the ascent's random starts.
     """
     generator = torch.Generator().manual_seed(seed)
-    refined = torch.empty(len(base_reward))
+    refined = torch.empty(len(base_reward), device=score.device)
     for start in range(0, len(base_reward), score.chunk_rows):
         rows = slice(start, start + score.chunk_rows)
-        clamped = score.clamp(_tensor(embedding[rows]), _tensor(base_reward[rows]))
+        clamped = score.clamp(*(_tensor(part[rows]).to(score.device) for part in (embedding, base_reward)))
         refined[rows] = score.from_standard(refinement(score, clamped, generator))
     return refined
 

@@ -3,27 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Float32
 
-from qbrm.features.pairs import PairData
-from qbrm.objectives.bradley_terry import BradleyTerry
 from qbrm.preferences.base import Prompt
 from qbrm.reward_models.base import Embedded, Identity, RewardModel
 from qbrm.reward_models.trunk import Trunk
-from qbrm.training import Training, TrainingSettings, train
-from qbrm.training.trainer import Epoch
 
 TRUNK = "+trunk"
-# The untrained trunk gives every response the same reward, so it is no candidate.
-TRUNK_TRAINING = TrainingSettings(
-    epochs=12, batch_pairs=256, learning_rate=1e-3, weight_decay=1e-2, patience=4, first_kept=1
-)
 
 
 class EncoderRewardModel:
@@ -64,39 +55,3 @@ class EncoderRewardModel:
         """Embedding and reward of vectors that the encoder gave before."""
         embedding = self.trunk.embed(torch.from_numpy(vector))
         return Embedded(embedding.numpy(), self.trunk.reward(embedding).numpy())
-
-
-def fit_trunk(
-    pairs: PairData,
-    validation: PairData,
-    seed: int,
-    *,
-    checkpoint: Path | None = None,
-    measure: Callable[[Trunk], dict[str, float]] = lambda trunk: {},
-    on_epoch: Callable[[Epoch], None] = lambda epoch: None,
-) -> tuple[Trunk, Training]:
-    """Train a trunk with the Bradley-Terry loss; the epoch with the lowest validation loss is kept.
-
-    Args:
-        pairs: training pairs; their embeddings are the encoder's vectors.
-        validation: held-out pairs over the same vectors.
-        seed: of initialisation, shuffling and dropout.
-        checkpoint: as for :func:`qbrm.training.train`.
-        measure: as for :func:`qbrm.training.train`.
-        on_epoch: as for :func:`qbrm.training.train`.
-    """
-    torch.manual_seed(seed)
-    trunk = Trunk(pairs.embedding.shape[1])
-    trunk.standardise(pairs.embedding[pairs.rows()])
-    training = train(
-        trunk,
-        BradleyTerry(),
-        pairs,
-        validation,
-        TRUNK_TRAINING,
-        seed,
-        checkpoint=checkpoint,
-        measure=measure,
-        on_epoch=on_epoch,
-    )
-    return trunk, training

@@ -14,7 +14,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from transformers.utils import is_accelerate_available
 
 from qbrm.errors import InputError, reason
-from qbrm.hub import download
+from qbrm.reward_models.hub import download
 from qbrm.reward_models.quiet import quiet_transformers
 from qbrm.reward_models.sequence_classifier import SequenceClassifier
 

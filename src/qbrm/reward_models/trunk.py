@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from qbrm.units import location_and_scale
+from qbrm.data.units import location_and_scale
 
 
 class Trunk(nn.Module):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from qbrm.energy_reward_model import EnergyRewardModel, PromptLike
 from qbrm.errors import InputError
+from qbrm.model.energy_reward_model import EnergyRewardModel, PromptLike
 
 Messages = Sequence[Mapping[str, Any]]
 

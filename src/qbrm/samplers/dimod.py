@@ -11,10 +11,10 @@ from jaxtyping import Float, Int8
 from torch import Tensor
 
 from qbrm.errors import InputError
+from qbrm.interop.attempts import check_patience, insist
 from qbrm.interop.bqm import to_bqm
-from qbrm.interop.ising import Ising
-from qbrm.samplers.attempts import check_patience, insist
-from qbrm.samplers.base import check_problem, check_samples
+from qbrm.interop.ising import Ising, check_problem
+from qbrm.samplers.base import check_samples
 from qbrm.samplers.temperature import Thermostat, Thermostatted
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from qbrm.errors import InputError
-from qbrm.samplers.base import check_problem
+from qbrm.interop.ising import check_problem
 
 LIMIT = 20
 CHUNK = 2**22

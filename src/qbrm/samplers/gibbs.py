@@ -10,7 +10,7 @@ from jaxtyping import Float, Int, Int8
 from torch import Tensor
 
 from qbrm.errors import InputError
-from qbrm.samplers.base import check_problem
+from qbrm.interop.ising import check_problem
 
 PIECES_PER_THREAD = 4
 LEAST_CHAINS = 8

@@ -12,11 +12,11 @@ from torch import Tensor
 from typing_extensions import override
 
 from qbrm.errors import InputError
-from qbrm.interop.ising import Ising
+from qbrm.interop.attempts import check_patience
+from qbrm.interop.ising import Ising, check_problem
 from qbrm.interop.kaiwu_device import KaiwuDevice, KaiwuOptimizer
 from qbrm.interop.kaiwu_matrix import from_kaiwu_matrix, spins_of, to_kaiwu_matrix
-from qbrm.samplers.attempts import check_patience
-from qbrm.samplers.base import Sampler, check_problem, check_samples
+from qbrm.samplers.base import Sampler, check_samples
 from qbrm.samplers.temperature import Thermostat, Thermostatted
 
 

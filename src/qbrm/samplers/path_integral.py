@@ -8,7 +8,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from qbrm.errors import InputError
-from qbrm.samplers.base import Sampler, check_problem
+from qbrm.interop.ising import check_problem
+from qbrm.samplers.base import Sampler
 
 
 class PathIntegralSampler:

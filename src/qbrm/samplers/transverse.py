@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from qbrm.errors import InputError
-from qbrm.samplers.base import check_problem
+from qbrm.interop.ising import check_problem
 
 MAX_QUBITS = 10
 

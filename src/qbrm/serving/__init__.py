@@ -5,14 +5,15 @@ http_protocol -> door (host, token, size, time) -> routes, openrlhf, page -> bat
 
 from __future__ import annotations
 
-from qbrm.console import Reporter
+from collections.abc import Callable
+
 from qbrm.errors import InputError
 from qbrm.serving.settings import ServerSettings
 
 PACKAGES = ("fastapi", "fastapi_swagger", "prometheus_client", "uvicorn")
 
 
-def serve(settings: ServerSettings, reporter: Reporter) -> None:
+def serve(settings: ServerSettings, tell: Callable[..., None]) -> None:
     """Serve a model until SIGTERM or Ctrl-C.
 
     Raises:
@@ -24,4 +25,4 @@ def serve(settings: ServerSettings, reporter: Reporter) -> None:
         if error.name is None or error.name.partition(".")[0] not in PACKAGES:
             raise
         raise InputError(f"serving needs {error.name}; install it with: pip install 'qbrm[serve]'") from error
-    run(settings, reporter)
+    run(settings, tell)

@@ -11,7 +11,7 @@ from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Any, Generic, Protocol, TypeVar
 
-from qbrm.energy_reward_model import PromptLike, RewardDistribution
+from qbrm.model.energy_reward_model import PromptLike, RewardDistribution
 from qbrm.serving.metrics import Metrics
 from qbrm.serving.settings import Limits
 

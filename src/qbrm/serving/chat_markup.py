@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from qbrm.energy_reward_model import PromptLike
+from qbrm.model.energy_reward_model import PromptLike
 
 Turn = tuple[str, str]
 

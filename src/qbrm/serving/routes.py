@@ -9,7 +9,7 @@ from typing import Any
 from fastapi import APIRouter, HTTPException
 
 import qbrm
-from qbrm.energy_reward_model import PromptLike
+from qbrm.model.energy_reward_model import PromptLike
 from qbrm.serving.batching import Batcher
 from qbrm.serving.schemas import (
     ChatMessage,

@@ -6,6 +6,7 @@ import logging
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from ipaddress import ip_address
 from pathlib import Path
 from types import FrameType
@@ -13,9 +14,8 @@ from types import FrameType
 import uvicorn
 from starlette.types import ASGIApp
 
-from qbrm.console import Reporter
-from qbrm.energy_reward_model import EnergyRewardModel
 from qbrm.errors import InputError
+from qbrm.model.energy_reward_model import EnergyRewardModel
 from qbrm.serving.app import create_app
 from qbrm.serving.authentication import LOOPBACK_NAMES, VARIABLE, read_token
 from qbrm.serving.http_protocol import HEADER_BYTES, PatientProtocol
@@ -25,7 +25,7 @@ SPARE_FILES = 64
 KEEP_ALIVE_SECONDS = 30
 
 
-def serve(settings: ServerSettings, reporter: Reporter) -> None:
+def serve(settings: ServerSettings, tell: Callable[..., None]) -> None:
     """Serve until SIGTERM or Ctrl-C; what is in flight then is still answered.
 
     Raises:
@@ -34,11 +34,11 @@ def serve(settings: ServerSettings, reporter: Reporter) -> None:
     for stop in (signal.SIGTERM, signal.SIGINT):
         signal.signal(stop, _stop)
     try:
-        _serve(settings, reporter)
+        _serve(settings, tell)
     except SystemExit as end:
         if end.code:
             raise
-    reporter.fact("stopped", "what was asked is answered")
+    tell("stopped", "what was asked is answered")
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
@@ -46,7 +46,7 @@ def _stop(number: int, frame: FrameType | None) -> None:
     raise SystemExit(0)
 
 
-def _serve(settings: ServerSettings, reporter: Reporter) -> None:
+def _serve(settings: ServerSettings, tell: Callable[..., None]) -> None:
     token = read_token(settings.token_file)
     with _bind(settings.host, settings.port) as listener:
         address, port = listener.getsockname()[:2]
@@ -56,10 +56,10 @@ def _serve(settings: ServerSettings, reporter: Reporter) -> None:
         hosts = {*LOOPBACK_NAMES, settings.host.lower()} if local and token is None else None
         app = create_app(model, Path(settings.model).name, settings.limits, token=token, hosts=hosts)
         if not local and token is None:
-            reporter.fact("warning", f"everybody who can reach {address} may ask; set {VARIABLE} or --token-file")
+            tell("warning", f"everybody who can reach {address} may ask; set {VARIABLE} or --token-file")
         listener.listen()  # who reads the address may connect at once, and is answered when uvicorn is up
         shown = f"[{address}]" if ":" in address else address
-        reporter.fact("serving", settings.model, f"http://{shown}:{port}", "Ctrl-C stops")
+        tell("serving", settings.model, f"http://{shown}:{port}", "Ctrl-C stops")
         configure(app, settings.limits).run(sockets=[listener])
 
 

@@ -1,0 +1,251 @@
+"""The library's commands: each parses, calls, and says what came out."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from enum import Enum
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from qbrm.cli import options as opt
+
+
+class ExportFormat(str, Enum):
+    """File formats that `qbrm export` writes."""
+
+    EBRM_PT = "ebrm-pt"
+
+
+class Engine(str, Enum):
+    """What embeds."""
+
+    LOCAL = "local"
+    RAY = "ray"
+
+
+class Score(str, Enum):
+    """Energy scores that `qbrm train` fits."""
+
+    EBRM = "ebrm"
+    RBM = "rbm"
+    SQRBM = "sqrbm"
+    QBM = "qbm"
+
+
+def embed(
+    source: Annotated[Path, typer.Argument(help=f"What to embed: {opt.SOURCE_HELP}.")],
+    out: Annotated[Path, typer.Option(help="Folder for the features.")],
+    reward_model: opt.RewardModelName = "all-MiniLM-L6-v2",
+    engine: Annotated[Engine, typer.Option(help="This process, or actors on a Ray cluster.")] = Engine.LOCAL,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            help="Ray actors that share the cluster's GPUs, or its cores. Default: one per GPU, or per machine.", min=1
+        ),
+    ] = None,
+    revision: opt.Revision = None,
+    head: opt.Head = None,
+    template: opt.Template = None,
+    max_length: opt.MaxLength = None,
+    dtype: opt.Dtype = None,
+    device_map: opt.DeviceMap = None,
+    trust_remote_code: opt.TrustRemoteCode = False,
+) -> None:
+    """Compute a reward model's embeddings and rewards, to train scores on.
+
+    Run it again to continue where it stopped. The features are the same whichever engine computes them.
+
+    Example: qbrm embed prefs.jsonl --reward-model models/my-reward-model --out runs/features
+    """
+    from qbrm.cli.console import Reporter
+    from qbrm.features.embed import embed as run
+    from qbrm.preferences import read_preferences, training_pairs
+    from qbrm.reward_models import load_reward_model
+
+    options = opt.given(
+        revision=revision,
+        head=head,
+        template=template,
+        max_length=max_length,
+        dtype=dtype,
+        device_map=device_map,
+        trust_remote_code=trust_remote_code or None,
+    )
+    reporter = Reporter()
+    preferences = read_preferences(source)
+    pairs = len(training_pairs(preferences))
+    reporter.fact(preferences.name, f"{len(preferences.prompt_ids):,} prompts", f"{pairs:,} pairs")
+    start, done = time.perf_counter(), list[int]()
+    with reporter.progress("features") as advance:
+
+        def follow(rows: int, total: int) -> None:
+            done.append(rows)
+            advance(rows, total)
+
+        table = run(
+            preferences, out, partial(load_reward_model, reward_model, **options), engine.value, workers, follow
+        )
+    embedded = done[-1] - done[0]
+    rate = f" ({embedded / (time.perf_counter() - start):,.1f}/s)" if embedded else ""
+    reporter.fact("features", f"{done[-1]:,} responses", str(table.identity), f"{embedded:,} embedded now{rate}")
+    reporter.fact("written", f"{len(table):,} rows of size {table.dim}", str(out))
+
+
+def train(
+    features: Annotated[list[Path], typer.Argument(help="Feature folders of one reward model.", metavar="FEATURES...")],
+    out: Annotated[Path, typer.Option(help="Folder for the model.")],
+    score: Annotated[Score, typer.Option(help="Energy score.")] = Score.SQRBM,
+    gate: Annotated[bool, typer.Option("--gate", help="Fade the correction where embeddings are unfamiliar.")] = False,
+    members: Annotated[
+        int, typer.Option(help="Scores whose mean is the model; each validates on other prompts.", min=1)
+    ] = 1,
+    seed: Annotated[int, typer.Option(help="Seeds split, weights, shuffling and noise.", min=0)] = 0,
+    epochs: opt.Epochs = 5,
+) -> None:
+    """Train an energy score on features of any size; they stay on disk and memory stays constant.
+
+    Run it again to continue after the last whole epoch.
+
+    Example: qbrm train runs/features --score sqrbm --out runs/model
+    """
+    from qbrm.cli.console import Reporter
+    from qbrm.durable import make_folder, one_writer
+    from qbrm.features.stream import open_sources
+    from qbrm.fitting import Epoch
+    from qbrm.model import EnergyRewardModel
+    from qbrm.model.fit import ScoreChoice, fit_features
+
+    reporter = Reporter()
+    for folder, (table, pairs) in zip(features, open_sources(features), strict=True):
+        reporter.fact(str(folder), f"{len(table):,} rows of {table.identity}", f"{len(pairs.chosen):,} pairs")
+
+    def show(epoch: Epoch) -> None:
+        loss = f"loss {epoch['loss']:.4f}" if "loss" in epoch else "untrained"
+        accuracy = f"accuracy {100 * epoch['validation_accuracy']:.1f}%"
+        held_out = f"held out: loss {epoch['validation_loss']:.4f}, {accuracy}"
+        reporter.fact(f"epoch {int(epoch['epoch'])}", loss, held_out)
+
+    make_folder(out)
+    choice = ScoreChoice(score.value, gate, members, epochs=epochs)
+    checkpoint = out / "training" / "checkpoint.safetensors"
+    with one_writer(out), reporter.progress("training") as advance:
+        fitted = fit_features(
+            features,
+            choice,
+            checkpoint=checkpoint,
+            seed=seed,
+            progress=lambda step, done, total: advance(done, total),
+            on_epoch=show,
+        )
+        parts = replace(fitted, provenance=fitted.provenance._replace(command=opt.command_line()))
+        EnergyRewardModel.from_parts(parts).save_pretrained(out)
+    if parts.fitted.kept_base:
+        reporter.fact("note", "no epoch beat the base rewards on held-out prompts; the model keeps their order")
+    reporter.fact("model", str(out))
+
+
+def evaluate(
+    model: Annotated[str, typer.Argument(help="A refined reward model: a folder that save_pretrained wrote.")],
+    on: Annotated[
+        str,
+        typer.Option(
+            help="Benchmarks: a path, NAME:PATH, or a NAME to download: rmb, rewardbench, rewardbench-2, rm-bench, "
+            "hh-rlhf, llmbar, preferences.",
+            metavar="SOURCE[,SOURCE]",
+        ),
+    ],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for embeddings and results. Default: runs/evaluation/MODEL-DIGEST.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seeds the intervals' resampling.", min=0)] = 0,
+    reward_model: opt.RewardModelPlace = None,
+    revision: opt.RefinedRevision = None,
+    dtype: opt.Dtype = None,
+    device_map: opt.DeviceMap = None,
+    trust_remote_code: opt.TrustRemoteCode = False,
+) -> None:
+    """Score a refined reward model and its base rewards on benchmarks, by their official rules.
+
+    Writes evaluation.json and evaluation.md to --out. Run it again to continue where it stopped.
+
+    Example: qbrm evaluate runs/first/models/sqrbm-fresh-seed-0 --on heldout.jsonl,rewardbench:data/reward-bench
+    """
+    from qbrm.cli.evaluation import evaluate_model
+
+    options = opt.given(
+        reward_model=reward_model,
+        revision=revision,
+        dtype=dtype,
+        device_map=device_map,
+        trust_remote_code=trust_remote_code or None,
+    )
+    evaluate_model(model, opt.listed("--on", on), out, seed, **options)
+
+
+def export(
+    source: Annotated[Path, typer.Argument(help=f"A feature folder of a run, or {opt.SOURCE_HELP}.")],
+    file: Annotated[Path, typer.Argument(help="File to write.")],
+    format: Annotated[ExportFormat, typer.Option(help="What to write.")] = ExportFormat.EBRM_PT,  # noqa: A002
+    seed: Annotated[int, typer.Option(help="Seeds the reward model's training, for a preference source.", min=0)] = 0,
+) -> None:
+    """Write features as the published EBRM code reads them: {embedding, reward}, chosen and rejected alternating."""
+    from qbrm.cli.console import Reporter
+    from qbrm.model.export import export_ebrm
+
+    reporter = Reporter()
+    with reporter.progress("features") as advance:
+        exported = export_ebrm(source, file, seed, lambda step, done, total: advance(done, total))
+    reporter.fact("features", str(exported.features))
+    reporter.fact("export", f"{exported.pairs:,} pairs", f"embedding size {exported.dim}", str(file))
+
+
+def serve(
+    model: Annotated[str, typer.Argument(help="Folder of a refined reward model, as in runs/demo/models.")],
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 for any free one.", min=0, max=65535)] = 8000,
+    token_file: Annotated[
+        Path | None,
+        typer.Option(
+            help="File with the token that requests must bear; or set QBRM_TOKEN.", show_default="no token is asked for"
+        ),
+    ] = None,
+    max_body: Annotated[float, typer.Option(help="Largest request, in MiB.")] = 8.0,
+    max_responses: Annotated[int, typer.Option(help="Most responses in one request.")] = 1024,
+    max_characters: Annotated[int, typer.Option(help="Longest prompt or response.")] = 100_000,
+    timeout: Annotated[float, typer.Option(help="Seconds after which a request is given up.")] = 60.0,
+    batch: Annotated[int, typer.Option(help="Responses that go through the model together.")] = 64,
+    batch_wait: Annotated[float, typer.Option(help="Milliseconds for which a batch waits for more.")] = 4.0,
+    reward_model: opt.RewardModelPlace = None,
+    revision: opt.RefinedRevision = None,
+    dtype: opt.Dtype = None,
+    device_map: opt.DeviceMap = None,
+    trust_remote_code: opt.TrustRemoteCode = False,
+) -> None:
+    """Serve a refined reward model: OpenRLHF's reward protocol, a JSON API, and a page to look at.
+
+    Example: qbrm serve runs/demo/models/sqrbm-fresh-seed-0, then open http://127.0.0.1:8000
+    """
+    from qbrm.cli.console import Reporter
+    from qbrm.serving import serve as run
+    from qbrm.serving.settings import MEBIBYTE, Limits, ServerSettings
+
+    limits = Limits(
+        body_bytes=round(max_body * MEBIBYTE),
+        responses=max_responses,
+        characters=max_characters,
+        answer_seconds=timeout,
+        batch=batch,
+        batch_seconds=batch_wait / 1000,
+    )
+    options = opt.given(
+        reward_model=reward_model,
+        revision=revision,
+        dtype=dtype,
+        device_map=device_map,
+        trust_remote_code=trust_remote_code or None,
+    )
+    run(ServerSettings(model, host, port, token_file, limits, options), Reporter().fact)

@@ -1,0 +1,48 @@
+"""Commands of the laboratory, where it is installed; where not, how to get it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, requires, version
+
+import typer
+
+from qbrm.errors import InputError
+
+GROUP = "qbrm.commands"
+EXTRA = "lab"
+PANEL = "Laboratory"
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add every command that is registered as an entry point of the group ``qbrm.commands``."""
+    missing = missing_packages()
+    for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
+        if missing:
+            explain = _refusal(point, missing[0])
+            app.command(point.name, help=f"Needs pip install 'qbrm[{EXTRA}]'.", rich_help_panel=PANEL)(explain)
+        else:
+            app.command(point.name, rich_help_panel=PANEL)(point.load())
+
+
+def missing_packages() -> list[str]:
+    """Requirements of the extra ``lab`` that are not installed."""
+    wanted = [line for line in requires("qbrm") or [] if re.search(rf"extra == ['\"]{EXTRA}['\"]", line)]
+    names = [re.split(r"[^\w.-]", line, maxsplit=1)[0] for line in wanted]
+    return [name for name in names if not _is_installed(name)]
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        version(name)
+    except PackageNotFoundError:
+        return False
+    return True
+
+
+def _refusal(point: EntryPoint, package: str) -> Callable[[typer.Context], None]:
+    def explain(context: typer.Context) -> None:
+        raise InputError(f"{point.name}: the package {package} is not installed; pip install 'qbrm[{EXTRA}]'.")
+
+    return explain

@@ -1,0 +1,98 @@
+"""Options that several commands have."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from qbrm.errors import InputError
+
+REWARD_MODEL = "Reward models from a folder or the Hugging Face Hub"
+SOURCE_HELP = "an RMB folder or JSON file, or a JSONL or Parquet file of prompt, chosen, rejected[, category]"
+
+Seed = Annotated[int, typer.Option(help="First seed; the same seed gives the same results.", min=0)]
+Seeds = Annotated[int, typer.Option(help="How many seeds to run and average over.", min=1, max=1000)]
+Epochs = Annotated[int, typer.Option(help="Passes over the training pairs, for every trained method.", min=1)]
+RewardModelName = Annotated[
+    str,
+    typer.Option(
+        help="The embedded default, a folder of a sequence classifier, or its id on the Hugging Face Hub.",
+        metavar="NAME_OR_PATH",
+    ),
+]
+RewardModelPlace = Annotated[
+    str | None,
+    typer.Option(
+        "--reward-model",
+        help="Where the reward model is now: folder or id. Default: where it was when the score was trained.",
+        metavar="NAME_OR_PATH",
+        rich_help_panel=REWARD_MODEL,
+    ),
+]
+RefinedRevision = Annotated[
+    str | None,
+    typer.Option("--revision", help="Of MODEL on the Hub: commit, tag or branch.", rich_help_panel=REWARD_MODEL),
+]
+Revision = Annotated[
+    str | None,
+    typer.Option(help="Commit, tag or branch on the Hub; for a folder, its digest.", rich_help_panel=REWARD_MODEL),
+]
+Head = Annotated[
+    str | None,
+    typer.Option(help="linear, gated or quantiles. Default: what the weights say.", rich_help_panel=REWARD_MODEL),
+]
+Template = Annotated[
+    str | None,
+    typer.Option(
+        help="'chat': the tokenizer's chat template (default). 'plain': prompt and response as they are.",
+        rich_help_panel=REWARD_MODEL,
+    ),
+]
+MaxLength = Annotated[
+    int | None,
+    typer.Option(
+        help="Tokens of prompt and response; longer texts lose the beginning of the prompt. Default: 4096, or what the "
+        "model takes.",
+        min=1,
+        rich_help_panel=REWARD_MODEL,
+    ),
+]
+Dtype = Annotated[
+    str | None,
+    typer.Option(
+        help="auto, float32, bfloat16 or float16. Default: as stored, or as trained with.", rich_help_panel=REWARD_MODEL
+    ),
+]
+DeviceMap = Annotated[
+    str | None,
+    typer.Option(help="As in transformers, such as auto. Default: first GPU, else CPU.", rich_help_panel=REWARD_MODEL),
+]
+TrustRemoteCode = Annotated[
+    bool,
+    typer.Option("--trust-remote-code", help="Run Python code of the model.", rich_help_panel=REWARD_MODEL),
+]
+
+
+def given(**options: Any) -> Any:
+    """The options that were given, for a function that takes them by name."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def listed(option: str, names: str) -> tuple[str, ...]:
+    """The names in a comma-separated list.
+
+    Raises:
+        InputError: if one is empty.
+    """
+    parts = tuple(name.strip() for name in names.split(","))
+    if not all(parts):
+        raise InputError(f"{option} {names!r}: a name is empty; expected names separated by commas.")
+    return parts
+
+
+def command_line() -> str:
+    """The command as the user typed it."""
+    return shlex.join(["qbrm", *sys.argv[1:]])

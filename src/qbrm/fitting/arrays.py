@@ -1,0 +1,99 @@
+"""From arrays to what a score is fitted to: checked, on one device, some prompts held out."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from torch import Tensor
+
+from qbrm.data.pairs import PairData
+from qbrm.errors import InputError
+from qbrm.fitting.committee import Fold
+
+Array: TypeAlias = Tensor | np.ndarray
+
+VALIDATION_SHARE = 0.125
+
+
+def fold_of_arrays(
+    embedding: Float[Array, "responses dim"],
+    reward: Float[Array, " responses"],
+    chosen: Int[Array, " pairs"],
+    rejected: Int[Array, " pairs"],
+    *,
+    prompt: Int[Array, " responses"] | None,
+    validation_share: float,
+    seed: int,
+    device: torch.device,
+) -> Fold:
+    """Check arrays, and hold out a share of the prompts.
+
+    Args:
+        embedding: embeddings e.
+        reward: base rewards r0.
+        chosen: row of the chosen response of each pair.
+        rejected: row of the rejected one.
+        prompt: number of the prompt that each response answers; None: responses that pairs connect share a prompt.
+        validation_share: share of the prompts to hold out.
+        seed: decides which.
+        device: where the tensors go.
+
+    Raises:
+        InputError: if shapes disagree, a value is not finite, a row does not exist, or there are fewer than two prompts.
+    """
+    e, r0 = (_floats(name, values, device) for name, values in (("embedding", embedding), ("reward", reward)))
+    if e.ndim != 2 or r0.shape != e.shape[:1]:
+        raise InputError(
+            f"embedding has shape {tuple(e.shape)}, reward {tuple(r0.shape)}; expected (responses, dim), (responses,)."
+        )
+    sides = [_rows(name, rows, len(e), device) for name, rows in (("chosen", chosen), ("rejected", rejected))]
+    if len(sides[0]) != len(sides[1]):
+        raise InputError(f"{len(sides[0])} chosen and {len(sides[1])} rejected rows; expected as many of each.")
+    data = PairData(e, r0, *sides)
+    number = _connected(data) if prompt is None else _rows("prompt", prompt, None, device)
+    if len(number) != len(e):
+        raise InputError(f"prompt has {len(number)} values for {len(e)} responses; expected one for each response.")
+    held_out = _held_out(number[data.chosen], validation_share, seed)
+    return Fold(data.only(~held_out), data.only(held_out), seed, prompt=number)
+
+
+def _floats(name: str, values: Array, device: torch.device) -> Float[Tensor, "*shape"]:
+    tensor = torch.as_tensor(values, device=device).float()
+    if not torch.isfinite(tensor).all():
+        raise InputError(f"{name} holds {int((~torch.isfinite(tensor)).sum())} values that are NaN or infinite.")
+    return tensor
+
+
+def _rows(name: str, values: Array, limit: int | None, device: torch.device) -> Int[Tensor, " n"]:
+    tensor = torch.as_tensor(values, device=device)
+    if tensor.is_floating_point() or tensor.dtype == torch.bool or tensor.ndim != 1:
+        raise InputError(f"{name} is {tensor.dtype} of shape {tuple(tensor.shape)}; expected whole numbers in a row.")
+    if limit is not None and tensor.numel() and not (int(tensor.min()) >= 0 and int(tensor.max()) < limit):
+        raise InputError(
+            f"{name} goes from {int(tensor.min())} to {int(tensor.max())}; expected rows from 0 to {limit - 1}."
+        )
+    return tensor.long()
+
+
+def _connected(data: PairData) -> Int[Tensor, " responses"]:
+    """A number for each response, the same for those that pairs connect."""
+    chosen, rejected = (side.cpu().numpy() for side in (data.chosen, data.rejected))
+    size = len(data.reward)
+    graph = coo_array((np.ones(len(chosen), np.int8), (chosen, rejected)), shape=(size, size))
+    _, component = connected_components(graph, directed=False)
+    return torch.as_tensor(component, device=data.chosen.device).long()
+
+
+def _held_out(prompt: Int[Tensor, " pairs"], share: float, seed: int) -> Bool[Tensor, " pairs"]:
+    prompts, place = torch.unique(prompt, return_inverse=True)
+    if len(prompts) < 2:
+        raise InputError(f"pairs on {len(prompts)} prompt(s); expected two or more, one to validate with.")
+    count = min(max(round(share * len(prompts)), 1), len(prompts) - 1)
+    order = torch.randperm(len(prompts), generator=torch.Generator().manual_seed(seed), device="cpu")
+    held: Tensor = (order < count).to(place.device)[place]
+    return held

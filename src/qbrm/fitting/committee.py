@@ -1,0 +1,83 @@
+"""The members of an ensemble, each with other prompts held out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from qbrm.data.pairs import PairData, Pairs
+
+# Distance of the seeds of an ensemble's members, so that those of neighbouring seeds do not meet.
+MEMBER_SEEDS = 100_000
+
+
+@dataclass(frozen=True)
+class Fold:
+    """What one score is fitted to.
+
+    Attributes:
+        pairs: training pairs.
+        validation: pairs that choose the epoch and calibrate.
+        seed: seeds initial weights, shuffling and noise.
+        checkpoint: file that keeps the training state; None keeps none.
+        prompt: number of the prompt that each response answers, if training and validation pairs may change places:
+            both are over the same responses, and neither trained the reward model, whose rewards look too good on what
+            it has seen. A :func:`committee` then shares them out anew.
+    """
+
+    pairs: Pairs
+    validation: PairData
+    seed: int = 0
+    checkpoint: Path | None = None
+    prompt: Int[Tensor, " responses"] | None = None
+
+    def of_member(self, index: int) -> Fold:
+        """The same for number `index` of an ensemble, which differs in its seed."""
+        if index == 0:
+            return self
+        checkpoint = self.checkpoint and self.checkpoint.with_name(f"checkpoint-{index}.safetensors")
+        return replace(self, seed=self.seed + MEMBER_SEEDS * index, checkpoint=checkpoint)
+
+
+def committee(fold: Fold, members: int) -> list[Fold]:
+    """A fold for each of several members: one prompt in `members` validates a member and trains all others.
+
+    Training and validation pairs are put together and shared out again by prompt: every pair trains all members but
+    one and validates that one. Few pairs choose and calibrate better this way than an eighth of them does, and members
+    that were trained on different pairs err apart: the cross-validation ensemble of Krogh & Vedelsby (1995), Advances
+    in Neural Information Processing Systems 7, 231.
+
+    Where the fold does not say which prompts may be shared out, the members have the same pairs and differ in their
+    seed.
+
+    Args:
+        fold: what all of them have together.
+        members: how many; fewer if there are fewer prompts, two of which there must be.
+    """
+    seeded = [fold.of_member(index) for index in range(members)]
+    if members == 1 or fold.prompt is None or not isinstance(fold.pairs, PairData):
+        return seeded
+    together = fold.pairs.with_pairs_of(fold.validation)
+    number = _fold_numbers(fold.prompt[together.chosen], members, fold.seed)
+    return [
+        replace(member, pairs=together.only(number != index), validation=together.only(number == index))
+        for index, member in enumerate(seeded[: int(number.max()) + 1])
+    ]
+
+
+def hold_out_apart(folds: Sequence[Fold]) -> bool:
+    """Whether the members of a committee validate on different pairs."""
+    return any(fold.validation is not folds[0].validation for fold in folds)
+
+
+def _fold_numbers(prompt: Int[Tensor, " pairs"], count: int, seed: int) -> Int[Tensor, " pairs"]:
+    """A fold for each pair: pairs of a prompt in the same one, folds as even in prompts as can be."""
+    prompts, place = torch.unique(prompt, return_inverse=True)
+    order = torch.randperm(len(prompts), generator=torch.Generator().manual_seed(seed), device="cpu").to(prompt.device)
+    numbers: Tensor = order[place] % count
+    return numbers

@@ -1,0 +1,104 @@
+"""What fitting asks of a score."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from typing_extensions import Self
+
+from qbrm.data.pairs import Batch
+
+
+class TrainableScore(nn.Module, ABC):
+    """A conditional density p(r | e) with parameters, as objectives and :func:`~qbrm.fitting.fit_score` see it.
+
+    :class:`~qbrm.energies.EnergyScore` is one. The methods that are not abstract do nothing, or refuse, unless a score
+    has what they are about.
+    """
+
+    @abstractmethod
+    def standardise(self, embedding: Float[Tensor, "n dim"], base_reward: Float[Tensor, " n"]) -> None:
+        """Fix the units from the training features; called once, before training."""
+
+    @abstractmethod
+    def clamp(self, embedding: Float[Tensor, "batch dim"], base_reward: Float[Tensor, " batch"]) -> Any:
+        """Do the work that depends on the embedding alone, once per example."""
+
+    @abstractmethod
+    def at(self, clamped: Any, reward: Float[Tensor, "#batch n"]) -> Float[Tensor, "batch n"]:
+        """Unnormalised log p(r | e) at n standardised rewards per example."""
+
+    @abstractmethod
+    def log_density(self, clamped: Any, reward: Float[Tensor, "batch n"]) -> Float[Tensor, "batch n"]:
+        """Normalised log p(r | e) at n standardised rewards per example."""
+
+    @abstractmethod
+    def log_preference(self, batch: Batch) -> Float[Tensor, " pairs"]:
+        """Log P(r_chosen > r_rejected) for every pair of a batch."""
+
+    @property
+    def draws(self) -> bool:
+        """Whether p(r | e) is sampled rather than computed."""
+        return False
+
+    def reseed(self, generator: torch.Generator) -> None:
+        """Take a new seed for what the score draws itself."""
+
+    def scatter(self) -> None:
+        """Make the starting point of training random, where the identity is a bad one."""
+
+    def untrained(self, seed: int) -> Self | None:
+        """A new score of the same sizes and units that keeps the base rewards' order; None where there is none.
+
+        Args:
+            seed: seeds its initial weights, as it seeded this score's.
+        """
+        return None
+
+    @property
+    def log_temperature(self) -> float | None:
+        """Logarithm of what scales the width of p(r | e); None for a score without such a parameter."""
+        return None
+
+    def set_log_temperature(self, value: float) -> None:
+        """Set the temperature.
+
+        Raises:
+            TypeError: if the score has none.
+        """
+        raise TypeError(f"{type(self).__name__} has no temperature; expected a Boltzmann machine")
+
+    def close_gate(self, train: Float[Tensor, "n dim"], held_out: Float[Tensor, "m dim"]) -> None:
+        """Make the correction fade where embeddings are unlike those trained on.
+
+        Raises:
+            TypeError: if the score has no gate.
+        """
+        raise TypeError(f"{type(self).__name__} has no gate; expected a Boltzmann machine")
+
+    def pooled(self, others: Sequence[Self]) -> Self:
+        """One score that stands for this one and the others.
+
+        Raises:
+            TypeError: if such scores have no mean of their kind.
+        """
+        raise TypeError(
+            f"{type(self).__name__} has no mean of its kind; expected a Boltzmann machine without couplings"
+        )
+
+    def share_sampler(self, other: Self) -> None:
+        """Draw with the sampler of another score."""
+
+    def prepare_evaluation(self, seed: int) -> None:
+        """Spend more on drawing than in training, from a fixed seed."""
+
+    def sampling_errors(
+        self, embedding: Float[Tensor, "batch dim"], base_reward: Float[Tensor, " batch"]
+    ) -> dict[str, float]:
+        """What sampling leaves uncertain of E[r | e], by name; empty for scores that draw nothing."""
+        return {}

@@ -1,0 +1,55 @@
+"""Training the head of the embedded reward model on frozen vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from qbrm.data.pairs import PairData
+from qbrm.fitting.objectives.bradley_terry import BradleyTerry
+from qbrm.fitting.settings import TrainingSettings
+from qbrm.fitting.trainer import Epoch, Training, train
+from qbrm.reward_models.trunk import Trunk
+
+# The untrained trunk gives every response the same reward, so it is no candidate.
+TRUNK_TRAINING = TrainingSettings(
+    epochs=12, batch_pairs=256, learning_rate=1e-3, weight_decay=1e-2, patience=4, first_kept=1
+)
+
+
+def fit_trunk(
+    pairs: PairData,
+    validation: PairData,
+    seed: int,
+    *,
+    checkpoint: Path | None = None,
+    measure: Callable[[Trunk], dict[str, float]] | None = None,
+    on_epoch: Callable[[Epoch], None] | None = None,
+) -> tuple[Trunk, Training]:
+    """Train a trunk with the Bradley-Terry loss; the epoch with the lowest validation loss is kept.
+
+    Args:
+        pairs: training pairs; their embeddings are the encoder's vectors.
+        validation: held-out pairs over the same vectors.
+        seed: of initialisation, shuffling and dropout.
+        checkpoint: as for :func:`qbrm.fitting.train`.
+        measure: as for :func:`qbrm.fitting.train`.
+        on_epoch: as for :func:`qbrm.fitting.train`.
+    """
+    torch.manual_seed(seed)
+    trunk = Trunk(pairs.embedding.shape[1])
+    trunk.standardise(pairs.embedding[pairs.rows()])
+    training = train(
+        trunk,
+        BradleyTerry(),
+        pairs,
+        validation,
+        TRUNK_TRAINING,
+        seed,
+        checkpoint=checkpoint,
+        measure=measure,
+        on_epoch=on_epoch,
+    )
+    return trunk, training

@@ -1,0 +1,251 @@
+"""The one class that users hold: a reward model, the energy score that refines it, and how."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TypeAlias
+
+import numpy as np
+import torch
+from jaxtyping import UInt64
+
+from qbrm.energies import EnergyScore
+from qbrm.energies.base import Clamped
+from qbrm.energies.density import density, probability_greater
+from qbrm.errors import InputError
+from qbrm.model.distribution import RewardCurves, RewardDistribution
+from qbrm.model.fit import FittedParts, Preferences, Progress, ScoreChoice, fit_preferences
+from qbrm.model.hub import upload
+from qbrm.model.model_card import Provenance
+from qbrm.model.persistence import Parts, load_model, save_model
+from qbrm.preferences import Message, Prompt
+from qbrm.refinement import REFINEMENTS
+from qbrm.reward_models import RewardModel, RewardModelOptions
+from qbrm.samplers import Sampler
+
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+FINE_SPACING = 0.2
+
+PromptLike: TypeAlias = str | Sequence[Mapping[str, str]]
+
+
+class EnergyRewardModel:
+    """A frozen reward model refined by an energy score.
+
+    Args:
+        reward_model: text -> embedding and base reward.
+        energy_score: f(e, r), trained on this reward model's features.
+        refinement: one of `qbrm.refinement.REFINEMENTS`.
+        provenance: data, settings and measured results for the model card, if known.
+        training_prompts: digests of the prompts that the score was fitted on, if known.
+
+    Raises:
+        InputError: if the score was made for another embedding size, or the refinement is unknown.
+    """
+
+    def __init__(
+        self,
+        reward_model: RewardModel,
+        energy_score: EnergyScore,
+        refinement: str = "mode",
+        provenance: Provenance | None = None,
+        training_prompts: UInt64[np.ndarray, " prompts"] | None = None,
+    ) -> None:
+        if energy_score.dim != reward_model.dim:
+            raise InputError(
+                f"the score takes embeddings of size {energy_score.dim}, {reward_model.identity} gives "
+                f"{reward_model.dim}; expected a score trained on this reward model's features."
+            )
+        if refinement not in REFINEMENTS:
+            raise InputError(f"unknown refinement {refinement!r}; expected one of: {', '.join(REFINEMENTS)}.")
+        self.reward_model, self.energy_score, self.refinement = reward_model, energy_score.eval(), refinement
+        self.provenance, self.training_prompts = provenance, training_prompts
+
+    @torch.no_grad()
+    def score(self, prompts: Sequence[PromptLike], responses: Sequence[str]) -> RewardDistribution:
+        """Refined rewards, and the whole distribution, of response i as an answer to prompt i.
+
+        Args:
+            prompts: strings, or lists of chat messages with ``role`` and ``content``.
+            responses: as many.
+
+        Raises:
+            InputError: if there are not as many prompts as responses.
+        """
+        energy_score = self.energy_score
+        clamped = self._clamp(prompts, responses)
+        fine = density(energy_score, clamped, FINE_SPACING)
+        refined = REFINEMENTS[self.refinement](energy_score, clamped, torch.Generator().manual_seed(0))
+        return RewardDistribution(
+            base=energy_score.from_standard(clamped.base_reward),
+            refined=energy_score.from_standard(refined),
+            mean=energy_score.from_standard(fine.mean),
+            mode=energy_score.from_standard(energy_score.mode(clamped)),
+            std=fine.std * energy_score.reward_scale,
+            quantiles={level: energy_score.from_standard(fine.quantile(level)) for level in QUANTILES},
+            standard=fine,
+            curves=RewardCurves(
+                reward=energy_score.from_standard(fine.lattice.rewards).expand_as(fine.mass),
+                density=fine.mass / (fine.lattice.step * energy_score.reward_scale),
+            ),
+        )
+
+    @torch.no_grad()
+    def prefer(self, prompt: PromptLike, a: str, b: str) -> float:
+        """P(r_a > r_b): the probability that response `a` is better than response `b`."""
+        clamped = self._clamp([prompt, prompt], [a, b])
+        of_a, of_b = (density(self.energy_score, clamped.rows(slice(row, row + 1))) for row in (0, 1))
+        return float(probability_greater(of_a, of_b))
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write ``config.json``, ``model.safetensors`` and a model card, without the reward model's own weights.
+
+        Raises:
+            InputError: if the folder cannot be written.
+        """
+        save_model(Path(folder), self._parts())
+
+    def push_to_hub(self, name: str, *, private: bool | None = None, token: str | None = None) -> str:
+        """Save to a model on the Hugging Face Hub, which is made if there is none.
+
+        The card states the data, settings and results of the comparison that trained the model. A reward model from a
+        folder stays where it is: who loads the refined one says where theirs is.
+
+        Args:
+            name: id on the Hub, such as ``name/model``.
+            private: whether a new model is; None for the account's default.
+            token: of the account; None for the one that `hf auth login` stored.
+
+        Returns:
+            The address of the commit.
+
+        Raises:
+            InputError: if the Hub refuses or cannot be reached.
+        """
+        with TemporaryDirectory() as folder:
+            save_model(Path(folder), self._parts(), name)
+            return upload(Path(folder), name, private=private, token=token)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: str | Path,
+        *,
+        revision: str | None = None,
+        reward_model: str | None = None,
+        dtype: str | None = None,
+        device_map: str | None = None,
+        trust_remote_code: bool = False,
+    ) -> EnergyRewardModel:
+        """Read what :meth:`save_pretrained` or :meth:`push_to_hub` wrote, and load its reward model.
+
+        Args:
+            name: a folder, or an id on the Hugging Face Hub.
+            revision: of the Hub: commit, tag or branch.
+            reward_model: folder or id of the reward model, if it is no longer where it was.
+            dtype: number format of the reward model's weights; None for the one that the score was trained with.
+            device_map: where the reward model goes, as in transformers.
+            trust_remote_code: whether Python code that comes with the reward model may run.
+
+        Raises:
+            InputError: if a file is missing or damaged, holds missing, extra or wrongly shaped tensors, or the reward
+                model is not the one that the score was trained on.
+        """
+        options = RewardModelOptions()
+        if dtype is not None:
+            options["dtype"] = dtype
+        if device_map is not None:
+            options["device_map"] = device_map
+        if trust_remote_code:
+            options["trust_remote_code"] = True
+        return cls(*load_model(name, revision=revision, reward_model=reward_model, options=options))
+
+    @classmethod
+    def fit(
+        cls,
+        reward_model: str | Path | RewardModel,
+        preferences: Preferences,
+        *,
+        score: str = "sqrbm",
+        gate: bool = False,
+        members: int = 1,
+        hidden: int | None = None,
+        sampler: str | Sampler | None = None,
+        epochs: int | None = None,
+        seed: int = 0,
+        features: str | Path | None = None,
+        progress: Progress | None = None,
+    ) -> EnergyRewardModel:
+        """Refine a reward model with preferences.
+
+        An eighth of the prompts is held out to choose the epoch and the temperature. If no epoch beats the base rewards
+        on them, a Boltzmann machine keeps the base rewards' order, and a warning is logged. A reward model without a
+        score layer, such as the embedded default, gets one trained on half of the prompts first.
+
+        Args:
+            reward_model: a folder or an id on the Hugging Face Hub of a sequence classifier, the name of the embedded
+                default, or a reward model.
+            preferences: a path, a `datasets.Dataset`, or a list of {"prompt", "chosen", "rejected"} records.
+            score: the energy score: one of `qbrm.energies.ENERGY_SCORES`.
+            gate: whether the correction fades where embeddings are unfamiliar.
+            members: scores, trained on different prompts, whose mean is the result.
+            hidden: hidden units of a Boltzmann machine; None for its own default.
+            sampler: what draws the hidden spins of ``qbm``: an object, or a name; None to sum over them.
+            epochs: passes over the pairs; None for the score's own number.
+            seed: seeds split, initial weights, shuffling and noise.
+            features: folder that keeps embeddings, for the next call; None keeps none.
+            progress: called with the name of a step, what is done and what there is to do.
+
+        Raises:
+            InputError: if something given is not usable.
+            TrainingError: if training cannot go on.
+        """
+        choice = ScoreChoice(score, gate, members, hidden, sampler, epochs)
+        folder = None if features is None else Path(features)
+        return cls.from_parts(
+            fit_preferences(reward_model, preferences, choice, features=folder, seed=seed, progress=progress)
+        )
+
+    @classmethod
+    def from_parts(cls, parts: FittedParts) -> EnergyRewardModel:
+        """Put together what :func:`~qbrm.model.fit.fit_preferences` or `fit_features` gave."""
+        score = parts.fitted.score
+        return cls(parts.reward_model, score, parts.refinement, parts.provenance, parts.training_prompts)
+
+    def to(self, device: torch.device | str) -> EnergyRewardModel:
+        """Move the energy score to a device, in place; the reward model is where it was loaded to."""
+        self.energy_score.to(device)
+        return self
+
+    def _parts(self) -> Parts:
+        return Parts(self.reward_model, self.energy_score, self.refinement, self.provenance, self.training_prompts)
+
+    def _clamp(self, prompts: Sequence[PromptLike], responses: Sequence[str]) -> Clamped:
+        if isinstance(prompts, str) or isinstance(responses, str):
+            raise InputError("one string where a list was expected; expected a list of prompts and one of responses.")
+        if len(prompts) != len(responses):
+            raise InputError(f"{len(prompts)} prompts and {len(responses)} responses; expected as many of each.")
+        for response in responses:
+            if not isinstance(response, str):
+                raise InputError(f"response {response!r}; expected a string.")
+        embedded = self.reward_model.embed([_prompt(prompt) for prompt in prompts], responses)
+        if embedded.reward is None:
+            raise InputError(f"{self.reward_model.identity} gives no rewards; expected a model with a score head.")
+        device = self.energy_score.device
+        return self.energy_score.clamp(*(torch.from_numpy(part).to(device) for part in embedded if part is not None))
+
+
+def _prompt(prompt: PromptLike) -> Prompt:
+    if isinstance(prompt, str):
+        return (Message("user", prompt),)
+    try:
+        messages = tuple(Message(message["role"], message["content"]) for message in prompt)
+    except (TypeError, KeyError) as error:
+        raise InputError(
+            f"prompt {prompt!r}; expected a string or a list of {{'role', 'content'}} messages."
+        ) from error
+    if not all(isinstance(text, str) for message in messages for text in message):
+        raise InputError(f"prompt {prompt!r}; expected strings as role and content.")
+    return messages

@@ -1,0 +1,304 @@
+"""From a reward model and preferences, or from features on disk, to a refined reward model."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from jaxtyping import Float32, UInt64
+
+from qbrm.data.pairs import PairData
+from qbrm.energies import ENERGY_SCORES, EnergyScore, build_score
+from qbrm.errors import InputError, check_known
+from qbrm.features import FeatureTable, Key, build_features, write_features
+from qbrm.features.pair_list import key_pairs, write_pairs
+from qbrm.features.recorded import RecordedRewardModel
+from qbrm.features.stream import WINDOW_BYTES, Share, Source, StreamedPairs, cut_off, open_sources
+from qbrm.fitting import Epoch, FitSettings, FittedScore, Fold, fit_score
+from qbrm.fitting.arrays import VALIDATION_SHARE
+from qbrm.fitting.trunk import fit_trunk
+from qbrm.model.model_card import Provenance
+from qbrm.preferences import PreferenceSet, preferences_of, split_by_prompt, training_pairs
+from qbrm.preferences.digest import prompt_digests
+from qbrm.refinement import REFINEMENTS, refine
+from qbrm.reward_models import RewardModel, load_reward_model
+from qbrm.reward_models.encoder_reward_model import TRUNK, EncoderRewardModel
+from qbrm.reward_models.trunk import Trunk
+from qbrm.samplers import Sampler
+
+MOST_VALIDATION_PAIRS = 8192
+# Beyond, the list of prompts would take memory that grows with the data.
+MOST_PAIRS_REMEMBERED = 10_000_000
+
+Progress: TypeAlias = Callable[[str, int, int], None]
+Preferences: TypeAlias = "str | Path | PreferenceSet | Iterable[Mapping[str, Any]]"
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ScoreChoice:
+    """Which energy score to fit, and what to change about it.
+
+    Attributes:
+        name: one of `ENERGY_SCORES`.
+        gate: whether the correction fades where embeddings are unfamiliar.
+        members: scores, trained on different prompts, whose mean is the result.
+        hidden: hidden units of a Boltzmann machine; None for its own default.
+        sampler: what draws the hidden spins of ``qbm``; None to sum over them.
+        epochs: passes over the pairs; None for the score's own number.
+    """
+
+    name: str = "sqrbm"
+    gate: bool = False
+    members: int = 1
+    hidden: int | None = None
+    sampler: str | Sampler | None = None
+    epochs: int | None = None
+
+    @property
+    def settings(self) -> FitSettings:
+        """How the score is fitted.
+
+        Raises:
+            InputError: if there is no such score.
+        """
+        check_known("score", self.name, ENERGY_SCORES)
+        settings = replace(ENERGY_SCORES[self.name].fit_settings, gate=self.gate, members=self.members)
+        if self.epochs is None:
+            return settings
+        return replace(settings, training=replace(settings.training, epochs=self.epochs))
+
+    @property
+    def refinement(self) -> str:
+        """How the score refines."""
+        return ENERGY_SCORES[self.name].refinement
+
+    def build(self, dim: int, head_dim: int | None) -> EnergyScore:
+        """An untrained score for embeddings of size `dim`, of which the score head reads the first `head_dim`."""
+        anchored = self.settings.objective == "preference"
+        options = {"hidden": self.hidden, "sampler": self.sampler, "anchored": anchored, "reads": head_dim}
+        return build_score(self.name, dim, **options)
+
+    def described(self) -> dict[str, Any]:
+        """All settings by name, for the model card."""
+        settings = asdict(self.settings)
+        sampler = self.sampler if self.sampler is None or isinstance(self.sampler, str) else repr(self.sampler)
+        own = {"score": self.name, "refinement": self.refinement, "hidden": self.hidden, "sampler": sampler}
+        return {**settings.pop("training"), **settings, **own}
+
+
+@dataclass(frozen=True)
+class FittedParts:
+    """What a refined reward model is made of, after fitting.
+
+    Attributes:
+        reward_model: text -> embedding and base reward.
+        fitted: the score, and how its training went.
+        refinement: how it refines.
+        provenance: data and settings, for the model card.
+        training_prompts: digests of the prompts it was fitted on; None if they are too many to keep.
+    """
+
+    reward_model: RewardModel
+    fitted: FittedScore[EnergyScore]
+    refinement: str
+    provenance: Provenance
+    training_prompts: UInt64[np.ndarray, " prompts"] | None
+
+
+def fit_preferences(
+    reward_model: str | Path | RewardModel,
+    preferences: Preferences,
+    choice: ScoreChoice,
+    *,
+    features: Path | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> FittedParts:
+    """Embed preferences and fit a score to them; see :meth:`EnergyRewardModel.fit`, which wraps this.
+
+    A reward model without a score layer, such as the embedded default, gets one trained on half of the prompts, and the
+    score is fitted to the other half, which that layer has not seen.
+
+    Raises:
+        InputError: if something given is not usable.
+        TrainingError: if training cannot go on.
+    """
+    if features is None:
+        with TemporaryDirectory() as folder:
+            return fit_preferences(
+                reward_model, preferences, choice, features=Path(folder), seed=seed, progress=progress
+            )
+    settings = choice.settings
+    read = preferences_of(preferences)
+    prompts = np.unique(prompt_digests(read.prompt_ids))
+    model = load_reward_model(str(reward_model)) if isinstance(reward_model, (str, Path)) else reward_model
+    table = build_features(model, read, features, progress and partial(progress, "features"))
+    if not table.has_reward:
+        model, table, read = _with_trained_head(model, table, read, features / "with-head", seed)
+    write_pairs(table.folder, key_pairs(training_pairs(read)), read.name)
+    sources = open_sources([table.folder])
+    fold, data = _streamed(sources, seed, progress)
+    head_dim = model.head_dim if isinstance(model, EncoderRewardModel) else None
+    fitted = fit_score(lambda: choice.build(table.dim, head_dim), fold, settings)
+    _log(choice, fitted)
+    provenance = Provenance("", data, {**choice.described(), "seed": seed, "best epoch": fitted.training.best}, [])
+    return FittedParts(model, fitted, choice.refinement, provenance, prompts)
+
+
+def fit_features(
+    folders: Sequence[Path],
+    choice: ScoreChoice,
+    *,
+    checkpoint: Path | None = None,
+    seed: int = 0,
+    window_bytes: int = WINDOW_BYTES,
+    progress: Progress | None = None,
+    on_epoch: Callable[[Epoch], None] | None = None,
+) -> FittedParts:
+    """Fit a score to feature folders of any size; they stay on disk and memory stays constant.
+
+    An eighth of the prompts, but no more than about 8,192 pairs, is held out to choose the epoch and the temperature.
+
+    Args:
+        folders: features with rewards and pairs, all of one reward model.
+        choice: the score.
+        checkpoint: keeps the state after every epoch; training resumes from it if it is there.
+        seed: seeds split, initial weights, shuffling and noise.
+        window_bytes: bytes of embeddings in memory.
+        progress: called with ("training", pairs done, pairs) as an epoch goes on.
+        on_epoch: told about every epoch, with ``validation_accuracy`` among its metrics.
+
+    Raises:
+        InputError: if something given is not usable, or there are too few prompts to train and validate on.
+        TrainingError: if training cannot go on.
+    """
+    settings = choice.settings
+    sources = open_sources(folders)
+    _check_loadable(sources[0])
+    fold, data = _streamed(sources, seed, progress, window_bytes)
+    validation = fold.validation
+
+    def measure(score: EnergyScore) -> dict[str, float]:
+        refinement = REFINEMENTS[choice.refinement]
+        refined = refine(score, validation.embedding, validation.reward, refinement, seed=seed)
+        return {
+            "validation_accuracy": float((refined[validation.chosen] > refined[validation.rejected]).float().mean())
+        }
+
+    fitted = fit_score(
+        lambda: choice.build(fold.pairs.dim, None),
+        replace(fold, checkpoint=checkpoint),
+        settings,
+        measure=measure,
+        on_epoch=on_epoch,
+    )
+    _log(choice, fitted)
+    best = "best epoch" if choice.members == 1 else f"latest best epoch of the {choice.members} members"
+    provenance = Provenance("", data, {**choice.described(), "seed": seed, best: fitted.training.best}, [])
+    reward_model = RecordedRewardModel(sources[0].table)
+    return FittedParts(reward_model, fitted, choice.refinement, provenance, _prompts(sources))
+
+
+def _streamed(
+    sources: Sequence[Source], seed: int, progress: Progress | None, window_bytes: int = WINDOW_BYTES
+) -> tuple[Fold, list[dict[str, Any]]]:
+    """Training and validation pairs of features on disk, and what the model card says of them."""
+    total = sum(len(source.pairs.chosen) for source in sources)
+    cut = cut_off(sources, min(VALIDATION_SHARE, MOST_VALIDATION_PAIRS / total), seed)
+    held_out, trained = Share(0.0, cut, seed), Share(cut, 1.0, seed)
+    validation = StreamedPairs(tuple(sources), held_out).load()
+    follow = partial(progress, "training") if progress else None
+    pairs = StreamedPairs(tuple(sources), trained, window_bytes=window_bytes, progress=follow)
+    if not (pairs.n_pairs and validation.n_pairs):
+        raise InputError(
+            f"all {pairs.n_pairs + validation.n_pairs} pairs are on one prompt; expected two or more, one to validate "
+            "with."
+        )
+    logger.info("%s pairs to train on, %s held out", f"{pairs.n_pairs:,}", f"{validation.n_pairs:,}")
+    data = [
+        {"role": role, "name": source.pairs.source or source.table.folder.name, **_sizes(source, share)}
+        for role, share in (("trains the score", trained), ("held out: chooses and calibrates", held_out))
+        for source in sources
+    ]
+    return Fold(pairs, validation, seed), data
+
+
+def _with_trained_head(
+    encoder: RewardModel, table: FeatureTable, preferences: PreferenceSet, folder: Path, seed: int
+) -> tuple[RewardModel, FeatureTable, PreferenceSet]:
+    """A score layer on an encoder's vectors, trained on half of the prompts; the other half is left for the score."""
+    for_head, for_score = split_by_prompt(preferences, 0.5, seed)
+    keys = list(preferences.responses())
+    vectors = table.rows(keys).embedding
+    model = EncoderRewardModel(encoder, fit_head(for_head, keys, vectors, seed))
+    embedded = model.embed_vectors(vectors)
+    with_rewards = write_features(folder, model.identity, keys, embedded.embedding, embedded.reward)
+    logger.info("trained a score layer on %s, with half of the prompts", encoder.identity)
+    return model, with_rewards, for_score
+
+
+def fit_head(
+    preferences: PreferenceSet, keys: Sequence[Key], vectors: Float32[np.ndarray, "responses dim"], seed: int
+) -> Trunk:
+    """Train the score layer of the embedded reward model; an eighth of the prompts chooses the epoch.
+
+    Args:
+        preferences: what to train on.
+        keys: (prompt id, response id) of every row of `vectors`.
+        vectors: what the encoder gave.
+        seed: seeds split, initial weights, shuffling and dropout.
+
+    Raises:
+        InputError: if there is no pair to train on.
+    """
+    parts = split_by_prompt(preferences, VALIDATION_SHARE, seed)
+    pairs, validation = (_pairs(part, keys, torch.from_numpy(vectors)) for part in parts)
+    return fit_trunk(pairs, validation, seed)[0]
+
+
+def _pairs(preferences: PreferenceSet, keys: Sequence[Key], vectors: torch.Tensor) -> PairData:
+    row = {key: index for index, key in enumerate(keys)}
+    pairs = key_pairs(training_pairs(preferences))
+    if not pairs:
+        raise InputError(f"{preferences.name} has no pair of different responses to train a score layer on.")
+    chosen, rejected = (torch.tensor([row[pair[side]] for pair in pairs]) for side in (0, 1))
+    return PairData(vectors, torch.zeros(len(vectors)), chosen, rejected)
+
+
+def _check_loadable(source: Source) -> None:
+    if source.table.identity.name.endswith(TRUNK):
+        raise InputError(
+            f"features in {source.table.folder} come from the reward model that 'qbrm compare' trained for its own "
+            "run; expected features that 'qbrm embed' wrote with --reward-model."
+        )
+
+
+def _log(choice: ScoreChoice, fitted: FittedScore[EnergyScore]) -> None:
+    if fitted.conflicts is not None:
+        logger.info("%s: %s of %s conflicting pairs dropped", choice.name, *fitted.conflicts)
+    if fitted.kept_base:
+        logger.warning("%s: no epoch beat the base rewards on held-out prompts; their order is kept", choice.name)
+
+
+def _prompts(sources: Sequence[Source]) -> UInt64[np.ndarray, " prompts"] | None:
+    if sum(len(source.pairs.prompt) for source in sources) > MOST_PAIRS_REMEMBERED:
+        return None
+    return np.unique(np.concatenate([source.pairs.prompt for source in sources]))
+
+
+def _sizes(source: Source, share: Share) -> dict[str, int]:
+    """Prompts and pairs of a source in a share; of the smaller part the prompts are counted, which takes memory."""
+    held = share.holds(source.pairs.prompt)
+    pairs = int(held.sum())
+    if pairs <= len(held) / 2:
+        return {"prompts": len(np.unique(source.pairs.prompt[held])), "pairs": pairs}
+    return {"prompts": source.pairs.prompts - len(np.unique(source.pairs.prompt[~held])), "pairs": pairs}

@@ -1,0 +1,240 @@
+"""Refined reward models on disk: JSON and safetensors, by the conventions of the Hugging Face Hub."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+import torch
+from jaxtyping import UInt64
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor, nn
+
+import qbrm
+from qbrm.durable import make_folder, write_atomically
+from qbrm.energies import ENERGY_SCORES, EnergyScore
+from qbrm.errors import InputError
+from qbrm.model.model_card import Provenance, model_card
+from qbrm.model.training_prompts import FILE, read_training_prompts, write_training_prompts
+from qbrm.refinement import REFINEMENTS
+from qbrm.reward_models import REWARD_MODELS, Identity, RewardModel, RewardModelOptions, load_reward_model
+from qbrm.reward_models.base import Configured
+from qbrm.reward_models.encoder_reward_model import EncoderRewardModel
+from qbrm.reward_models.hub import download
+from qbrm.reward_models.trunk import Trunk
+
+CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
+SCHEMA = 2
+PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle")
+# The revision of a model from a folder; a commit on the Hub is shorter.
+FOLDER_DIGEST = re.compile(r"[0-9a-f]{64}")
+# What a saved model may say of its reward model. Where it runs, and whether its code may, is for who loads it to say.
+SETTINGS = ("head", "template", "max_length", "padding_side", "dtype")
+
+
+class Parts(NamedTuple):
+    """What a refined reward model is made of.
+
+    Attributes:
+        reward_model: text -> embedding and base reward.
+        score: the energy score.
+        refinement: one of `REFINEMENTS`.
+        provenance: data, settings and results, if known.
+        training_prompts: digests of the prompts that the score was fitted on, if known.
+    """
+
+    reward_model: RewardModel
+    score: EnergyScore
+    refinement: str
+    provenance: Provenance | None
+    training_prompts: UInt64[np.ndarray, " prompts"] | None = None
+
+
+def save_model(folder: Path, parts: Parts, name: str | None = None) -> None:
+    """Write a refined reward model without its reward model's own weights, and its model card.
+
+    The configuration, which makes the folder a model, comes last.
+
+    Args:
+        folder: where to.
+        parts: what to write.
+        name: id on the Hub, if it goes there; the card calls the model so, else by its folder.
+
+    Raises:
+        InputError: if the folder cannot be written.
+    """
+    reward_model, score = parts.reward_model, parts.score
+    trunk = reward_model.trunk if isinstance(reward_model, EncoderRewardModel) else None
+    base = reward_model.encoder if isinstance(reward_model, EncoderRewardModel) else reward_model
+    typed = base.identity if name is None else _published(base.identity)
+    kinds = {build: kind for kind, build in ENERGY_SCORES.items()}
+    described = {"name": kinds[type(score)], **score.settings()}
+    config = {
+        "schema": SCHEMA,
+        "qbrm": qbrm.__version__,
+        "reward_model": _located(typed).to_dict() if name is None else typed.to_dict(),
+        "reward_model_settings": base.settings() if isinstance(base, Configured) else {},
+        "trunk": trunk.settings() if trunk else None,
+        "score": described,
+        "refinement": parts.refinement,
+        "provenance": parts.provenance._asdict() if parts.provenance else None,
+    }
+    tensors = {f"score.{key}": value for key, value in score.state_dict().items()}
+    tensors |= {f"trunk.{key}": value for key, value in trunk.state_dict().items()} if trunk else {}
+    card = model_card(name or str(folder), typed, described, parts.refinement, parts.provenance)
+    make_folder(folder)
+    if parts.training_prompts is not None:
+        write_training_prompts(folder, parts.training_prompts)
+    write_atomically(folder / WEIGHTS, save({key: value.contiguous() for key, value in tensors.items()}))
+    write_atomically(folder / CARD, card.encode())
+    write_atomically(folder / CONFIG, (json.dumps(config, indent=2) + "\n").encode())
+
+
+def load_model(
+    name: str | Path, *, revision: str | None, reward_model: str | None, options: RewardModelOptions
+) -> Parts:
+    """Read what :func:`save_model` wrote.
+
+    Args:
+        name: a folder, or an id on the Hugging Face Hub.
+        revision: of the Hub.
+        reward_model: where the reward model is now, if not where it was.
+        options: where the reward model runs, in which number format, and whether its code may.
+
+    Raises:
+        InputError: if a file is missing or damaged, the reward model is not the one trained with, or tensors do not
+            fit.
+    """
+    folder = Path(name) if Path(name).is_dir() else download(str(name), revision, (CONFIG, WEIGHTS, CARD, FILE))
+    _refuse_pickles(folder)
+    config = _read_config(folder / CONFIG)
+    try:
+        built = _build(config)
+    except (TypeError, ValueError, KeyError, RuntimeError, AttributeError) as error:
+        raise InputError(f"{folder / CONFIG} describes no model that can be built ({error}).") from error
+    tensors = _read_tensors(folder / WEIGHTS, ("score.", "trunk.") if built.trunk else ("score.",))
+    _fill(built.score, "score.", tensors, folder)
+    base = _load_base(folder, built, reward_model, options)
+    if built.trunk is not None:
+        _fill(built.trunk, "trunk.", tensors, folder)
+        base = EncoderRewardModel(base, built.trunk)
+    return Parts(base, built.score, config["refinement"], built.provenance, read_training_prompts(folder))
+
+
+def _located(identity: Identity) -> Identity:
+    """A reward model's folder by its whole path, which is found from every working directory."""
+    if identity.name in REWARD_MODELS or not Path(identity.name).is_dir():
+        return identity
+    return replace(identity, name=str(Path(identity.name).resolve()))
+
+
+def _published(identity: Identity) -> Identity:
+    """Without the path of a folder, which says nothing elsewhere and is nobody's business."""
+    return replace(identity, name=Path(identity.name).name) if Path(identity.name).is_absolute() else identity
+
+
+class _Built(NamedTuple):
+    """A configuration as objects; modules are untrained."""
+
+    identity: Identity
+    settings: RewardModelOptions
+    trunk: Trunk | None
+    score: EnergyScore
+    provenance: Provenance | None
+
+
+def _build(config: Mapping[str, Any]) -> _Built:
+    """What a configuration describes; any error is the configuration's."""
+    score = dict(config["score"])
+    name = score.pop("name")
+    if name not in ENERGY_SCORES:
+        raise ValueError(f"unknown score {name!r}, known are {', '.join(ENERGY_SCORES)}")
+    if config["refinement"] not in REFINEMENTS:
+        raise ValueError(f"unknown refinement {config['refinement']!r}, known are {', '.join(REFINEMENTS)}")
+    settings = config["reward_model_settings"]
+    if not set(settings) <= set(SETTINGS):
+        raise ValueError(f"settings {', '.join(settings)}, known are {', '.join(SETTINGS)}")
+    return _Built(
+        Identity(**config["reward_model"]),
+        cast("RewardModelOptions", settings),
+        Trunk(**config["trunk"]) if config["trunk"] is not None else None,
+        ENERGY_SCORES[name](**score),
+        Provenance(**config["provenance"]) if config["provenance"] is not None else None,
+    )
+
+
+def _load_base(folder: Path, built: _Built, reward_model: str | None, options: RewardModelOptions) -> RewardModel:
+    trained = built.identity
+    name = reward_model or trained.name
+    if trained.own_code and not options.get("trust_remote_code"):
+        raise InputError(
+            f"{folder} was trained on {trained} with the model's own code; expected --trust-remote-code "
+            "(trust_remote_code=True), if you trust that code."
+        )
+    if name == trained.name and FOLDER_DIGEST.fullmatch(trained.revision) and not _is_here(name):
+        raise InputError(
+            f"{folder} was trained on {trained}, which is not a folder here; say where it is with --reward-model "
+            "(reward_model=...)."
+        )
+    asked: RewardModelOptions = {**built.settings, **options}
+    if not _is_here(name):
+        asked["revision"] = trained.revision
+    base = load_reward_model(name, **asked)
+    loaded = base.identity.to_dict() | {"name": trained.name}
+    if options.get("dtype") is not None:  # who asks for another number format knows that it is another
+        loaded["dtype"] = trained.dtype
+    differ = [key for key, value in trained.to_dict().items() if loaded[key] != value]
+    if differ:
+        raise InputError(
+            f"{folder} was trained on {trained}, the reward model loaded is {base.identity}: {', '.join(differ)} "
+            f"{'differs' if len(differ) == 1 else 'differ'}; expected the reward model that it was trained on."
+        )
+    return base
+
+
+def _is_here(name: str) -> bool:
+    return name in REWARD_MODELS or Path(name).is_dir()
+
+
+def _refuse_pickles(folder: Path) -> None:
+    found = sorted(path.name for pattern in PICKLES for path in folder.glob(pattern))
+    if found:
+        raise InputError(f"{folder} holds {found[0]}, a pickle; expected {CONFIG} and {WEIGHTS} only.")
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        config: dict[str, Any] = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} is missing or not JSON; expected a folder that save_pretrained wrote.") from error
+    if not isinstance(config, dict) or config.get("schema") != SCHEMA:
+        raise InputError(f"{path} is not of schema {SCHEMA}; expected a folder that this version of qbrm wrote.")
+    return config
+
+
+def _read_tensors(path: Path, prefixes: tuple[str, ...]) -> dict[str, Tensor]:
+    try:
+        tensors = load(path.read_bytes())
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{path} is missing or not a safetensors file ({error}).") from error
+    for name, value in tensors.items():
+        if not name.startswith(prefixes):
+            raise InputError(f"{path} holds a tensor {name!r}; expected names that begin with {' or '.join(prefixes)}")
+        if not torch.isfinite(value).all():
+            raise InputError(f"{path}: tensor {name!r} holds NaN or infinite values.")
+    return tensors
+
+
+def _fill(module: nn.Module, prefix: str, tensors: dict[str, Tensor], folder: Path) -> None:
+    given = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+    try:
+        module.load_state_dict(given)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{folder / WEIGHTS} does not fit its configuration: {reason}") from error

@@ -1,0 +1,104 @@
+"""Benchmarks: QBRM against the published arithmetic and the hardware's floor, on the same inputs in one run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from qbrm.durable import make_folder, write_atomically
+from qbrm_lab.bench.refine import bench_refine
+from qbrm_lab.bench.sample import bench_sample
+from qbrm_lab.bench.scale import bench_scale
+from qbrm_lab.bench.scores import DIMS
+from qbrm_lab.bench.serve import bench_serve
+from qbrm_lab.bench.train import bench_train
+
+Rows = list[dict[str, Any]]
+
+
+def _per_dim(bench: Callable[[int, int], Rows]) -> Callable[[int], Rows]:
+    return lambda seed: [row for dim in DIMS for row in bench(dim, seed)]
+
+
+BENCHMARKS: dict[str, Callable[[int], Rows]] = {
+    "refine": _per_dim(bench_refine),
+    "train": _per_dim(bench_train),
+    "sample": bench_sample,
+    "scale": bench_scale,
+    "serve": bench_serve,
+}
+SPEED = {
+    "dim": "{}",
+    "method": "{}",
+    "rows_per_s": "{:,.0f}",
+    "ratio_to_published": "{:,.3g}",
+    "ratio_to_ebrm": "{:,.3g}",
+    "multiple_of_floor": "{:.2f}",
+}
+SAMPLING = {
+    "sampler": "{}",
+    "spins": "{}",
+    "batch": "{}",
+    "spin_updates_per_s": "{:,.0f}",
+    "ratio_to_kpp": "{:,.3g}",
+    "ratio_to_dwave": "{:,.3g}",
+    "max_moment_error": "{:.3f}",
+}
+SCALE = {
+    "rows": "{:,}",
+    "dim": "{}",
+    "pairs": "{:,}",
+    "train_seconds": "{:.1f}",
+    "cpu_seconds": "{:.1f}",
+    "pairs_per_s": "{:,.0f}",
+    "anonymous_mib": "{:,.0f}",
+    "file_mib": "{:,.0f}",
+}
+SERVING = {
+    "clients": "{}",
+    "seconds": "{:.1f}",
+    "requests": "{:,}",
+    "errors": "{}",
+    "wrong": "{}",
+    "served_per_s": "{:,.1f}",
+    "offline_per_s": "{:,.1f}",
+    "ratio_to_offline": "{:.2f}",
+    "cpu_ratio_to_offline": "{:.2f}",
+}
+FORMATS = {"refine": SPEED, "train": SPEED, "sample": SAMPLING, "scale": SCALE, "serve": SERVING}
+
+
+def run_benchmark(name: str, seed: int, as_json: bool, out: Path | None) -> None:
+    """Measure and print; with `out`, also write the JSON list there.
+
+    Args:
+        name: one of `BENCHMARKS`.
+        seed: of inputs and weights.
+        as_json: print one JSON list, nothing else.
+        out: file to write.
+    """
+    console = Console()
+    with console.status(f"bench {name}"):
+        rows = BENCHMARKS[name](seed)
+    if out is not None:
+        make_folder(out.parent)
+        write_atomically(out, (json.dumps(rows, indent=1) + "\n").encode())
+    if as_json:
+        print(json.dumps(rows))
+    else:
+        console.print(_table(name, rows))
+
+
+def _table(name: str, rows: Rows) -> Table:
+    formats = FORMATS[name]
+    table = Table(title=f"bench {name}", title_justify="left")
+    for key, form in formats.items():
+        table.add_column(key.replace("_", " "), justify="left" if form == "{}" else "right")
+    for row in rows:
+        table.add_row(*("-" if row[key] is None else form.format(row[key]) for key, form in formats.items()))
+    return table

@@ -1,0 +1,265 @@
+"""The laboratory's commands: demo, compare, study, bench."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from qbrm.cli import options as opt
+
+if TYPE_CHECKING:
+    from qbrm_lab.comparison import ComparisonSettings
+
+
+class Preset(str, Enum):
+    """Named settings of the published baseline."""
+
+    DEFAULT = "default"
+    PUBLISHED = "published"
+
+
+class Study(str, Enum):
+    """What `qbrm study` studies."""
+
+    ALL = "all"
+    ROBUSTNESS = "robustness"
+    OVER_OPTIMISATION = "over-optimisation"
+    COVERAGE = "coverage"
+    FINE_TUNED = "fine-tuned"
+    SAMPLING = "sampling"
+
+
+class Benchmark(str, Enum):
+    """What `qbrm bench` measures."""
+
+    REFINE = "refine"
+    TRAIN = "train"
+    SAMPLE = "sample"
+    SCALE = "scale"
+    SERVE = "serve"
+
+
+Methods = Annotated[str, typer.Option(help="Comma-separated: METHODS.", metavar="NAME[,NAME...]")]
+PresetName = Annotated[
+    Preset, typer.Option(help="'published' trains ebrm with the paper's 768 noise samples instead of 64.")
+]
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for features, training states and the report.")] = Path("runs/demo"),
+    methods: Methods = "length,base,mlp,ebrm,rbm,sqrbm,sqrbm-gate-ensemble",
+    seeds: opt.Seeds = 3,
+    seed: opt.Seed = 0,
+    epochs: opt.Epochs = 5,
+    preset: PresetName = Preset.DEFAULT,
+) -> None:
+    """Run the whole comparison on the bundled sample set; nothing is downloaded."""
+    from qbrm.preferences import sample_source
+    from qbrm_lab.comparison import ComparisonSettings
+
+    _compare(
+        ComparisonSettings(
+            train=sample_source(),
+            out=out,
+            methods=opt.listed("--methods", methods),
+            seeds=seeds,
+            seed=seed,
+            epochs=epochs,
+            published=preset is Preset.PUBLISHED,
+            command=opt.command_line(),
+        )
+    )
+
+
+def compare(
+    train: Annotated[Path, typer.Option(help=f"Training preferences: {opt.SOURCE_HELP}.")],
+    out: Annotated[Path, typer.Option(help="Folder for features, training states and the report.")],
+    test: Annotated[
+        str | None,
+        typer.Option(
+            help="Test preferences; without it 20% of the training prompts are held out.", metavar="SRC[,SRC]"
+        ),
+    ] = None,
+    scenario: Annotated[
+        str,
+        typer.Option(
+            help="Who trains on what: SCENARIOS. 'fresh': half of the training prompts train the embedded reward "
+            "model, the other half the scores. 'same': both see all of them, as in the paper. Reward models that are "
+            "trained leave all to the scores."
+        ),
+    ] = "fresh",
+    methods: Methods = "length,base,mlp,ebrm,rbm,sqrbm,sqrbm-gate-ensemble",
+    reward_model: Annotated[
+        str,
+        typer.Option(
+            help="Reward model: the embedded default, a folder of a sequence classifier, or its id on the Hugging Face "
+            "Hub.",
+            metavar="NAME_OR_PATH",
+        ),
+    ] = "all-MiniLM-L6-v2",
+    revision: opt.Revision = None,
+    head: opt.Head = None,
+    template: opt.Template = None,
+    max_length: opt.MaxLength = None,
+    dtype: opt.Dtype = None,
+    device_map: opt.DeviceMap = None,
+    trust_remote_code: opt.TrustRemoteCode = False,
+    seeds: opt.Seeds = 3,
+    seed: opt.Seed = 0,
+    epochs: opt.Epochs = 5,
+    preset: PresetName = Preset.DEFAULT,
+    objective: Annotated[
+        str | None,
+        typer.Option(
+            help="Train all energy scores with nce, likelihood or preference. Default: ebrm nce, else preference."
+        ),
+    ] = None,
+    refinement: Annotated[
+        str | None,
+        typer.Option(help="Refine with this: ascent, mode or mean. Default: ebrm ascent, others mode."),
+    ] = None,
+    filter_conflicts: Annotated[
+        bool | None,
+        typer.Option(
+            "--filter-conflicts/--keep-conflicts",
+            help="Drop training pairs that the base rewards contradict. Default: ebrm drops them, others keep them.",
+            show_default=False,
+        ),
+    ] = None,
+    sampler: Annotated[
+        str | None,
+        typer.Option(help="Draw the hidden spins of qbm with this: SAMPLERS. Default: sum over all their states."),
+    ] = None,
+    hidden: Annotated[
+        int | None, typer.Option(help="Hidden units of rbm, sqrbm and qbm. Default: 32, 32 and 12.", min=1)
+    ] = None,
+    wandb: Annotated[
+        bool, typer.Option(help="Log metrics to Weights & Biases too (WANDB_MODE=offline works).")
+    ] = False,
+) -> None:
+    """Compare base reward model, EBRM and QBM on preferences they were not trained on.
+
+    Writes results.json, report.html and plots to --out. Run it again to continue where it stopped.
+
+    Example: qbrm compare --train prefs.jsonl --test rewards/rmb --out runs/first
+    """
+    from qbrm_lab.comparison import ComparisonSettings
+
+    _compare(
+        ComparisonSettings(
+            train=train,
+            tests=_sources(test),
+            out=out,
+            scenario=scenario,
+            methods=opt.listed("--methods", methods),
+            reward_model=reward_model,
+            reward_model_options=opt.given(
+                revision=revision,
+                head=head,
+                template=template,
+                max_length=max_length,
+                dtype=dtype,
+                device_map=device_map,
+                trust_remote_code=trust_remote_code or None,
+            ),
+            seeds=seeds,
+            seed=seed,
+            epochs=epochs,
+            published=preset is Preset.PUBLISHED,
+            objective=objective,
+            refinement=refinement,
+            filter_conflicts=filter_conflicts,
+            sampler=sampler,
+            hidden=hidden,
+            wandb=wandb,
+            command=opt.command_line(),
+        )
+    )
+
+
+def study(
+    train: Annotated[Path, typer.Option(help=f"Preferences, a fifth of whose prompts is the test: {opt.SOURCE_HELP}.")],
+    out: Annotated[Path, typer.Option(help="Folder for features, training states, tables and plots.")],
+    subject: Annotated[Study, typer.Argument(help="What to study.")] = Study.ALL,
+    seeds: Annotated[
+        int | None,
+        typer.Option(help="How many seeds to run and average over. Default: 5, or 1 with --quick.", min=1, max=1000),
+    ] = None,
+    seed: opt.Seed = 0,
+    epochs: opt.Epochs = 5,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Without the fine-tuned base, EBRM and other slow parts.")
+    ] = False,
+    workers: Annotated[
+        int | None,
+        typer.Option(help="Processes that run seeds side by side, one thread each. Default: one per core.", min=1),
+    ] = None,
+) -> None:
+    """Run a whole study: many comparisons with one question. Run it again to continue where it stopped.
+
+    all: robustness, over-optimisation, coverage and fine-tuned, and results.md, the page of what they found.
+
+    robustness: every scenario with every method, against targets set beforehand.
+
+    over-optimisation: best-of-n up to 10,000 by every kind of reward, judged by a gold reward it never saw.
+
+    coverage: how often intervals contain the true reward, where it is known because it was simulated.
+
+    fine-tuned: every scenario again, on an encoder that was fine-tuned end to end.
+
+    sampling: one score with every sampler and many sizes; accuracy against size, sampler error against time.
+    """
+    import joblib
+
+    from qbrm.cli.console import Reporter
+    from qbrm_lab.comparison import ComparisonSettings
+    from qbrm_lab.studies.everything import study_everything, study_part
+    from qbrm_lab.studies.sampling import study_sampling
+
+    reporter = Reporter()
+    seeds = seeds or (1 if quick else 5)
+    settings = ComparisonSettings(
+        train=train,
+        out=out,
+        seeds=seeds,
+        seed=seed,
+        epochs=epochs,
+        workers=workers or joblib.cpu_count(),
+        command=opt.command_line(),
+    )
+    if subject is Study.ALL:
+        reporter.fact("results", str(study_everything(settings, quick, reporter)))
+    elif subject is Study.SAMPLING:
+        reporter.fact("sampling", str(study_sampling(settings, reporter)))
+    else:
+        study_part(subject.value, settings, quick, reporter)
+
+
+def bench(
+    benchmark: Annotated[Benchmark, typer.Argument(help="What to measure.")],
+    json: Annotated[bool, typer.Option(help="Print one JSON list instead of a table.")] = False,
+    seed: Annotated[int, typer.Option(help="Of inputs and weights.", min=0)] = 0,
+    out: Annotated[Path | None, typer.Option(help="Also write the JSON list to this file.")] = None,
+) -> None:
+    """Measure speed against the published arithmetic and the hardware's floor, in one run."""
+    from qbrm_lab.bench import run_benchmark
+
+    run_benchmark(benchmark.value, seed=seed, as_json=json, out=out)
+
+
+def _compare(settings: ComparisonSettings) -> None:
+    from qbrm.cli.console import Reporter
+    from qbrm_lab.comparison import compare as run
+    from qbrm_lab.report import print_results
+
+    reporter = Reporter()
+    results, report = run(settings, reporter)
+    print_results(results, reporter.console)
+    reporter.fact("report", str(report))
+
+
+def _sources(tests: str | None) -> tuple[Path, ...]:
+    return () if tests is None else tuple(Path(name) for name in opt.listed("--test", tests))

@@ -1,0 +1,7 @@
+"""Comparison of reward models, refined and not, on held-out preferences."""
+
+from qbrm_lab.comparison.compare import compare
+from qbrm_lab.comparison.settings import ComparisonSettings
+from qbrm_lab.scenarios import SCENARIOS
+
+__all__ = ["SCENARIOS", "ComparisonSettings", "compare"]

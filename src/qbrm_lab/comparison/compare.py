@@ -1,0 +1,214 @@
+"""The whole comparison: features, training, refinement, evaluation, report."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from qbrm.cli.console import Reporter
+from qbrm.errors import InputError
+from qbrm.evaluation import PromptBootstrap
+from qbrm.features import FeatureTable, build_features
+from qbrm.preferences import PreferenceSet, training_pairs
+from qbrm.reward_models import Embedded, RewardModel, load_reward_model
+from qbrm_lab.comparison.evaluate import EvaluationSet
+from qbrm_lab.comparison.metrics_log import import_wandb
+from qbrm_lab.comparison.one_seed import SETS, SeedRun, run_seed
+from qbrm_lab.comparison.records import Records, results_of
+from qbrm_lab.comparison.settings import ComparisonSettings
+from qbrm_lab.comparison.side_by_side import each_seed
+from qbrm_lab.comparison.sources import Sources, read_sources
+from qbrm_lab.methods import Method
+from qbrm_lab.report import Results, write_report
+from qbrm_lab.responses import Responses
+from qbrm_lab.scenarios import SCENARIOS, VARIANTS, Scenario, by_domain, same
+
+
+class Prepared(NamedTuple):
+    """What all scenarios, seeds and methods of a comparison share.
+
+    Attributes:
+        settings: of the comparison.
+        sources: preferences to train on and to test on.
+        responses: the rows of all tables.
+        model: the reward model, or the encoder that one is trained on.
+        embedded: what `model` gave for every response.
+        note: how the features came about.
+        fine_tuned: whether `model` was trained on what the first seed's roles have for the reward model. Those roles
+            then hold for all seeds, so that no score is refined or tested on what the model has seen.
+    """
+
+    settings: ComparisonSettings
+    sources: Sources
+    responses: Responses
+    model: RewardModel
+    embedded: Embedded
+    note: str
+    fine_tuned: bool = False
+
+
+def compare(settings: ComparisonSettings, reporter: Reporter) -> tuple[Results, Path]:
+    """Compare methods on held-out preferences and write the report.
+
+    Features and training states are kept in `settings.out`; the same call continues where an earlier one stopped.
+
+    Args:
+        settings: what to compare.
+        reporter: told what is going on.
+
+    Returns:
+        The results, and the path of the HTML report.
+
+    Raises:
+        InputError: if something given is not usable.
+        TrainingError: if a training cannot go on.
+    """
+    start = time.perf_counter()
+    methods = settings.selected_methods()
+    if settings.wandb:
+        import_wandb()
+    prepared = prepare(settings, reporter)
+    records = [run_scenario(prepared, name, methods, reporter) for name in SCENARIOS[settings.scenario]]
+    seeds = f"{settings.seeds} seed{'s' * (settings.seeds > 1)}"
+    reporter.fact("training", *_training_times(records), seeds)
+    for note in (note for each in records for note in each.notes):
+        reporter.fact("note", note)
+    notes = [prepared.note, f"whole run: {time.perf_counter() - start:.0f} s"]
+    results = results_of(records, settings.command, prepared.sources, notes)
+    return results, write_report(results, settings.out)
+
+
+def prepare(settings: ComparisonSettings, reporter: Reporter) -> Prepared:
+    """Read the preferences and embed all their responses.
+
+    Raises:
+        InputError: if something given is not usable.
+    """
+    sources = read_sources(settings)
+    _describe(sources, reporter)
+    model = load_reward_model(settings.reward_model, **settings.reward_model_options)
+    everything = [sources.train, *sources.tests.values()]
+    responses = Responses(everything)
+    table, note = embed(model, everything, settings.out / "features", reporter)
+    return Prepared(settings, sources, responses, model, table.rows(responses.keys), note)
+
+
+def run_scenario(prepared: Prepared, scenario: str, methods: Mapping[str, Method], reporter: Reporter) -> Records:
+    """Run all seeds and methods of one scenario.
+
+    Raises:
+        InputError: if the scenario is not for such a reward model.
+        TrainingError: if a training cannot go on.
+        WorkerError: if a process that runs a seed is killed.
+    """
+    settings = prepared.settings
+    records = _no_records(prepared, scenario)
+    seeds = range(settings.seed, settings.seed + settings.seeds)
+    run = partial(_run_seed, prepared, scenario, methods)
+    for found in each_seed(run, seeds, settings.workers, reporter, scenario):
+        records.extend(found)
+    return records
+
+
+def _run_seed(
+    prepared: Prepared, scenario: str, methods: Mapping[str, Method], seed: int, reporter: Reporter
+) -> Records:
+    """One seed's findings."""
+    settings, sources = prepared.settings, prepared.sources
+    split = VARIANTS[scenario] if prepared.fine_tuned else _split(scenario, prepared.embedded.reward is not None)
+    run = SeedRun(
+        settings,
+        scenario,
+        seed,
+        split(sources.train, settings.seed if prepared.fine_tuned else seed),
+        prepared.responses,
+        prepared.model,
+        prepared.embedded,
+        reporter,
+        prepared.fine_tuned,
+    )
+    records = _no_records(prepared, scenario)
+    run_seed(run, methods, records)
+    return records
+
+
+def _no_records(prepared: Prepared, scenario: str) -> Records:
+    tests = _tests(prepared.sources, by_domain_too=scenario == "shift")
+    return Records(scenario, _evaluation_sets(tests, prepared.responses, prepared.settings.seed))
+
+
+def _split(scenario: str, model_is_trained: bool) -> Scenario:
+    """How a scenario shares out the training preferences; a reward model that came trained needs none of them."""
+    if model_is_trained and scenario == "noise":
+        raise InputError(
+            "scenario noise trains the reward model with wrong labels; expected the embedded reward model."
+        )
+    if model_is_trained and scenario == "fresh":
+        return same
+    return VARIANTS[scenario]
+
+
+def _describe(sources: Sources, reporter: Reporter) -> None:
+    train = sources.train
+    reporter.fact(
+        train.name,
+        f"{len(train.prompt_ids):,} prompts",
+        f"{len(training_pairs(train)):,} pairs",
+        f"{len(train.categories)} categories",
+        "training and validation",
+    )
+    for name, test in sources.tests.items():
+        origin = f"test, held out of {name}" if sources.held_out else "test"
+        reporter.fact(name, f"{len(test.prompt_ids):,} prompts", f"{len(training_pairs(test)):,} pairs", origin)
+
+
+def embed(
+    model: RewardModel, sets: Sequence[PreferenceSet], folder: Path, reporter: Reporter
+) -> tuple[FeatureTable, str]:
+    """Embed all responses of several preference sets that `folder` does not have yet; returns a note on it too."""
+    union = PreferenceSet("all sources", tuple(preference for part in sets for preference in part))
+    start, counts = time.perf_counter(), [0]
+
+    def follow(done: int, total: int) -> None:
+        counts.append(done)
+        advance(done, total)
+
+    with reporter.progress("features") as advance:
+        table = build_features(model, union, folder, follow)
+    seconds = time.perf_counter() - start
+    embedded = counts[-1] - counts[1] if len(counts) > 1 else 0
+    facts = (
+        f"{len(union.responses()):,} responses",
+        str(model.identity),
+        f"{embedded:,} embedded now in {seconds:.0f} s (kept in {folder})",
+    )
+    reporter.fact("features", *facts)
+    return table, "features: " + ", ".join(facts[::2])
+
+
+def _tests(sources: Sources, by_domain_too: bool) -> dict[str, PreferenceSet]:
+    tests = dict(sources.tests)
+    if by_domain_too:
+        for name, test in sources.tests.items():
+            tests |= {f"{name}, {domain}": part for domain, part in by_domain(test).items()}
+    return tests
+
+
+def _evaluation_sets(tests: Mapping[str, PreferenceSet], responses: Responses, seed: int) -> list[EvaluationSet]:
+    found = [(name, set_name, responses.items(test, set_name)) for name, test in tests.items() for set_name in SETS]
+    return [
+        EvaluationSet(name, set_name, items, PromptBootstrap(items, seed))
+        for name, set_name, items in found
+        if items is not None
+    ]
+
+
+def _training_times(records: Sequence[Records]) -> list[str]:
+    seconds: dict[str, float] = {}
+    for timing in (timing for each in records for timing in each.timings):
+        if timing["stage"] == "train":
+            seconds[timing["method"]] = seconds.get(timing["method"], 0.0) + timing["seconds"]
+    return [f"{method} {spent:.0f} s" for method, spent in seconds.items()]

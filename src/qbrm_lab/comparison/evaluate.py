@@ -1,0 +1,169 @@
+"""From fitted methods to rows of results."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float64, Int
+
+from qbrm.evaluation import (
+    Items,
+    Outcomes,
+    PromptBootstrap,
+    expected_calibration_error,
+    is_correct,
+    means,
+    reliability,
+)
+from qbrm_lab.methods import Fitted
+from qbrm_lab.responses import Features
+
+Row = dict[str, Any]
+
+
+class EvaluationSet(NamedTuple):
+    """One set of one test, ready to be evaluated on.
+
+    Attributes:
+        test: name of the test source.
+        set: ``pairwise`` or ``bon``.
+        items: its items.
+        bootstrap: resamples of its prompts, shared by all methods and seeds.
+    """
+
+    test: str
+    set: str
+    items: Items
+    bootstrap: PromptBootstrap
+
+    def rows(self) -> Int[np.ndarray, " responses"]:
+        """The responses in it, some more than once."""
+        return np.concatenate([self.items.pair_chosen, self.items.pair_rejected])
+
+
+class Refined(NamedTuple):
+    """A method's rewards of the test responses, and what they cost.
+
+    Attributes:
+        reward: one per response of the table; NaN where it was not asked for.
+        seconds: time spent on the rewards.
+        examples: rewards computed.
+    """
+
+    reward: Float[torch.Tensor, " responses"]
+    seconds: float
+    examples: int
+
+
+def refine_tests(method: Fitted, features: Features, tests: Sequence[EvaluationSet]) -> Refined:
+    """Refine the rewards of all test responses, each once."""
+    rows = torch.from_numpy(np.unique(np.concatenate([test.rows() for test in tests])))
+    wanted = features.rows(rows)
+    start = time.perf_counter()
+    refined = method.rewards(wanted)
+    seconds = time.perf_counter() - start
+    reward = torch.full((len(features.reward),), torch.nan)
+    reward[rows] = refined.detach().float()
+    return Refined(reward, seconds, len(rows))
+
+
+def outcomes(method: Fitted, features: Features, refined: Refined, test: EvaluationSet) -> Outcomes:
+    """What the method got right, and how likely it thought it was."""
+    correct = is_correct(test.items, refined.reward.numpy())
+    if method.log_preference is None:
+        return Outcomes(correct, None)
+    chosen, rejected = (torch.from_numpy(rows) for rows in (test.items.pair_chosen, test.items.pair_rejected))
+    with torch.no_grad():
+        log_probability = method.log_preference(features, refined.reward, chosen, rejected)
+    return Outcomes(correct, log_probability.double().numpy())
+
+
+def rows(label: Row, test: EvaluationSet, outcome: Outcomes) -> list[Row]:
+    """One row per category, one over all items and one for the mean over categories.
+
+    Args:
+        label: columns that name the method and the seed.
+        test: what was evaluated on.
+        outcome: the method's outcomes.
+    """
+    value = outcome.correct.astype(float)
+    accuracy, interval = means(test.items, value), test.bootstrap.intervals(value)
+    count = np.bincount(test.items.category, minlength=len(test.items.categories))
+    sizes = {"all": len(value), "macro": len(value), **dict(zip(test.items.categories, count.tolist(), strict=True))}
+    proper = proper_scores(test.items, outcome.log_probability)
+    return [
+        {
+            **label,
+            "test": test.test,
+            "set": test.set,
+            "category": category,
+            "n": sizes[category],
+            "accuracy": accuracy[category],
+            "ci_low": interval[category][0],
+            "ci_high": interval[category][1],
+            "nll": proper[category][0] if category in proper else None,
+            "ece": proper[category][1] if category in proper else None,
+        }
+        for category in accuracy
+    ]
+
+
+def proper_scores(
+    items: Items, log_probability: Float64[np.ndarray, " pairs"] | None
+) -> Mapping[str, tuple[float, float]]:
+    """Log-loss and calibration error over pairs: by category, over all (``all``), and the mean of both (``macro``)."""
+    if log_probability is None:
+        return {}
+    of_pair = items.category[items.pair_item]
+    parts = {name: log_probability[of_pair == index] for index, name in enumerate(items.categories)}
+    scores = {name: (-float(part.mean()), expected_calibration_error(part)) for name, part in parts.items()}
+    macro = np.mean(list(scores.values()), axis=0)
+    overall = (-float(log_probability.mean()), expected_calibration_error(log_probability))
+    return {"all": overall, "macro": (float(macro[0]), float(macro[1])), **scores}
+
+
+def summary(label: Row, test: EvaluationSet, seeds: Sequence[Outcomes]) -> list[Row]:
+    """Mean over seeds, with the bootstrap interval of that mean over prompts."""
+    value = np.mean([outcome.correct for outcome in seeds], axis=0)
+    accuracy, interval = means(test.items, value), test.bootstrap.intervals(value)
+    proper = [proper_scores(test.items, outcome.log_probability) for outcome in seeds]
+    return [
+        {
+            **label,
+            "test": test.test,
+            "set": test.set,
+            "category": category,
+            "seeds": len(seeds),
+            "n": len(value),
+            "accuracy": accuracy[category],
+            "ci_low": interval[category][0],
+            "ci_high": interval[category][1],
+            "nll": float(np.mean([scores[category][0] for scores in proper])) if all(proper) else None,
+            "ece": float(np.mean([scores[category][1] for scores in proper])) if all(proper) else None,
+        }
+        for category in ("all", "macro")
+    ]
+
+
+def difference(label: Row, test: EvaluationSet, method: Sequence[Outcomes], reference: Sequence[Outcomes]) -> Row:
+    """Accuracy of a method less that of a reference, paired over prompts and seeds."""
+    value = np.mean([a.correct.astype(float) - b.correct for a, b in zip(method, reference, strict=True)], axis=0)
+    low, high = test.bootstrap.intervals(value)["all"]
+    difference = {"difference": float(value.mean()), "ci_low": low, "ci_high": high}
+    return {**label, "test": test.test, "set": test.set, "category": "all", **difference}
+
+
+def reliability_rows(label: Row, test: EvaluationSet, seeds: Sequence[Outcomes]) -> list[Row]:
+    """The reliability curve over the pairs of all seeds together."""
+    claimed = [outcome.log_probability for outcome in seeds if outcome.log_probability is not None]
+    if not claimed:
+        return []
+    bins = reliability(np.concatenate(claimed))
+    return [
+        {**label, "test": test.test, "set": test.set, "confidence": float(c), "accuracy": float(a), "n": int(n)}
+        for c, a, n in zip(*bins, strict=True)
+    ]

@@ -1,0 +1,76 @@
+"""What sampling the hidden spins leaves uncertain of every number that it touches."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from qbrm.energies import CoupledBoltzmannMachine
+from qbrm.evaluation import Outcomes, Sampling, means
+from qbrm_lab.comparison.evaluate import EvaluationSet, Row, outcomes, proper_scores, refine_tests
+from qbrm_lab.methods import Fitted
+from qbrm_lab.responses import Features
+
+DRAWS = 4
+EXAMPLES = 1024
+
+
+def with_sampling(
+    fitted: Fitted, features: Features, tests: Sequence[EvaluationSet], found: Sequence[Outcomes]
+) -> list[Outcomes]:
+    """The outcomes, together with those of three more draws if the method's score is sampled.
+
+    The score keeps the seed that it had.
+    """
+    score = fitted.score
+    if not isinstance(score, CoupledBoltzmannMachine) or score.sampler is None:
+        return list(found)
+    rows = torch.from_numpy(np.unique(np.concatenate([test.rows() for test in tests])))[:EXAMPLES]
+    drawn = score.monte_carlo(score.clamp(features.embedding[rows], features.reward[rows]))
+    seed, redrawn = score.seed, []
+    for score.seed in range(seed + 1, seed + DRAWS):
+        refined = refine_tests(fitted, features, tests)
+        redrawn.append([outcomes(fitted, features, refined, test) for test in tests])
+    score.seed = seed
+    return [
+        outcome._replace(sampling=Sampling(drawn.effective_samples, tuple(others)))
+        for outcome, *others in zip(found, *redrawn, strict=True)
+    ]
+
+
+def sampling_columns(test: EvaluationSet, seeds: Sequence[Outcomes], category: str) -> Row:
+    """Effective samples, and the Monte-Carlo standard errors of accuracy, log-loss and ECE averaged over seeds.
+
+    The errors are standard deviations over independent draws, so they need no model of the sampler.
+    """
+    effective = [outcome.sampling.effective_samples for outcome in seeds if outcome.sampling is not None]
+    accuracy = [[means(test.items, each.correct.astype(float))[category] for each in _draws(o)] for o in seeds]
+    scores = [[proper_scores(test.items, each.log_probability)[category] for each in _draws(o)] for o in seeds]
+    return {
+        "effective_samples": float(np.mean(effective)),
+        "accuracy_error": _error_of_mean(accuracy),
+        "nll_error": _error_of_mean([[nll for nll, _ in draws] for draws in scores]),
+        "ece_error": _error_of_mean([[ece for _, ece in draws] for draws in scores]),
+    }
+
+
+def difference_error(method: Sequence[Outcomes], reference: Sequence[Outcomes]) -> float | None:
+    """Monte-Carlo standard error of a difference of mean accuracies; None if neither side was sampled."""
+    if all(outcome.sampling is None for outcome in (*method, *reference)):
+        return None
+    sides = [[[float(each.correct.mean()) for each in _draws(o)] for o in seeds] for seeds in (method, reference)]
+    return math.hypot(*map(_error_of_mean, sides))
+
+
+def _draws(outcome: Outcomes) -> tuple[Outcomes, ...]:
+    return (outcome, *(outcome.sampling.redrawn if outcome.sampling is not None else ()))
+
+
+def _error_of_mean(seeds: Sequence[Sequence[float]]) -> float:
+    """Of a mean over seeds, each with an error of its own that its draws show."""
+    variance = [statistics.variance(draws) if len(draws) > 1 else 0.0 for draws in seeds]
+    return math.sqrt(sum(variance)) / len(seeds)

@@ -1,0 +1,51 @@
+"""The preferences of a comparison, read and checked."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from qbrm.errors import InputError
+from qbrm.preferences import PreferenceSet, check_disjoint, read_preferences, split_by_prompt
+from qbrm_lab.comparison.settings import ComparisonSettings
+
+TEST_SHARE = 0.2
+
+
+class Sources(NamedTuple):
+    """Preferences to train on and to test on; no prompt is in both.
+
+    Attributes:
+        train: training and validation preferences.
+        tests: test preferences, by the name their results have.
+        held_out: whether the test was split off the training source.
+    """
+
+    train: PreferenceSet
+    tests: dict[str, PreferenceSet]
+    held_out: bool
+
+
+def read_sources(settings: ComparisonSettings) -> Sources:
+    """Read the training source and the tests; hold out prompts if there is no test.
+
+    The held-out prompts depend on `settings.seed` alone, so that all seeds of a run are tested on the same ones.
+
+    Raises:
+        InputError: if a source is not usable, two tests share a name, or train and test share a prompt.
+    """
+    train = read_preferences(settings.train)
+    # One prompt each for the reward model, the refinement and validation, and one for the test.
+    least = 3 if settings.tests else 4
+    if len(train.prompt_ids) < least:
+        raise InputError(f"{train.name} has {len(train.prompt_ids)} prompts; expected at least {least} to share out.")
+    if not settings.tests:
+        kept, held_out = split_by_prompt(train, TEST_SHARE, settings.seed)
+        return Sources(kept, {train.name: held_out}, held_out=True)
+    tests: dict[str, PreferenceSet] = {}
+    for source in settings.tests:
+        test = read_preferences(source)
+        if test.name in tests:
+            raise InputError(f"--test names {test.name!r} twice; expected sources with different names.")
+        check_disjoint(train, test)
+        tests[test.name] = test
+    return Sources(train, tests, held_out=False)

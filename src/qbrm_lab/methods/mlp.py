@@ -1,0 +1,147 @@
+"""The competitor that a user would try first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from qbrm.data.units import location_and_scale
+from qbrm.energies.familiarity import fit_familiarity
+from qbrm.fitting import Training, TrainingSettings, train
+from qbrm.fitting.committee import committee, hold_out_apart
+from qbrm.fitting.fit import combined
+from qbrm.fitting.objectives import BradleyTerry
+from qbrm_lab.methods.base import Fitted, Rewards, Task
+from qbrm_lab.methods.temperature_scaling import tempered, tempered_together
+from qbrm_lab.responses import Features
+
+HIDDEN = 128
+
+
+class RewardCorrection(nn.Module):
+    r"""A small network on the embedding, added to the base reward.
+
+    .. math:: r = r_0 + w^\top \tanh(V \hat e + c)
+
+    e^ is the embedding, standardised per dimension; w starts at zero, so training starts from the base reward.
+
+    Args:
+        dim: embedding size D.
+    """
+
+    loc: Tensor
+    scale: Tensor
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.register_buffer("loc", torch.zeros(dim))
+        self.register_buffer("scale", torch.ones(dim))
+        self.layers = nn.Sequential(nn.Linear(dim, HIDDEN), nn.Tanh(), nn.Linear(HIDDEN, 1, bias=False))
+        nn.init.zeros_(self.layers[2].weight)  # type: ignore[arg-type]
+
+    def standardise(self, embedding: Float[Tensor, "n dim"]) -> None:
+        """Fix the input's units from the training embeddings."""
+        for unit, value in zip((self.loc, self.scale), location_and_scale(embedding), strict=True):
+            unit.copy_(value)
+
+    def forward(
+        self, embedding: Float[Tensor, "batch dim"], base_reward: Float[Tensor, " batch"]
+    ) -> Float[Tensor, " batch"]:
+        """Corrected rewards."""
+        correction: Tensor = self.layers((embedding - self.loc) / self.scale)
+        return base_reward + correction[:, 0]
+
+
+@dataclass(frozen=True)
+class MLP:
+    """MLPs on the embedding added to the base reward, trained with Bradley-Terry; their mean if there are several.
+
+    Attributes:
+        name: in results.
+        settings: optimiser and schedule.
+        members: networks that differ in their seed (a deep ensemble; Lakshminarayanan et al., 2017).
+        gated: whether the correction fades where embeddings are unfamiliar, as with the Boltzmann scores.
+        folds: whether they are a :func:`~qbrm.fitting.committee.committee` too, as the Boltzmann scores are.
+    """
+
+    name: str
+    settings: TrainingSettings
+    members: int = 1
+    gated: bool = False
+    folds: bool = False
+
+    def fit(self, task: Task) -> Fitted:
+        """Train and keep the best epoch of each network; one temperature is set on what was held out of each."""
+        fold = task.fold
+        folds = committee(fold, self.members) if self.folds else [fold.of_member(i) for i in range(self.members)]
+        tasks = [task.of(member) for member in folds]
+        trained = [self._train(each) for each in tasks]
+        corrections = [
+            Correction(model, _gate(model, each) if self.gated else None)
+            for (model, _), each in zip(trained, tasks, strict=True)
+        ]
+        # As with the machines, whose mean has the first one's gate.
+        rewards = _rewards([correction._replace(gate=corrections[0].gate) for correction in corrections])
+        of_members = [_rewards([correction]) for correction in corrections]
+        preference = tempered_together(of_members, tasks) if hold_out_apart(folds) else tempered(rewards, task)
+        disagreement = _disagreement(corrections) if self.members > 1 else None
+        return Fitted(rewards, preference, combined([training for _, training in trained]), deviation=disagreement)
+
+    def _train(self, task: Task) -> tuple[RewardCorrection, Training]:
+        torch.manual_seed(task.seed)
+        model = RewardCorrection(task.pairs.dim)
+        model.standardise(task.pairs.responses()[0])
+        training = train(
+            model,
+            BradleyTerry(),
+            task.pairs,
+            task.validation,
+            self.settings,
+            task.seed,
+            checkpoint=task.checkpoint,
+            measure=lambda model: task.measure(_rewards([Correction(model)])),
+            on_epoch=task.on_epoch,
+        )
+        return model, training
+
+
+class Correction(NamedTuple):
+    """A trained network, and the gate on what it adds; None for none."""
+
+    model: RewardCorrection
+    gate: Callable[[Tensor], Tensor] | None = None
+
+    def __call__(self, features: Features) -> Float[Tensor, " responses"]:
+        """Refined rewards."""
+        refined: Tensor = self.model(features.embedding, features.reward)
+        if self.gate is None:
+            return refined
+        return features.reward + self.gate(features.embedding) * (refined - features.reward)
+
+
+def _gate(model: RewardCorrection, task: Task) -> Callable[[Tensor], Tensor]:
+    parts = (pairs.responses()[0] for pairs in (task.pairs, task.validation))
+    train, held_out = ((embedding - model.loc) / model.scale for embedding in parts)
+    familiarity = fit_familiarity(train, held_out)
+    return lambda embedding: familiarity((embedding - model.loc) / model.scale)
+
+
+def _rewards(corrections: Sequence[Correction]) -> Rewards:
+    @torch.no_grad()
+    def rewards(features: Features) -> Float[Tensor, " responses"]:
+        return torch.stack([correction(features) for correction in corrections]).mean(0)
+
+    return rewards
+
+
+def _disagreement(corrections: Sequence[Correction]) -> Rewards:
+    @torch.no_grad()
+    def deviation(features: Features) -> Float[Tensor, " responses"]:
+        return torch.stack([correction(features) for correction in corrections]).std(0)
+
+    return deviation

@@ -1,0 +1,133 @@
+"""The table that a comparison is for: methods against accuracy, calibration and cost."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from qbrm.tables.grid import Column, Grid, column, contest
+from qbrm.tables.numbers import (
+    ABSENT,
+    count,
+    duration,
+    mean,
+    percent_error,
+    percent_interval,
+    points_interval,
+    rate,
+    three_decimals,
+)
+from qbrm_lab.report.parts import SET_NAMES, UNREFINED, Part, methods_of, sets_of, summary_row
+from qbrm_lab.report.results import Difference, Results, SetName, Stage, SummaryRow, Timing
+
+
+def comparison_grid(part: Part) -> Grid:
+    """Methods in rows; accuracies with intervals, log-loss, ECE, speed, training time and macro accuracies in columns.
+
+    Log-loss and ECE are those of the pairwise set, if there is one.
+    """
+    results = part.results
+    methods, sets = methods_of(results["summary"]), sets_of(results["summary"])
+    columns = [_accuracy(results, methods, name, "all", SET_NAMES[name]) for name in sets]
+    columns += _probability_columns(results, methods, sets[0])
+    columns += _sampling_columns(results, methods, sets[0])
+    columns += _cost_columns(results["timings"], methods)
+    if any(row["category"] == "macro" for row in results["summary"]):
+        columns += [_accuracy(results, methods, name, "macro", f"macro {SET_NAMES[name]}") for name in sets]
+    return Grid(f"{part.title}: {extent(results)}", "method", tuple(methods), tuple(columns))
+
+
+def extent(results: Results) -> str:
+    """How much a part's numbers rest on, as ``3,310 pairwise, 940 best-of-n, 3 seeds``."""
+    rows = [row for row in results["summary"] if row["category"] == "all"]
+    sizes = {row["set"]: row["n"] for row in rows}
+    seeds = max((row["seeds"] for row in rows), default=0)
+    amounts = [f"{count(sizes[name])} {SET_NAMES[name]}" for name in SET_NAMES if name in sizes]
+    return ", ".join([*amounts, f"{seeds} seed" + "s" * (seeds != 1)])
+
+
+def difference_lines(part: Part) -> list[str]:
+    """One line per set, energy score and reference, as ``pairwise   sqrbm over base +0.8 [+0.1, +1.5], paired ...``."""
+    rows = [row for row in part.results["differences"] if row["method"] not in UNREFINED and row["category"] == "all"]
+    width = max((len(SET_NAMES[name]) for name in sets_of(rows)), default=0)
+    return [
+        f"{SET_NAMES[name]:<{width}}  {row['method']} over {row['reference']} {difference(row)}, paired over prompts"
+        for name in sets_of(rows)
+        for row in rows
+        if row["set"] == name
+    ]
+
+
+def difference(row: Difference) -> str:
+    """A difference and its interval in percentage points."""
+    interval = points_interval(row["difference"], row["ci_low"], row["ci_high"])
+    return interval + percent_error(row.get("sampling_error"))
+
+
+def accuracy(row: SummaryRow | None) -> str:
+    """An accuracy and its interval in percent."""
+    if row is None:
+        return ABSENT
+    sampling = row.get("sampling")
+    error = percent_error(sampling["accuracy_error"]) if sampling else ""
+    return percent_interval(row["accuracy"], row["ci_low"], row["ci_high"]) + error
+
+
+def timings_of(timings: list[Timing], method: str, stage: Stage) -> list[Timing]:
+    """A method's timings of one stage."""
+    return [timing for timing in timings if timing["method"] == method and timing["stage"] == stage]
+
+
+def examples_per_second(timings: list[Timing]) -> float | None:
+    """All examples over all seconds; None if no time was taken."""
+    seconds = sum(timing["seconds"] for timing in timings)
+    return sum(timing["examples"] for timing in timings) / seconds if seconds > 0 else None
+
+
+def mean_seconds(timings: list[Timing]) -> float | None:
+    """Seconds per run."""
+    return mean([timing["seconds"] for timing in timings])
+
+
+def _accuracy(results: Results, methods: list[str], set_name: SetName, category: str, heading: str) -> Column:
+    rows = [summary_row(results, method, set_name, category) for method in methods]
+    return contest(heading, [row["accuracy"] if row else None for row in rows], map(accuracy, rows))
+
+
+def _probability_columns(results: Results, methods: list[str], set_name: SetName) -> list[Column]:
+    rows = [summary_row(results, method, set_name) for method in methods]
+    losses = [row["nll"] if row else None for row in rows]
+    errors = [row["ece"] if row else None for row in rows]
+    return [
+        contest(
+            "log-loss",
+            losses,
+            [three_decimals(loss) + _error(row, "nll_error") for loss, row in zip(losses, rows, strict=True)],
+            min,
+        ),
+        contest(
+            "ECE",
+            errors,
+            [three_decimals(error) + _error(row, "ece_error") for error, row in zip(errors, rows, strict=True)],
+            min,
+        ),
+    ]
+
+
+def _error(row: SummaryRow | None, name: Literal["nll_error", "ece_error"]) -> str:
+    sampling = row.get("sampling") if row else None
+    return f" ±{sampling[name]:.4f}" if sampling else ""
+
+
+def _sampling_columns(results: Results, methods: list[str], set_name: SetName) -> list[Column]:
+    """How many independent states the sampled ones are worth, where any method samples."""
+    rows = [summary_row(results, method, set_name) for method in methods]
+    sampled = [row.get("sampling") if row else None for row in rows]
+    if not any(sampled):
+        return []
+    return [column("effective states", [count(each["effective_samples"] if each else None) for each in sampled])]
+
+
+def _cost_columns(timings: list[Timing], methods: list[str]) -> list[Column]:
+    rates = [examples_per_second(timings_of(timings, method, "refine")) for method in methods]
+    seconds = [mean_seconds(timings_of(timings, method, "train")) for method in methods]
+    return [contest("refine", rates, map(rate, rates)), contest("train", seconds, map(duration, seconds), min)]

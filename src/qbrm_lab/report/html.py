@@ -1,0 +1,180 @@
+"""report.html: one file that shows everything and fetches nothing."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from qbrm.tables.grid import Grid, column
+from qbrm.tables.numbers import count, duration, mean, rate
+from qbrm_lab.report.categories import category_grid
+from qbrm_lab.report.comparison import (
+    accuracy,
+    comparison_grid,
+    difference,
+    examples_per_second,
+    extent,
+    mean_seconds,
+    timings_of,
+)
+from qbrm_lab.report.parts import SET_NAMES, Part, methods_of, parts, sets_of, summary_row
+from qbrm_lab.report.plots.gallery import Picture
+from qbrm_lab.report.results import Results, Timing
+from qbrm_lab.report.uncertainty import uncertainty_grids
+
+TEMPLATE = "report.html.jinja"
+
+
+@dataclass(frozen=True)
+class Image:
+    """A picture as the template shows it.
+
+    Args:
+        heading: its title.
+        caption: how to read it.
+        alt: what it shows, for those who do not see it.
+        source: the PNG as a data URI.
+        width: pixels.
+        height: pixels.
+        wide: whether a phone has to scroll to read it.
+    """
+
+    heading: str
+    caption: str
+    alt: str
+    source: str
+    width: int
+    height: int
+    wide: bool
+
+
+@dataclass(frozen=True)
+class Section:
+    """What the report says of one part.
+
+    Args:
+        title: scenario and test.
+        extent: how much its numbers rest on.
+        comparison: the main table.
+        differences: between methods, if any were computed.
+        uncertainty: what abstaining and deviations are worth, one table per set if that was computed.
+        categories: one table per set.
+        images: its plots.
+    """
+
+    title: str
+    extent: str
+    comparison: Grid
+    differences: Grid | None
+    uncertainty: list[Grid]
+    categories: list[Grid]
+    images: list[Image]
+
+
+def render_report(results: Results, drawn: list[list[Picture]]) -> str:
+    """The report as HTML.
+
+    Args:
+        results: what to report.
+        drawn: the pictures of each part, in the order of `parts`.
+    """
+    pairs = zip(parts(results), drawn, strict=True)
+    environment = Environment(
+        loader=PackageLoader("qbrm", "report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(TEMPLATE).render(
+        command=results["command"],
+        data=_data_grid(results),
+        sections=[_section(part, pictures) for part, pictures in pairs],
+        timings=_timing_grid(results["timings"]),
+        notes=results["notes"],
+        environment=_environment_grid(results["environment"]),
+    )
+
+
+def _section(part: Part, pictures: list[Picture]) -> Section:
+    results = part.results
+    return Section(
+        part.title,
+        extent(results),
+        comparison_grid(part),
+        _difference_grid(part) if results["differences"] else None,
+        uncertainty_grids(results),
+        [grid for name in sets_of(results["rows"]) if (grid := category_grid(results, name)).labels],
+        [_image(part, picture) for picture in pictures],
+    )
+
+
+def _difference_grid(part: Part) -> Grid:
+    rows = [row for row in part.results["differences"] if row["category"] == "all"]
+    cells = {(f"{row['method']} over {row['reference']}", row["set"]): difference(row) for row in rows}
+    labels = tuple(dict.fromkeys(label for label, _ in cells))
+    columns = tuple(
+        column(SET_NAMES[name], [cells.get((label, name), "-") for label in labels]) for name in sets_of(rows)
+    )
+    return Grid("Differences in accuracy, in percentage points, paired over prompts", "methods", labels, columns)
+
+
+def _data_grid(results: Results) -> Grid:
+    sets = results["data"]
+    numbers = {
+        heading: [count(row[key]) for row in sets]  # type: ignore[literal-required]
+        for heading, key in _DATA_COLUMNS.items()
+    }
+    columns = [column("used for", [row["role"] for row in sets]), *(column(*item) for item in numbers.items())]
+    return Grid("Preference data", "name", tuple(row["name"] for row in sets), tuple(columns))
+
+
+_DATA_COLUMNS = {
+    "prompts": "prompts",
+    "pairs": "pairs",
+    "categories": "categories",
+    "pairwise": "pairwise",
+    "best-of-n": "bon",
+}
+
+
+def _timing_grid(timings: list[Timing]) -> Grid:
+    methods = methods_of(timings)
+    train = [timings_of(timings, method, "train") for method in methods]
+    refine = [timings_of(timings, method, "refine") for method in methods]
+    columns = (
+        column("training", [duration(mean_seconds(rows)) for rows in train]),
+        column("training pairs", [count(_mean_examples(rows)) for rows in train]),
+        column("refinement", [duration(mean_seconds(rows)) for rows in refine]),
+        column("rewards", [count(_mean_examples(rows)) for rows in refine]),
+        column("rewards refined", [rate(examples_per_second(rows)) for rows in refine]),
+    )
+    return Grid("Time taken, mean over seeds", "method", tuple(methods), columns)
+
+
+def _mean_examples(timings: list[Timing]) -> float | None:
+    return mean([timing["examples"] for timing in timings])
+
+
+def _environment_grid(environment: Mapping[str, object]) -> Grid:
+    values = column("value", map(str, environment.values()))
+    return Grid("Where this was computed", "what", tuple(environment), (values,))
+
+
+def _image(part: Part, picture: Picture) -> Image:
+    source = f"data:image/png;base64,{b64encode(picture.png).decode()}"
+    plot = picture.plot
+    return Image(plot.heading, plot.caption, _alt(part, picture), source, picture.width, picture.height, picture.wide)
+
+
+def _alt(part: Part, picture: Picture) -> str:
+    results = part.results
+    reached = [
+        f"{method} {accuracy(summary_row(results, method, name))} {SET_NAMES[name]}"
+        for method in methods_of(results["summary"])
+        for name in sets_of(results["summary"])
+    ]
+    return f"Plot, {picture.plot.heading.lower()} for {part.title}. Test accuracy in percent: {'; '.join(reached)}."

@@ -1,0 +1,152 @@
+"""Which plots a part has, what they are called, and how they become PNGs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from io import BytesIO
+
+from matplotlib.figure import Figure
+from PIL import Image
+
+from qbrm_lab.report.categories import OVERALL
+from qbrm_lab.report.parts import Part
+from qbrm_lab.report.plots.appearance import PHONE_WIDTH
+from qbrm_lab.report.plots.calibration import calibration_figure
+from qbrm_lab.report.plots.categories import category_figure
+from qbrm_lab.report.plots.densities import density_figure
+from qbrm_lab.report.plots.deviation import deviation_figure
+from qbrm_lab.report.plots.risk_coverage import risk_coverage_figure
+from qbrm_lab.report.plots.training import trained_scores, training_figure
+from qbrm_lab.report.results import Results
+
+DOTS_PER_INCH = 200
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A kind of plot.
+
+    Args:
+        stem: its file's name, without ``.png``.
+        heading: its title in the report.
+        caption: how to read it.
+        draw: makes the figure from a part's results.
+        possible: whether the results have what it shows.
+    """
+
+    stem: str
+    heading: str
+    caption: str
+    draw: Callable[[Results], Figure]
+    possible: Callable[[Results], bool]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A plot of one part, drawn.
+
+    Args:
+        plot: its kind.
+        file_name: what it is called beside the report.
+        png: its content.
+        width: pixels.
+        height: pixels.
+    """
+
+    plot: Plot
+    file_name: str
+    png: bytes
+    width: int
+    height: int
+
+    @property
+    def wide(self) -> bool:
+        """Whether a phone has to scroll to read it."""
+        return self.width > DOTS_PER_INCH * PHONE_WIDTH
+
+
+PLOTS = (
+    Plot(
+        "training",
+        "Training",
+        "Training loss (each objective has its own scale) and accuracy on the validation prompts, epoch by "
+        "epoch; of an ensemble, the first member's. Members with validation prompts of their own show no accuracy.",
+        training_figure,
+        lambda results: bool(trained_scores(results)),
+    ),
+    Plot(
+        "calibration",
+        "Calibration",
+        "Decisions grouped by confidence: on the dotted line, as many are right as the method believes. Below, how "
+        "many decisions each group has.",
+        calibration_figure,
+        lambda results: bool(results["reliability"]),
+    ),
+    Plot(
+        "risk-coverage",
+        "Accuracy when abstaining",
+        "Accuracy over the share of pairs of which the method is most certain, the rest left undecided: a method that "
+        "knows when it does not know rises to the left. AURC is the area under the error rate; less is better.",
+        risk_coverage_figure,
+        lambda results: bool(results.get("risk_coverage")),
+    ),
+    Plot(
+        "deviation",
+        "Predicted deviation and error",
+        "Pairs grouped by the standard deviation that the score predicts for their difference of rewards, a tenth "
+        "each: how many of each group are decided wrongly. AUROC is the probability that a wrong decision has a "
+        "greater deviation than a right one; 0.5 is chance.",
+        deviation_figure,
+        lambda results: bool(results.get("deviation")),
+    ),
+    Plot(
+        "densities",
+        "Reward distributions",
+        "p(r | e) for the responses of a few prompts.",
+        density_figure,
+        lambda results: bool(results["densities"]),
+    ),
+    Plot(
+        "categories",
+        "Accuracy by category",
+        "Accuracy in each category, mean over seeds, from the base's best to its worst; the grey band is the base's "
+        "95% interval.",
+        category_figure,
+        lambda results: any(row["category"] not in OVERALL for row in results["rows"]),
+    ),
+)
+
+
+def pictures(part: Part, number: int | None = None) -> list[Picture]:
+    """Draw the plots that a part has data for.
+
+    Args:
+        part: what to draw.
+        number: put into the file names when there are several parts.
+    """
+    suffix = "" if number is None else f"-{number}-{_slug(part.scenario)}-{_slug(part.test)}"
+    return [_picture(plot, part.results, f"{plot.stem}{suffix}.png") for plot in PLOTS if plot.possible(part.results)]
+
+
+def _picture(plot: Plot, results: Results, file_name: str) -> Picture:
+    figure = plot.draw(results)
+    width, height = (round(DOTS_PER_INCH * inches) for inches in figure.get_size_inches())
+    return Picture(plot, file_name, png_bytes(figure), width, height)
+
+
+def png_bytes(figure: Figure) -> bytes:
+    """A figure as a PNG that is the same whenever it is drawn.
+
+    It has 256 colours, which nobody sees in a plot and which make the file a quarter as large: a report has dozens.
+    """
+    drawn, written = BytesIO(), BytesIO()
+    figure.savefig(drawn, format="png", dpi=DOTS_PER_INCH)
+    palette = Image.open(drawn).convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    palette.save(written, format="PNG", optimize=True)
+    return written.getvalue()
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:40]

@@ -1,0 +1,1 @@
+"""Reward models that the laboratory trains."""

@@ -1,0 +1,84 @@
+"""All of a study with one command: its parts one after the other, then the page that says what came out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from qbrm.cli.console import Reporter
+from qbrm.durable import make_folder, one_writer
+from qbrm_lab.comparison import ComparisonSettings
+from qbrm_lab.studies.coverage import study_coverage
+from qbrm_lab.studies.fine_tuned import study_fine_tuned
+from qbrm_lab.studies.journal import noted
+from qbrm_lab.studies.over_optimisation.study import study_over_optimisation
+from qbrm_lab.studies.page import write_page
+from qbrm_lab.studies.page.times import clock
+from qbrm_lab.studies.robustness import study_robustness
+
+Part = Callable[[ComparisonSettings, bool, Reporter], Path]
+
+
+def _coverage(settings: ComparisonSettings, quick: bool, reporter: Reporter) -> Path:
+    return study_coverage(settings, reporter)
+
+
+def _fine_tuned(settings: ComparisonSettings, quick: bool, reporter: Reporter) -> Path:
+    return study_fine_tuned(settings, reporter)
+
+
+PARTS: dict[str, Part] = {
+    "robustness": study_robustness,
+    "over-optimisation": study_over_optimisation,
+    "coverage": _coverage,
+    "fine-tuned": _fine_tuned,
+}
+QUICK_LEFT_OUT = ("fine-tuned",)
+
+
+def study_everything(settings: ComparisonSettings, quick: bool, reporter: Reporter) -> Path:
+    """Run every part, and write results.md with its plots.
+
+    All parts share the features, the training states and the folder `settings.out`; what is finished is taken up from
+    there, so the same call continues where an earlier one stopped.
+
+    Args:
+        settings: source, folder, seeds and epochs; scenarios and methods are the study's own.
+        quick: leave out the fine-tuned base, EBRM and what else takes long.
+        reporter: told what is going on.
+
+    Returns:
+        The path of results.md.
+
+    Raises:
+        InputError: if the source is not usable.
+        TrainingError: if a training cannot go on.
+        WorkerError: if a process that runs a seed is killed.
+    """
+    start = time.perf_counter()
+    for name in PARTS:
+        if quick and name in QUICK_LEFT_OUT:
+            continue
+        study_part(name, settings, quick, reporter)
+        reporter.fact("elapsed", clock(time.perf_counter() - start))
+    return write_page(settings.out)
+
+
+def study_part(name: str, settings: ComparisonSettings, quick: bool, reporter: Reporter) -> Path:
+    """Run one part, and note what it took. Waits while another process studies in the same folder.
+
+    Args:
+        name: one of `PARTS`.
+        settings: as for :func:`study_everything`.
+        quick: likewise.
+        reporter: likewise.
+
+    Returns:
+        The path of what the part wrote.
+    """
+    make_folder(settings.out)
+    with one_writer(settings.out), noted(settings.out, name, settings.command):
+        found = PARTS[name](settings, quick, reporter)
+    reporter.fact(name, str(found))
+    return found

@@ -1,0 +1,216 @@
+"""Does refinement hold when the base is stronger? All scenarios again, on an encoder fine-tuned end to end."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float32
+
+from qbrm.cli.console import Reporter
+from qbrm.data.pairs import PairData
+from qbrm.evaluation import is_correct
+from qbrm.features import Key
+from qbrm.fitting import Training
+from qbrm.fitting.trainer import Epoch
+from qbrm.fitting.trunk import fit_trunk
+from qbrm.model.training_prompts import write_training_prompts
+from qbrm.preferences import PreferenceSet, Prompt, SetName
+from qbrm.preferences.digest import prompt_digests
+from qbrm.reward_models import load_reward_model
+from qbrm.reward_models.encoder_reward_model import EncoderRewardModel
+from qbrm.reward_models.fine_tuned import save_fine_tuned
+from qbrm.reward_models.sentence_encoder import SentenceEncoder
+from qbrm.reward_models.trunk import Trunk
+from qbrm.tables.numbers import percent
+from qbrm_lab.comparison import ComparisonSettings
+from qbrm_lab.comparison.compare import Prepared, embed, prepare
+from qbrm_lab.comparison.one_seed import SETS
+from qbrm_lab.comparison.records import Records, results_from
+from qbrm_lab.methods.base import BRADLEY_TERRY
+from qbrm_lab.report import write_report
+from qbrm_lab.responses import Responses
+from qbrm_lab.reward_models.fine_tuning import FineTuningSettings, fine_tune
+from qbrm_lab.scenarios import SCENARIOS, VARIANTS, Roles
+from qbrm_lab.studies.scenarios import scenario_tables
+
+FOLDER = "fine-tuned"
+# The scenarios whose reward model learns from the same preferences share one, and the one that names it comes last, as
+# the table of features keeps the pairs of the last. The dearest encoder comes last.
+SCENARIOS_OF: Mapping[str, tuple[str, ...]] = {
+    "fresh": (*SCENARIOS["small"], "fresh"),
+    "shift": ("shift",),
+    "noise": ("noise",),
+    "same": ("same",),
+}
+METHODS = (
+    "length",
+    "base",
+    "base-tempered",
+    "mlp",
+    "mlp-ensemble",
+    "mlp-gate",
+    "mlp-gate-ensemble",
+    "gaussian",
+    "quantile",
+    "ebrm",
+    "rbm",
+    "sqrbm",
+    "sqrbm-ensemble",
+    "sqrbm-gate",
+    "sqrbm-gate-ensemble",
+    "qbm",
+)
+NOTES = (
+    "One encoder is fine-tuned per set of preferences that a reward model learns from, at the first seed's split. That "
+    "split holds for all seeds, so that no score is refined, chosen or tested on a prompt that its encoder was trained "
+    "on (but in the scenario same, which is about just that); seeds vary the scores' initial weights and shuffling.",
+    "base-mean, base-worst and base-uncertainty are left out: they would take four more fine-tuned encoders each.",
+)
+
+
+def study_fine_tuned(
+    settings: ComparisonSettings,
+    reporter: Reporter,
+    methods: tuple[str, ...] = METHODS,
+    fine_tuning: FineTuningSettings = FineTuningSettings(),  # noqa: B008
+) -> Path:
+    """Fine-tune the sentence encoder for every scenario, and compare the methods that refine its rewards.
+
+    Writes `fine-tuned/results.json` and a report to `settings.out`, and a reward model folder for each fine-tuned
+    encoder. Everything is kept: the same call continues after the last whole epoch, shard or training.
+
+    Args:
+        settings: source, folder, seeds and epochs; scenarios and methods are the study's own.
+        reporter: told what is going on.
+        methods: names of the methods to compare.
+        fine_tuning: how the encoders are trained.
+
+    Returns:
+        The path of the report.
+
+    Raises:
+        InputError: if the source is not usable.
+        TrainingError: if a training cannot go on.
+    """
+    frozen = prepare(settings, reporter)
+    selected = replace(settings, methods=methods).selected_methods()
+    out = settings.out / FOLDER
+    tables: list[dict[str, list[Any]]] = []
+    notes = [*NOTES, _described(fine_tuning)]
+    for name, scenarios in SCENARIOS_OF.items():
+        prepared, training, note = _fine_tuned(frozen, name, out / name, fine_tuning, reporter)
+        notes.append(note)
+        for scenario in scenarios:
+            tables.append(scenario_tables(prepared, scenario, selected, reporter))
+        of_base = Records(scenarios[-1], [])
+        of_base.add_training("base", settings.seed, training, BRADLEY_TERRY)
+        tables.append(of_base.tables())
+    return write_report(results_from(tables, settings.command, frozen.sources, notes), out)
+
+
+def _fine_tuned(
+    frozen: Prepared, name: str, out: Path, settings: FineTuningSettings, reporter: Reporter
+) -> tuple[Prepared, Training, str]:
+    """Fine-tune on what a scenario has for the reward model, then embed what scores learn from and are tested on."""
+    seed = frozen.settings.seed
+    roles = VARIANTS[name](frozen.sources.train, seed)
+    pairs, validation = training_data(frozen, roles)
+    trunk, _ = fit_trunk(pairs, validation, seed, checkpoint=out / "training" / "frozen.safetensors")
+    frozen_trunk = copy.deepcopy(trunk)
+    encoder = SentenceEncoder(settings.max_length)
+    training = fine_tune(
+        encoder,
+        trunk,
+        _texts(frozen),
+        pairs,
+        validation,
+        settings,
+        seed,
+        checkpoint=out / "training" / "fine-tuning.safetensors",
+        on_epoch=lambda epoch: _tell(name, epoch, reporter),
+    )
+    folder = out / "reward-model"
+    save_fine_tuned(folder, encoder, trunk)
+    seen = roles.reward_model.prompt_ids + roles.reward_model_validation.prompt_ids
+    write_training_prompts(folder, prompt_digests(seen))
+    prepared = _prepared(frozen, roles, folder, out, reporter)
+    accuracies = "; ".join(_accuracies(frozen, frozen_trunk, prepared))
+    note = (
+        f"{name}: encoder fine-tuned on {pairs.n_pairs:,} pairs in {training.seconds:.0f} s, epoch {training.best} of "
+        f"{settings.epochs} kept by validation; accuracy on the test, frozen and fine-tuned: {accuracies}"
+    )
+    reporter.fact("fine-tuned", note)
+    return prepared, training, note
+
+
+def training_data(frozen: Prepared, roles: Roles) -> tuple[PairData, PairData]:
+    """Training and validation pairs of the reward model over the frozen vectors, labels as the scenario has them."""
+    vectors = torch.from_numpy(frozen.embedded.embedding)
+    nothing = torch.zeros(len(vectors))
+    parts = roles.reward_model, roles.reward_model_validation
+    pairs, validation = (
+        frozen.responses.pairs(part, vectors, nothing).with_flipped_labels(roles.flipped, frozen.settings.seed)
+        for part in parts
+    )
+    return pairs, validation
+
+
+def _prepared(frozen: Prepared, roles: Roles, folder: Path, out: Path, reporter: Reporter) -> Prepared:
+    model = load_reward_model(str(folder))
+    needed = [roles.refinement, roles.validation, *frozen.sources.tests.values()]
+    responses = Responses(needed)
+    table, note = embed(model, needed, out / "features", reporter)
+    settings = replace(frozen.settings, out=out)
+    return Prepared(settings, frozen.sources, responses, model, table.rows(responses.keys), note, fine_tuned=True)
+
+
+def _accuracies(frozen: Prepared, trunk: Trunk, prepared: Prepared) -> list[str]:
+    """Accuracy on every test set of the frozen encoder's rewards and of the fine-tuned one's."""
+    before = EncoderRewardModel(frozen.model, trunk).embed_vectors(frozen.embedded.embedding).reward
+    after = prepared.embedded.reward
+    assert before is not None
+    assert after is not None
+    return [
+        f"{set_name} {_accuracy(frozen.responses, test, set_name, before)} and "
+        f"{_accuracy(prepared.responses, test, set_name, after)}"
+        for test in frozen.sources.tests.values()
+        for set_name in SETS
+        if any(preference.set == set_name for preference in test)
+    ]
+
+
+def _accuracy(
+    responses: Responses, test: PreferenceSet, set_name: SetName, reward: Float32[np.ndarray, " responses"]
+) -> str:
+    items = responses.items(test, set_name)
+    assert items is not None
+    return percent(float(is_correct(items, reward).mean()))
+
+
+def _texts(frozen: Prepared) -> list[tuple[Prompt, str]]:
+    """Prompt and response of every row."""
+    known: dict[Key, tuple[Prompt, str]] = {}
+    for part in (frozen.sources.train, *frozen.sources.tests.values()):
+        known |= part.responses()
+    return [known[key] for key in frozen.responses.keys]
+
+
+def _described(settings: FineTuningSettings) -> str:
+    return (
+        f"Fine-tuning: Bradley-Terry loss, {settings.epochs} epoch(s), {settings.batch_pairs} pairs a step, learning "
+        f"rates {settings.encoder_learning_rate:g} (encoder, nothing frozen) and {settings.learning_rate:g} (trunk, "
+        f"which starts from the one trained on the frozen encoder), texts cut after {settings.max_length} tokens; the "
+        "frozen encoder reads 256. The epoch is chosen on validation, the frozen encoder included."
+    )
+
+
+def _tell(name: str, epoch: Epoch, reporter: Reporter) -> None:
+    loss = f"loss {epoch['loss']:.4f}" if "loss" in epoch else "before fine-tuning"
+    validation = f"validation loss {epoch['validation_loss']:.4f}"
+    reporter.fact(f"fine-tuning, {name}", f"epoch {int(epoch['epoch'])}", loss, validation)

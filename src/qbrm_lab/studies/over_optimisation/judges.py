@@ -1,0 +1,144 @@
+"""Who says which response is better: a simulated world, or the people who labelled a preference set."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from qbrm.data.pairs import PairData
+from qbrm.errors import InputError
+from qbrm.preferences import PreferenceSet
+from qbrm.reward_models.trunk import Trunk
+from qbrm_lab.methods import Fitted
+from qbrm_lab.responses import Features, Responses
+from qbrm_lab.studies.over_optimisation.candidates import fit_policy
+from qbrm_lab.studies.over_optimisation.gold import SimulatedGold, labelled
+from qbrm_lab.studies.over_optimisation.gold_curves import Pool, standardised
+
+
+class Data(NamedTuple):
+    """What all seeds share.
+
+    Attributes:
+        train: preferences to train on; only their pairs matter if gold is simulated.
+        test: held-out preferences.
+        responses: the rows of `vector`.
+        vector: the encoder's vectors.
+    """
+
+    train: PreferenceSet
+    test: PreferenceSet
+    responses: Responses
+    vector: Float[Tensor, "responses vector_dim"]
+
+
+class Judge(Protocol):
+    """Labels what proxies train on, and says what their choices are worth."""
+
+    def label(self, pairs: PairData) -> PairData:
+        """The pairs with the better response of each chosen."""
+        ...
+
+    def pools(self, fitted: Mapping[str, Fitted], trunk: Trunk) -> list[Pool]:
+        """Held-out responses to choose from, as gold and the proxies see them."""
+        ...
+
+
+class Simulation:
+    """A simulated gold reward, on candidates fitted to the real responses of held-out prompts.
+
+    Gold is in deviations from each pool's mean, so one response drawn at random is worth nothing.
+
+    Args:
+        data: preferences and vectors.
+        prompts: how many held-out prompts.
+        pool: candidates for each.
+        seed: of gold, prompts and candidates.
+
+    Raises:
+        InputError: if too few held-out prompts have two responses.
+    """
+
+    def __init__(self, data: Data, prompts: int, pool: int, seed: int) -> None:
+        rows: dict[str, list[int]] = {}
+        held_out = set(data.test.responses())
+        for row, key in enumerate(data.responses.keys):
+            if key in held_out:
+                rows.setdefault(key[0], []).append(row)
+        several = [data.vector[of_prompt] for of_prompt in rows.values() if len(of_prompt) > 1]
+        if len(several) < prompts:
+            raise InputError(
+                f"{data.test.name}: {len(several)} held-out prompts have two or more responses; expected at least "
+                f"{prompts} to draw candidates for."
+            )
+        self._policy, self._prompts, self._pool, self._seed = fit_policy(several), prompts, pool, seed
+        self._gold = SimulatedGold(data.vector, seed)
+        self._reward = self._gold(data.vector)
+
+    def label(self, pairs: PairData) -> PairData:
+        """The pairs as gold sees them."""
+        return labelled(pairs, self._reward)
+
+    def pools(self, fitted: Mapping[str, Fitted], trunk: Trunk) -> list[Pool]:
+        """One pool of candidates for each prompt."""
+        generator = torch.Generator().manual_seed(self._seed)
+        prompts = torch.randperm(len(self._policy.centres), generator=generator)[: self._prompts].tolist()
+        return [self._judged(fitted, trunk, self._policy.draw(prompt, self._pool, generator)) for prompt in prompts]
+
+    def _judged(self, fitted: Mapping[str, Fitted], trunk: Trunk, vector: Float[Tensor, "pool vector_dim"]) -> Pool:
+        features = features_of(trunk, vector)
+        gold = standardised(self._gold(vector).numpy())
+        return Pool(gold, {"gold": gold} | {name: each.rewards(features).numpy() for name, each in fitted.items()})
+
+
+class Labels:
+    """People's own labels, on the responses of every held-out best-of-n: the chosen one is worth one, others zero.
+
+    Args:
+        data: preferences and vectors.
+
+    Raises:
+        InputError: if there is no held-out best-of-n.
+    """
+
+    def __init__(self, data: Data) -> None:
+        items = data.responses.items(data.test, "bon")
+        if items is None:
+            raise InputError(
+                f"{data.test.name} has no best-of-n; expected preferences with several rejected responses."
+            )
+        self._data, self._items = data, items
+
+    def label(self, pairs: PairData) -> PairData:
+        """The pairs as they are."""
+        return pairs
+
+    def pools(self, fitted: Mapping[str, Fitted], trunk: Trunk) -> list[Pool]:
+        """One pool for each best-of-n."""
+        items, features = self._items, features_of(trunk, self._data.vector)
+        used = torch.from_numpy(np.unique(np.concatenate([items.pair_chosen, items.pair_rejected])))
+        rewards = {name: np.full(len(features.reward), np.nan) for name in fitted}
+        for name, each in fitted.items():
+            rewards[name][used] = each.rewards(features.rows(used)).numpy()
+        return [
+            _one_right(np.array([chosen, *items.pair_rejected[items.pair_item == item]]), rewards)
+            for item, chosen in enumerate(items.chosen)
+        ]
+
+
+def _one_right(rows: np.ndarray, rewards: Mapping[str, Float[np.ndarray, " responses"]]) -> Pool:
+    """The responses in the given rows, the first of which was chosen."""
+    gold = (rows == rows[0]).astype(np.float64)
+    return Pool(gold, {"gold": gold} | {name: reward[rows] for name, reward in rewards.items()})
+
+
+@torch.no_grad()
+def features_of(trunk: Trunk, vector: Float[Tensor, "n vector_dim"]) -> Features:
+    """What methods know of responses with the given vectors; no length, as candidates have no text."""
+    embedding = trunk.embed(vector)
+    return Features(embedding, trunk.reward(embedding), torch.zeros(len(vector), dtype=torch.long), vector)
