@@ -117,13 +117,18 @@ def train(
     from qbrm.features.stream import open_sources
     from qbrm.fitting import Epoch
     from qbrm.model import EnergyRewardModel
-    from qbrm.model.fit import ScoreChoice, fit_features
+    from qbrm.model.fit import ScoreChoice, Split, fit_features
 
     reporter = Reporter()
     for folder, (table, pairs) in zip(features, open_sources(features), strict=True):
         reporter.fact(str(folder), f"{len(table):,} rows of {table.identity}", f"{len(pairs.chosen):,} pairs")
 
-    def show(epoch: Epoch) -> None:
+    def show_split(split: Split) -> None:
+        held_out = f"{split.held_out:,} held out"
+        reporter.fact("training", f"{split.training:,} pairs", held_out, f"score {score.value}")
+        reporter.fact("base reward", f"held out: accuracy {100 * split.base_accuracy:.1f}%")
+
+    def show_epoch(epoch: Epoch) -> None:
         loss = f"loss {epoch['loss']:.4f}" if "loss" in epoch else "untrained"
         accuracy = f"accuracy {100 * epoch['validation_accuracy']:.1f}%"
         held_out = f"held out: loss {epoch['validation_loss']:.4f}, {accuracy}"
@@ -139,12 +144,12 @@ def train(
             checkpoint=checkpoint,
             seed=seed,
             progress=lambda step, done, total: advance(done, total),
-            on_epoch=show,
+            on_split=show_split,
+            on_epoch=show_epoch,
         )
-        parts = replace(fitted, provenance=fitted.provenance._replace(command=opt.command_line()))
-        EnergyRewardModel.from_parts(parts).save_pretrained(out)
-    if parts.fitted.kept_base:
-        reporter.fact("note", "no epoch beat the base rewards on held-out prompts; the model keeps their order")
+        model = EnergyRewardModel(*fitted.parts)
+        model.provenance = model.provenance and replace(model.provenance, command=opt.command_line())
+        model.save_pretrained(out)
     reporter.fact("model", str(out))
 
 
