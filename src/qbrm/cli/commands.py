@@ -1,4 +1,4 @@
-"""The library's commands: each parses, calls, and says what came out."""
+"""The library's commands: parse, call, print the result."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class ExportFormat(str, Enum):
 
 
 class Engine(str, Enum):
-    """What embeds."""
+    """Where the embeddings are computed."""
 
     LOCAL = "local"
     RAY = "ray"
@@ -215,22 +215,22 @@ def serve(
     token_file: Annotated[
         Path | None,
         typer.Option(
-            help="File with the token that requests must bear; or set QBRM_TOKEN.", show_default="no token is asked for"
+            help="File with the token that requests must bear; or set QBRM_TOKEN.", show_default="no token is required"
         ),
     ] = None,
     max_body: Annotated[float, typer.Option(help="Largest request, in MiB.")] = 8.0,
     max_responses: Annotated[int, typer.Option(help="Most responses in one request.")] = 1024,
     max_characters: Annotated[int, typer.Option(help="Longest prompt or response.")] = 100_000,
-    timeout: Annotated[float, typer.Option(help="Seconds after which a request is given up.")] = 60.0,
+    timeout: Annotated[float, typer.Option(help="Seconds after which a request is refused.")] = 60.0,
     batch: Annotated[int, typer.Option(help="Responses that go through the model together.")] = 64,
-    batch_wait: Annotated[float, typer.Option(help="Milliseconds for which a batch waits for more.")] = 4.0,
+    batch_wait: Annotated[float, typer.Option(help="Milliseconds that a batch waits for more responses.")] = 4.0,
     reward_model: opt.RewardModelPlace = None,
     revision: opt.RefinedRevision = None,
     dtype: opt.Dtype = None,
     device_map: opt.DeviceMap = None,
     trust_remote_code: opt.TrustRemoteCode = False,
 ) -> None:
-    """Serve a refined reward model: OpenRLHF's reward protocol, a JSON API, and a page to look at.
+    """Serve a refined reward model: OpenRLHF's reward protocol, a JSON API and a web page.
 
     Example: qbrm serve runs/demo/models/sqrbm-fresh-seed-0, then open http://127.0.0.1:8000
     """
