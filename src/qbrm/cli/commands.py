@@ -73,7 +73,7 @@ def embed(
         max_length=max_length,
         dtype=dtype,
         device_map=device_map,
-        trust_remote_code=trust_remote_code or None,
+        trust_remote_code=trust_remote_code,
     )
     reporter = Reporter()
     preferences = read_preferences(source)
@@ -101,7 +101,7 @@ def train(
     score: Annotated[Score, typer.Option(help="Energy score.")] = Score.SQRBM,
     gate: Annotated[bool, typer.Option("--gate", help="Fade the correction where embeddings are unfamiliar.")] = False,
     members: Annotated[
-        int, typer.Option(help="Scores whose mean is the model; each validates on other prompts.", min=1)
+        int, typer.Option(help="Scores to train, with different seeds; their mean is the model.", min=1)
     ] = 1,
     seed: Annotated[int, typer.Option(help="Seeds split, weights, shuffling and noise.", min=0)] = 0,
     epochs: opt.Epochs = 5,
@@ -186,7 +186,7 @@ def evaluate(
         revision=revision,
         dtype=dtype,
         device_map=device_map,
-        trust_remote_code=trust_remote_code or None,
+        trust_remote_code=trust_remote_code,
     )
     evaluate_model(model, opt.listed("--on", on), out, seed, **options)
 
@@ -251,6 +251,6 @@ def serve(
         revision=revision,
         dtype=dtype,
         device_map=device_map,
-        trust_remote_code=trust_remote_code or None,
+        trust_remote_code=trust_remote_code,
     )
     run(ServerSettings(model, host, port, token_file, limits, options), Reporter().fact)

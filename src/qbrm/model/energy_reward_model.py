@@ -190,7 +190,7 @@ class EnergyRewardModel:
             preferences: a path, a `datasets.Dataset`, or a list of {"prompt", "chosen", "rejected"} records.
             score: the energy score: one of `qbrm.energies.ENERGY_SCORES`.
             gate: whether the correction fades where embeddings are unfamiliar.
-            members: scores to train, whose mean is the result.
+            members: scores to train, with different seeds, whose mean is the result.
             hidden: hidden units of a Boltzmann machine; None for the score's default.
             sampler: draws the hidden spins of ``qbm``: a sampler or its name; None sums over all spins.
             epochs: passes over the pairs; None for the score's default.

@@ -52,7 +52,7 @@ class ScoreChoice:
     Attributes:
         name: one of `ENERGY_SCORES`.
         gate: whether the correction fades where embeddings are unfamiliar.
-        members: scores, trained on different prompts, whose mean is the result.
+        members: scores to train, with different seeds, whose mean is the result.
         hidden: hidden units of a Boltzmann machine; None for its own default.
         sampler: draws the hidden spins of ``qbm``; None sums over all spins.
         epochs: passes over the pairs; None for the score's default.
