@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from abc import abstractmethod
 from collections.abc import Callable
@@ -18,6 +19,8 @@ from qbrm.energies.density import density, probability_greater
 from qbrm.fitting import Epoch, FitSettings, TrainableScore, TrainingSettings, fit_score
 from qbrm.fitting.arrays import VALIDATION_SHARE, Array, fold_of_arrays
 from qbrm.fitting.calibration import SMALLEST_PROBABILITY
+
+logger = logging.getLogger(__name__)
 
 
 class Clamped(NamedTuple):
@@ -52,16 +55,19 @@ class Lattice(NamedTuple):
         first: index of each window's first node, shape (batch,), or (1,) where one window serves all examples.
         step: distance of neighbouring nodes.
         nodes: how many nodes a window has.
+        dtype: of the rewards.
     """
 
     first: Int[Tensor, " #batch"]
     step: float
     nodes: int
+    dtype: torch.dtype = torch.float32
 
     @property
     def rewards(self) -> Float[Tensor, "#batch nodes"]:
         """The nodes, in standardised units."""
-        return (self.first[:, None] + torch.arange(self.nodes, device=self.first.device)) * self.step
+        index = self.first[:, None] + torch.arange(self.nodes, device=self.first.device)
+        return index.to(self.dtype) * self.step
 
 
 class EnergyScore(TrainableScore):
@@ -207,9 +213,10 @@ class EnergyScore(TrainableScore):
         seed: int = 0,
         on_epoch: Callable[[Epoch], None] | None = None,
     ) -> Self:
-        """Fit this score to preference pairs over arrays; prompts held out choose the epoch and the temperature.
+        """Fit this score to preference pairs over arrays, from new initial weights.
 
-        If no epoch beats the base rewards on them, a Boltzmann machine keeps the base rewards' order.
+        Some prompts are held out, to choose the epoch and the temperature. If no epoch beats the base rewards on them,
+        a Boltzmann machine keeps the base rewards' order, and a warning is logged.
 
         Args:
             embedding: embeddings e.
@@ -236,20 +243,24 @@ class EnergyScore(TrainableScore):
             raise ValueError(f"{settings.members} members; expected one: see qbrm.fitting.fit_score for several")
         if epochs is not None:
             settings = replace(settings, training=replace(settings.training, epochs=epochs))
-        fold = fold_of_arrays(
-            embedding,
-            reward,
-            chosen,
-            rejected,
-            prompt=prompt,
-            validation_share=validation_share,
-            seed=seed,
-            device=self.device,
-        )
-        fitted = fit_score(lambda: self, fold, settings, on_epoch=on_epoch)
-        if fitted.score is not self:
-            self.load_state_dict(fitted.score.state_dict(), strict=False)
+        rows = {"chosen": chosen, "rejected": rejected, "prompt": prompt}
+        fold = fold_of_arrays(embedding, reward, **rows, share=validation_share, seed=seed, like=self.reward_loc)
+        fitted = fit_score(self.renewed, fold, settings, on_epoch=on_epoch)
+        if fitted.kept_base:
+            logger.warning(
+                "%s: no epoch beat the base rewards on held-out prompts; their order is kept", type(self).__name__
+            )
+        self.become(fitted.score)
+        self.prepare_evaluation(seed)
         return self.eval()
+
+    def renewed(self) -> Self:
+        """An untrained score of the same settings; its initial weights come from torch's global generator."""
+        return type(self)(**self.settings()).to(self.reward_loc)
+
+    def become(self, other: Self) -> None:
+        """Take over the weights, units and gate of a score of the same settings."""
+        self.load_state_dict(other.state_dict())
 
     def to_standard(self, reward: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """From the reward model's units to standardised ones."""

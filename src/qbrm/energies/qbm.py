@@ -8,9 +8,9 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from typing_extensions import override
+from typing_extensions import Self, override
 
-from qbrm.energies.base import Clamped, EnergyScore, Lattice
+from qbrm.energies.base import Clamped, Lattice
 from qbrm.energies.boltzmann import BoltzmannScore
 from qbrm.energies.log_cosh import log_cosh
 from qbrm.samplers import SAMPLERS
@@ -145,9 +145,14 @@ class CoupledBoltzmannMachine(BoltzmannScore):
         self.samples, self.seed = EVALUATION_SAMPLES, seed
 
     @override
-    def share_sampler(self, other: EnergyScore) -> None:
-        if isinstance(other, CoupledBoltzmannMachine):
-            self.sampler, self._sampler_name = other.sampler, other._sampler_name
+    def renewed(self) -> Self:
+        renewed = super().renewed()
+        renewed.share_sampler(self)
+        return renewed
+
+    @override
+    def share_sampler(self, other: Self | None) -> None:
+        self.sampler, self._sampler_name = (other.sampler, other._sampler_name) if other else (None, None)
 
     @override
     def sampling_errors(
@@ -193,7 +198,7 @@ class CoupledBoltzmannMachine(BoltzmannScore):
     def hidden_free_energy(self, clamped: Clamped, reward: Float[Tensor, "#batch n"]) -> Float[Tensor, "batch n"]:
         if not torch.is_grad_enabled() and not self.upper_couplings.any():
             return log_cosh(torch.addcmul(clamped.field, reward[..., None], self.u)).sum(-1)
-        fields = clamped.field[:, :1] + reward[..., None] * self.u
+        fields = clamped.field + reward[..., None] * self.u
         free = ExactSampler().log_partition(fields.flatten(0, 1), self.couplings).view(fields.shape[:2])
         return free - self.hidden * math.log(2)
 
@@ -266,4 +271,4 @@ class CoupledBoltzmannMachine(BoltzmannScore):
         low, high = self.bracket(clamped)
         reach = math.ceil((float(self.pull) + 6 * deviation) / step)
         centre = ((low + high) / 2 / step).round().long()
-        return Lattice(centre - reach, step, 2 * reach + 1)
+        return Lattice(centre - reach, step, 2 * reach + 1, low.dtype)

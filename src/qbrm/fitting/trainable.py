@@ -17,9 +17,14 @@ from qbrm.data.pairs import Batch
 class TrainableScore(nn.Module, ABC):
     """A conditional density p(r | e) with parameters, as objectives and :func:`~qbrm.fitting.fit_score` see it.
 
-    :class:`~qbrm.energies.EnergyScore` is one. The methods that are not abstract do nothing, or refuse, unless a score
-    has what they are about.
+    :class:`~qbrm.energies.EnergyScore` is one. Methods that are not abstract concern what only some scores have, such
+    as a gate or a sampler: here they do nothing, or raise TypeError.
+
+    Attributes:
+        anchored: whether the untrained score keeps the base rewards' order.
     """
+
+    anchored: bool = False
 
     @abstractmethod
     def standardise(self, embedding: Float[Tensor, "n dim"], base_reward: Float[Tensor, " n"]) -> None:
@@ -52,14 +57,6 @@ class TrainableScore(nn.Module, ABC):
     def scatter(self) -> None:
         """Make the starting point of training random, where the identity is a bad one."""
 
-    def untrained(self, seed: int) -> Self | None:
-        """A new score of the same sizes and units that keeps the base rewards' order; None where there is none.
-
-        Args:
-            seed: seeds its initial weights, as it seeded this score's.
-        """
-        return None
-
     @property
     def log_temperature(self) -> float | None:
         """Logarithm of what scales the width of p(r | e); None for a score without such a parameter."""
@@ -91,8 +88,8 @@ class TrainableScore(nn.Module, ABC):
             f"{type(self).__name__} has no mean of its kind; expected a Boltzmann machine without couplings"
         )
 
-    def share_sampler(self, other: Self) -> None:
-        """Draw with the sampler of another score."""
+    def share_sampler(self, other: Self | None) -> None:
+        """Draw with the sampler of another score, or compute exactly what it would draw if that is None."""
 
     def prepare_evaluation(self, seed: int) -> None:
         """Spend more on drawing than in training, from a fixed seed."""

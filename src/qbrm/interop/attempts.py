@@ -17,8 +17,8 @@ INTERRUPTIONS = ("TimeoutError", "TimeoutException", "Timeout", "ConnectionError
 Answer = TypeVar("Answer")
 
 
-def insist(call: Callable[[], Answer | None], name: str, attempts: int, pause: float) -> Answer:
-    """What `call` returns, tried again after time-outs and lost connections.
+def call_with_retries(call: Callable[[], Answer | None], name: str, attempts: int, pause: float) -> Answer:
+    """Return what `call` returns; call again after time-outs and lost connections.
 
     Args:
         call: asks the device; None says that the task is not finished, which is tried again too.
@@ -47,8 +47,8 @@ def insist(call: Callable[[], Answer | None], name: str, attempts: int, pause: f
     raise InputError(f"{name} gave no solution in {attempts} attempts ({reason}); nothing is lost, try again.")
 
 
-def check_patience(attempts: int, pause: float, name: str) -> None:
-    """Refuse numbers that :func:`insist` can do nothing with.
+def check_retries(attempts: int, pause: float, name: str) -> None:
+    """Refuse numbers that :func:`call_with_retries` can do nothing with.
 
     Raises:
         InputError: if there is no attempt, or the pause is negative or not finite.

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Num, Shaped
 
 from qbrm.errors import InputError
-from qbrm.interop.attempts import insist
+from qbrm.interop.attempts import call_with_retries
 from qbrm.interop.kaiwu_sdk import unattended
 
 
@@ -21,7 +21,7 @@ class KaiwuOptimizer(Protocol):
 
 
 class KaiwuDevice(NamedTuple):
-    """An optimizer, and how patient to be with it.
+    """An optimizer, and how often to call it.
 
     Attributes:
         optimizer: anything with `solve(ising_matrix)`.
@@ -47,13 +47,13 @@ class KaiwuDevice(NamedTuple):
             InputError: if the device does not answer, fails, has no licence, or returns too few solutions or another
                 shape.
         """
-        found: list[Shaped[np.ndarray, "solutions rows"]] = []
+        solved: list[Shaped[np.ndarray, "solutions rows"]] = []
         for _ in range(self.solves):
-            found.append(self._solve(matrix))
-            if sum(map(len, found)) >= count:
-                return np.concatenate(found)
+            solved.append(self._solve(matrix))
+            if sum(map(len, solved)) >= count:
+                return np.concatenate(solved)
         raise InputError(
-            f"{self.name} returned {sum(map(len, found))} solutions in {self.solves} solves; expected {count}: "
+            f"{self.name} returned {sum(map(len, solved))} solutions in {self.solves} solves; expected {count}: "
             "raise its size_limit or sample_number."
         )
 
@@ -62,7 +62,7 @@ class KaiwuDevice(NamedTuple):
             with unattended():
                 return self.optimizer.solve(matrix)
 
-        solutions = np.asarray(insist(call, self.name, self.attempts, self.pause))
+        solutions = np.asarray(call_with_retries(call, self.name, self.attempts, self.pause))
         if solutions.ndim != 2 or solutions.shape[1] != len(matrix):
             raise InputError(f"{self.name} returned shape {solutions.shape}; expected (solutions, {len(matrix)}).")
         return solutions

@@ -1,15 +1,39 @@
-"""Samplers of hidden spins, by name. They know nothing of rewards."""
+"""Samplers of hidden spins, by name. They know nothing of rewards.
+
+The names can be listed without torch; the classes are imported when they are asked for.
+"""
 
 from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from qbrm.errors import InputError
-from qbrm.samplers.base import Sampler
+
+if TYPE_CHECKING:
+    from qbrm.samplers.base import Sampler
+    from qbrm.samplers.dimod import DimodSampler
+    from qbrm.samplers.exact import ExactSampler
+    from qbrm.samplers.gibbs import GibbsSampler
+    from qbrm.samplers.kaiwu import KaiwuSampler
 
 KAIWU_BITS = 8
 KAIWU_HEAT = 16.0
+
+_MODULES = {
+    "Sampler": "base",
+    "DimodSampler": "dimod",
+    "ExactSampler": "exact",
+    "GibbsSampler": "gibbs",
+    "KaiwuSampler": "kaiwu",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
 
 
 def _exact() -> Sampler:
@@ -74,4 +98,4 @@ SAMPLERS: dict[str, Callable[[], Sampler]] = {
     "kaiwu-gibbs": _kaiwu_gibbs,
 }
 
-__all__ = ["SAMPLERS", "Sampler", "dwave_sampler"]
+__all__ = ["SAMPLERS", "DimodSampler", "ExactSampler", "GibbsSampler", "KaiwuSampler", "Sampler", "dwave_sampler"]

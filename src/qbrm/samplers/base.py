@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeAlias, runtime_checkable
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from qbrm.errors import InputError
+
+Fields: TypeAlias = Float[Tensor, "batch spins"]
+Couplings: TypeAlias = Float[Tensor, "*batch spins spins"]
+Spins: TypeAlias = Float[Tensor, "batch samples spins"]
 
 
 @runtime_checkable
@@ -21,13 +25,7 @@ class Sampler(Protocol):
     h are the fields and J the symmetric couplings with zero diagonal: signs as for a log-probability, not an energy.
     """
 
-    def sample(
-        self,
-        fields: Float[Tensor, "batch spins"],
-        couplings: Float[Tensor, "*batch spins spins"],
-        samples: int,
-        generator: torch.Generator,
-    ) -> Float[Tensor, "batch samples spins"]:
+    def sample(self, fields: Fields, couplings: Couplings, samples: int, generator: torch.Generator) -> Spins:
         """Draw `samples` spin states of every problem.
 
         Args:
@@ -61,12 +59,12 @@ class PersistentSampler(StatefulSampler, Protocol):
 
     def go_on(
         self,
-        fields: Float[Tensor, "batch spins"],
-        couplings: Float[Tensor, "*batch spins spins"],
+        fields: Fields,
+        couplings: Couplings,
         samples: int,
         generator: torch.Generator,
         example: Int[Tensor, " batch"],
-    ) -> Float[Tensor, "batch samples spins"]:
+    ) -> Spins:
         """Draw like `sample`, going on where the chains of the same examples stopped.
 
         Args:
@@ -79,7 +77,7 @@ class PersistentSampler(StatefulSampler, Protocol):
         ...
 
 
-def check_samples(samples: Tensor, fields: Float[Tensor, "batch spins"], count: int, name: str) -> None:
+def check_samples(samples: Shaped[Tensor, "*shape"], fields: Fields, count: int, name: str) -> None:
     """Refuse what a sampler must not return.
 
     Raises:
