@@ -19,31 +19,9 @@ from qbrm.energies.density import density, probability_greater
 from qbrm.fitting import Epoch, FitSettings, TrainableScore, TrainingSettings, fit_score
 from qbrm.fitting.arrays import VALIDATION_SHARE, Array, fold_of_arrays
 from qbrm.fitting.calibration import SMALLEST_PROBABILITY
+from qbrm.fitting.trainable import Clamped as Clamped
 
 logger = logging.getLogger(__name__)
-
-
-class Clamped(NamedTuple):
-    """A batch of examples whose embeddings are clamped: all that f(e, .) needs of e and r0.
-
-    Attributes:
-        field: the part of the score's first layer that reads e, shape (batch, ...).
-        mean: mean mu of the Gaussian reward unit, in standardised units, shape (batch,); r0 for a score without one.
-        base_reward: r0 in standardised units, shape (batch,).
-        row: which training example each is, shape (batch,), for samplers that keep Markov chains per example; None if
-            that is of no matter.
-        familiarity: weight g(e) of a gated score's hidden units, shape (batch,); None for a score without a gate.
-    """
-
-    field: Float[Tensor, "batch ..."]
-    mean: Float[Tensor, " batch"]
-    base_reward: Float[Tensor, " batch"]
-    row: Int[Tensor, " batch"] | None = None
-    familiarity: Float[Tensor, " batch"] | None = None
-
-    def rows(self, rows: Any) -> Clamped:
-        """The examples that `rows` picks, as it would from a tensor's first axis."""
-        return Clamped(*(None if part is None else part[rows] for part in self))  # type: ignore[arg-type]
 
 
 class Lattice(NamedTuple):
@@ -113,19 +91,6 @@ class EnergyScore(TrainableScore):
     @override
     def extra_repr(self) -> str:
         return ", ".join(f"{name}={value!r}" for name, value in self.settings().items())
-
-    @abstractmethod
-    def clamp(self, embedding: Float[Tensor, "batch dim"], base_reward: Float[Tensor, " batch"]) -> Clamped:
-        """Do the work that depends on the embedding alone, once per example.
-
-        Args:
-            embedding: embeddings e.
-            base_reward: base rewards r0, in the reward model's units.
-        """
-
-    @abstractmethod
-    def at(self, clamped: Clamped, reward: Float[Tensor, "#batch n"]) -> Float[Tensor, "batch n"]:
-        """f(e, r) at n standardised rewards per example; one row of rewards serves all examples."""
 
     def log_normaliser(self, clamped: Clamped) -> Float[Tensor, " batch"]:
         r"""Log of the integral of exp f(e, r) over the standardised reward.
@@ -243,8 +208,9 @@ class EnergyScore(TrainableScore):
             raise ValueError(f"{settings.members} members; expected one: see qbrm.fitting.fit_score for several")
         if epochs is not None:
             settings = replace(settings, training=replace(settings.training, epochs=epochs))
-        rows = {"chosen": chosen, "rejected": rejected, "prompt": prompt}
-        fold = fold_of_arrays(embedding, reward, **rows, share=validation_share, seed=seed, like=self.reward_loc)
+        fold = fold_of_arrays(
+            embedding, reward, chosen, rejected, prompt, share=validation_share, seed=seed, like=self.reward_loc
+        )
         fitted = fit_score(self.renewed, fold, settings, on_epoch=on_epoch)
         if fitted.kept_base:
             logger.warning(

@@ -13,6 +13,7 @@ from typing_extensions import Self, override
 from qbrm.energies.base import Clamped, Lattice
 from qbrm.energies.boltzmann import BoltzmannScore
 from qbrm.energies.log_cosh import log_cosh
+from qbrm.interop.ising import Ising
 from qbrm.samplers import SAMPLERS
 from qbrm.samplers.base import PersistentSampler, Sampler, StatefulSampler, check_samples
 from qbrm.samplers.exact import ExactSampler
@@ -20,18 +21,6 @@ from qbrm.samplers.exact import ExactSampler
 EVALUATION_SAMPLES = 256
 # What a sampler at a temperature or precision of its own estimates of its last draw.
 DEVICE_ESTIMATES = ("effective_beta", "residual", "distortion")
-
-
-class HiddenProblem(NamedTuple):
-    """The Ising problem over the hidden spins that is left when the reward is integrated out.
-
-    Attributes:
-        fields: W e + c + m u, shape (batch, hidden).
-        couplings: J + u u^T / L without its diagonal, shape (hidden, hidden).
-    """
-
-    fields: Float[Tensor, "batch hidden"]
-    couplings: Float[Tensor, "hidden hidden"]
 
 
 class Mixture(NamedTuple):
@@ -202,11 +191,11 @@ class CoupledBoltzmannMachine(BoltzmannScore):
         free = ExactSampler().log_partition(fields.flatten(0, 1), self.couplings).view(fields.shape[:2])
         return free - self.hidden * math.log(2)
 
-    def hidden_problem(self, clamped: Clamped) -> HiddenProblem:
-        """What a sampler has to draw from."""
+    def hidden_problem(self, clamped: Clamped) -> Ising:
+        """The hidden spins' problem once r is integrated out: fields W e + c + m u, couplings J + u u^T / L."""
         induced = self.couplings + self.u.T @ self.u / self.stiffness
         centre = clamped.mean / (self.tau.square() * self.stiffness)
-        return HiddenProblem(clamped.field[:, 0] + centre[:, None] * self.u, induced - induced.diag().diag())
+        return Ising(clamped.field[:, 0] + centre[:, None] * self.u, induced - induced.diag().diag())
 
     def mixture(self, clamped: Clamped, sampler: Sampler) -> Mixture:
         r"""p(r | e) from sampled hidden states, with the gradient of the exact p(r | e) in its weights.

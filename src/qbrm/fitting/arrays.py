@@ -32,15 +32,7 @@ def fold_of_arrays(
 ) -> Fold:
     """Check arrays, and hold out a share of the prompts.
 
-    Args:
-        embedding: embeddings e.
-        reward: base rewards r0.
-        chosen: row of the chosen response of each pair.
-        rejected: row of the rejected one.
-        prompt: number of the prompt that each response answers; None: responses that pairs connect share a prompt.
-        share: of the prompts, to hold out.
-        seed: decides which.
-        like: a tensor of the dtype and on the device that features are wanted in.
+    Args as for :meth:`qbrm.energies.EnergyScore.fit`; features get the dtype and the device of `like`.
 
     Raises:
         InputError: if shapes disagree, a value is not finite, a row does not exist, or there is only one prompt.

@@ -4,14 +4,37 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from typing_extensions import Self
 
 from qbrm.data.pairs import Batch
+
+
+class Clamped(NamedTuple):
+    """A batch of examples whose embeddings are clamped: all that f(e, .) needs of e and r0.
+
+    Attributes:
+        field: the part of the score's first layer that reads e, shape (batch, ...).
+        mean: mean mu of the Gaussian reward unit, in standardised units, shape (batch,); r0 for a score without one.
+        base_reward: r0 in standardised units, shape (batch,).
+        row: which training example each is, shape (batch,), for samplers that keep Markov chains per example; None if
+            that is of no matter.
+        familiarity: weight g(e) of a gated score's hidden units, shape (batch,); None for a score without a gate.
+    """
+
+    field: Float[Tensor, "batch ..."]
+    mean: Float[Tensor, " batch"]
+    base_reward: Float[Tensor, " batch"]
+    row: Int[Tensor, " batch"] | None = None
+    familiarity: Float[Tensor, " batch"] | None = None
+
+    def rows(self, rows: Any) -> Clamped:
+        """The examples that `rows` picks, as it would from a tensor's first axis."""
+        return Clamped(*(None if part is None else part[rows] for part in self))  # type: ignore[arg-type]
 
 
 class TrainableScore(nn.Module, ABC):
@@ -31,15 +54,20 @@ class TrainableScore(nn.Module, ABC):
         """Fix the units from the training features; called once, before training."""
 
     @abstractmethod
-    def clamp(self, embedding: Float[Tensor, "batch dim"], base_reward: Float[Tensor, " batch"]) -> Any:
-        """Do the work that depends on the embedding alone, once per example."""
+    def clamp(self, embedding: Float[Tensor, "batch dim"], base_reward: Float[Tensor, " batch"]) -> Clamped:
+        """Do the work that depends on the embedding alone, once per example.
+
+        Args:
+            embedding: embeddings e.
+            base_reward: base rewards r0, in the reward model's units.
+        """
 
     @abstractmethod
-    def at(self, clamped: Any, reward: Float[Tensor, "#batch n"]) -> Float[Tensor, "batch n"]:
-        """Unnormalised log p(r | e) at n standardised rewards per example."""
+    def at(self, clamped: Clamped, reward: Float[Tensor, "#batch n"]) -> Float[Tensor, "batch n"]:
+        """f(e, r) at n standardised rewards per example; one row of rewards serves all examples."""
 
     @abstractmethod
-    def log_density(self, clamped: Any, reward: Float[Tensor, "batch n"]) -> Float[Tensor, "batch n"]:
+    def log_density(self, clamped: Clamped, reward: Float[Tensor, "batch n"]) -> Float[Tensor, "batch n"]:
         """Normalised log p(r | e) at n standardised rewards per example."""
 
     @abstractmethod

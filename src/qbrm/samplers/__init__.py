@@ -36,12 +36,6 @@ def __getattr__(name: str) -> Any:
     return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
 
 
-def _exact() -> Sampler:
-    from qbrm.samplers.exact import ExactSampler
-
-    return ExactSampler()
-
-
 def _gibbs() -> Sampler:
     from qbrm.samplers.gibbs import GibbsSampler
 
@@ -63,14 +57,6 @@ def dwave_sampler(name: str, parameters: dict[str, object]) -> Sampler:
     return DimodSampler(getattr(samplers, name)(), parameters)
 
 
-def _annealing() -> Sampler:
-    return dwave_sampler("SimulatedAnnealingSampler", {"beta_range": (0.1, 1.0), "num_sweeps": 64})
-
-
-def _descent() -> Sampler:
-    return dwave_sampler("SteepestDescentSampler", {})
-
-
 def _kaiwu() -> Sampler:
     from qbrm.interop.kaiwu_sdk import kaiwu_optimizer
     from qbrm.samplers.kaiwu import KaiwuSampler
@@ -90,10 +76,10 @@ def _kaiwu_gibbs() -> Sampler:
 
 
 SAMPLERS: dict[str, Callable[[], Sampler]] = {
-    "exact": _exact,
+    "exact": lambda: __getattr__("ExactSampler")(),
     "gibbs": _gibbs,
-    "annealing": _annealing,
-    "descent": _descent,
+    "annealing": lambda: dwave_sampler("SimulatedAnnealingSampler", {"beta_range": (0.1, 1.0), "num_sweeps": 64}),
+    "descent": lambda: dwave_sampler("SteepestDescentSampler", {}),
     "kaiwu": _kaiwu,
     "kaiwu-gibbs": _kaiwu_gibbs,
 }

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
 
 import torch
 from jaxtyping import Float, Num
 from torch import Tensor
 
-from qbrm.interop.attempts import check_retries
+from qbrm.interop.attempts import call_with_retries, check_retries
 from qbrm.interop.ising import Ising, check_problem
 from qbrm.samplers.base import Couplings, Fields, Spins, check_samples
 from qbrm.samplers.temperature import Thermostat, Thermostatted
+
+Answer = TypeVar("Answer")
 
 
 class DeviceSampler(Thermostatted, ABC):
@@ -46,6 +49,10 @@ class DeviceSampler(Thermostatted, ABC):
 
     def _prepare(self, problems: Sequence[Ising], generator: torch.Generator) -> None:
         """Set up what depends on all problems, before the first is drawn from."""
+
+    def _call(self, call: Callable[[], Answer | None]) -> Answer:
+        """What the device answers, after as many attempts as it takes."""
+        return call_with_retries(call, self._device_name, self._attempts, self._pause)
 
     def sample(self, fields: Fields, couplings: Couplings, samples: int, generator: torch.Generator) -> Spins:
         """Draw `samples` states of every problem; see :class:`~qbrm.samplers.base.Sampler`.

@@ -12,7 +12,6 @@ from torch import Tensor
 from typing_extensions import override
 
 from qbrm.errors import InputError
-from qbrm.interop.attempts import call_with_retries
 from qbrm.interop.bqm import to_bqm
 from qbrm.interop.ising import Ising
 from qbrm.samplers.device import DeviceSampler
@@ -85,8 +84,7 @@ class DimodSampler(DeviceSampler):
             answer.resolve()  # a remote solver's answer is a promise, which fails when it is read
             return answer
 
-        sample_set = call_with_retries(call, self._device_name, self._attempts, self._pause)
-        return _states(sample_set, len(problem.fields))
+        return _states(self._call(call), len(problem.fields))
 
 
 def _final_beta(parameters: Mapping[str, Any]) -> float | None:

@@ -4,19 +4,30 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Protocol, TypeAlias
 
 import numpy as np
 import torch
-from jaxtyping import Float64, Int8, Num
+from jaxtyping import Float64, Int8, Num, Shaped
 from torch import Tensor
 from typing_extensions import override
 
 from qbrm.errors import InputError
 from qbrm.interop.ising import Ising
-from qbrm.interop.kaiwu_device import KaiwuDevice, KaiwuOptimizer
 from qbrm.interop.kaiwu_matrix import from_kaiwu_matrix, spins_of, to_kaiwu_matrix
+from qbrm.interop.kaiwu_sdk import unattended
 from qbrm.samplers.base import Couplings, Fields, Sampler, Spins
 from qbrm.samplers.device import DeviceSampler
+
+Matrix: TypeAlias = Num[np.ndarray, "rows rows"]
+
+
+class KaiwuOptimizer(Protocol):
+    """What Kaiwu's optimizers, its coherent Ising machine and its precision reducer have in common."""
+
+    def solve(self, ising_matrix: Matrix) -> Shaped[np.ndarray, "solutions rows"] | None:
+        """Spins x of low energy :math:`-x^T K x`; None while the task is still being computed."""
+        ...
 
 
 class KaiwuSampler(DeviceSampler):
@@ -65,7 +76,7 @@ class KaiwuSampler(DeviceSampler):
             if value is not None and value < least:
                 raise InputError(f"kaiwu sampler: {name} is {value}; expected {least} or more.")
         super().__init__("kaiwu sampler", beta, attempts, pause)
-        self._device = KaiwuDevice(optimizer, solves, attempts, pause)
+        self._optimizer, self._solves = optimizer, solves
         self._limit = math.inf if bits is None else 2.0 ** (bits - 1) - 1
         self._to_fill = self._fill_range = bits is not None and beta is None
         self.distortion = 0.0
@@ -73,10 +84,10 @@ class KaiwuSampler(DeviceSampler):
     @property
     @override
     def _device_name(self) -> str:
-        return self._device.name
+        return type(self._optimizer).__name__
 
     def __repr__(self) -> str:
-        return f"KaiwuSampler({self._device.name}(), limit={self._limit})"
+        return f"KaiwuSampler({self._device_name}(), limit={self._limit})"
 
     @override
     def sample(self, fields: Fields, couplings: Couplings, samples: int, generator: torch.Generator) -> Spins:
@@ -89,8 +100,8 @@ class KaiwuSampler(DeviceSampler):
         if self._fill_range:
             largest = max(float(np.abs(to_kaiwu_matrix(problem)).max()) for problem in problems)
             self._thermostat.scale = self._limit / largest if largest else 1.0
-        if isinstance(self._device.optimizer, _AsKaiwuOptimizer):
-            self._device.optimizer.reseed(generator)
+        if isinstance(self._optimizer, _AsKaiwuOptimizer):
+            self._optimizer.reseed(generator)
 
     @override
     def _draw(
@@ -98,7 +109,7 @@ class KaiwuSampler(DeviceSampler):
     ) -> Iterator[Num[Tensor, "samples spins"]]:
         self.distortion = 0.0
         for problem in problems:
-            solutions = self._device.solutions(self._rounded(to_kaiwu_matrix(problem), scale), samples)
+            solutions = self._solutions(self._rounded(to_kaiwu_matrix(problem), scale), samples)
             chosen = torch.randperm(len(solutions), generator=generator, device=generator.device)[:samples].cpu()
             yield torch.from_numpy(spins_of(solutions))[chosen]
 
@@ -111,7 +122,31 @@ class KaiwuSampler(DeviceSampler):
         super().load_state_dict(state)
         self._fill_range = self._to_fill and not state
 
-    def _rounded(self, matrix: Float64[np.ndarray, "rows rows"], scale: float) -> Num[np.ndarray, "rows rows"]:
+    def _solutions(self, matrix: Matrix, count: int) -> Shaped[np.ndarray, "solutions rows"]:
+        """At least `count` solutions, from as many calls as it takes."""
+        solved: list[Shaped[np.ndarray, "solutions rows"]] = []
+        for _ in range(self._solves):
+            solved.append(self._solve(matrix))
+            if sum(map(len, solved)) >= count:
+                return np.concatenate(solved)
+        raise InputError(
+            f"{self._device_name} returned {sum(map(len, solved))} solutions in {self._solves} solves; expected "
+            f"{count}: raise its size_limit or sample_number."
+        )
+
+    def _solve(self, matrix: Matrix) -> Shaped[np.ndarray, "solutions rows"]:
+        def call() -> Shaped[np.ndarray, "solutions rows"] | None:
+            with unattended():
+                return self._optimizer.solve(matrix)
+
+        solutions = np.asarray(self._call(call))
+        if solutions.ndim != 2 or solutions.shape[1] != len(matrix):
+            raise InputError(
+                f"{self._device_name} returned shape {solutions.shape}; expected (solutions, {len(matrix)})."
+            )
+        return solutions
+
+    def _rounded(self, matrix: Float64[np.ndarray, "rows rows"], scale: float) -> Matrix:
         if math.isinf(self._limit):
             return matrix * scale
         scale = min(scale, self._limit / max(float(np.abs(matrix).max()), 1e-300))
