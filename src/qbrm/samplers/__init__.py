@@ -36,6 +36,12 @@ def __getattr__(name: str) -> Any:
     return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
 
 
+def _exact() -> Sampler:
+    from qbrm.samplers.exact import ExactSampler
+
+    return ExactSampler()
+
+
 def _gibbs() -> Sampler:
     from qbrm.samplers.gibbs import GibbsSampler
 
@@ -76,7 +82,7 @@ def _kaiwu_gibbs() -> Sampler:
 
 
 SAMPLERS: dict[str, Callable[[], Sampler]] = {
-    "exact": lambda: __getattr__("ExactSampler")(),
+    "exact": _exact,
     "gibbs": _gibbs,
     "annealing": lambda: dwave_sampler("SimulatedAnnealingSampler", {"beta_range": (0.1, 1.0), "num_sweeps": 64}),
     "descent": lambda: dwave_sampler("SteepestDescentSampler", {}),
