@@ -16,6 +16,7 @@ from typing_extensions import Self, override
 
 from qbrm.data.pairs import Batch
 from qbrm.energies.density import density, probability_greater
+from qbrm.errors import InputError
 from qbrm.fitting import Epoch, FitSettings, TrainableScore, TrainingSettings, fit_score
 from qbrm.fitting.arrays import VALIDATION_SHARE, Array, fold_of_arrays
 from qbrm.fitting.calibration import SMALLEST_PROBABILITY
@@ -61,8 +62,8 @@ class EnergyScore(TrainableScore):
 
     Attributes:
         chunk_rows: examples that are refined at once, so that activations stay within some hundred megabytes.
-        fit_settings: how such a score is fitted unless told otherwise.
-        refinement: how it refines unless told otherwise, one of `qbrm.refinement.REFINEMENTS`.
+        fit_settings: default settings of :meth:`fit`.
+        refinement: default refinement, one of `qbrm.refinement.REFINEMENTS`.
     """
 
     chunk_rows: ClassVar[int] = 16_384
@@ -193,13 +194,13 @@ class EnergyScore(TrainableScore):
             epochs: passes over the pairs; None for what the settings say.
             validation_share: share of the prompts to hold out.
             seed: seeds split, initial fields, shuffling and noise.
-            on_epoch: told about every epoch.
+            on_epoch: called after every epoch.
 
         Returns:
             This score, in evaluation mode.
 
         Raises:
-            InputError: if the arrays do not fit together, or there are fewer than two prompts.
+            InputError: if the arrays do not fit together or to the score, or there is only one prompt.
             TrainingError: if training cannot go on.
             ValueError: if the settings ask for several members, which are not one score of the same size.
         """
@@ -211,6 +212,8 @@ class EnergyScore(TrainableScore):
         fold = fold_of_arrays(
             embedding, reward, chosen, rejected, prompt, share=validation_share, seed=seed, like=self.reward_loc
         )
+        if fold.pairs.dim != self.dim:
+            raise InputError(f"embedding has {fold.pairs.dim} columns; expected {self.dim}, the score's dim.")
         fitted = fit_score(self.renewed, fold, settings, on_epoch=on_epoch)
         if fitted.kept_base:
             logger.warning(

@@ -19,7 +19,7 @@ from qbrm.samplers.base import PersistentSampler, Sampler, StatefulSampler, chec
 from qbrm.samplers.exact import ExactSampler
 
 EVALUATION_SAMPLES = 256
-# What a sampler at a temperature or precision of its own estimates of its last draw.
+# Attributes in which samplers with a temperature or precision of their own report on their last draw.
 DEVICE_ESTIMATES = ("effective_beta", "residual", "distortion")
 
 
@@ -46,7 +46,7 @@ class Mixture(NamedTuple):
 class MonteCarlo(NamedTuple):
     """How far sampling leaves E[r | e] uncertain, from two independent draws.
 
-    It knows spread, not bias: a sampler of the wrong distribution is wrong beyond it.
+    It measures spread, not bias: a sampler of the wrong distribution has a further error that does not show here.
 
     Attributes:
         error: root mean square standard error over examples, in standardised units.
@@ -70,10 +70,10 @@ class CoupledBoltzmannMachine(BoltzmannScore):
               p(r \mid s, e) = N\bigl(r;\, m + u^\top s / L,\, 1 / L\bigr)
 
     so p(r | e) is the mean of those normals over samples of s (a Rao-Blackwell estimate, never a histogram of r), and
-    any Ising sampler will do. In training, one that keeps Markov chains goes on with those of each example (persistent
-    contrastive divergence; Tieleman, 2008). Without a sampler the sum over s is exact, for up to 20 hidden spins. With
-    J = 0 this is :class:`~qbrm.energies.rbm.RBM`. Boltzmann machines with couplings: Ackley et al. (1985), Cognitive
-    Science 9, 147.
+    any Ising sampler will do. In training, a sampler that keeps Markov chains continues those of each example
+    (persistent contrastive divergence; Tieleman, 2008). Without a sampler the sum over s is exact, for up to 20 hidden
+    spins. With J = 0 this is :class:`~qbrm.energies.rbm.RBM`. Boltzmann machines with couplings: Ackley et al. (1985),
+    Cognitive Science 9, 147.
 
     Args:
         dim: embedding size D.
@@ -88,7 +88,7 @@ class CoupledBoltzmannMachine(BoltzmannScore):
     Attributes:
         sampler: draws the hidden spins; None to sum over them. One that was given as an object is not saved.
         samples: hidden states drawn per example.
-        seed: of the draws in evaluation; the same for both sides of a preference, which makes their errors cancel.
+        seed: seeds the draws; the same for both sides of a preference, so that their errors cancel.
     """
 
     chunk_rows: ClassVar[int] = 1024

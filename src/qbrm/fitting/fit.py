@@ -68,7 +68,7 @@ def fit_score(
         fold: training and validation pairs, seed, checkpoint.
         settings: objective, filtering, gate, members, optimiser and schedule.
         measure: further metrics of the score after an epoch.
-        on_epoch: told about every epoch of the first member.
+        on_epoch: called after every epoch of the first member.
 
     Raises:
         InputError: if filtering leaves no pair.

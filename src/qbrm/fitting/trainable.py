@@ -21,8 +21,8 @@ class Clamped(NamedTuple):
         field: the part of the score's first layer that reads e, shape (batch, ...).
         mean: mean mu of the Gaussian reward unit, in standardised units, shape (batch,); r0 for a score without one.
         base_reward: r0 in standardised units, shape (batch,).
-        row: which training example each is, shape (batch,), for samplers that keep Markov chains per example; None if
-            that is of no matter.
+        row: number of each training example, shape (batch,), for samplers that keep Markov chains per example; None
+            where no chains are kept.
         familiarity: weight g(e) of a gated score's hidden units, shape (batch,); None for a score without a gate.
     """
 

@@ -1,4 +1,4 @@
-"""Calls to devices that may be slow, away for a while, or broken."""
+"""Calls to devices that may be slow, unavailable for a while, or broken."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Samplers of hidden spins, by name. They know nothing of rewards.
+"""Samplers of hidden spins, by name. They draw from Ising problems and need no rewards.
 
 The names can be listed without torch; the classes are imported when they are asked for.
 """
@@ -72,7 +72,7 @@ def _kaiwu() -> Sampler:
 
 
 def _kaiwu_gibbs() -> Sampler:
-    """Our Gibbs chains as a machine of Kaiwu's interface and precision: a machine that does what it says."""
+    """Our Gibbs chains behind Kaiwu's interface at its precision: a simulated machine of known temperature."""
     import torch
 
     from qbrm.samplers.kaiwu import KaiwuSampler, as_kaiwu_optimizer

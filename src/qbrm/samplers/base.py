@@ -42,7 +42,7 @@ class Sampler(Protocol):
 
 @runtime_checkable
 class StatefulSampler(Sampler, Protocol):
-    """A sampler that learns something while it draws, which a checkpoint of training keeps."""
+    """A sampler whose state changes as it draws; a checkpoint of training keeps that state."""
 
     def state_dict(self) -> dict[str, Tensor]:
         """What it keeps, as tensors to be saved with a model."""
@@ -65,14 +65,14 @@ class PersistentSampler(StatefulSampler, Protocol):
         generator: torch.Generator,
         example: Int[Tensor, " batch"],
     ) -> Spins:
-        """Draw like `sample`, going on where the chains of the same examples stopped.
+        """Draw like `sample`, continuing the Markov chains of the same examples.
 
         Args:
             fields: h, one row per problem.
             couplings: J, one matrix for all problems or one per problem.
             samples: how many states of each.
             generator: source of randomness.
-            example: which example each problem belongs to.
+            example: number of the example that each problem belongs to.
         """
         ...
 

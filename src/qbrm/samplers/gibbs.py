@@ -37,7 +37,7 @@ class GibbsSampler:
     Args:
         sweeps: sweeps of a new chain before its first recorded state.
         chains: chains per problem; fewer if fewer states are asked for.
-        thin: sweeps between two recorded states of a chain, and before the first one of a chain that goes on.
+        thin: sweeps between two recorded states of a chain, and before the first one of a continued chain.
 
     Raises:
         InputError: if a number is below 1, or numba is not installed.
@@ -76,7 +76,7 @@ class GibbsSampler:
         generator: torch.Generator,
         example: Int[Tensor, " batch"],
     ) -> Spins:
-        """Draw like `sample`, going on with the chains of each example; see `PersistentSampler.go_on`.
+        """Draw like `sample`, continuing the chains of each example; see `PersistentSampler.go_on`.
 
         If any example of a call is new, all chains of that call make the sweeps of a new chain. Where an example occurs
         twice in a call, the chains of its last occurrence are kept.
@@ -97,7 +97,7 @@ class GibbsSampler:
         return states
 
     def _room(self, name: str, examples: int, chains: int, spins: int) -> Int8[Tensor, "examples chains spins"]:
-        """Chains kept under a name, with room for so many examples; zeros where there is no chain yet."""
+        """Chains kept under a name, for at least `examples` examples; zeros where there is no chain yet."""
         kept = self._kept.get(name, torch.zeros(0, chains, spins, dtype=torch.int8, device="cpu"))
         if len(kept) < examples:
             more = max(examples, 2 * len(kept)) - len(kept)
