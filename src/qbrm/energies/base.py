@@ -71,8 +71,8 @@ class EnergyScore(TrainableScore):
         training=TrainingSettings(epochs=5, batch_pairs=128, learning_rate=2e-4, weight_decay=1e-2)
     )
     refinement: ClassVar[str] = "mode"
-    reward_loc: Tensor
-    reward_scale: Tensor
+    reward_loc: Float[Tensor, ""]
+    reward_scale: Float[Tensor, ""]
 
     def __init__(self, dim: int) -> None:
         super().__init__()

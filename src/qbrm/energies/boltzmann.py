@@ -49,8 +49,8 @@ class BoltzmannScore(EnergyScore):
         members: K.
     """
 
-    embedding_loc: Tensor
-    embedding_scale: Tensor
+    embedding_loc: Float[Tensor, " dim"]
+    embedding_scale: Float[Tensor, " dim"]
 
     def __init__(
         self, dim: int, hidden: int, axes: int, anchored: bool, coupling: float, gate_rank: int | None, members: int
@@ -100,7 +100,7 @@ class BoltzmannScore(EnergyScore):
             train: embeddings that the score was trained on.
             held_out: embeddings of validation prompts, which set the threshold.
         """
-        self.gate = fit_familiarity(self._standard(train), self._standard(held_out))
+        self.gate = fit_familiarity(*(self._standard(embedding.to(self.W)) for embedding in (train, held_out)))
 
     def familiarity(self, embedding: Float[Tensor, "batch dim"]) -> Float[Tensor, " batch"]:
         """How far the gate is open to each embedding, 0 to 1; 1 for a score without a gate."""

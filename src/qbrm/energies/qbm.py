@@ -149,7 +149,7 @@ class CoupledBoltzmannMachine(BoltzmannScore):
     ) -> dict[str, float]:
         if self.sampler is None:
             return {}
-        estimate = self.monte_carlo(self.clamp(embedding, base_reward))
+        estimate = self.monte_carlo(self.clamp(embedding.to(self.W), base_reward.to(self.W)))
         error = estimate.error * float(self.reward_scale)
         device = {name: getattr(self.sampler, name, None) for name in DEVICE_ESTIMATES}
         known = {name: float(value) for name, value in device.items() if value is not None}
