@@ -223,9 +223,9 @@ class EnergyScore(TrainableScore):
         self.prepare_evaluation(seed)
         return self.eval()
 
-    def renewed(self) -> Self:
-        """An untrained score of the same settings; its initial weights come from torch's global generator."""
-        return type(self)(**self.settings()).to(self.reward_loc)
+    def renewed(self, **changes: Any) -> Self:
+        """An untrained score of the same settings but for `changes`; torch's global generator draws its weights."""
+        return type(self)(**self.settings() | changes).to(self.reward_loc)
 
     def become(self, other: Self) -> None:
         """Take over the weights, units and gate of a score of the same settings."""

@@ -113,10 +113,8 @@ class BoltzmannScore(EnergyScore):
         return (embedding - self.embedding_loc) / self.embedding_scale
 
     @override
-    def renewed(self) -> Self:
-        renewed = super().renewed()
-        renewed.gate = None
-        return renewed
+    def renewed(self, **changes: Any) -> Self:
+        return super().renewed(gate_rank=None, **changes)
 
     @override
     def become(self, other: Self) -> None:

@@ -87,7 +87,7 @@ class CoupledBoltzmannMachine(BoltzmannScore):
 
     Attributes:
         sampler: draws the hidden spins; None to sum over them. One that was given as an object is not saved.
-        samples: hidden states drawn per example.
+        samples: hidden states drawn per example; fitting ends by setting it to `EVALUATION_SAMPLES`.
         seed: seeds the draws; the same for both sides of a preference, so that their errors cancel.
     """
 
@@ -134,8 +134,8 @@ class CoupledBoltzmannMachine(BoltzmannScore):
         self.samples, self.seed = EVALUATION_SAMPLES, seed
 
     @override
-    def renewed(self) -> Self:
-        renewed = super().renewed()
+    def renewed(self, **changes: Any) -> Self:
+        renewed = super().renewed(sampler=None, **changes)
         renewed.share_sampler(self)
         return renewed
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from qbrm.data.pairs import PairData
 from qbrm.errors import InputError
-from qbrm.fitting.committee import Fold
+from qbrm.fitting.committee import Fold, shuffled_prompts
 
 Array: TypeAlias = Tensor | np.ndarray
 
@@ -81,10 +81,7 @@ def _connected(data: PairData) -> Int[Tensor, " responses"]:
 
 
 def _held_out(prompt: Int[Tensor, " pairs"], share: float, seed: int) -> Bool[Tensor, " pairs"]:
-    prompts, place = torch.unique(prompt, return_inverse=True)
-    if len(prompts) < 2:
-        raise InputError(f"pairs on {len(prompts)} prompt(s); expected two or more, one to validate with.")
-    count = min(max(round(share * len(prompts)), 1), len(prompts) - 1)
-    order = torch.randperm(len(prompts), generator=torch.Generator().manual_seed(seed), device="cpu")
-    held: Tensor = (order < count).to(place.device)[place]
-    return held
+    prompts = len(torch.unique(prompt))
+    if prompts < 2:
+        raise InputError(f"pairs on {prompts} prompt(s); expected two or more, one to validate with.")
+    return shuffled_prompts(prompt, seed) < min(max(round(share * prompts), 1), prompts - 1)

@@ -43,7 +43,9 @@ def call_with_retries(call: Callable[[], Answer | None], name: str, attempts: in
                 return answer
             reason = "the task is not finished"
         if attempt + 1 < attempts:
-            _wait(pause * 2**attempt, name, reason)
+            seconds = pause * 2**attempt
+            logger.warning("%s: %s; trying again in %g s", name, reason, seconds)
+            time.sleep(seconds)
     raise InputError(f"{name} gave no solution in {attempts} attempts ({reason}); nothing is lost, try again.")
 
 
@@ -57,11 +59,6 @@ def check_retries(attempts: int, pause: float, name: str) -> None:
         raise InputError(f"{name}: attempts is {attempts}; expected 1 or more.")
     if not 0 <= pause < math.inf:
         raise InputError(f"{name}: pause is {pause}; expected 0 seconds or more.")
-
-
-def _wait(seconds: float, name: str, reason: str) -> None:
-    logger.warning("%s: %s; trying again in %g s", name, reason, seconds)
-    time.sleep(seconds)
 
 
 def _is_interruption(error: Exception) -> bool:
