@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 
@@ -41,23 +41,3 @@ class Grid:
 def column(heading: str, cells: Iterable[str]) -> Column:
     """A column in which nothing is best."""
     return Column(heading, tuple(cells))
-
-
-def contest(
-    heading: str,
-    values: Sequence[float | None],
-    cells: Iterable[str],
-    choose: Callable[[Iterable[float]], float] = max,
-) -> Column:
-    """A column whose best values are marked, if there are different ones.
-
-    Args:
-        heading: what stands above it.
-        values: the numbers, None where absent.
-        cells: their texts.
-        choose: `max` where more is better, `min` where less is.
-    """
-    present = {value for value in values if value is not None}
-    best = choose(present) if len(present) > 1 else None
-    marked = frozenset(row for row, value in enumerate(values) if value is not None and value == best)
-    return Column(heading, tuple(cells), marked)

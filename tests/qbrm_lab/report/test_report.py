@@ -19,7 +19,8 @@ from qbrm_lab.report import (
     write_report,
     write_results,
 )
-from qbrm.tables.numbers import duration, points, rate
+from qbrm.tables.numbers import points
+from qbrm_lab.report.numbers import duration, rate
 from qbrm_lab.report.parts import parts
 from qbrm_lab.report.plots import (
     calibration_figure,

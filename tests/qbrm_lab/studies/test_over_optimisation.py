@@ -14,7 +14,7 @@ from qbrm_lab.responses import Features
 from qbrm.cli.console import Reporter
 from qbrm.energies.density import density
 from qbrm.errors import InputError
-from qbrm.evaluation.best_of_n import best_of_n_kl
+from qbrm_lab.evaluation.best_of_n import best_of_n_kl
 from qbrm.features import build_features
 from qbrm.data.pairs import PairData
 from qbrm.preferences import PreferenceSet, read_preferences, sample_source, split_by_prompt

@@ -10,8 +10,8 @@ from jaxtyping import Float, Float64
 from typing_extensions import TypedDict
 
 from qbrm.evaluation import interval
-from qbrm.evaluation.best_of_n import best_of_n, best_of_n_kl
 from qbrm.evaluation.bootstrap import RESAMPLES
+from qbrm_lab.evaluation.best_of_n import best_of_n, best_of_n_kl
 
 Curve = Float64[np.ndarray, "pools sizes"]
 
