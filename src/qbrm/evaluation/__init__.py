@@ -4,7 +4,6 @@ from qbrm.evaluation.bootstrap import Interval, PromptBootstrap, interval, means
 from qbrm.evaluation.calibration import Decisions, decisions, expected_calibration_error, reliability
 from qbrm.evaluation.coverage import Coverage, interval_coverage
 from qbrm.evaluation.deviation import DeviationBins, deviation_bins, error_auroc, resampled_aurocs
-from qbrm.evaluation.outcomes import Items, Outcomes, Sampling, is_correct
 from qbrm.evaluation.risk_coverage import area, curve_points, oracle_risk, resampled_areas, selective_risk
 
 __all__ = [
@@ -12,10 +11,7 @@ __all__ = [
     "Decisions",
     "DeviationBins",
     "Interval",
-    "Items",
-    "Outcomes",
     "PromptBootstrap",
-    "Sampling",
     "area",
     "curve_points",
     "decisions",
@@ -24,7 +20,6 @@ __all__ = [
     "expected_calibration_error",
     "interval",
     "interval_coverage",
-    "is_correct",
     "means",
     "oracle_risk",
     "reliability",

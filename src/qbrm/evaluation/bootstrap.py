@@ -16,7 +16,7 @@ Interval = tuple[float, float]
 
 
 class Grouped(Protocol):
-    """Items on prompts, in categories, such as `Items`: the input of the bootstrap."""
+    """Items on prompts, in categories: the input of the bootstrap."""
 
     @property
     def prompt(self) -> Int[np.ndarray, " items"]:

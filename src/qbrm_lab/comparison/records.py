@@ -11,13 +11,13 @@ from typing import Any, cast
 import torch
 
 import qbrm
-from qbrm.evaluation import Outcomes
 from qbrm.fitting import Training
 from qbrm.preferences import PreferenceSet
 from qbrm_lab.comparison.evaluate import EvaluationSet, Row, difference, reliability_rows, rows, summary
 from qbrm_lab.comparison.sampling import difference_error, sampling_columns
 from qbrm_lab.comparison.sources import Sources
 from qbrm_lab.comparison.uncertainty import deviation_rows, risk_coverage_rows
+from qbrm_lab.evaluation.outcomes import Outcomes
 from qbrm_lab.report import Results
 
 # The base, the competitor, and the competitor with all that the judged score has beside its energy.

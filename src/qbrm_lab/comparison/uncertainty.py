@@ -10,7 +10,6 @@ import torch
 from jaxtyping import Float64
 
 from qbrm.evaluation import (
-    Outcomes,
     area,
     curve_points,
     decisions,
@@ -23,6 +22,7 @@ from qbrm.evaluation import (
     selective_risk,
 )
 from qbrm_lab.comparison.evaluate import EvaluationSet, Row
+from qbrm_lab.evaluation.outcomes import Outcomes
 from qbrm_lab.methods import Fitted
 from qbrm_lab.responses import Features
 

@@ -19,9 +19,8 @@ from qbrm_lab.comparison.simulation import (
 )
 from qbrm_lab.comparison.uncertainty import deviation_rows, risk_coverage_rows
 from qbrm.energies import SemiQuantumRBM
+from qbrm_lab.evaluation.outcomes import Items, Outcomes
 from qbrm.evaluation import (
-    Items,
-    Outcomes,
     PromptBootstrap,
     area,
     curve_points,
