@@ -47,16 +47,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ScoreChoice:
-    """An energy score to fit, and its options.
-
-    Attributes:
-        name: one of `ENERGY_SCORES`.
-        gate: whether the correction fades where embeddings are unfamiliar.
-        members: scores to train, with different seeds, whose mean is the result.
-        hidden: hidden units of a Boltzmann machine; None for its own default.
-        sampler: draws the hidden spins of ``qbm``; None sums over all spins.
-        epochs: passes over the pairs; None for the score's default.
-    """
+    """An energy score to fit, one of `ENERGY_SCORES`, and its options, as :meth:`qbrm.EnergyRewardModel.fit` says."""
 
     name: str = "sqrbm"
     gate: bool = False
@@ -74,9 +65,8 @@ class ScoreChoice:
         """
         check_known("score", self.name, ENERGY_SCORES)
         settings = replace(ENERGY_SCORES[self.name].fit_settings, gate=self.gate, members=self.members)
-        if self.epochs is None:
-            return settings
-        return replace(settings, training=replace(settings.training, epochs=self.epochs))
+        epochs = settings.training.epochs if self.epochs is None else self.epochs
+        return replace(settings, training=replace(settings.training, epochs=epochs))
 
     @property
     def refinement(self) -> str:
@@ -117,7 +107,7 @@ def fit_preferences(
     preferences: Preferences,
     choice: ScoreChoice,
     *,
-    features: Path | None = None,
+    features: str | Path | None = None,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> FittedModel:
@@ -132,16 +122,14 @@ def fit_preferences(
     """
     if features is None:
         with TemporaryDirectory() as folder:
-            return fit_preferences(
-                reward_model, preferences, choice, features=Path(folder), seed=seed, progress=progress
-            )
+            return fit_preferences(reward_model, preferences, choice, features=folder, seed=seed, progress=progress)
     check_known("score", choice.name, ENERGY_SCORES)
     read = preferences_of(preferences)
     prompts = np.unique(prompt_digests(read.prompt_ids))
     model = load_reward_model(str(reward_model)) if isinstance(reward_model, (str, Path)) else reward_model
-    table = build_features(model, read, features, progress and partial(progress, "features"))
+    table = build_features(model, read, Path(features), progress and partial(progress, "features"))
     if not table.has_reward:
-        model, table, read = _with_trained_head(model, table, read, features / "with-head", seed)
+        model, table, read = _with_trained_head(model, table, read, Path(features, "with-head"), seed)
     write_pairs(table.folder, key_pairs(training_pairs(read)), read.name)
     sources = open_sources([table.folder])
     fold, data = _streamed(sources, seed, progress)
@@ -180,7 +168,11 @@ def fit_features(
     """
     settings = choice.settings
     sources = open_sources(folders)
-    _check_loadable(sources[0])
+    if sources[0].table.identity.name.endswith(TRUNK):
+        raise InputError(
+            f"features in {sources[0].table.folder} come from the reward model that 'qbrm compare' trained for its own "
+            "run; expected features that 'qbrm embed' wrote with --reward-model."
+        )
     fold, data = _streamed(sources, seed, progress, window_bytes)
     validation = fold.validation
     if on_split is not None:
@@ -212,10 +204,8 @@ def _streamed(
     follow = partial(progress, "training") if progress else None
     pairs = StreamedPairs(tuple(sources), trained, window_bytes=window_bytes, progress=follow)
     if not (pairs.n_pairs and validation.n_pairs):
-        raise InputError(
-            f"all {pairs.n_pairs + validation.n_pairs} pairs are on one prompt; expected two or more, one to validate "
-            "with."
-        )
+        total_pairs = pairs.n_pairs + validation.n_pairs
+        raise InputError(f"all {total_pairs} pairs are on one prompt; expected two or more, one to validate with.")
     logger.info("%s pairs to train on, %s held out", f"{pairs.n_pairs:,}", f"{validation.n_pairs:,}")
     data = [
         DataPart(role, source.pairs.source or source.table.folder.name, *_sizes(source, share))
@@ -265,14 +255,6 @@ def _pairs(preferences: PreferenceSet, keys: Sequence[Key], vectors: torch.Tenso
         raise InputError(f"{preferences.name} has no pair of different responses to train a score layer on.")
     chosen, rejected = (torch.tensor([row[pair[side]] for pair in pairs]) for side in (0, 1))
     return PairData(vectors, torch.zeros(len(vectors)), chosen, rejected)
-
-
-def _check_loadable(source: Source) -> None:
-    if source.table.identity.name.endswith(TRUNK):
-        raise InputError(
-            f"features in {source.table.folder} come from the reward model that 'qbrm compare' trained for its own "
-            "run; expected features that 'qbrm embed' wrote with --reward-model."
-        )
 
 
 def _accuracy(pairs: PairData, reward: torch.Tensor) -> float:

@@ -107,10 +107,7 @@ class Batcher:
         return self._worker.is_alive() and not stuck and self._waiting < self._limits.waiting
 
     async def ask(
-        self,
-        prompts: Sequence[PromptLike],
-        responses: Sequence[str],
-        answer: Callable[[RewardDistribution], Answer],
+        self, prompts: Sequence[PromptLike], responses: Sequence[str], answer: Callable[[RewardDistribution], Answer]
     ) -> Answer:
         """Wait for the distribution of these responses, and what `answer` makes of it.
 
@@ -151,7 +148,8 @@ class Batcher:
         if first is None:
             return []
         batch, rows = [first], len(first)
-        closes = time.monotonic() + self._patience()
+        patience = max(self._limits.batch_seconds, min(PATIENT_SHARE * self._last_seconds, MOST_PATIENT_SECONDS))
+        closes = time.monotonic() + patience
         while rows < self._limits.batch:
             try:
                 job = self._queue.get(timeout=max(0.0, closes - time.monotonic()))
@@ -167,9 +165,6 @@ class Batcher:
             rows += len(job)
         return batch
 
-    def _patience(self) -> float:
-        return max(self._limits.batch_seconds, min(PATIENT_SHARE * self._last_seconds, MOST_PATIENT_SECONDS))
-
     def _answer(self, batch: Sequence[Job[Any]]) -> None:
         try:
             answers = self._answers(batch)
@@ -179,9 +174,9 @@ class Batcher:
                 return
             for job in batch:
                 self._answer([job])
-            return
-        for job, answer in zip(batch, answers, strict=True):
-            job.settle(answer)
+        else:
+            for job, answer in zip(batch, answers, strict=True):
+                job.settle(answer)
 
     def _answers(self, batch: Sequence[Job[Any]]) -> list[Any]:
         prompts = [prompt for job in batch for prompt in job.prompts]
