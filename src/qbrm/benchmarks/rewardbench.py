@@ -7,7 +7,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from qbrm.benchmarks.base import BenchmarkItem, ItemRewards, Judgement, RecordBenchmark, Section, beats_all
+from qbrm.benchmarks.base import BenchmarkItem, RecordBenchmark, Section
 from qbrm.benchmarks.hub import hub_records
 from qbrm.benchmarks.records import Record, origin
 
@@ -98,7 +98,3 @@ class RewardBench(RecordBenchmark):
             rejected=(record.text("rejected"),),
             subset=record.origin.name if record.origin.name in PRIOR_SETS else record.one_of("subset", SUBSETS),
         )
-
-    def judge(self, items: Sequence[BenchmarkItem], rewards: Sequence[ItemRewards]) -> list[Judgement]:
-        """One judgement per pair, in its subset."""
-        return [Judgement(item.subset, index, beats_all(rewards[index])) for index, item in enumerate(items)]

@@ -13,8 +13,6 @@ from qbrm.evaluation import PromptBootstrap, interval
 
 # The first entry is the value itself, the others what each resample of the prompts gives.
 Sample = Float64[np.ndarray, " one_and_resamples"]
-
-
 Kind = Literal["section", "subset"]
 
 
@@ -92,7 +90,9 @@ def score(
     leaves = section_groups(benchmark.sections)
 
     def row(name: str, kind: Kind) -> Row:
-        return Row(name, kind, _count(judgements, leaves.get(name, frozenset({name}))), *_estimates(samples, name))
+        base, refined = (side[name] for side in samples)
+        estimates = _estimate(base), _estimate(refined), _estimate(refined - base)
+        return Row(name, kind, _count(judgements, leaves.get(name, frozenset({name}))), *estimates)
 
     sections = [section.name for section in benchmark.sections if section.name in samples[0]]
     subsets = [group for group in judgements.categories if group not in sections]
@@ -163,11 +163,6 @@ def _weighted_mean(
     mean: Sample = np.full_like(total, np.nan)
     np.divide((there * np.nan_to_num(values)).sum(0), total, out=mean, where=total > 0)
     return mean
-
-
-def _estimates(samples: Sequence[Mapping[str, Sample]], name: str) -> tuple[Estimate, Estimate, Estimate]:
-    base, refined = (side[name] for side in samples)
-    return _estimate(base), _estimate(refined), _estimate(refined - base)
 
 
 def _estimate(sample: Sample) -> Estimate:

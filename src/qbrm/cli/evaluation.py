@@ -21,15 +21,9 @@ from qbrm.model.training_prompts import read_training_prompts
 from qbrm.preferences.digest import prompt_digests
 from qbrm.reward_models import LoadOptions
 
-DEFAULT_OUT = Path("runs/evaluation")
-
 
 def evaluate_model(
-    model: str,
-    sources: Sequence[str],
-    out: Path | None,
-    seed: int,
-    **options: Unpack[LoadOptions],
+    model: str, sources: Sequence[str], out: Path | None, seed: int, **options: Unpack[LoadOptions]
 ) -> None:
     """Evaluate a saved model on benchmarks, print their tables and write them.
 
@@ -44,7 +38,7 @@ def evaluate_model(
         InputError: if the model, a source or the folder is not usable.
     """
     reporter = Reporter()
-    folder = out or DEFAULT_OUT / _folder_name(model)
+    folder = out or Path("runs/evaluation", _folder_name(model))
     benchmarks = [_read(source, reporter) for source in sources]
     refined = EnergyRewardModel.from_pretrained(model, **options)
     make_folder(folder)

@@ -8,13 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Column:
-    """One column.
-
-    Args:
-        heading: what stands above it.
-        cells: its texts, from top to bottom.
-        best: rows that hold the best value.
-    """
+    """One column: its heading, its texts from top to bottom, and the rows that hold the best value."""
 
     heading: str
     cells: tuple[str, ...]
@@ -23,14 +17,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Grid:
-    """A table with a label for each row.
-
-    Args:
-        caption: what the table shows.
-        corner: heading of the labels.
-        labels: one per row.
-        columns: what stands beside the labels.
-    """
+    """A table with a caption and a label for each row; `corner` is the heading of the labels."""
 
     caption: str
     corner: str
