@@ -37,12 +37,7 @@ SECTIONS: dict[str, dict[str, float]] = {
     },
     "Reasoning": {
         "math-prm": 984,
-        "hep-cpp": 164,
-        "hep-go": 164,
-        "hep-java": 164,
-        "hep-js": 164,
-        "hep-python": 164,
-        "hep-rust": 164,
+        **{f"hep-{language}": 164 for language in ("cpp", "go", "java", "js", "python", "rust")},
     },
 }
 PRIOR_SETS = ("anthropic_helpful", "anthropic_hhh", "shp", "summarize")

@@ -45,15 +45,7 @@ class Row(NamedTuple):
 
 
 class Judgements(NamedTuple):
-    """Judgements as they are resampled; `category` is the group.
-
-    Attributes:
-        prompt: index of what each is resampled with.
-        category: index of each one's group.
-        item: index of each one's item.
-        prompts: number of resampled units.
-        categories: names of the groups.
-    """
+    """Judgements as they are resampled, by index: `prompt` is the unit of resampling, `category` the group."""
 
     prompt: Int[np.ndarray, " judgements"]
     category: Int[np.ndarray, " judgements"]

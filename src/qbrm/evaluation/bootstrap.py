@@ -22,22 +22,18 @@ class Grouped(Protocol):
     @property
     def prompt(self) -> Int[np.ndarray, " items"]:
         """Index of each item's prompt."""
-        ...
 
     @property
     def category(self) -> Int[np.ndarray, " items"]:
         """Index of each item's category."""
-        ...
 
     @property
     def prompts(self) -> int:
         """Number of prompts."""
-        ...
 
     @property
     def categories(self) -> tuple[str, ...]:
         """Names of the categories."""
-        ...
 
 
 class PromptBootstrap:

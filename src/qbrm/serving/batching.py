@@ -29,7 +29,6 @@ class Model(Protocol):
 
     def score(self, prompts: Sequence[PromptLike], responses: Sequence[str]) -> RewardDistribution:
         """The distribution of the reward of response i as an answer to prompt i."""
-        ...
 
 
 @dataclass(frozen=True)
