@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from fixtures.tiny_models import BOS, DECODER, EOS, PAD, save
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from fixtures.tiny_models import BOS, DECODER, EOS, PAD, save
 from qbrm import EnergyRewardModel, SemiQuantumRBM, load_reward_model
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
