@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+import qbrm
+
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "CONTRIBUTING.md"]
 BLOCK = re.compile(r"(?:<!-- not run: (?P<reason>.+?) -->\n)?```python\n(?P<code>.*?)```", re.DOTALL)
@@ -49,3 +51,9 @@ def test_code_blocks_run_in_order(page, tmp_path, monkeypatch, one_thread):
     for number, (code, reason) in enumerate(blocks(page), start=1):
         if not reason:
             exec(compile(code, f"{page.name}, block {number}", "exec"), names)
+
+
+def test_the_reference_has_every_public_name_once():
+    pages = "".join(page.read_text(encoding="utf-8") for page in (ROOT / "docs" / "reference").glob("*.md"))
+    documented = re.findall(r"^::: qbrm\.(\w+)$", pages, re.MULTILINE)
+    assert sorted(documented) == sorted(set(qbrm.__all__) - {"__version__"})
