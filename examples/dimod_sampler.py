@@ -43,8 +43,8 @@ def main(pairs: int = 64, dim: int = 8, epochs: int = 1) -> torch.Tensor:
     reward = random.standard_normal(2 * pairs, dtype=np.float32)
     chosen, rejected = np.arange(0, 2 * pairs, 2), np.arange(1, 2 * pairs, 2)
 
-    score = CoupledBoltzmannMachine(dim, hidden=4, samples=32)
-    score.sampler = DimodSampler(MetropolisSampler(), {"sweeps": 20}, beta=1.0)
+    sampler = DimodSampler(MetropolisSampler(), {"sweeps": 20}, beta=1.0)
+    score = CoupledBoltzmannMachine(dim, hidden=4, sampler=sampler, samples=32)
     score.fit(embedding, reward, chosen, rejected, epochs=epochs)
     return refine(score, embedding, reward)
 

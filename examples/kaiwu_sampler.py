@@ -32,10 +32,9 @@ def main(samples: int = 256) -> torch.Tensor:
     """Sample hidden spins of a machine at 8 bits; return their means."""
     torch.manual_seed(0)
     sampler = KaiwuSampler(Machine(), beta=0.25, bits=8)
-    score = CoupledBoltzmannMachine(dim=8, hidden=6)
-    score.sampler = sampler  # from here on, training and refinement draw from it
+    score = CoupledBoltzmannMachine(dim=8, hidden=6, sampler=sampler)  # training and refinement draw from it
 
-    fields, couplings = torch.randn(1, 6), torch.randn(6, 6).triu(1)
+    fields, couplings = torch.randn(1, score.hidden), torch.randn(score.hidden, score.hidden).triu(1)
     spins = sampler.sample(fields, couplings + couplings.T, samples, torch.Generator().manual_seed(0))
     print(f"means {spins.mean(1)[0].tolist()} · effective beta {sampler.effective_beta:.2f}")
     print(f"rounding to 8 bits changed log-probabilities by {sampler.distortion:.2f} nats")
