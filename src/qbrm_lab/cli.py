@@ -85,9 +85,9 @@ def compare(
     scenario: Annotated[
         str,
         typer.Option(
-            help=f"Who trains on what: {', '.join(SCENARIOS)}. 'fresh': half of the training prompts train the embedded "
-            "reward model, the other half the scores. 'same': both see all of them, as in the paper. Reward models "
-            "that are trained leave all to the scores."
+            help=f"Who trains on what: {', '.join(SCENARIOS)}. 'fresh': half of the training prompts train the "
+            "embedded reward model, the other half the scores. 'same': both see all of them, as in the paper. Reward "
+            "models that are trained leave all to the scores."
         ),
     ] = "fresh",
     methods: Methods = DEFAULT_METHODS,

@@ -23,7 +23,7 @@ from qbrm_lab.comparison.side_by_side import each_seed
 from qbrm_lab.comparison.sources import Sources, read_sources
 from qbrm_lab.methods.base import Method
 from qbrm_lab.responses import Responses
-from qbrm_lab.results import Results
+from qbrm_lab.results import Fact, Results
 from qbrm_lab.results.facts import FeaturesEmbedded, RunTime
 from qbrm_lab.scenarios import SCENARIOS, VARIANTS, Roles, by_domain, same
 
@@ -74,7 +74,7 @@ def compare(settings: ComparisonSettings, reporter: Reporter) -> Results:
     reporter.fact("training", *_training_times(records), seeds)
     for fact in (fact for of_scenario in records for fact in of_scenario.facts):
         reporter.fact("note", fact.sentence)
-    facts = [prepared.features, RunTime(seconds=time.perf_counter() - start)]
+    facts: list[Fact] = [prepared.features, RunTime(seconds=time.perf_counter() - start)]
     tables = [of_scenario.tables() for of_scenario in records]
     return results_of(tables, settings.command, prepared.sources, facts)
 

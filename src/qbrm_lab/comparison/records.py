@@ -50,9 +50,9 @@ class Records:
     def add_training(self, method: str, seed: int, training: Training, objective: str) -> None:
         """Record what training cost and how each epoch went."""
         self._add_timing(method, seed, "train", training.seconds, training.examples)
-        label = {"scenario": self.scenario, "method": method, "seed": seed, "objective": objective}
         blank = {"loss": None, "validation_pairwise": None, "validation_bon": None}
-        self.epochs += [Epoch(**{**label, **blank, **epoch, "epoch": int(epoch["epoch"])}) for epoch in training.epochs]
+        label: Label = {"scenario": self.scenario, "method": method, "seed": seed, "objective": objective, **blank}
+        self.epochs += [Epoch(**{**label, **epoch, "epoch": int(epoch["epoch"])}) for epoch in training.epochs]
 
     def add_refinement(self, method: str, seed: int, seconds: float, examples: int) -> None:
         """Record what refining the test rewards cost."""

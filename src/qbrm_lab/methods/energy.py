@@ -94,7 +94,7 @@ class EnergyMethod:
     def _estimates(self, training: Training, task: Task) -> list[TrainingFact]:
         """What a sampler at a temperature or precision of its own said of its last states in training."""
         last = training.epochs[-1]
-        told = {name: last[name] for name in DEVICE_ESTIMATES if name in last}
+        told: Any = {name: last[name] for name in DEVICE_ESTIMATES if name in last}
         if not told:
             return []
         return [SamplerEstimates(method=self.name, seed=task.seed, sampler=self.sampler_name or "", **told)]

@@ -10,6 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from qbrm.tables.grid import Grid, column
 from qbrm.tables.numbers import count, duration, mean, rate
+from qbrm_lab.methods import words_of
 from qbrm_lab.report.categories import category_grid
 from qbrm_lab.report.comparison import (
     accuracy,
@@ -93,6 +94,7 @@ def render_report(results: Results, drawn: list[list[Picture]]) -> str:
     return environment.get_template(TEMPLATE).render(
         command=results.command,
         data=_data_grid(results),
+        methods=_method_grid(results),
         sections=[_section(part, pictures) for part, pictures in pairs],
         timings=_timing_grid(results.timings),
         notes=[fact.sentence for fact in results.facts],
@@ -121,6 +123,11 @@ def _difference_grid(part: Part) -> Grid:
         column(SET_NAMES[name], [cells.get((label, name), "-") for label in labels]) for name in sets_of(rows)
     )
     return Grid("Differences in accuracy, in percentage points, paired over prompts", "methods", labels, columns)
+
+
+def _method_grid(results: Results) -> Grid:
+    names = methods_of(results.summary)
+    return Grid("Methods", "method", tuple(names), (column("what it is", map(words_of, names)),))
 
 
 def _data_grid(results: Results) -> Grid:

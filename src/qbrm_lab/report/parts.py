@@ -64,11 +64,9 @@ def summary_row(results: Results, method: str, set_name: SetName, category: str 
 
 def _only(results: Results, scenario: str, test: str) -> Results:
     """The rows of one part; facts are about the whole."""
-    tables = {part.name: getattr(results, part.name) for part in fields(Tables) if part.name != "facts"}
-    return replace(
-        results,
-        **{name: [row for row in rows if _is_about(row, scenario, test)] for name, rows in tables.items()},
-    )
+    tables = [part.name for part in fields(Tables) if part.name != "facts"]
+    rows: Any = {name: [row for row in getattr(results, name) if _is_about(row, scenario, test)] for name in tables}
+    return replace(results, **rows)
 
 
 def _is_about(row: Any, scenario: str, test: str) -> bool:

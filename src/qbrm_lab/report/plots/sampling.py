@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from matplotlib.figure import Figure
 
 from qbrm_lab.report.plots.appearance import INK, SMALL, TEXT, heading, new_figure, tidy
+from qbrm_lab.results.study_rows import SamplerErrorRow, SizeRow
 
 COLOURS = ("#0072B2", "#56B4E9", "#009E73", "#D55E00", "#E69F00", "#CC79A7", "#117733", "#999999")
 MARKERS = ("o", "D", "^", "s", "v", "P", "X", "*")
 
 
-def size_figure(scores: Sequence[dict[str, Any]]) -> Figure:
+def size_figure(scores: Sequence[SizeRow]) -> Figure:
     """Pairwise accuracy and log-loss against the number of hidden units, a line per score and sampler."""
     figure = new_figure(6.4)
     accuracy, loss = figure.subplots(2, 1, sharex=True)
@@ -37,7 +37,7 @@ def size_figure(scores: Sequence[dict[str, Any]]) -> Figure:
     return figure
 
 
-def error_figure(rows: Sequence[Any]) -> Figure:
+def error_figure(rows: Sequence[SamplerErrorRow]) -> Figure:
     """Total variation from the exact distribution against seconds per problem, a line per sampler."""
     figure = new_figure(4.2)
     axes = figure.subplots()
