@@ -603,7 +603,9 @@ def validation_losses(results, method):
     return [row["validation_loss"] for row in results["epochs"] if row["method"] == method]
 
 
-@pytest.mark.parametrize(("method", "changed"), [("sqrbm", {"epochs": 2}), ("ebrm", {"epochs": 2}), ("rbm", {"hidden": 8})])
+@pytest.mark.parametrize(
+    ("method", "changed"), [("sqrbm", {"epochs": 2}), ("ebrm", {"epochs": 2}), ("rbm", {"hidden": 8})]
+)
 def test_another_setting_in_the_same_folder_is_trained_anew(method, changed, tmp_path):
     """A checkpoint of other settings is no checkpoint of these."""
     train = write_preferences(tmp_path / "train.jsonl", 0, 16)

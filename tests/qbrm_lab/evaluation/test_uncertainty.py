@@ -242,7 +242,11 @@ def test_a_method_without_probabilities_has_no_curve_and_one_without_a_score_no_
     test = evaluation_set(pairs_on(np.arange(4)))
     silent = Outcomes(np.ones(4, bool), None)
     points_only = Outcomes(np.ones(4, bool), np.log([0.6, 0.7, 0.8, 0.9]))
-    assert risk_coverage_rows(LABEL, test, {"made up": [silent]}, ()) == deviation_rows({**LABEL, "method": "made up"}, test, [silent]) == []
+    assert (
+        risk_coverage_rows(LABEL, test, {"made up": [silent]}, ())
+        == deviation_rows({**LABEL, "method": "made up"}, test, [silent])
+        == []
+    )
     assert deviation_rows({**LABEL, "method": "made up"}, test, [points_only]) == []
 
 
