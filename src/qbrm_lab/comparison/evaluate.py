@@ -155,7 +155,9 @@ def proper_scores(
     return {"all": overall, "macro": (float(macro[0]), float(macro[1])), **scores}
 
 
-def summary(label: Label, test: EvaluationSet, seeds: Sequence[Outcomes], sampling: SamplingOf = _unsampled) -> list[SummaryRow]:
+def summary(
+    label: Label, test: EvaluationSet, seeds: Sequence[Outcomes], sampling: SamplingOf = _unsampled
+) -> list[SummaryRow]:
     """Mean over seeds, with the bootstrap interval of that mean over prompts."""
     value = np.mean([outcome.correct for outcome in seeds], axis=0)
     accuracy, interval = means(test.items, value), test.bootstrap.intervals(value)

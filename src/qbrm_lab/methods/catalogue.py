@@ -71,7 +71,7 @@ class MethodDescription:
     @property
     def usage(self) -> str:
         """Its name, and its options in brackets."""
-        return f"{self.name} [{', '.join(option.usage for option in self.options)}]" if self.options else self.name
+        return f"{self.name} ({', '.join(option.usage for option in self.options)})" if self.options else self.name
 
     def option(self, name: str) -> Option | None:
         """One of its options by name."""

@@ -41,6 +41,7 @@ PAIRWISE_CORRECT = [True, False, True, False, True]
 REWARD = {"poor": -1.0, "fair": 0.0, "good": 0.5, "twin of good": 0.5, "great": 3.0}
 
 LABEL = {"scenario": "fresh", "method": "by hand"}
+OVER = LABEL | {"reference": "other"}
 
 
 @pytest.fixture
@@ -193,7 +194,7 @@ def evaluation_set(items):
 def test_a_method_differs_from_itself_by_exactly_nothing():
     items = items_of(np.repeat(np.arange(20), 3))
     same = [outcomes_of(np.random.default_rng(seed).random(60) < 0.5) for seed in range(3)]
-    row = difference({**LABEL, "reference": "other"}, evaluation_set(items), same, same)
+    row = difference(OVER, evaluation_set(items), same, same)
     assert (row.difference, row.ci_low, row.ci_high) == (0, 0, 0)
 
 
@@ -202,7 +203,7 @@ def test_difference_is_paired():
     items = items_of(np.arange(100))
     reference = np.arange(100) % 2 == 0
     better = reference | np.isin(np.arange(100), (1, 3))
-    row = difference({**LABEL, "reference": "other"}, evaluation_set(items), [outcomes_of(better)], [outcomes_of(reference)])
+    row = difference(OVER, evaluation_set(items), [outcomes_of(better)], [outcomes_of(reference)])
     assert row.difference == pytest.approx(0.02)
     assert 0 <= row.ci_low < row.ci_high <= 0.06
     separate = PromptBootstrap(items).intervals(better.astype(float))["all"]
