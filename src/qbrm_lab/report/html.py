@@ -83,7 +83,7 @@ def render_report(results: Results, drawn: list[list[Picture]]) -> str:
     """
     pairs = zip(parts(results), drawn, strict=True)
     environment = Environment(
-        loader=PackageLoader("qbrm", "report"),
+        loader=PackageLoader("qbrm_lab", "report"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -23,7 +23,7 @@ def page_html(markdown: str, folder: Path) -> str:
     body = IMAGE.sub(lambda match: f'<img src="{_data_uri(folder / match[1])}"', body)
     body = body.replace("<table>", '<div class="scroll" role="region" aria-label="table" tabindex="0">\n<table>')
     body = body.replace("</table>", "</table>\n</div>")
-    loader = PackageLoader("qbrm_lab.studies", "page"), PackageLoader("qbrm", "report")
+    loader = PackageLoader("qbrm_lab.studies", "page"), PackageLoader("qbrm_lab", "report")
     environment = Environment(loader=ChoiceLoader(loader), undefined=StrictUndefined, autoescape=True)
     return environment.get_template("results.html.jinja").render(body=body)
 
