@@ -1,20 +1,97 @@
-"""QBRM: reward models, refined after training by energy-based models and quantum Boltzmann machines."""
+"""QBRM: reward models, refined after training by energy-based models and quantum Boltzmann machines.
+
+Everything a user needs is importable from here; a name loads its module when it is first used, so that importing the
+package takes no time.
+"""
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from qbrm.model.energy_reward_model import EnergyRewardModel
+    from qbrm.energies import (
+        EBRM,
+        RBM,
+        CoupledBoltzmannMachine,
+        EnergyScore,
+        SemiQuantumRBM,
+    )
+    from qbrm.errors import InputError
+    from qbrm.features import FeatureTable, build_features
+    from qbrm.fitting import FitSettings, TrainingSettings
+    from qbrm.model import EnergyRewardModel, RewardDistribution
+    from qbrm.preferences import read_preferences, sample_source
+    from qbrm.refinement import Ascent, refine
+    from qbrm.reward_models import load_reward_model
+    from qbrm.rlhf.trl import RewardFunction
+    from qbrm.samplers import Sampler
+    from qbrm.samplers.dimod import DimodSampler
+    from qbrm.samplers.exact import ExactSampler
+    from qbrm.samplers.gibbs import GibbsSampler
+    from qbrm.samplers.kaiwu import KaiwuSampler
 
 __version__ = "0.2.0"
-__all__ = ["EnergyRewardModel", "__version__"]
+
+_MODULES = {
+    "Ascent": "refinement",
+    "CoupledBoltzmannMachine": "energies",
+    "DimodSampler": "samplers.dimod",
+    "EBRM": "energies",
+    "EnergyRewardModel": "model",
+    "EnergyScore": "energies",
+    "ExactSampler": "samplers.exact",
+    "FeatureTable": "features",
+    "FitSettings": "fitting",
+    "GibbsSampler": "samplers.gibbs",
+    "InputError": "errors",
+    "KaiwuSampler": "samplers.kaiwu",
+    "RBM": "energies",
+    "RewardDistribution": "model",
+    "RewardFunction": "rlhf.trl",
+    "Sampler": "samplers",
+    "SemiQuantumRBM": "energies",
+    "TrainingSettings": "fitting",
+    "build_features": "features",
+    "load_reward_model": "reward_models",
+    "read_preferences": "preferences",
+    "refine": "refinement",
+    "sample_source": "preferences",
+}
+
+__all__ = [
+    "EBRM",
+    "RBM",
+    "Ascent",
+    "CoupledBoltzmannMachine",
+    "DimodSampler",
+    "EnergyRewardModel",
+    "EnergyScore",
+    "ExactSampler",
+    "FeatureTable",
+    "FitSettings",
+    "GibbsSampler",
+    "InputError",
+    "KaiwuSampler",
+    "RewardDistribution",
+    "RewardFunction",
+    "Sampler",
+    "SemiQuantumRBM",
+    "TrainingSettings",
+    "__version__",
+    "build_features",
+    "load_reward_model",
+    "read_preferences",
+    "refine",
+    "sample_source",
+]
 
 
 def __getattr__(name: str) -> Any:
-    # Importing the models takes seconds, which `qbrm --help` should not.
-    if name == "EnergyRewardModel":
-        from qbrm.model.energy_reward_model import EnergyRewardModel
-
-        return EnergyRewardModel
+    if name in _MODULES:
+        return getattr(import_module(f"qbrm.{_MODULES[name]}"), name)
     raise AttributeError(f"module 'qbrm' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,239 @@
+"""Reward models from folders and the Hub: the weights that were meant, all of them, and no code that was not."""
+
+import json
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from fixtures.fake_hub import running
+from safetensors.torch import load_file, save_file
+from test_sequence_classifier import PROMPTS, RESPONSES, own_logits, refused
+from fixtures.tiny_models import classifier, save, tokenizer
+
+from qbrm.reward_models import load_reward_model
+
+REMOTE_CODE = """
+from pathlib import Path
+
+from transformers import LlamaForSequenceClassification
+
+Path(__file__).with_name("ran").touch()
+
+
+class OddRewardModel(LlamaForSequenceClassification):
+    pass
+"""
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory):
+    with running(tmp_path_factory.mktemp("hub")) as hub:
+        yield hub
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return save(tmp_path / "model")
+
+
+def edit_config(folder, **changes):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | changes))
+
+
+def edit_tensors(folder, change):
+    tensors = load_file(folder / "model.safetensors")
+    change(tensors)
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen3", "gemma2", "gpt-neox", "deberta-v2", "gemma3, composite"])
+def test_a_folder_gives_the_rewards_of_the_model_saved_there(kind, tmp_path):
+    folder = save(tmp_path / "model", classifier(kind))
+    found = load_reward_model(str(folder)).embed(PROMPTS, RESPONSES)
+    np.testing.assert_allclose(found.reward, own_logits(classifier(kind)), rtol=0, atol=2e-6)
+
+
+def test_the_revision_of_a_folder_changes_with_weights_and_tokenizer_and_with_nothing_else(folder):
+    first = load_reward_model(str(folder)).identity
+    (folder / "README.md").write_text("Hello.")
+    assert load_reward_model(str(folder)).identity == first
+    tokenizer("{{ messages[-1]['content'] }}").save_pretrained(folder)
+    second = load_reward_model(str(folder)).identity
+    edit_tensors(folder, lambda tensors: tensors["score.weight"].add_(1e-3))
+    third = load_reward_model(str(folder)).identity
+    assert len({first.revision, second.revision, third.revision}) == 3
+    assert load_reward_model(str(folder), revision=third.revision).identity == third
+    assert first.revision in refused(load_reward_model, str(folder), revision=first.revision)
+
+
+def test_loading_prints_nothing(folder, capfd):
+    load_reward_model(str(folder))
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_pinned_revision_is_loaded_though_the_hub_has_moved_on(hub, tmp_path):
+    old = hub.commit_folder("org/rm", save(tmp_path / "old", classifier(seed=0)))
+    new = hub.commit_folder("org/rm", save(tmp_path / "new", classifier(seed=1)))
+    for revision, commit, seed in [(old, old, 0), (None, new, 1), ("main", new, 1)]:
+        made = load_reward_model("org/rm", revision=revision)
+        assert made.identity.revision == commit
+        assert str(made.identity) == f"org/rm@{commit[:7]}"
+        expected = own_logits(classifier(seed=seed))
+        np.testing.assert_allclose(made.embed(PROMPTS, RESPONSES).reward, expected, rtol=0, atol=2e-6)
+
+
+def test_a_pinned_revision_once_fetched_needs_no_network(hub, tmp_path, monkeypatch):
+    commit = hub.commit_folder("org/kept", save(tmp_path / "model"))
+    load_reward_model("org/kept", revision=commit)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    asked = len(hub.asked)
+    assert load_reward_model("org/kept", revision=commit).identity.revision == commit
+    assert len(hub.asked) == asked
+
+
+@pytest.mark.parametrize(("name", "revision"), [("org/none", None), ("org/there", "0" * 40)])
+def test_what_the_hub_does_not_have_is_named(hub, tmp_path, name, revision):
+    hub.commit_folder("org/there", save(tmp_path / "model"))
+    message = refused(load_reward_model, name, revision=revision)
+    assert name in message
+    assert (revision or "") in message
+
+
+@pytest.mark.parametrize("name", ["all-MiniLM-L6-v3", "nowhere"])
+def test_an_unknown_name_is_refused_with_what_is_known(name):
+    message = refused(load_reward_model, name)
+    assert "all-MiniLM-L6-v2" in message
+    assert ("did you mean" in message) == name.startswith("all")
+
+
+def test_a_path_that_does_not_exist_is_named(tmp_path):
+    assert str(tmp_path / "gone") in refused(load_reward_model, str(tmp_path / "gone"))
+
+
+def test_the_embedded_default_takes_no_options():
+    assert "takes no dtype or head" in refused(load_reward_model, "all-MiniLM-L6-v2", dtype="float32", head="linear")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_weights_are_in_the_number_format_asked_for_or_as_stored(folder, dtype):
+    assert load_reward_model(str(folder)).identity.dtype == "float32"
+    assert load_reward_model(str(folder), dtype=dtype).identity.dtype == dtype
+    stored = save(folder.parent / "half", classifier().to(torch.bfloat16))
+    assert load_reward_model(str(stored)).identity.dtype == "bfloat16"
+
+
+def test_an_unknown_dtype_is_refused(folder):
+    assert "auto, float32" in refused(load_reward_model, str(folder), dtype="int3")
+
+
+def test_a_device_map_needs_accelerate_and_says_so(folder, monkeypatch):
+    monkeypatch.setattr("qbrm.reward_models.pretrained.is_accelerate_available", lambda: False)
+    assert "pip install 'qbrm[hf]'" in refused(load_reward_model, str(folder), device_map="auto")
+
+
+def test_a_device_map_places_the_model(folder):
+    pytest.importorskip("accelerate", reason="device maps are an extra")
+    found = load_reward_model(str(folder), device_map="auto").embed(PROMPTS, RESPONSES)
+    np.testing.assert_allclose(found.reward, own_logits(classifier()), rtol=0, atol=2e-6)
+
+
+# Faults
+
+
+def test_a_folder_without_a_configuration_is_refused(folder):
+    (folder / "config.json").unlink()
+    assert "no config.json" in refused(load_reward_model, str(folder))
+
+
+def test_pickled_weights_are_not_read(folder):
+    class Trap:
+        def __reduce__(self):
+            return (pytest.fail, ("the pickle was loaded",))
+
+    (folder / "model.safetensors").unlink()
+    (folder / "pytorch_model.bin").write_bytes(pickle.dumps(Trap()))
+    assert "no *.safetensors file" in refused(load_reward_model, str(folder))
+
+
+def test_a_head_that_was_never_trained_is_not_made_up(folder):
+    """Transformers fills a missing head with random numbers and a warning."""
+    edit_tensors(folder, lambda tensors: tensors.pop("score.weight"))
+    assert "lacks score.weight" in refused(load_reward_model, str(folder))
+
+
+def test_missing_tensors_are_named_but_not_all_of_them(folder):
+    edit_tensors(folder, lambda tensors: [tensors.pop(name) for name in list(tensors) if "mlp" in name])
+    message = refused(load_reward_model, str(folder))
+    assert "lacks model.layers.0.mlp" in message
+    assert "and 3 more" in message
+
+
+def test_an_extra_tensor_is_named(folder):
+    edit_tensors(folder, lambda tensors: tensors.update({"v_head.weight": torch.zeros(1, 16)}))
+    assert "has no place for v_head.weight" in refused(load_reward_model, str(folder))
+
+
+def test_the_head_of_the_language_model_may_be_left_over(folder):
+    edit_tensors(folder, lambda tensors: tensors.update({"lm_head.weight": torch.zeros(300, 16)}))
+    found = load_reward_model(str(folder)).embed(PROMPTS, RESPONSES)
+    np.testing.assert_allclose(found.reward, own_logits(classifier()), rtol=0, atol=2e-6)
+
+
+def test_a_tensor_of_another_shape_is_named(folder):
+    edit_config(folder, num_labels=2)
+    assert "has another shape for score.weight" in refused(load_reward_model, str(folder))
+
+
+@pytest.mark.parametrize("file", ["config.json", "tokenizer.json", "model.safetensors"])
+def test_a_damaged_file_is_one_line(folder, file):
+    (folder / file).write_bytes((folder / file).read_bytes()[:100])
+    assert str(folder) in refused(load_reward_model, str(folder))
+
+
+def test_an_architecture_unknown_to_transformers_is_one_line(folder):
+    edit_config(folder, model_type="abacus", architectures=["AbacusForSequenceClassification"])
+    assert "abacus" in refused(load_reward_model, str(folder))
+
+
+def remote(folder):
+    (folder / "modeling_odd.py").write_text(REMOTE_CODE)
+    edit_config(
+        folder,
+        model_type="llama",
+        auto_map={"AutoModelForSequenceClassification": "modeling_odd.OddRewardModel"},
+        architectures=["OddRewardModel"],
+    )
+
+
+def ran(folder):
+    """Whether the model's code ran; transformers copies it elsewhere before it runs it."""
+    return any(folder.parent.rglob("ran"))
+
+
+def test_code_of_the_model_runs_only_if_asked(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
+    monkeypatch.syspath_prepend(str(tmp_path / "modules"))
+    remote(folder)
+    load_reward_model(str(folder))  # the class of transformers itself serves
+    assert not ran(folder)
+    found = load_reward_model(str(folder), trust_remote_code=True)
+    assert ran(folder)
+    np.testing.assert_allclose(found.embed(PROMPTS, RESPONSES).reward, own_logits(classifier()), rtol=0, atol=2e-6)
+
+
+def test_a_head_that_only_the_models_own_code_knows_is_refused_with_that_hint(folder):
+    remote(folder)
+    edit_tensors(folder, lambda tensors: tensors.update({"regression_layer.weight": tensors.pop("score.weight")}))
+    message = refused(load_reward_model, str(folder))
+    assert "lacks score.weight and has no place for regression_layer.weight" in message
+    assert "--trust-remote-code" in message
+
+
+def test_a_model_that_is_nothing_without_its_code_says_how_to_allow_it(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
+    remote(folder)
+    edit_config(folder, model_type="odd", auto_map={"AutoConfig": "modeling_odd.OddConfig"})
+    assert "--trust-remote-code" in refused(load_reward_model, str(folder))
+    assert not ran(folder)

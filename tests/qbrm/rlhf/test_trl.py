@@ -1,0 +1,163 @@
+"""TRL trains on refined rewards: real trainers, a few real steps, a policy made here."""
+
+import pickle
+
+import pytest
+import torch
+from test_sequence_classifier import reward_model
+from fixtures.tiny_models import BOS, DECODER, EOS, PAD, save, tokenizer
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from qbrm import EnergyRewardModel
+from qbrm.energies import SemiQuantumRBM
+from qbrm.errors import InputError
+from qbrm.rlhf.trl import RewardFunction
+
+trl = pytest.importorskip("trl", reason="TRL is an extra: pip install 'qbrm[trl]'")
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+TEXT = [{"prompt": f"question {number}"} for number in range(4)]
+CHAT = [{"prompt": [{"role": "user", "content": f"question {number}"}]} for number in range(4)]
+
+
+@pytest.fixture(scope="module")
+def refined():
+    torch.manual_seed(1)
+    score = SemiQuantumRBM(16, hidden=4)
+    torch.nn.init.normal_(score.W)
+    torch.nn.init.normal_(score.u)
+    return EnergyRewardModel(reward_model(), score)
+
+
+@pytest.fixture(scope="module")
+def policy(tmp_path_factory):
+    torch.manual_seed(0)
+    config = LlamaConfig(**DECODER, pad_token_id=PAD, bos_token_id=BOS, eos_token_id=EOS)
+    return str(save(tmp_path_factory.mktemp("policy"), LlamaForCausalLM(config)))
+
+
+class Recorded(RewardFunction):
+    """Remembers what it was asked and what it answered."""
+
+    def __init__(self, model):
+        super().__init__(model)
+        self.calls = []
+
+    def __call__(self, prompts, completions, **columns):
+        rewards = super().__call__(prompts, completions, **columns)
+        self.calls.append((prompts, completions, rewards))
+        return rewards
+
+
+def train(kind, policy, reward, rows, folder):
+    """Three steps of a trainer; gives the trainer."""
+    from datasets import Dataset
+
+    settings = getattr(trl, f"{kind}Config")(
+        output_dir=str(folder),
+        max_steps=3,
+        per_device_train_batch_size=2,
+        num_generations=2,
+        max_completion_length=6,
+        learning_rate=1e-2,
+        use_cpu=True,
+        bf16=False,
+        report_to="none",
+        logging_steps=1,
+        save_strategy="no",
+        disable_tqdm=True,
+    )
+    trainer = getattr(trl, f"{kind}Trainer")(
+        model=policy,
+        reward_funcs=reward,
+        args=settings,
+        train_dataset=Dataset.from_list(rows),
+        processing_class=tokenizer(),
+    )
+    trainer.train()
+    return trainer
+
+
+@pytest.mark.parametrize("rows", [TEXT, CHAT], ids=["text", "chat"])
+@pytest.mark.parametrize("kind", ["GRPO", "RLOO"])
+def test_a_policy_is_trained_on_the_refined_rewards_of_what_it_writes(kind, rows, refined, policy, tmp_path):
+    reward = Recorded(refined)
+    trainer = train(kind, policy, reward, rows, tmp_path)
+    logged = [row["rewards/qbrm/mean"] for row in trainer.state.log_history if "rewards/qbrm/mean" in row]
+    assert logged == pytest.approx([sum(rewards) / len(rewards) for _, _, rewards in reward.calls], abs=1e-5)
+    assert len(logged) == 3
+    before = LlamaForCausalLM.from_pretrained(policy).state_dict()
+    assert any(not torch.equal(before[name], value) for name, value in trainer.model.state_dict().items())
+    prompts, completions, rewards = reward.calls[-1]
+    texts = [completion if isinstance(completion, str) else completion[0]["content"] for completion in completions]
+    assert rewards == refined.score(prompts, texts).refined.tolist()
+
+
+def test_online_dpo_ranks_its_pairs_by_refined_rewards(refined, policy, tmp_path, monkeypatch):
+    monkeypatch.setenv("TRL_EXPERIMENTAL_SILENCE", "1")
+    from datasets import Dataset
+    from trl.experimental.online_dpo import OnlineDPOConfig, OnlineDPOTrainer
+
+    reward = Recorded(refined)
+    settings = OnlineDPOConfig(
+        output_dir=str(tmp_path),
+        max_steps=2,
+        per_device_train_batch_size=2,
+        max_new_tokens=6,
+        use_cpu=True,
+        bf16=False,
+        report_to="none",
+        save_strategy="no",
+        disable_tqdm=True,
+    )
+    trainer = OnlineDPOTrainer(
+        model=LlamaForCausalLM.from_pretrained(policy),
+        reward_funcs=reward,
+        args=settings,
+        train_dataset=Dataset.from_list(CHAT),
+        processing_class=tokenizer(padding_side="left"),
+    )
+    trainer.train()
+    assert len(reward.calls) == 2
+    assert all(len(prompts) == len(completions) == len(rewards) == 4 for prompts, completions, rewards in reward.calls)
+
+
+def test_rewards_of_text_and_of_chat_messages_are_the_same(refined):
+    reward = RewardFunction(refined)
+    text = reward(prompts=["Why?"], completions=["So."])
+    chat = reward(
+        prompts=[[{"role": "user", "content": "Why?"}]],
+        completions=[[{"role": "assistant", "content": "So."}]],
+        completion_ids=[[1]],
+        trainer_state=None,
+    )
+    parts = reward(
+        prompts=["Why?"], completions=[[{"role": "assistant", "content": [{"type": "text", "text": "So."}]}]]
+    )
+    assert text == chat == parts
+    assert isinstance(text[0], float)
+
+
+def test_the_last_of_several_messages_is_scored_as_the_answer_to_all_before(refined):
+    reward = RewardFunction(refined)
+    turns = [{"role": "assistant", "content": "Hm."}, {"role": "user", "content": "Well?"}]
+    several = reward(prompts=["Why?"], completions=[[*turns, {"role": "assistant", "content": "So."}]])
+    prompt = [{"role": "user", "content": "Why?"}, *turns]
+    assert several == refined.score([prompt], ["So."]).refined.tolist()
+
+
+def test_trl_shows_it_by_name_and_may_send_it_to_another_process(refined):
+    reward = RewardFunction(refined, name="helpful")
+    assert reward.__name__ == "helpful"
+    again = pickle.loads(pickle.dumps(reward))
+    assert again(["Why?"], ["So."]) == reward(["Why?"], ["So."])
+
+
+@pytest.mark.parametrize(
+    ("prompts", "completions"),
+    [(["a", "b"], ["x"]), (["a"], [[]]), (["a"], [[{"role": "assistant", "content": 3}]]), ([7], ["x"])],
+    ids=["lengths", "no message", "a number", "no prompt"],
+)
+def test_what_is_neither_text_nor_messages_is_refused(refined, prompts, completions):
+    with pytest.raises(InputError):
+        RewardFunction(refined)(prompts, completions)
