@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from qbrm.errors import InputError
-from qbrm.samplers.base import Sampler
+
+if TYPE_CHECKING:
+    from qbrm.samplers.base import Sampler
 
 KAIWU_BITS = 8
 KAIWU_HEAT = 16.0
@@ -73,5 +76,15 @@ SAMPLERS: dict[str, Callable[[], Sampler]] = {
     "kaiwu": _kaiwu,
     "kaiwu-gibbs": _kaiwu_gibbs,
 }
+
+
+def __getattr__(name: str) -> Any:
+    # The protocol needs PyTorch; a help text that lists the names of `SAMPLERS` does not.
+    if name == "Sampler":
+        from qbrm.samplers.base import Sampler
+
+        return Sampler
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 __all__ = ["SAMPLERS", "Sampler", "dwave_sampler"]
