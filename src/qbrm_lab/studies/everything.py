@@ -20,19 +20,11 @@ from qbrm_lab.studies.robustness import study_robustness
 Part = Callable[[ComparisonSettings, bool, Reporter], Path]
 
 
-def _coverage(settings: ComparisonSettings, quick: bool, reporter: Reporter) -> Path:
-    return study_coverage(settings, reporter)
-
-
-def _fine_tuned(settings: ComparisonSettings, quick: bool, reporter: Reporter) -> Path:
-    return study_fine_tuned(settings, reporter)
-
-
 PARTS: dict[str, Part] = {
     "robustness": study_robustness,
     "over-optimisation": study_over_optimisation,
-    "coverage": _coverage,
-    "fine-tuned": _fine_tuned,
+    "coverage": lambda settings, quick, reporter: study_coverage(settings, reporter),
+    "fine-tuned": lambda settings, quick, reporter: study_fine_tuned(settings, reporter),
 }
 QUICK_LEFT_OUT = ("fine-tuned",)
 
@@ -79,6 +71,6 @@ def study_part(name: str, settings: ComparisonSettings, quick: bool, reporter: R
     """
     make_folder(settings.out)
     with one_writer(settings.out), noted(settings.out, name, settings.command):
-        found = PARTS[name](settings, quick, reporter)
-    reporter.fact(name, str(found))
-    return found
+        path = PARTS[name](settings, quick, reporter)
+    reporter.fact(name, str(path))
+    return path

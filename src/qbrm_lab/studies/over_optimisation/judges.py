@@ -14,7 +14,7 @@ from qbrm.data.pairs import PairData
 from qbrm.errors import InputError
 from qbrm.preferences import PreferenceSet
 from qbrm.reward_models.trunk import Trunk
-from qbrm_lab.methods import Fitted
+from qbrm_lab.methods.base import Fitted
 from qbrm_lab.responses import Features, Responses
 from qbrm_lab.studies.over_optimisation.candidates import fit_policy
 from qbrm_lab.studies.over_optimisation.gold import SimulatedGold, labelled
@@ -41,7 +41,7 @@ class Judge(Protocol):
     """Labels what proxies train on, and says what their choices are worth."""
 
     def label(self, pairs: PairData) -> PairData:
-        """The pairs with the better response of each chosen."""
+        """The pairs, the better response of every one chosen."""
         ...
 
     def pools(self, fitted: Mapping[str, Fitted], trunk: Trunk) -> list[Pool]:
@@ -93,7 +93,7 @@ class Simulation:
     def _judged(self, fitted: Mapping[str, Fitted], trunk: Trunk, vector: Float[Tensor, "pool vector_dim"]) -> Pool:
         features = features_of(trunk, vector)
         gold = standardised(self._gold(vector).numpy())
-        return Pool(gold, {"gold": gold} | {name: each.rewards(features).numpy() for name, each in fitted.items()})
+        return Pool(gold, {"gold": gold} | {name: proxy.rewards(features).numpy() for name, proxy in fitted.items()})
 
 
 class Labels:
@@ -123,8 +123,8 @@ class Labels:
         items, features = self._items, features_of(trunk, self._data.vector)
         used = torch.from_numpy(np.unique(np.concatenate([items.pair_chosen, items.pair_rejected])))
         rewards = {name: np.full(len(features.reward), np.nan) for name in fitted}
-        for name, each in fitted.items():
-            rewards[name][used] = each.rewards(features.rows(used)).numpy()
+        for name, proxy in fitted.items():
+            rewards[name][used] = proxy.rewards(features.rows(used)).numpy()
         return [
             _one_right(np.array([chosen, *items.pair_rejected[items.pair_item == item]]), rewards)
             for item, chosen in enumerate(items.chosen)
