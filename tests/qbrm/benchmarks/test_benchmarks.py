@@ -13,15 +13,15 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 import torch
+from qbrm.benchmarks.command import evaluate_model
 from rich.console import Console
-from test_benchmark_scores import REWARDBENCH, REWARDBENCH_2, RM_BENCH, instance, transcript, write_jsonl, write_rmb
-from test_cli import qbrm_command  # noqa: F401 (a fixture)
-from test_comparison import FakeEncoder, write_preferences
-from test_energy_reward_model import model
 
+from fixtures.benchmark_files import REWARDBENCH, REWARDBENCH_2, RM_BENCH, instance, transcript, write_jsonl, write_rmb
+from fixtures.fake_encoder import FakeEncoder
+from fixtures.preference_files import write_preferences
+from fixtures.refined_models import model
 from qbrm import EnergyRewardModel
 from qbrm.benchmarks import BENCHMARKS, as_preferences
-from qbrm.benchmarks.command import evaluate_model
 from qbrm.benchmarks.evaluate import evaluate
 from qbrm.benchmarks.source import read_benchmark
 from qbrm.cli.console import Reporter
@@ -465,7 +465,7 @@ def responses_of(sources):
     return len(as_preferences("all", items).responses())
 
 
-def test_the_command_evaluates_a_saved_model(trained, sources, tmp_path, monkeypatch, qbrm_command):  # noqa: F811
+def test_the_command_evaluates_a_saved_model(trained, sources, tmp_path, monkeypatch, qbrm_command):
     monkeypatch.chdir(tmp_path)
     ended = qbrm_command("evaluate", trained.folder, "--on", ",".join(sources))
     assert (ended.code, ended.err) == (0, "")
@@ -477,7 +477,7 @@ def test_the_command_evaluates_a_saved_model(trained, sources, tmp_path, monkeyp
     assert "nowhere" in qbrm_command("evaluate", tmp_path / "nowhere", "--on", sources[0]).refused()
 
 
-def test_the_command_explains_itself(qbrm_command):  # noqa: F811
+def test_the_command_explains_itself(qbrm_command):
     ended = qbrm_command("evaluate", "--help")
     assert ended.code == 0
     assert all(name in " ".join(ended.out.split()) for name in BENCHMARKS)

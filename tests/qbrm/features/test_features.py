@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from fixtures.hashing_model import HashingModel
 
+from fixtures.hashing_model import HashingModel
 from qbrm import durable
 from qbrm.durable import one_writer
 from qbrm.errors import InputError

@@ -7,17 +7,17 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from qbrm.data.pairs import Batch, PairData
 from qbrm.energies import EBRM, RBM, CoupledBoltzmannMachine, SemiQuantumRBM
 from qbrm.errors import InputError, TrainingError
-from qbrm.data.pairs import Batch, PairData
+from qbrm.fitting import TrainingSettings, train
+from qbrm.fitting.calibration import BASE_PAIRS, CalibrationLoss, calibrate_tau
+from qbrm.fitting.checkpoint import read_progress
 from qbrm.fitting.objectives import Likelihood, NCEPlus, PreferenceLikelihood
 from qbrm.fitting.objectives.preference import log_preference
-from qbrm.samplers.gibbs import GibbsSampler
-from qbrm.fitting import TrainingSettings, train
-from qbrm.fitting.checkpoint import read_progress
-from qbrm_lab.comparison.metrics_log import MetricsLogs, TensorBoardLog
-from qbrm.fitting.calibration import BASE_PAIRS, CalibrationLoss, calibrate_tau
 from qbrm.fitting.trainer import validation_loss
+from qbrm.samplers.gibbs import GibbsSampler
+from qbrm_lab.comparison.metrics_log import MetricsLogs, TensorBoardLog
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 PLAN = TrainingSettings(epochs=4, batch_pairs=16, learning_rate=0.01, patience=9)

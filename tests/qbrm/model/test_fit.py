@@ -9,43 +9,27 @@ from dataclasses import replace
 import pytest
 import torch
 from rich.console import Console
-from test_comparison import write_preferences
-from test_stream import DIM, IDENTITY, small_blocks, windows_of, write_table  # noqa: F401
-from fixtures.tiny_models import classifier, own_logit, save, tokenizer
 
-from qbrm import EnergyRewardModel, cli, durable, fit
-from qbrm_lab.bench import scale
-from qbrm_lab.methods import METHODS, Task, energy
-from qbrm_lab.responses import Features
+from fixtures.feature_folders import windows_of, write_table
+from fixtures.preference_files import write_preferences
+from fixtures.tiny_models import classifier, own_logit, save, tokenizer
+from qbrm import EnergyRewardModel, durable, fit
 from qbrm.cli.console import Reporter
 from qbrm.errors import InputError
 from qbrm.features import FeatureTable
 from qbrm.features.stream import Share, StreamedPairs, cut_off, open_sources
 from qbrm.preferences import Message
 from qbrm.reward_models import Identity
+from qbrm_lab.bench import scale
+from qbrm_lab.methods import METHODS, Task, energy
+from qbrm_lab.responses import Features
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = pytest.mark.usefixtures("one_thread", "small_blocks")
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     return write_table(tmp_path_factory.mktemp("features"))
-
-
-@pytest.fixture
-def command(monkeypatch, capsys):
-    """Runs `qbrm ...`; gives its exit code, what it printed and its one line of error."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["qbrm", *map(str, arguments)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        out, err = capsys.readouterr()
-        assert len(err.splitlines()) == (1 if ended.value.code else 0), err
-        return ended.value.code or 0, out, err
-
-    return run
 
 
 def quiet():
