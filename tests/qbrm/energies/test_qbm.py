@@ -86,14 +86,13 @@ def test_sampled_gradients_are_those_of_the_exact_objective(objective, anchored)
 
 def test_monte_carlo_error_is_the_spread_of_repeated_draws():
     score = machine()
-    sampler = ExactSampler()
+    score.sampler, score.samples = ExactSampler(), 100
     clamped = score.clamp(*examples(rows=200))
-    score.samples = 100
-    reported = score.monte_carlo(clamped, sampler)
+    reported = score.monte_carlo(clamped)
     means = []
     for seed in range(100, 130):
         score.seed = seed
-        means.append(score.mixture(clamped, sampler).mean.mean(1).detach())
+        means.append(score.mixture(clamped, score.sampler).mean.mean(1).detach())
     spread = float(torch.stack(means).var(0).mean().sqrt())
     assert reported.error == pytest.approx(spread, rel=0.2)
     assert reported.effective_samples == pytest.approx(100, rel=0.5)
