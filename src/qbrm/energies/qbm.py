@@ -191,9 +191,9 @@ class CoupledBoltzmannMachine(BoltzmannScore):
 
     @override
     def hidden_free_energy(self, clamped: Clamped, reward: Float[Tensor, "#batch n"]) -> Float[Tensor, "batch n"]:
-        fields = torch.addcmul(clamped.field, reward[..., None], self.u)
         if not torch.is_grad_enabled() and not self.upper_couplings.any():
-            return log_cosh(fields).sum(-1)
+            return log_cosh(torch.addcmul(clamped.field, reward[..., None], self.u)).sum(-1)
+        fields = clamped.field[:, :1] + reward[..., None] * self.u
         free = ExactSampler().log_partition(fields.flatten(0, 1), self.couplings).view(fields.shape[:2])
         return free - self.hidden * math.log(2)
 

@@ -135,6 +135,7 @@ class _Fit(Generic[Score]):
 
     def unite(self, scores: list[Score], folds: Sequence[Fold]) -> tuple[Score, bool]:
         """One calibrated score of all, and whether it is one that keeps the base rewards' order."""
+        first = scores[0]
         if len(scores) > 1 and not hold_out_apart(folds):
             scores, folds = [_mean(scores)], folds[:1]
         if self.settings.gate:
@@ -143,14 +144,15 @@ class _Fit(Generic[Score]):
         if self.settings.objective == "preference" and scores[0].log_temperature is not None:
             held_out = [fold.validation for fold in folds]
             calibrate(scores, held_out)
-            base = self._better_base(scores, held_out, folds[0].seed)
+            base = self._better_base(first.untrained(folds[0].seed), scores, held_out)
             if base is not None:
                 return base, True
         return _mean(scores), False
 
-    def _better_base(self, scores: Sequence[Score], held_out: Sequence[PairData], seed: int) -> Score | None:
+    def _better_base(
+        self, base: Score | None, scores: Sequence[Score], held_out: Sequence[PairData]
+    ) -> Score | None:
         """A score that keeps the base rewards' order, if training did not help: refinement must not harm."""
-        base = scores[0].untrained(seed)
         if base is None:
             return None
         copies = [base] * len(scores)
