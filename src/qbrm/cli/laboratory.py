@@ -13,6 +13,7 @@ from qbrm.errors import InputError
 GROUP = "qbrm.commands"
 EXTRA = "lab"
 PANEL = "Laboratory"
+ANY_ARGUMENTS = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -20,8 +21,9 @@ def add_commands(app: typer.Typer) -> None:
     missing = missing_packages()
     for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
         if missing:
-            explain = _refusal(point, missing[0])
-            app.command(point.name, help=f"Needs pip install 'qbrm[{EXTRA}]'.", rich_help_panel=PANEL)(explain)
+            words = f"Needs pip install 'qbrm\\[{EXTRA}]'."  # the bracket would be read as markup
+            register = app.command(point.name, help=words, rich_help_panel=PANEL, context_settings=ANY_ARGUMENTS)
+            register(_refusal(point, missing[0]))
         else:
             app.command(point.name, rich_help_panel=PANEL)(point.load())
 

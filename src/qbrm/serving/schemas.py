@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
-from qbrm.model.energy_reward_model import RewardDistribution
+from qbrm.model.distribution import RewardDistribution
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 

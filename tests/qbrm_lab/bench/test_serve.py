@@ -5,7 +5,7 @@ import json
 
 import pytest
 from fixtures.serving_client import serving
-from test_comparison import FakeEncoder
+from fixtures.fake_encoder import FakeEncoder
 
 from qbrm import EnergyRewardModel
 from qbrm_lab import bench

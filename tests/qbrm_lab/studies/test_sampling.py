@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from test_comparison import write_preferences
+from fixtures.preference_files import write_preferences
 
 from qbrm_lab.comparison import ComparisonSettings
 from qbrm.cli.console import Reporter

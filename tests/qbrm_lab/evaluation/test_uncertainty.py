@@ -10,14 +10,6 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.stats import mannwhitneyu
 
-from qbrm_lab.comparison.evaluate import EvaluationSet
-from qbrm_lab.comparison.simulation import (
-    coverage_rows,
-    known_machine,
-    quantile_coverage,
-    simulate,
-)
-from qbrm_lab.comparison.uncertainty import deviation_rows, risk_coverage_rows
 from qbrm.energies import SemiQuantumRBM
 from qbrm.evaluation import (
     Items,
@@ -34,6 +26,14 @@ from qbrm.evaluation import (
     resampled_aurocs,
     selective_risk,
 )
+from qbrm_lab.comparison.evaluate import EvaluationSet
+from qbrm_lab.comparison.simulation import (
+    coverage_rows,
+    known_machine,
+    quantile_coverage,
+    simulate,
+)
+from qbrm_lab.comparison.uncertainty import deviation_rows, risk_coverage_rows
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 few_levels = st.lists(st.sampled_from([0.05, 0.2, 0.4, 0.5, 0.6, 0.8, 0.9, 0.97]), min_size=1, max_size=6)
