@@ -90,7 +90,7 @@ def test_published_loss_is_ours_under_the_same_noise(hilly, monkeypatch):
         (samples, examples): negative.T,
         (examples, samples): negative,
     }
-    monkeypatch.setattr(torch, "randn", lambda *shape, generator: noise[shape])
+    monkeypatch.setattr(torch, "randn", lambda *shape, **_: noise[shape])
     half = examples // 2
     batch = Batch(inputs.embedding[:half], inputs.reward[:half], inputs.embedding[half:], inputs.reward[half:])
     objective, generator = NCEPlus(samples), torch.Generator()

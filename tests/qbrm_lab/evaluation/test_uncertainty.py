@@ -27,7 +27,7 @@ from qbrm.evaluation import (
     selective_risk,
 )
 from qbrm_lab.comparison.evaluate import EvaluationSet
-from qbrm_lab.comparison.simulation import (
+from qbrm_lab.studies.simulation import (
     coverage_rows,
     known_machine,
     quantile_coverage,

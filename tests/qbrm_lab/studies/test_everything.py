@@ -7,11 +7,12 @@ from dataclasses import replace
 from functools import partial
 
 import pytest
+import typer
 from fixtures.hashing_model import HashingModel
 from rich.console import Console
 from typer.testing import CliRunner
 
-from qbrm.cli import app
+from qbrm_lab.cli import study
 from qbrm_lab.comparison import ComparisonSettings
 from qbrm_lab.methods import build_method
 from qbrm_lab.scenarios import VARIANTS
@@ -214,9 +215,10 @@ def test_quick_leaves_the_fine_tuned_base_out(settings, monkeypatch, tmp_path):
 def test_the_command_studies_everything_with_five_seeds_or_quickly_with_one(monkeypatch, tmp_path, options, seeds):
     asked = []
     monkeypatch.setattr(everything, "study_everything", lambda *given: asked.append(given))
-    arguments = ["study", "--train", str(tmp_path / "prefs.jsonl"), "--out", str(tmp_path), *options]
-    found = CliRunner().invoke(app, arguments)
-    assert found.exit_code == 0, found.output
+    app = typer.Typer()
+    app.command()(study)
+    ran = CliRunner().invoke(app, ["--train", str(tmp_path / "prefs.jsonl"), "--out", str(tmp_path), *options])
+    assert ran.exit_code == 0, ran.output
     ((settings, quick, _),) = asked
     assert (settings.seeds, quick) == (seeds, "--quick" in options)
 
