@@ -16,12 +16,14 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from qbrm_lab.report import Results, read_results, update_markdown
-from qbrm_lab.report.comparison import comparison_grid
 from qbrm.tables.grid import Column, Grid, contest
 from qbrm.tables.markdown import markdown_grid
 from qbrm.tables.numbers import percent, three_decimals
+from qbrm_lab.report import update_markdown
+from qbrm_lab.report.comparison import comparison_grid
 from qbrm_lab.report.parts import methods_of, parts, summary_row
+from qbrm_lab.results import Results, read_results
+from qbrm_lab.results.facts import FeaturesEmbedded, RunTime
 from qbrm_lab.studies.page.files import read_files
 from qbrm_lab.studies.page.limits import study_targets
 from qbrm_lab.studies.page.summary import summary
@@ -65,11 +67,11 @@ def _study(study: Path) -> str:
 
 def _by_scenario(results: Results, corner: str, key: str, text: Callable[[float | None], str], best: Best) -> str:
     """One pairwise number, methods in rows, scenarios and their domains in columns."""
-    methods = methods_of(results["summary"])
+    methods = methods_of(results.summary)
     columns: list[Column] = []
     for part in parts(results):
         rows = [summary_row(part.results, method, "pairwise") for method in methods]
-        values = [row[key] if row else None for row in rows]  # type: ignore[literal-required]
+        values = [getattr(row, key) if row else None for row in rows]
         columns.append(contest(part.name, values, map(text, values), best))
     return markdown_grid(Grid("", corner, tuple(methods), tuple(columns)))
 
@@ -81,10 +83,10 @@ def _sampling(study: Path) -> str:
 
 
 def _origin(results: Results) -> str:
-    environment = results["environment"]
-    notes = "; ".join(note for note in results["notes"] if note.startswith(("features:", "whole run")))
+    environment = results.environment
+    facts = "; ".join(fact.sentence for fact in results.facts if isinstance(fact, FeaturesEmbedded | RunTime))
     return (
-        f"`{results['command']}` · {notes} · {environment['cores']} cores, {environment['processor']}, "
+        f"`{results.command}` · {facts} · {environment['cores']} cores, {environment['processor']}, "
         f"torch {environment['torch']}"
     )
 
