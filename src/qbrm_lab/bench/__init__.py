@@ -1,4 +1,4 @@
-"""Benchmarks of speed: QBRM against the published arithmetic and the hardware's floor, on the same inputs in one run."""
+"""Benchmarks of speed: QBRM against the published arithmetic and the hardware's floor, same inputs, one run."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ class FineTuningSettings(TrainingSettings):
     """As for any training; the learning rate is the trunk's and rises and falls linearly.
 
     Attributes:
-        encoder_learning_rate: of the encoder.
+        encoder_learning_rate: learning rate of the encoder.
         warm_up: share of the training during which the learning rates rise.
         max_length: tokens per text, in training and ever after.
     """

@@ -46,8 +46,8 @@ def cached(path: Path, question: Mapping[str, Any], kind: type[Answer], answer: 
 
 def settings_of(method: Method) -> dict[str, Any]:
     """All that a method is told, by name, as JSON can hold it: classes and functions by their names."""
-    told: Any = method
-    settings = told.described() if hasattr(told, "described") else asdict(told)
+    any_method: Any = method
+    settings = any_method.described() if hasattr(any_method, "described") else asdict(any_method)
     plain: dict[str, Any] = json.loads(json.dumps({"name": method.name, **settings}, default=_name))
     return plain
 

@@ -27,17 +27,9 @@ class CoverageResults:
 def study_coverage(settings: ComparisonSettings, reporter: Reporter) -> Path:
     """Fit machines to simulated rewards and preferences, and count how often their intervals contain the truth.
 
-    Writes coverage.json to `settings.out`; finished seeds are kept there.
-
-    Args:
-        settings: folder and seeds; one simulated world for each of them.
-        reporter: told what is going on.
-
-    Returns:
-        The path of coverage.json.
-
-    Raises:
-        InputError: if the folder cannot be written.
+    There is one simulated world for every seed. Writes coverage.json to `settings.out`, where finished seeds are kept.
+    Arguments and errors are those of :func:`~qbrm_lab.studies.everything.study_everything`. Returns the path of
+    coverage.json.
     """
     rows = []
     for seed in range(settings.seed, settings.seed + settings.seeds):

@@ -32,13 +32,13 @@ QUICK_LEFT_OUT = ("fine-tuned",)
 def study_everything(settings: ComparisonSettings, quick: bool, reporter: Reporter) -> Path:
     """Run every part, and write results.md with its plots.
 
-    All parts share the features, the training states and the folder `settings.out`; what is finished is taken up from
-    there, so the same call continues where an earlier one stopped.
+    All parts share the features, the training states and the folder `settings.out`. What is finished is kept there, so
+    the same call continues where an earlier one stopped.
 
     Args:
         settings: source, folder, seeds and epochs; scenarios and methods are the study's own.
         quick: leave out the fine-tuned base, EBRM and what else takes long.
-        reporter: told what is going on.
+        reporter: shows progress.
 
     Returns:
         The path of results.md.
@@ -58,16 +58,9 @@ def study_everything(settings: ComparisonSettings, quick: bool, reporter: Report
 
 
 def study_part(name: str, settings: ComparisonSettings, quick: bool, reporter: Reporter) -> Path:
-    """Run one part, and note what it took. Waits while another process studies in the same folder.
+    """Run one of `PARTS`, and note what it took; the other arguments are those of :func:`study_everything`.
 
-    Args:
-        name: one of `PARTS`.
-        settings: as for :func:`study_everything`.
-        quick: likewise.
-        reporter: likewise.
-
-    Returns:
-        The path of what the part wrote.
+    Waits while another process studies in the same folder. Returns the path of what the part wrote.
     """
     make_folder(settings.out)
     with one_writer(settings.out), noted(settings.out, name, settings.command):

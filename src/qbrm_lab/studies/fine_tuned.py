@@ -68,21 +68,17 @@ def study_fine_tuned(
 ) -> Path:
     """Fine-tune the sentence encoder for every scenario, and compare the methods that refine its rewards.
 
-    Writes `fine-tuned/results.json` and a report to `settings.out`, and a reward model folder for each fine-tuned
-    encoder. Everything is kept: the same call continues after the last whole epoch, shard or training.
+    Writes `fine-tuned/results.json`, a report and a folder for every fine-tuned reward model to `settings.out`. The
+    same call continues after the last whole epoch, shard or training.
 
     Args:
-        settings: source, folder, seeds and epochs; scenarios and methods are the study's own.
-        reporter: told what is going on.
+        settings: as for :func:`~qbrm_lab.studies.everything.study_everything`, which also says what is raised.
+        reporter: shows progress.
         methods: names of the methods to compare.
         fine_tuning: how the encoders are trained.
 
     Returns:
         The path of the report.
-
-    Raises:
-        InputError: if the source is not usable.
-        TrainingError: if a training cannot go on.
     """
     frozen = prepare(settings, reporter)
     selected = replace(settings, methods=methods).selected_methods()

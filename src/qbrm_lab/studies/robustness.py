@@ -66,20 +66,9 @@ class Target(NamedTuple):
 def study_robustness(settings: ComparisonSettings, quick: bool, reporter: Reporter) -> Path:
     """Run all scenarios with all methods, and compare the results with the targets.
 
-    Writes results.json and report.html (as a comparison does) and robustness.md to `settings.out`. Features and
-    training states are kept there: the same call continues where an earlier one stopped.
-
-    Args:
-        settings: source, folder, seeds and epochs; scenarios and methods are the study's own.
-        quick: leave out what takes long: EBRM, ensembles but the judged one, `qbm`, and all but one size of small
-            preference sets.
-        reporter: told what is going on.
-
-    Returns:
-        The path of robustness.md.
-
-    Raises:
-        InputError: if the source is not usable.
+    Writes results.json and report.html, as a comparison does, and robustness.md to `settings.out`. With `quick`, EBRM,
+    ensembles except the judged one, `qbm` and all but one size of small preference sets are left out. Arguments and
+    errors are those of :func:`~qbrm_lab.studies.everything.study_everything`. Returns the path of robustness.md.
     """
     prepared = prepare(settings, reporter)
     tables = []
@@ -198,15 +187,15 @@ def _calibration_targets(results: Results) -> Iterator[Target]:
         "calibration error": lambda row: row.ece,
     }
     for name, score in scores.items():
-        winners, told = set(), []
+        winners, numbers = set(), []
         for scenario in dict.fromkeys(row.scenario for row in results.summary):
             values = {row.method: value for row in _summary(results, scenario) if (value := score(row)) is not None}
             winner = min(values, key=values.__getitem__)
             winners.add(winner)
             mine, best = three_decimals(values[CANDIDATE]), three_decimals(values[winner])
-            told.append(f"{scenario} {mine} (best: {winner} {best})")
+            numbers.append(f"{scenario} {mine} (best: {winner} {best})")
         text = f"a better {name} than every other method in every scenario, by the mean"
-        yield Target(text, "; ".join(told), winners == {CANDIDATE})
+        yield Target(text, "; ".join(numbers), winners == {CANDIDATE})
 
 
 def _summary(results: Results, scenario: str) -> list[SummaryRow]:

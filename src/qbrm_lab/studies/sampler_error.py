@@ -1,4 +1,4 @@
-"""How far each sampler's states are from the Boltzmann distribution of small problems, and what they cost."""
+"""How far samplers' states are from the Boltzmann distribution of small problems, and what they cost."""
 
 from __future__ import annotations
 

@@ -81,20 +81,10 @@ VARIANTS = (
 
 
 def study_sampling(settings: ComparisonSettings, reporter: Reporter) -> Path:
-    """Train the same score with every sampler and size, and set each sampler against enumeration.
+    """Train the same score with every sampler and size, and compare every sampler with enumeration.
 
-    Writes results.json (as a comparison does), sampling.json, two plots and sampling.md to `settings.out`. Features and
-    training states are kept there: the same call continues where an earlier one stopped.
-
-    Args:
-        settings: source, folder, seeds and epochs; methods and samplers are the study's own.
-        reporter: told what is going on.
-
-    Returns:
-        The path of sampling.md.
-
-    Raises:
-        InputError: if the source is not usable.
+    Writes results.json, as a comparison does, sampling.json, two plots and sampling.md to `settings.out`. Arguments and
+    errors are those of :func:`~qbrm_lab.studies.everything.study_everything`. Returns the path of sampling.md.
     """
     prepared = prepare(settings, reporter)
     names = "base", *(variant.name for variant in VARIANTS)
@@ -134,7 +124,7 @@ def _write(folder: Path, results: Results, errors: list[SamplerErrorRow]) -> Pat
 
 
 def _score(results: Results, variant: Variant) -> SizeRow:
-    """How accurate a variant was on both sets, how likely it found the labels, what it cost."""
+    """A variant's accuracy on both sets, its log-loss and its cost."""
     pairwise: Any = summary_row(results, variant.name, "pairwise")
     bon: Any = summary_row(results, variant.name, "bon")
     seconds: Any = {stage: mean_seconds(timings_of(results.timings, variant.name, stage)) for stage in STAGES}

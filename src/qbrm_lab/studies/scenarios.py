@@ -1,4 +1,4 @@
-"""Scenarios as studies run them: each one's tables are kept, and a rerun takes up those that are finished."""
+"""Scenarios as studies run them: the tables of every finished one are kept, and a rerun reads them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def scenario_tables(prepared: Prepared, scenario: str, methods: Mapping[str, Met
         prepared: what all scenarios share.
         scenario: one of `VARIANTS`.
         methods: to compare, by name.
-        reporter: told what is going on.
+        reporter: shows progress.
     """
     settings = prepared.settings
     path = settings.out / "scenarios" / f"{scenario}.json"

@@ -1,4 +1,4 @@
-"""Gold reward against KL: means over pools and seeds, their intervals, and where each curve peaks."""
+"""Gold reward against KL: means over pools and seeds, their intervals, and where curves peak."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def curve_rows(seeds: Mapping[int, Curves]) -> list[CurveRow]:
 
 
 def peak_rows(seeds: Mapping[int, Curves]) -> list[PeakRow]:
-    """Where each method's mean curve is highest.
+    """Where the mean curve of every method is highest.
 
     Args:
         seeds: as for :func:`curve_rows`.

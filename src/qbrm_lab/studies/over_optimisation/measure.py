@@ -47,9 +47,7 @@ class OverOptimisationSettings:
         gold_from: ``simulation``: a random function of the encoder's vectors is the gold reward, labels all training
             pairs and judges candidates drawn around held-out prompts. ``labels``: people's own labels train, and the
             winner among a held-out best-of-n's responses is worth one if it is the chosen one, else zero.
-        scenario: one of `VARIANTS`; ``fresh`` gives the scores pairs that the reward model has not seen, so
-            they know more labels than base and its ensembles; ``same``, the paper's protocol, gives them no others, and
-            validation may then keep a refinement as it starts, at the base reward.
+        scenario: one of `VARIANTS`. In ``same``, validation may keep a refinement at the base reward, where it starts.
         methods: names in `PROXIES`.
         seeds: seed the world, the split of the training prompts, the wrong labels, all training and the candidates.
         prompts: number of held-out prompts that candidates are drawn for; EBRM's ascent takes most of the time.
@@ -78,7 +76,7 @@ class OverOptimisation:
         scenario: as in the settings.
         rows: gold and proxy reward against n.
         peaks: one row per method.
-        facts: of the trainings, such as a chosen z.
+        facts: facts on the trainings, such as a chosen z.
     """
 
     gold_from: GoldFrom
@@ -132,7 +130,7 @@ def over_optimisation(
         test: held-out preferences.
         table: the encoder's vectors of all their responses.
         out: folder for what is kept.
-        reporter: told what is going on.
+        reporter: shows progress.
         settings: how; None for the defaults.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The study of over-optimisation as a command runs it: both kinds of gold, a table, a plot each."""
+"""The study of over-optimisation as a command runs it: a table and a plot for both kinds of gold."""
 
 from __future__ import annotations
 
@@ -37,19 +37,9 @@ class OverOptimisationResults:
 def study_over_optimisation(settings: ComparisonSettings, quick: bool, reporter: Reporter) -> Path:
     """Measure best-of-n against gold, simulated and from people's labels.
 
-    Writes over-optimisation.json, over-optimisation.md and two plots to `settings.out`. Features, training states and
-    finished seeds are kept there: the same call continues where an earlier one stopped.
-
-    Args:
-        settings: source, folder and seeds; methods are the study's own.
-        quick: leave EBRM out.
-        reporter: told what is going on.
-
-    Returns:
-        The path of over-optimisation.md.
-
-    Raises:
-        InputError: if the source is not usable.
+    Writes over-optimisation.json, over-optimisation.md and two plots to `settings.out`, where finished seeds are kept.
+    With `quick`, EBRM is left out. Arguments and errors are those of
+    :func:`~qbrm_lab.studies.everything.study_everything`. Returns the path of over-optimisation.md.
     """
     sources = prepare(settings, reporter).sources
     table = FeatureTable.open(settings.out / "features")

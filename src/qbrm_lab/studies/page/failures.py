@@ -30,7 +30,7 @@ def fruitless(facts: Sequence[Fact]) -> dict[str, str]:
 
 
 def bounds(facts: Sequence[Fact]) -> dict[str, str]:
-    """How far below its mean validation set each lower confidence bound: z with its seed; 0 is the mean itself."""
+    """The z that validation chose for every lower confidence bound, with its seed; 0 is the mean itself."""
     chosen: dict[str, list[str]] = {}
     for fact in facts:
         if isinstance(fact, BoundChosen):

@@ -63,12 +63,12 @@ def _choosing_harder(study: OverOptimisation) -> str:
     """Gold of the choices of the base, EBRM, the judged score and the best, and who differs from the base."""
     rows = {row.method: row for row in study.peaks if row.method != "gold"}
     best = max(rows.values(), key=lambda row: row.last_gold)
-    told = [rows[name] for name in dict.fromkeys(("base", "ebrm", CANDIDATE, best.method)) if name in rows]
+    shown = [rows[name] for name in dict.fromkeys(("base", "ebrm", CANDIDATE, best.method)) if name in rows]
     above = [f"`{name}`" for name, row in rows.items() if (row.over_base_low or 0) > CANCELLED]
     below = [f"`{name}`" for name, row in rows.items() if (row.over_base_high or 0) < -CANCELLED]
     return (
         f"Gold of the best of {best.last_n:,} responses, gold from {study.gold_from}: "
-        f"{', '.join(map(_gold, told))}. Beyond the interval above the base: {', '.join(above) or 'none'}; below it: "
+        f"{', '.join(map(_gold, shown))}. Beyond the interval above the base: {', '.join(above) or 'none'}; below it: "
         f"{', '.join(below) or 'none'}."
     )
 
