@@ -1,11 +1,11 @@
-"""Put measured tables into both READMEs, from what commands left in runs/.
+"""Put measured tables into the READMEs and docs/, from what commands left in runs/.
 
     python scripts/update_tables.py demo=runs/demo study=runs/study bench=runs/bench bench-sample=runs/bench
     python scripts/update_tables.py sampling=runs/sampling
 
-Each argument is MARKER=RUN; the text between ``<!-- MARKER -->`` and ``<!-- /MARKER -->`` is replaced. ``study`` takes
-the folder of ``qbrm study``, ``bench`` and ``bench-sample`` that of ``qbrm bench ... --out FOLDER/NAME.json``,
-``sampling`` that of ``qbrm study sampling``, whose plots go to docs/ too.
+Each argument is MARKER=RUN; in every document that has them, the text between ``<!-- MARKER -->`` and
+``<!-- /MARKER -->`` is replaced. ``study`` takes the folder of ``qbrm study``, ``bench`` and ``bench-sample`` that of
+``qbrm bench ... --out FOLDER/NAME.json``, ``sampling`` that of ``qbrm study sampling``, whose plots go to docs/ too.
 """
 
 from __future__ import annotations
@@ -13,32 +13,35 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 
-from qbrm_lab.report import Results, read_results, update_markdown
-from qbrm_lab.report.comparison import comparison_grid
 from qbrm.tables.grid import Column, Grid, contest
 from qbrm.tables.markdown import markdown_grid
-from qbrm.tables.numbers import percent, three_decimals
+from qbrm.tables.numbers import three_decimals
+from qbrm_lab.report import update_markdown
+from qbrm_lab.report.comparison import accuracy, comparison_grid
 from qbrm_lab.report.parts import methods_of, parts, summary_row
-from qbrm_lab.studies.page.files import read_files
-from qbrm_lab.studies.page.limits import study_targets
-from qbrm_lab.studies.page.summary import summary
-from qbrm_lab.studies.robustness import targets_table
+from qbrm_lab.results import Results, read_results
+from qbrm_lab.results.facts import FeaturesEmbedded, RunTime
+from qbrm_lab.studies.robustness import CANDIDATE
 
-Best = Callable[..., float]
 ROOT = Path(__file__).parent.parent
-READMES = (ROOT / "README.md", ROOT / "README.zh-CN.md")
+# The front page has these only; docs/results.md has all. Bold is what is best among all methods.
+SCENARIOS = ("fresh", "shift")
+METHODS = ("base", "mlp", "mlp:gate,members=5", "ebrm", CANDIDATE)
 
 
 def main(arguments: list[str]) -> None:
     """Update every marker named on the command line."""
+    documents = [*ROOT.glob("README*.md"), *ROOT.glob("docs/*.md")]
     for argument in arguments:
         marker, source = argument.split("=", 1)
-        text = _text(marker, source)
-        for readme in READMES:
-            update_markdown(readme, marker, text)
+        places = [path for path in documents if f"<!-- {marker} -->" in path.read_text()]
+        if not places:
+            raise SystemExit(f"no document has <!-- {marker} -->; expected one in README*.md or docs/.")
+        for place in places:
+            update_markdown(place, marker, _text(marker, source))
 
 
 def _text(marker: str, source: str) -> str:
@@ -55,23 +58,24 @@ def _text(marker: str, source: str) -> str:
 
 
 def _study(study: Path) -> str:
+    """Pairwise accuracy and log-loss of a few methods in a few scenarios."""
     results = read_results(study)
-    accuracy = _by_scenario(results, "pairwise accuracy", "accuracy", percent, max)
-    log_loss = _by_scenario(results, "log-loss", "nll", three_decimals, min)
-    files = read_files(study)
-    judged = targets_table(study_targets(files))
-    return "\n\n".join([accuracy, log_loss, judged, *summary(files), _origin(results)])
+    named = {part.name: part.results for part in parts(results)}
+    columns = [column for name in SCENARIOS for column in _scenario(name, named[name])]
+    return f"{markdown_grid(Grid('', 'method', METHODS, tuple(columns)))}\n\n`{results.command}`"
 
 
-def _by_scenario(results: Results, corner: str, key: str, text: Callable[[float | None], str], best: Best) -> str:
-    """One pairwise number, methods in rows, scenarios and their domains in columns."""
-    methods = methods_of(results["summary"])
-    columns: list[Column] = []
-    for part in parts(results):
-        rows = [summary_row(part.results, method, "pairwise") for method in methods]
-        values = [row[key] if row else None for row in rows]  # type: ignore[literal-required]
-        columns.append(contest(part.name, values, map(text, values), best))
-    return markdown_grid(Grid("", corner, tuple(methods), tuple(columns)))
+def _scenario(name: str, results: Results) -> Iterator[Column]:
+    methods = methods_of(results.summary)
+    rows = [summary_row(results, method, "pairwise") for method in methods]
+    accuracies, losses = ([getattr(row, score) if row else None for row in rows] for score in ("accuracy", "nll"))
+    shown = [methods.index(method) for method in METHODS]
+    for column in (
+        contest(f"{name}: accuracy, %", accuracies, map(accuracy, rows)),
+        contest("log-loss", losses, map(three_decimals, losses), min),
+    ):
+        best = frozenset(place for place, row in enumerate(shown) if row in column.best)
+        yield Column(column.heading, tuple(column.cells[row] for row in shown), best)
 
 
 def _sampling(study: Path) -> str:
@@ -81,10 +85,10 @@ def _sampling(study: Path) -> str:
 
 
 def _origin(results: Results) -> str:
-    environment = results["environment"]
-    notes = "; ".join(note for note in results["notes"] if note.startswith(("features:", "whole run")))
+    environment = results.environment
+    facts = "; ".join(fact.sentence for fact in results.facts if isinstance(fact, FeaturesEmbedded | RunTime))
     return (
-        f"`{results['command']}` · {notes} · {environment['cores']} cores, {environment['processor']}, "
+        f"`{results.command}` · {facts} · {environment['cores']} cores, {environment['processor']}, "
         f"torch {environment['torch']}"
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import ClassVar, Literal, TypeAlias
 
 from qbrm.tables.numbers import percent
 
@@ -41,11 +41,12 @@ class BaseKept(OfOneTraining):
     """The score keeps the order of the base rewards, because no trained one was better on validation."""
 
     kind: Literal["base-kept"] = field(default="base-kept", init=False)
+    words: ClassVar[str] = "no epoch beat the base rewards on validation; they are kept"
 
     @property
     def sentence(self) -> str:
         """The fact in words."""
-        return f"{self.place}: no epoch beat the base rewards on validation; they are kept"
+        return f"{self.place}: {self.words}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,11 +54,12 @@ class UntrainedKept(OfOneTraining):
     """The score is what it was before training, because no epoch was better on validation."""
 
     kind: Literal["untrained-kept"] = field(default="untrained-kept", init=False)
+    words: ClassVar[str] = "no epoch beat the untrained score on validation; it is kept"
 
     @property
     def sentence(self) -> str:
         """The fact in words."""
-        return f"{self.place}: no epoch beat the untrained score on validation; it is kept"
+        return f"{self.place}: {self.words}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,5 @@
 """The whole comparison, with a fake encoder: what comes out is what an independent reading of the files gives."""
 
-import io
 import json
 import math
 import sys
@@ -11,9 +10,12 @@ from collections import defaultdict
 import numpy as np
 import pytest
 import torch
-from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from fixtures import comparisons
+from fixtures.comparisons import run
+from fixtures.preference_files import read_lines, write_preferences
+from fixtures.fake_encoder import FakeEncoder, vector
 from qbrm import EnergyRewardModel, durable
 from qbrm_lab.comparison import ComparisonSettings, compare, one_seed
 from qbrm_lab.methods import folder_name
@@ -23,77 +25,17 @@ from qbrm.errors import InputError
 from qbrm.features import FeatureTable
 from qbrm.features.pair_list import read_pairs
 from qbrm.preferences import Message, prompt_id, response_id
-from qbrm_lab.report import write_report
 from qbrm_lab.report.plots.gallery import PLOTS
 from qbrm.reward_models import REWARD_MODELS
-from qbrm.reward_models.base import Embedded, Identity
 from qbrm.fitting import trainer
 
-DIM = 12
 ALL_METHODS = ("length", "base", "mlp", "ebrm", "rbm", "sqrbm")
 ROW_KEYS = ["scenario", "method", "seed", "test", "set", "category", "n", "accuracy", "ci_low", "ci_high", "nll", "ece"]
 PICTURES = {f"{plot.stem}.png" for plot in PLOTS}
 
 
-class FakeEncoder:
-    """Embeds a text as numbers drawn from its hash; the first two say how good the answer is.
-
-    Args:
-        reward: sign of its own reward, or None for an encoder without a score layer.
-    """
-
-    dim = DIM
-
-    def __init__(self, reward=None, name="fake"):
-        self.reward, self.calls = reward, 0
-        self.identity = Identity(name, "0123456789abcdef", "plain", 16)
-
-    def embed(self, prompts, responses):
-        self.calls += 1
-        rows = np.array([vector(*pair) for pair in zip(prompts, responses, strict=True)], np.float32).reshape(-1, DIM)
-        return Embedded(rows, None if self.reward is None else self.reward * rows[:, :2].sum(1))
-
-
-def vector(prompt, response):
-    digest = response_id(f"{prompt_id(prompt)} {response}")
-    return np.random.default_rng(int(digest, 16)).standard_normal(DIM).astype(np.float32)
-
-
-def write_preferences(path, first, prompts, noise=0.7):
-    """Two or more answers per prompt, the best of them chosen, by the fake encoder's taste and some noise."""
-    lines = []
-    for number in range(first, first + prompts):
-        generator = np.random.default_rng(number)
-        prompt = f"question {number}"
-        answers = [f"answer {i} to {number}" + " so" * generator.integers(9) for i in range((2, 4, 3)[number % 3])]
-        quality = [
-            vector((Message("user", prompt),), answer)[:2].sum() + noise * generator.normal() for answer in answers
-        ]
-        best, *rest = (answers[i] for i in np.argsort(quality)[::-1])
-        lines.append({"prompt": prompt, "chosen": best, "rejected": rest, "category": "abc"[number // 2 % 3]})
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    return path
-
-
-def read_lines(path):
-    return [json.loads(line) for line in path.read_text().splitlines()]
-
-
 def prompts_of(path):
     return {prompt_id((Message("user", line["prompt"]),)) for line in read_lines(path)}
-
-
-def run(pictures=False, **settings):
-    """Compare, without drawing unless asked to; gives the results and what was printed."""
-    printed = io.StringIO()
-    reporter = Reporter(Console(file=printed, width=200))
-    settings = {"reward_model": "fake", "seeds": 1, "methods": ("base", "sqrbm"), **settings}
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        if not pictures:
-            monkeypatch.setattr("qbrm_lab.report.write.pictures", lambda part, number: [])
-        results = compare(ComparisonSettings(**settings), reporter)
-        write_report(results, settings["out"])
-    return results.content(), printed.getvalue()
 
 
 def weights(out):
@@ -429,7 +371,7 @@ def test_killed_and_rerun_gives_the_rows_of_a_run_that_nothing_interrupted(
     settings, uninterrupted, out = plain
     where, call = KILLS[moment]
     call = call if call > 0 else len(uninterrupted["epochs"])
-    module = {"encoder": encoder, "write_report": sys.modules[__name__]}.get(where, trainer)
+    module = {"encoder": encoder, "write_report": comparisons}.get(where, trainer)
     name = "embed" if where == "encoder" else where
     with monkeypatch.context() as patch:
         patch.setattr(module, name, killed_at(call, getattr(module, name)))

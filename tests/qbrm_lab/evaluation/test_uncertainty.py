@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.stats import mannwhitneyu
 
 from qbrm_lab.comparison.evaluate import EvaluationSet, PartOfTest
-from qbrm_lab.comparison.simulation import (
+from qbrm_lab.studies.simulation import (
     coverage_rows,
     known_machine,
     quantile_coverage,
