@@ -14,17 +14,17 @@ import pyarrow.parquet
 import pytest
 import torch
 from rich.console import Console
-from test_benchmark_scores import REWARDBENCH, REWARDBENCH_2, RM_BENCH, instance, transcript, write_jsonl, write_rmb
-from test_cli import qbrm_command  # noqa: F401 (a fixture)
-from test_comparison import FakeEncoder, write_preferences
-from test_energy_reward_model import model
 
+from fixtures.benchmark_files import REWARDBENCH, REWARDBENCH_2, RM_BENCH, instance, transcript, write_jsonl, write_rmb
+from fixtures.fake_encoder import FakeEncoder
+from fixtures.preference_files import write_preferences
+from fixtures.refined_models import model
 from qbrm import EnergyRewardModel
 from qbrm.benchmarks import BENCHMARKS, as_preferences
-from qbrm.benchmarks.command import evaluate_model
 from qbrm.benchmarks.evaluate import evaluate
 from qbrm.benchmarks.source import read_benchmark
 from qbrm.cli.console import Reporter
+from qbrm.cli.evaluation import evaluate_model
 from qbrm.errors import InputError
 from qbrm.features import build_features
 from qbrm.preferences import Message, sample_source
@@ -356,20 +356,18 @@ def sources(tmp_path):
     return [str(LAYOUTS[name](tmp_path / name)) for name in ("rewardbench", "rm-bench", "preferences")]
 
 
-def quiet():
-    return Reporter(Console(file=io.StringIO(), width=200))
-
-
 def run(trained, sources, out):
-    reporter = quiet()
-    evaluate_model(str(trained.folder), sources, out, 0, "qbrm evaluate", reporter)
+    reporter = Reporter(Console(file=io.StringIO(), width=200))
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr("qbrm.cli.evaluation.Reporter", lambda: reporter)
+        evaluate_model(str(trained.folder), sources, out, 0)
     return json.loads((out / "evaluation.json").read_text()), reporter.console.file.getvalue()
 
 
 def test_base_and_refined_tables_are_those_of_the_models_own_rewards(trained, sources, tmp_path):
     refined = EnergyRewardModel.from_pretrained(trained.folder)
     found = [read_benchmark(source) for source in sources]
-    results = evaluate(refined, found, tmp_path / "features", quiet())
+    results = evaluate(refined, found, tmp_path / "features")
     for result, source in zip(results, found, strict=True):
         right = {"base": [], "refined": []}
         for item in source.items:
@@ -399,7 +397,7 @@ def wins(chosen, rejected):
 def test_log_loss_and_calibration_are_those_of_what_prefer_says(trained, tmp_path):
     refined = EnergyRewardModel.from_pretrained(trained.folder)
     source = read_benchmark(str(LAYOUTS["preferences"](tmp_path / "prefs")))
-    (result,) = evaluate(refined, [source], tmp_path / "features", quiet())
+    (result,) = evaluate(refined, [source], tmp_path / "features")
     said, base = [], []
     for item in source.items:
         for rejected in item.rejected:
@@ -465,7 +463,7 @@ def responses_of(sources):
     return len(as_preferences("all", items).responses())
 
 
-def test_the_command_evaluates_a_saved_model(trained, sources, tmp_path, monkeypatch, qbrm_command):  # noqa: F811
+def test_the_command_evaluates_a_saved_model(trained, sources, tmp_path, monkeypatch, qbrm_command):
     monkeypatch.chdir(tmp_path)
     ended = qbrm_command("evaluate", trained.folder, "--on", ",".join(sources))
     assert (ended.code, ended.err) == (0, "")
@@ -477,7 +475,7 @@ def test_the_command_evaluates_a_saved_model(trained, sources, tmp_path, monkeyp
     assert "nowhere" in qbrm_command("evaluate", tmp_path / "nowhere", "--on", sources[0]).refused()
 
 
-def test_the_command_explains_itself(qbrm_command):  # noqa: F811
+def test_the_command_explains_itself(qbrm_command):
     ended = qbrm_command("evaluate", "--help")
     assert ended.code == 0
     assert all(name in " ".join(ended.out.split()) for name in BENCHMARKS)

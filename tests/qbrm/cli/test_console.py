@@ -4,7 +4,7 @@ import io
 
 from rich.console import Console
 
-from qbrm import console
+from qbrm.cli import console
 from qbrm.cli.console import Reporter
 
 

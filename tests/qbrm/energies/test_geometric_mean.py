@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from conftest import randomise
 
+from fixtures.scores import randomise
 from qbrm.energies import SemiQuantumRBM
 from qbrm.energies.density import density
 from qbrm.energies.geometric_mean import geometric_mean

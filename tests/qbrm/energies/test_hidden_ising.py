@@ -7,13 +7,15 @@ import math
 import numpy as np
 import pytest
 import torch
-from test_qbm import DIM, examples, joint_energy, machine, simulated_pairs, states
 
+from fixtures.coupled_machines import DIM, examples, joint_energy, machine, simulated_pairs, states
 from qbrm.energies import CoupledBoltzmannMachine
 from qbrm.energies.density import density
-from qbrm.errors import InputError
-from qbrm.interop.bqm import from_bqm, to_bqm
 from qbrm.energies.hidden_ising import hidden_ising, load_hidden_ising
+from qbrm.errors import InputError
+from qbrm.fitting import TrainingSettings, train
+from qbrm.fitting.objectives import PreferenceLikelihood
+from qbrm.interop.bqm import from_bqm, to_bqm
 from qbrm.interop.ising import Ising, log_weight, with_pair_spins, without_pair_spins
 from qbrm.interop.kaiwu_matrix import from_kaiwu_matrix, to_kaiwu_matrix
 from qbrm.interop.kaiwu_plugin import (
@@ -22,8 +24,6 @@ from qbrm.interop.kaiwu_plugin import (
     to_boltzmann_machine,
     to_restricted_boltzmann_machine,
 )
-from qbrm.fitting.objectives import PreferenceLikelihood
-from qbrm.fitting import TrainingSettings, train
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

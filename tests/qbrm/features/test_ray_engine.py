@@ -17,8 +17,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from fixtures.hashing_model import HashingModel
 
+from fixtures.hashing_model import HashingModel
 from qbrm.errors import InputError, WorkerError
 from qbrm.features import FeatureTable, build, build_features, ray_engine
 from qbrm.features.build import build_with

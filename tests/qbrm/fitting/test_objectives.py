@@ -8,12 +8,12 @@ from hypothesis import strategies as st
 from scipy.special import ndtr
 from scipy.stats import kstest, norm
 
+from qbrm.data.pairs import Batch, PairData
 from qbrm.energies import EBRM, RBM, SemiQuantumRBM
 from qbrm.energies.density import density
-from qbrm.data.pairs import Batch, PairData
+from qbrm.fitting import TrainingSettings, train
 from qbrm.fitting.objectives import OBJECTIVES, BradleyTerry, Likelihood, NCEPlus, PreferenceLikelihood
 from qbrm.refinement import REFINEMENTS, refine
-from qbrm.fitting import TrainingSettings, train
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 unhurried = settings(deadline=None, max_examples=60)

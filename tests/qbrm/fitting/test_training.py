@@ -7,17 +7,16 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from qbrm.data.pairs import Batch, PairData
 from qbrm.energies import EBRM, RBM, CoupledBoltzmannMachine, SemiQuantumRBM
 from qbrm.errors import InputError, TrainingError
-from qbrm.data.pairs import Batch, PairData
-from qbrm.fitting.objectives import Likelihood, NCEPlus, PreferenceLikelihood
-from qbrm.fitting.objectives.preference import log_preference
-from qbrm.samplers.gibbs import GibbsSampler
 from qbrm.fitting import TrainingSettings, train
+from qbrm.fitting.calibration import BASE_PAIRS, CalibrationLoss, calibrate
 from qbrm.fitting.checkpoint import read_progress
-from qbrm_lab.comparison.metrics_log import MetricsLogs, TensorBoardLog
-from qbrm.fitting.calibration import BASE_PAIRS, CalibrationLoss, calibrate_tau
+from qbrm.fitting.objectives import Likelihood, NCEPlus, PreferenceLikelihood
 from qbrm.fitting.trainer import validation_loss
+from qbrm.samplers.gibbs import GibbsSampler
+from qbrm_lab.comparison.metrics_log import MetricsLogs, TensorBoardLog
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 PLAN = TrainingSettings(epochs=4, batch_pairs=16, learning_rate=0.01, patience=9)
@@ -393,9 +392,8 @@ def test_calibration_finds_the_noise_of_the_judge(judge, started_at):
         score.u.zero_()
         score.log_tau.fill_(math.log(started_at * judge / 2))
     before = {name: value.clone() for name, value in score.state_dict().items()}
-    tau = calibrate_tau(score, pairs)
-    assert tau == score.tau.item()
-    assert tau * score.reward_scale.item() == pytest.approx(judge, rel=0.06)
+    calibrate([score], [pairs])
+    assert score.tau.item() * score.reward_scale.item() == pytest.approx(judge, rel=0.06)
     assert all(torch.equal(value, before[name]) for name, value in score.state_dict().items() if name != "log_tau")
 
 
@@ -404,7 +402,7 @@ def test_calibration_never_makes_its_loss_worse():
         score, objective = new_model(), CalibrationLoss(VALIDATION.n_pairs)
         train_on(score, plan=TrainingSettings(epochs=epochs, batch_pairs=16, learning_rate=0.1, patience=9))
         before = validation_loss(score, objective, VALIDATION, 0)
-        calibrate_tau(score, VALIDATION)
+        calibrate([score], [VALIDATION])
         assert validation_loss(score, objective, VALIDATION, 0) <= before
 
 
@@ -412,7 +410,7 @@ def test_calibration_counts_the_base_rewards_claims_as_a_few_pairs_more():
     """The expected preferences of that many more pairs, written as pairs with weights."""
     score, batch = new_model(), VALIDATION.batch(slice(0, 10))
     turned = Batch(batch.rejected, batch.rejected_reward, batch.chosen, batch.chosen_reward)
-    right, wrong = (log_preference(score, each).double() for each in (batch, turned))
+    right, wrong = (score.log_preference(part).double() for part in (batch, turned))
     claimed = 1 / (1 + torch.exp(batch.rejected_reward - batch.chosen_reward).double())
     expected = -(right.sum() + BASE_PAIRS / 10 * (claimed * right + (1 - claimed) * wrong).sum()) / 10
     found = CalibrationLoss(10)(score, batch, torch.Generator())
@@ -424,9 +422,9 @@ def test_a_few_pairs_that_happen_to_be_right_do_not_make_a_score_certain():
     pairs = PairData(torch.zeros(20, 3), reward, torch.arange(10, 20), torch.arange(10))
     score = new_model()
     score.standardise(pairs.embedding, pairs.reward)
-    calibrate_tau(score, pairs)
+    calibrate([score], [pairs])
     claimed = torch.sigmoid(reward[pairs.chosen] - reward[pairs.rejected])
-    probability = log_preference(score, pairs.batch(slice(0, 10))).exp()
+    probability = score.log_preference(pairs.batch(slice(0, 10))).exp()
     # Ten right of ten, and forty as claimed: about a fifth of the way from the claims to certainty.
     assert (probability < claimed + 0.4 * (1 - claimed)).all()
     assert probability.mean() > claimed.mean()

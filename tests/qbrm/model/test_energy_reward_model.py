@@ -8,24 +8,16 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from test_comparison import DIM, FakeEncoder, vector
-from fixtures.tiny_models import classifier, save
 
+from fixtures.fake_encoder import DIM, FakeEncoder, vector
+from fixtures.refined_models import EMBEDDING_DIM, SCORES, model, reward_model, score
+from fixtures.tiny_models import classifier, save
 from qbrm import EnergyRewardModel
-from qbrm.energies import EBRM, RBM, SemiQuantumRBM
+from qbrm.energies import RBM, SemiQuantumRBM
 from qbrm.errors import InputError
 from qbrm.preferences import Message
 from qbrm.reward_models import REWARD_MODELS, load_reward_model
-from qbrm.reward_models.encoder_reward_model import EncoderRewardModel
-from qbrm.reward_models.trunk import Trunk
 
-TRUNK_SIZE = 5
-EMBEDDING_DIM = TRUNK_SIZE + DIM
-SCORES = {
-    "rbm": lambda: RBM(EMBEDDING_DIM, hidden=5),
-    "sqrbm": lambda: SemiQuantumRBM(EMBEDDING_DIM, hidden=4, axes=3),
-    "ebrm": lambda: EBRM(EMBEDDING_DIM),
-}
 PROMPTS = ["What is tea?", "What is rain?", "What is tea?", "And stones?"]
 RESPONSES = ["A drink.", "Water from clouds.", "A kind of stone.", "Hard, mostly."]
 
@@ -33,29 +25,6 @@ RESPONSES = ["A drink.", "Water from clouds.", "A kind of stone.", "Hard, mostly
 @pytest.fixture(autouse=True)
 def registered(monkeypatch):
     monkeypatch.setitem(REWARD_MODELS, "fake", FakeEncoder)
-
-
-def reward_model(seed=0):
-    torch.manual_seed(seed)
-    trunk = Trunk(DIM, size=TRUNK_SIZE, width=8)
-    torch.nn.init.normal_(trunk.head.weight)
-    return EncoderRewardModel(FakeEncoder(), trunk)
-
-
-def score(kind="sqrbm", seed=1, size=0.5):
-    """A score as training might leave it: no parameter zero, units that are not one."""
-    torch.manual_seed(seed)
-    made = SCORES[kind]()
-    with torch.no_grad():
-        for parameter in made.parameters():
-            parameter.add_(size * torch.randn_like(parameter) if kind != "ebrm" else 0)
-        made.reward_loc.fill_(0.3)
-        made.reward_scale.fill_(0.7)
-    return made
-
-
-def model(kind="sqrbm", **options):
-    return EnergyRewardModel(reward_model(), score(kind), **options)
 
 
 @pytest.fixture

@@ -6,16 +6,17 @@ import json
 import pytest
 import torch
 from rich.console import Console
-from test_comparison import FakeEncoder, write_preferences
 
-from qbrm_lab.comparison import ComparisonSettings, compare
+from fixtures.fake_encoder import FakeEncoder
+from fixtures.preference_files import write_preferences
 from qbrm.cli.console import Reporter
 from qbrm.errors import InputError
-from qbrm.model.export import export_ebrm
 from qbrm.features import FeatureTable
 from qbrm.features.pair_list import read_pairs, write_pairs
+from qbrm.model.export import export_ebrm
 from qbrm.preferences import read_preferences, training_pairs
 from qbrm.reward_models import DEFAULT_REWARD_MODEL, REWARD_MODELS
+from qbrm_lab.comparison import ComparisonSettings, compare
 
 export_module = importlib.import_module("qbrm.model.export")
 

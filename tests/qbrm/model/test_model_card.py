@@ -6,11 +6,12 @@ from dataclasses import replace
 import pytest
 import torch
 import yaml
-from fixtures.fake_hub import running
 from huggingface_hub import ModelCard
-from test_comparison import run, write_preferences
-from fixtures.tiny_models import save
 
+from fixtures.comparisons import run
+from fixtures.fake_hub import running
+from fixtures.preference_files import write_preferences
+from fixtures.tiny_models import save
 from qbrm import EnergyRewardModel
 from qbrm.energies import SemiQuantumRBM
 from qbrm.errors import InputError

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from test_sequence_classifier import PROMPTS, RESPONSES, own_logits, refused, reward_model
-from fixtures.tiny_models import classifier, own_logit, save, tokenizer
 from torch import nn
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, LlamaModel, LlamaPreTrainedModel
 from transformers.modeling_outputs import ModelOutput
 
+from fixtures.conversations import PROMPTS, RESPONSES, own_logits, refused, reward_model
+from fixtures.tiny_models import classifier, own_logit, save, tokenizer
 from qbrm.reward_models import load_reward_model
 from qbrm.reward_models.heads import HEADS
 

@@ -1,29 +1,17 @@
 """Reward models from folders and the Hub: the weights that were meant, all of them, and no code that was not."""
 
-import json
 import pickle
 
 import numpy as np
 import pytest
 import torch
-from fixtures.fake_hub import running
 from safetensors.torch import load_file, save_file
-from test_sequence_classifier import PROMPTS, RESPONSES, own_logits, refused
+
+from fixtures.conversations import PROMPTS, RESPONSES, own_logits, refused
+from fixtures.fake_hub import running
+from fixtures.own_code import edit_config, remote
 from fixtures.tiny_models import classifier, save, tokenizer
-
 from qbrm.reward_models import load_reward_model
-
-REMOTE_CODE = """
-from pathlib import Path
-
-from transformers import LlamaForSequenceClassification
-
-Path(__file__).with_name("ran").touch()
-
-
-class OddRewardModel(LlamaForSequenceClassification):
-    pass
-"""
 
 
 @pytest.fixture(scope="module")
@@ -35,11 +23,6 @@ def hub(tmp_path_factory):
 @pytest.fixture
 def folder(tmp_path):
     return save(tmp_path / "model")
-
-
-def edit_config(folder, **changes):
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(config | changes))
 
 
 def edit_tensors(folder, change):
@@ -195,16 +178,6 @@ def test_a_damaged_file_is_one_line(folder, file):
 def test_an_architecture_unknown_to_transformers_is_one_line(folder):
     edit_config(folder, model_type="abacus", architectures=["AbacusForSequenceClassification"])
     assert "abacus" in refused(load_reward_model, str(folder))
-
-
-def remote(folder):
-    (folder / "modeling_odd.py").write_text(REMOTE_CODE)
-    edit_config(
-        folder,
-        model_type="llama",
-        auto_map={"AutoModelForSequenceClassification": "modeling_odd.OddRewardModel"},
-        architectures=["OddRewardModel"],
-    )
 
 
 def ran(folder):

@@ -7,45 +7,19 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
-from fixtures.tiny_models import CONFIGS, DECODERS, ENCODERS, EOS, PAD, SEP, classifier, own_logit, tokenizer
 from transformers import ByT5Tokenizer
 
-from qbrm.errors import InputError
+from fixtures.conversations import PROMPTS, RESPONSES, own_logits, refused, reward_model
+from fixtures.tiny_models import CONFIGS, DECODERS, ENCODERS, EOS, PAD, SEP, classifier, own_logit, tokenizer
 from qbrm.preferences import Message
 from qbrm.reward_models.batches import TokenBudget
-from qbrm.reward_models.sequence_classifier import SequenceClassifier
 from qbrm.reward_models.template import ChatTemplate, PlainTemplate
-
-PROMPTS = [
-    (Message("user", "What is tea?"),),
-    (Message("system", "Be brief."), Message("user", "And rain, if you had to say it in a few words?")),
-    (Message("user", "x"),),
-    (Message("user", "Hm?"), Message("assistant", "Yes."), Message("user", "Why?")),
-]
-RESPONSES = ["A drink.", "Water.", "", "Because it is so, and was so before anyone asked."]
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def user(text):
     return (Message("user", text),)
-
-
-def reward_model(model=None, tok=None, **options):
-    return SequenceClassifier(model or classifier(), tok or tokenizer(), name="tiny", revision="0123abc", **options)
-
-
-def own_logits(model, tok=None):
-    tok = tok or tokenizer()
-    pairs = zip(PROMPTS, RESPONSES, strict=True)
-    return np.array([float(own_logit(model, tok, prompt, response)[0]) for prompt, response in pairs])
-
-
-def refused(call, *arguments, **options):
-    with pytest.raises(InputError) as error:
-        call(*arguments, **options)
-    assert "\n" not in str(error.value)
-    return str(error.value)
 
 
 @pytest.mark.parametrize("side", ["right", "left"])

@@ -4,10 +4,10 @@ import pickle
 
 import pytest
 import torch
-from test_sequence_classifier import reward_model
-from fixtures.tiny_models import BOS, DECODER, EOS, PAD, save, tokenizer
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from fixtures.conversations import reward_model
+from fixtures.tiny_models import BOS, DECODER, EOS, PAD, save, tokenizer
 from qbrm import EnergyRewardModel
 from qbrm.energies import SemiQuantumRBM
 from qbrm.errors import InputError

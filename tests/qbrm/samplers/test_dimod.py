@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from qbrm.errors import InputError
+from qbrm.interop import attempts
 from qbrm.interop.bqm import to_bqm
 from qbrm.interop.ising import Ising
-from qbrm.samplers import attempts
 from qbrm.samplers.base import Sampler
 from qbrm.samplers.dimod import DimodSampler
 

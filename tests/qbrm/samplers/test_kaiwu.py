@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from qbrm.errors import InputError
+from qbrm.interop import attempts
 from qbrm.interop.kaiwu_sdk import kaiwu_optimizer
-from qbrm.samplers import SAMPLERS, attempts
+from qbrm.samplers import SAMPLERS
 from qbrm.samplers.base import Sampler
 from qbrm.samplers.exact import ExactSampler
 from qbrm.samplers.kaiwu import KaiwuSampler, as_kaiwu_optimizer

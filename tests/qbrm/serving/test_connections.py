@@ -12,8 +12,8 @@ import time
 from pathlib import Path
 
 import pytest
-from fixtures.serving_client import PROMPT, RESPONSES, post_bytes, read_all, serving, wait_until
 
+from fixtures.serving_client import PROMPT, RESPONSES, post_bytes, read_all, serving, wait_until
 from qbrm.serving import door
 from qbrm.serving.http_protocol import PatientProtocol
 from qbrm.serving.settings import Limits
@@ -258,7 +258,7 @@ def test_a_crowd_of_slow_clients_does_not_keep_others_out(served):
 SLOW_SERVER = """
     import sys, time
     sys.path.insert(0, {tests!r})
-    from test_comparison import FakeEncoder
+    from fixtures.fake_encoder import FakeEncoder
     from qbrm import cli
     from qbrm.reward_models import REWARD_MODELS
 

@@ -3,9 +3,9 @@
 import time
 
 import pytest
-from fixtures.serving_client import serving
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from fixtures.serving_client import serving
 from qbrm.serving.chat_markup import read_markup
 from qbrm.serving.rollout import response_in
 from qbrm.serving.settings import Limits

@@ -8,8 +8,8 @@ from importlib.resources import files
 from pathlib import Path
 
 import pytest
-from fixtures.serving_client import MODEL_NAME, PROMPT, RESPONSES, serving, wait_until
 
+from fixtures.serving_client import MODEL_NAME, PROMPT, RESPONSES, serving, wait_until
 from qbrm.serving.page import content_security_policy
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed (pip install 'qbrm[dev]')")

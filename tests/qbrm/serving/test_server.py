@@ -9,8 +9,8 @@ import time
 
 import pytest
 import torch
-from fixtures.serving_client import MODEL_NAME, PROMPT, RESPONSES, serving, small_model, wait_until
 
+from fixtures.serving_client import MODEL_NAME, PROMPT, RESPONSES, serving, small_model, wait_until
 from qbrm.errors import InputError
 from qbrm.serving import authentication
 from qbrm.serving.settings import Limits
