@@ -7,6 +7,10 @@ import json
 import pytest
 import torch
 
+from qbrm.data.pairs import Batch
+from qbrm.energies import EBRM
+from qbrm.fitting.objectives import NCEPlus
+from qbrm.refinement import Ascent
 from qbrm_lab import bench
 from qbrm_lab.bench import refine as bench_refine
 from qbrm_lab.bench import timing
@@ -14,10 +18,6 @@ from qbrm_lab.bench import train as bench_train
 from qbrm_lab.bench.published import published_ascent, published_nce, whole_network
 from qbrm_lab.bench.scores import Inputs, make_inputs, make_scores
 from qbrm_lab.bench.timing import Work, rows_per_second
-from qbrm.energies import EBRM
-from qbrm.data.pairs import Batch
-from qbrm.fitting.objectives import NCEPlus
-from qbrm.refinement import Ascent
 
 DIM = 12
 KEYS = {"dim", "method", "rows_per_s", "ratio_to_published", "ratio_to_ebrm", "multiple_of_floor"}

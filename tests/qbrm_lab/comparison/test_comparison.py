@@ -14,20 +14,20 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from fixtures import comparisons
 from fixtures.comparisons import run
-from fixtures.preference_files import read_lines, write_preferences
 from fixtures.fake_encoder import FakeEncoder, vector
+from fixtures.preference_files import read_lines, write_preferences
 from qbrm import EnergyRewardModel, durable
-from qbrm_lab.comparison import ComparisonSettings, compare, one_seed
-from qbrm_lab.methods import folder_name
 from qbrm.cli.console import Reporter
 from qbrm.durable import one_writer
 from qbrm.errors import InputError
 from qbrm.features import FeatureTable
 from qbrm.features.pair_list import read_pairs
-from qbrm.preferences import Message, prompt_id, response_id
-from qbrm_lab.report.plots.gallery import PLOTS
-from qbrm.reward_models import REWARD_MODELS
 from qbrm.fitting import trainer
+from qbrm.preferences import Message, prompt_id, response_id
+from qbrm.reward_models import REWARD_MODELS
+from qbrm_lab.comparison import ComparisonSettings, compare, one_seed
+from qbrm_lab.methods import folder_name
+from qbrm_lab.report.plots.gallery import PLOTS
 
 ALL_METHODS = ("length", "base", "mlp", "ebrm", "rbm", "sqrbm")
 ROW_KEYS = ["scenario", "method", "seed", "test", "set", "category", "n", "accuracy", "ci_low", "ci_high", "nll", "ece"]

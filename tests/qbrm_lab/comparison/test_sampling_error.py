@@ -5,12 +5,12 @@ import math
 import numpy as np
 import pytest
 
-from qbrm_lab.comparison import ComparisonSettings, compare
-from qbrm_lab.comparison.evaluate import EvaluationSet, PartOfTest, proper_scores
-from qbrm_lab.comparison.sampling import difference_error, sampling_columns
 from qbrm.cli.console import Reporter
 from qbrm.evaluation import Items, Outcomes, PromptBootstrap, Sampling
 from qbrm.preferences import sample_source
+from qbrm_lab.comparison import ComparisonSettings, compare
+from qbrm_lab.comparison.evaluate import EvaluationSet, PartOfTest, proper_scores
+from qbrm_lab.comparison.sampling import difference_error, sampling_columns
 from qbrm_lab.report import markdown_table
 
 PAIRS = 40

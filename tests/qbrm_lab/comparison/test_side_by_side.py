@@ -11,19 +11,19 @@ from dataclasses import replace
 
 import pytest
 import torch
-from fixtures.hashing_model import HashingModel
 from rich.console import Console
 
-from qbrm_lab.comparison import ComparisonSettings
-from qbrm_lab.comparison.compare import prepare, run_scenario
-from qbrm_lab.methods import build_method
-from qbrm_lab.comparison.side_by_side import each_seed
+from fixtures.hashing_model import HashingModel
 from qbrm.cli.console import Reporter
 from qbrm.errors import InputError, TrainingError, WorkerError
 from qbrm.features import FeatureTable
 from qbrm.preferences import sample_source
 from qbrm.reward_models import REWARD_MODELS
 from qbrm.reward_models.base import Embedded
+from qbrm_lab.comparison import ComparisonSettings
+from qbrm_lab.comparison.compare import prepare, run_scenario
+from qbrm_lab.comparison.side_by_side import each_seed
+from qbrm_lab.methods import build_method
 from qbrm_lab.studies.over_optimisation.measure import OverOptimisationSettings, over_optimisation
 
 COMPARED = ("base", "mlp", "sqrbm:members=5")

@@ -10,17 +10,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.stats import mannwhitneyu
 
-from qbrm_lab.comparison.evaluate import EvaluationSet, PartOfTest
-from qbrm_lab.studies.simulation import (
-    coverage_rows,
-    known_machine,
-    quantile_coverage,
-    simulate,
-)
-from qbrm_lab.comparison.uncertainty import deviation_rows, risk_coverage_rows
 from qbrm.energies import SemiQuantumRBM
 from qbrm.evaluation import Items, Outcomes, PromptBootstrap, decisions
-from qbrm_lab.results.rows import AreaDifference
+from qbrm_lab.comparison.evaluate import EvaluationSet, PartOfTest
+from qbrm_lab.comparison.uncertainty import deviation_rows, risk_coverage_rows
 from qbrm_lab.evaluation import (
     area,
     curve_points,
@@ -31,6 +24,13 @@ from qbrm_lab.evaluation import (
     resampled_areas,
     resampled_aurocs,
     selective_risk,
+)
+from qbrm_lab.results.rows import AreaDifference
+from qbrm_lab.studies.simulation import (
+    coverage_rows,
+    known_machine,
+    quantile_coverage,
+    simulate,
 )
 
 pytestmark = pytest.mark.usefixtures("one_thread")

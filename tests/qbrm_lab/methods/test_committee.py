@@ -4,27 +4,27 @@ from dataclasses import replace
 
 import pytest
 import torch
-from fixtures.hashing_model import HashingModel
-from fixtures.methods import with_training
 from rich.console import Console
 from torch.nn import functional
 
+from fixtures.hashing_model import HashingModel
+from fixtures.methods import with_training
+from qbrm.cli.console import Reporter
+from qbrm.data.pairs import PairData
+from qbrm.energies.sqrbm import SemiQuantumRBM
+from qbrm.fitting.calibration import BASE_PAIRS, CalibrationLoss, calibrate, mean_loss
+from qbrm.fitting.committee import committee
+from qbrm.preferences import read_preferences, sample_source
+from qbrm.reward_models import REWARD_MODELS
+from qbrm.reward_models.base import Embedded
 from qbrm_lab.comparison import ComparisonSettings
 from qbrm_lab.comparison.compare import prepare, run_scenario
 from qbrm_lab.methods import build_method
 from qbrm_lab.methods.base import Fitted, Task
-from qbrm.fitting.committee import committee
 from qbrm_lab.methods.reference import Base
 from qbrm_lab.methods.temperature_scaling import tempered_together
 from qbrm_lab.responses import Features, Responses
 from qbrm_lab.results.facts import BaseKept
-from qbrm.cli.console import Reporter
-from qbrm.energies.sqrbm import SemiQuantumRBM
-from qbrm.data.pairs import PairData
-from qbrm.preferences import read_preferences, sample_source
-from qbrm.reward_models import REWARD_MODELS
-from qbrm.reward_models.base import Embedded
-from qbrm.fitting.calibration import BASE_PAIRS, CalibrationLoss, calibrate, mean_loss
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 DIM, PROMPTS = 4, 24

@@ -4,14 +4,13 @@ import pytest
 import torch
 
 from fixtures.methods import with_training
-
-from qbrm_lab.methods import build_method
-from qbrm_lab.methods.base import Task
-from qbrm_lab.responses import Features
 from qbrm.data.pairs import PairData
 from qbrm.fitting import Training
 from qbrm.fitting.committee import MEMBER_SEEDS
 from qbrm.fitting.fit import combined
+from qbrm_lab.methods import build_method
+from qbrm_lab.methods.base import Task
+from qbrm_lab.responses import Features
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 DIM = 4

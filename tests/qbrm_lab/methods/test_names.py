@@ -12,7 +12,9 @@ from qbrm_lab.methods.catalogue import RENAMED, is_baseline, is_trained
 
 
 def test_options_come_in_one_order_however_they_are_given():
-    assert str(method_name("sqrbm:members=5,gate")) == str(method_name("sqrbm:gate,members=5")) == "sqrbm:gate,members=5"
+    assert (
+        str(method_name("sqrbm:members=5,gate")) == str(method_name("sqrbm:gate,members=5")) == "sqrbm:gate,members=5"
+    )
 
 
 def test_an_option_belongs_to_the_method_before_it():
@@ -104,6 +106,8 @@ def test_a_sampler_may_be_an_object_that_says_who_it_is(tmp_path):
 
 def test_help_needs_neither_torch_nor_what_reads_and_draws():
     show = "import sys; sys.argv = ['qbrm', 'compare', '--help']; from qbrm.cli import main\n"
-    show += "try: main()\nexcept SystemExit: print(sorted({'torch', 'numpy', 'pyarrow', 'matplotlib'} & {*sys.modules}))"
+    show += (
+        "try: main()\nexcept SystemExit: print(sorted({'torch', 'numpy', 'pyarrow', 'matplotlib'} & {*sys.modules}))"
+    )
     shown = subprocess.run([sys.executable, "-c", show], capture_output=True, text=True, check=True).stdout
     assert shown.splitlines()[-1] == "[]"

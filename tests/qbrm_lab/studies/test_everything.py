@@ -8,30 +8,30 @@ from functools import partial
 
 import pytest
 import typer
-from fixtures.hashing_model import HashingModel
 from rich.console import Console
 from typer.testing import CliRunner
 
+from fixtures.hashing_model import HashingModel
+from qbrm.cli.console import Reporter
+from qbrm.durable import make_folder
+from qbrm.reward_models import REWARD_MODELS
+from qbrm.reward_models.base import Embedded
 from qbrm_lab.cli import study
 from qbrm_lab.comparison import ComparisonSettings
 from qbrm_lab.methods import build_method
-from qbrm_lab.scenarios import VARIANTS
-from qbrm.cli.console import Reporter
-from qbrm.durable import make_folder
 from qbrm_lab.results import read_results
 from qbrm_lab.results.facts import OfOneTraining
 from qbrm_lab.results.study_rows import CoverageRow
-from qbrm.reward_models import REWARD_MODELS
-from qbrm.reward_models.base import Embedded
+from qbrm_lab.scenarios import VARIANTS
 from qbrm_lab.studies import cache, coverage, everything, robustness, scenarios
 from qbrm_lab.studies.cache import cached, settings_of
 from qbrm_lab.studies.everything import study_everything, study_part
 from qbrm_lab.studies.journal import noted, read_journal
+from qbrm_lab.studies.json_files import read_json
 from qbrm_lab.studies.over_optimisation import measure
 from qbrm_lab.studies.over_optimisation import study as over_optimisation_study
 from qbrm_lab.studies.over_optimisation.measure import OverOptimisationSettings
 from qbrm_lab.studies.over_optimisation.proxies import PROXIES
-from qbrm_lab.studies.json_files import read_json
 from qbrm_lab.studies.over_optimisation.study import OVER_OPTIMISATION_FILE, OverOptimisationResults, peaks_table
 from qbrm_lab.studies.page import write_page
 from qbrm_lab.studies.robustness import CANDIDATE

@@ -9,31 +9,31 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from fixtures.tiny_models import ENCODER, tokenizer
 from transformers import BertConfig, BertModel
 
+from fixtures.tiny_models import ENCODER, tokenizer
 from qbrm import EnergyRewardModel
-from qbrm_lab.comparison import ComparisonSettings
-from qbrm_lab.comparison.compare import prepare
-from qbrm_lab.scenarios import VARIANTS
-from qbrm_lab.comparison.sources import read_sources
 from qbrm.cli.console import Reporter
+from qbrm.data.pairs import PairData
 from qbrm.energies import RBM
 from qbrm.errors import InputError
-from qbrm.data.pairs import PairData
+from qbrm.fitting.checkpoint import read_progress
+from qbrm.model.training_prompts import read_training_prompts
 from qbrm.preferences import Message, response_id, sample_source, training_pairs
+from qbrm.preferences.digest import prompt_digests
 from qbrm.reward_models import REWARD_MODELS, load_reward_model
 from qbrm.reward_models.encoder_reward_model import EncoderRewardModel
 from qbrm.reward_models.fine_tuned import save_fine_tuned
-from qbrm_lab.reward_models.fine_tuning import EncoderAndTrunk, FineTuningSettings, PairsByPrompt, Texts, fine_tune
 from qbrm.reward_models.quiet import quiet_transformers
 from qbrm.reward_models.sentence_encoder import SentenceEncoder
 from qbrm.reward_models.trunk import Trunk
+from qbrm_lab.comparison import ComparisonSettings
+from qbrm_lab.comparison.compare import prepare
+from qbrm_lab.comparison.sources import read_sources
+from qbrm_lab.reward_models.fine_tuning import EncoderAndTrunk, FineTuningSettings, PairsByPrompt, Texts, fine_tune
+from qbrm_lab.scenarios import VARIANTS
 from qbrm_lab.studies import fine_tuned
 from qbrm_lab.studies.fine_tuned import SCENARIOS_OF, study_fine_tuned, training_data
-from qbrm.fitting.checkpoint import read_progress
-from qbrm.model.training_prompts import read_training_prompts
-from qbrm.preferences.digest import prompt_digests
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -9,20 +9,20 @@ import torch
 from rich.console import Console
 from torch.nn import functional
 
-from qbrm_lab.methods.base import Fitted, Task
-from qbrm_lab.responses import Features
-from qbrm_lab.results import as_json, parsed
-from qbrm_lab.results.facts import BoundChosen
 from qbrm.cli.console import Reporter
+from qbrm.data.pairs import PairData
 from qbrm.energies.density import density
 from qbrm.errors import InputError
 from qbrm.evaluation.best_of_n import best_of_n_kl
 from qbrm.features import build_features
-from qbrm.data.pairs import PairData
 from qbrm.preferences import PreferenceSet, read_preferences, sample_source, split_by_prompt
-from qbrm_lab.report.plots import over_optimisation_figure
 from qbrm.reward_models.base import Embedded, Identity
 from qbrm.reward_models.sentence_encoder import SentenceEncoder
+from qbrm_lab.methods.base import Fitted, Task
+from qbrm_lab.report.plots import over_optimisation_figure
+from qbrm_lab.responses import Features
+from qbrm_lab.results import as_json, parsed
+from qbrm_lab.results.facts import BoundChosen
 from qbrm_lab.studies.over_optimisation import measure as module
 from qbrm_lab.studies.over_optimisation.candidates import fit_policy
 from qbrm_lab.studies.over_optimisation.gold import SimulatedGold, labelled
@@ -132,9 +132,7 @@ def test_rows_are_means_over_pools_and_then_over_seeds_with_intervals_around_the
     seeds = {3: curves(3, 0.1), 4: curves(4, 0.1)}
     rows = curve_rows(seeds)
     for method in ("gold", "base", "fooled"):
-        of_seed = {
-            seed: [row.gold for row in rows if (row.method, row.seed) == (method, seed)] for seed in seeds
-        }
+        of_seed = {seed: [row.gold for row in rows if (row.method, row.seed) == (method, seed)] for seed in seeds}
         for seed, found in of_seed.items():
             np.testing.assert_allclose(found, seeds[seed].gold[method].mean(0))
         overall = [row for row in rows if (row.method, row.seed) == (method, None)]

@@ -7,14 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from fixtures.study_files import METHODS, as_results, made_calls, made_over_optimisation, made_results, write_study
 
+from fixtures.study_files import METHODS, as_results, made_calls, made_over_optimisation, made_results, write_study
 from qbrm_lab.methods import words_of
-from qbrm_lab.results.facts import BaseKept, BoundChosen, Remark
-from qbrm_lab.scenarios import VALIDATION_SHARE
 from qbrm_lab.report.parts import parts
 from qbrm_lab.report.plots.multiples import FEWEST_DECISIONS, calibration_panels, difference_panels
 from qbrm_lab.results import parsed
+from qbrm_lab.results.facts import BaseKept, BoundChosen, Remark
+from qbrm_lab.scenarios import VALIDATION_SHARE
 from qbrm_lab.studies.journal import Call
 from qbrm_lab.studies.over_optimisation.study import OverOptimisationResults, peaks_table
 from qbrm_lab.studies.page import page, write_page
@@ -268,7 +268,9 @@ def test_fine_tuning_that_an_earlier_study_may_have_done_counts_against_the_limi
         {"scenario": "fresh", "method": method, "seed": 0, "stage": "train", "seconds": 800.0, "examples": 1}
         for method in ("base", "mlp")
     ]
-    target = study_targets(StudyFiles(robustness=as_results(made_results()), fine_tuned=as_results(fine_tuned), calls=calls))[-1]
+    target = study_targets(
+        StudyFiles(robustness=as_results(made_results()), fine_tuned=as_results(fine_tuned), calls=calls)
+    )[-1]
     assert "at most 3 h 07 min with the fine-tuning" in target.measured
     assert target.met is None
 
@@ -296,8 +298,7 @@ def test_what_older_code_took_does_not_count_for_what_newer_code_found():
 
 def test_a_quick_study_and_a_whole_one_in_one_folder_are_judged_apart():
     quick, whole = (
-        made_calls(seconds, command)
-        for seconds, command in ((140.0, "qbrm study --quick"), (2_600.0, "qbrm study"))
+        made_calls(seconds, command) for seconds, command in ((140.0, "qbrm study --quick"), (2_600.0, "qbrm study"))
     )
     for calls, said in (
         ([*quick, *whole], "the whole study in under 3 hours"),

@@ -1,15 +1,16 @@
 """The targets of the robustness study, decided on results made by hand, and what its quick form leaves out."""
 
 import pytest
-from fixtures.study_files import METHODS, as_results, made_results
 
+from fixtures.study_files import METHODS, as_results, made_results
 from qbrm_lab.comparison import ComparisonSettings
 from qbrm_lab.comparison.compare import Prepared
-from qbrm_lab.scenarios import VARIANTS
 from qbrm_lab.comparison.sources import Sources
 from qbrm_lab.results import Tables
+from qbrm_lab.scenarios import VARIANTS
 from qbrm_lab.studies import robustness
-from qbrm_lab.studies.robustness import CANDIDATE, METHODS as COMPARED, study_robustness, targets, targets_table
+from qbrm_lab.studies.robustness import CANDIDATE, study_robustness, targets, targets_table
+from qbrm_lab.studies.robustness import METHODS as COMPARED
 
 ASKED = (
     "at least as accurate as the MLP, within the paired interval, in every scenario, best-of-n included",

@@ -5,8 +5,8 @@ import math
 
 import pytest
 import torch
-from fixtures.preference_files import write_preferences
 
+from fixtures.preference_files import write_preferences
 from qbrm.cli.console import Reporter
 from qbrm.interop.ising import Ising
 from qbrm_lab.comparison import ComparisonSettings
