@@ -5,14 +5,13 @@ import re
 
 import pytest
 import torch
-from qbrm.model.train import SCORES
 
 from fixtures.feature_folders import IDENTITY, write_table
 from fixtures.own_code import remote
 from fixtures.preference_files import write_preferences
 from fixtures.tiny_models import save
 from qbrm import EnergyRewardModel
-from qbrm.energies import RBM
+from qbrm.energies import ENERGY_SCORES, RBM
 from qbrm.errors import InputError
 from qbrm.features import FeatureTable, build_features
 from qbrm.features.pair_list import PairList, read_pairs, write_pair_list
@@ -183,7 +182,7 @@ def test_the_card_of_a_trained_score_states_source_split_and_settings(command, r
 
 @pytest.mark.parametrize(
     ("name", "registries"),
-    [("demo", [METHODS]), ("compare", [METHODS, SCENARIOS, SAMPLERS]), ("train", [SCORES])],
+    [("demo", [METHODS]), ("compare", [METHODS, SCENARIOS, SAMPLERS]), ("train", [ENERGY_SCORES])],
 )
 def test_help_names_all_that_can_be_asked_for(command, monkeypatch, name, registries):
     monkeypatch.setenv("COLUMNS", "400")  # no name is folded

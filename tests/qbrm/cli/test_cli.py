@@ -293,7 +293,7 @@ def test_a_damaged_shard_is_named_and_computed_again(compare, encoder, tmp_path)
     ended = compare()
     assert ended.code == 0
     assert encoder.calls > calls
-    assert f"{shard} is damaged" in ended.out
+    assert f"{shard} is damaged" in ended.err
     assert json.loads((tmp_path / "out" / "results.json").read_text())["rows"] == before
 
 
@@ -396,7 +396,7 @@ def test_export_of_nothing_is_refused(qbrm_command, tmp_path):
 
 
 def test_bench_prints_one_list_and_nothing_else(qbrm_command, monkeypatch, tmp_path):
-    from qbrm import bench
+    from qbrm_lab import bench
 
     row = {"dim": 12, "method": "rbm", "rows_per_s": 1.0, "ratio_to_published": 1.0, "ratio_to_ebrm": 1.0}
     monkeypatch.setitem(bench.BENCHMARKS, "refine", lambda seed: [{**row, "multiple_of_floor": 1.0}])

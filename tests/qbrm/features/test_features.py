@@ -15,7 +15,7 @@ import pytest
 
 from fixtures.hashing_model import HashingModel
 from qbrm import durable
-from qbrm.durable import one_writer
+from qbrm.durable import LOCK, one_writer
 from qbrm.errors import InputError
 from qbrm.features import FeatureTable, build_features, write_features
 from qbrm.features.build import build_with
@@ -77,7 +77,7 @@ def contents(table):
 
 
 def files(folder):
-    return {path.name: path.read_bytes() for path in Path(folder).iterdir()}
+    return {path.name: path.read_bytes() for path in Path(folder).iterdir() if path.name != LOCK}
 
 
 def manifest(folder):
