@@ -53,7 +53,7 @@ def write_pairs(folder: Path, pairs: Sequence[KeyPair], source: str = "") -> Non
     Raises:
         InputError: if there is no table, it lacks one of the responses, or the folder cannot be written.
     """
-    table = FeatureTable.found(folder)
+    table = FeatureTable.without_checking(folder)
     chosen, rejected = (table.locate([pair[side] for pair in pairs]) for side in (0, 1))
     order = np.argsort(chosen, kind="stable")
     prompts = {prompt for (prompt, _), _ in pairs}

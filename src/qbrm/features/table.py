@@ -51,7 +51,7 @@ class FeatureTable:
         Raises:
             InputError: if there is no table, a shard is damaged or missing, or embedding sizes are mixed.
         """
-        table = cls.found(folder)
+        table = cls.without_checking(folder)
         for entry, damage in table._manifest.damaged(table.folder).items():
             shard = table.folder / entry.file
             raise InputError(f"shard {shard} is damaged ({damage}); rerun the command that built it to repair it.")
@@ -59,7 +59,7 @@ class FeatureTable:
         return table
 
     @classmethod
-    def found(cls, folder: str | Path) -> FeatureTable:
+    def without_checking(cls, folder: str | Path) -> FeatureTable:
         """A table whose shards are taken to be whole, because this process has just written or checked them.
 
         Raises:

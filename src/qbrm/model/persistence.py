@@ -128,7 +128,7 @@ def load_model(
 
 
 def _located(identity: Identity) -> Identity:
-    """A reward model's folder by its whole path, which is found from every working directory."""
+    """A reward model's folder by its whole path, which every working directory can resolve."""
     if identity.name in REWARD_MODELS or not Path(identity.name).is_dir():
         return identity
     return replace(identity, name=str(Path(identity.name).resolve()))
@@ -203,9 +203,9 @@ def _is_here(name: str) -> bool:
 
 
 def _refuse_pickles(folder: Path) -> None:
-    found = sorted(path.name for pattern in PICKLES for path in folder.glob(pattern))
-    if found:
-        raise InputError(f"{folder} holds {found[0]}, a pickle; expected {CONFIG} and {WEIGHTS} only.")
+    pickles = sorted(path.name for pattern in PICKLES for path in folder.glob(pattern))
+    if pickles:
+        raise InputError(f"{folder} holds {pickles[0]}, a pickle; expected {CONFIG} and {WEIGHTS} only.")
 
 
 def _read_config(path: Path) -> dict[str, Any]:

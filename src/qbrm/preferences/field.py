@@ -69,13 +69,13 @@ class Field(NamedTuple):
             raise self.refused(expected)
         return text
 
-    def refused(self, expected: str, found: str | None = None) -> InputError:
-        """The error that says what was expected here, and what was found instead."""
+    def refused(self, expected: str, actual: str | None = None) -> InputError:
+        """The error that says what was expected here, and what is there."""
         subject = f'{self.place}: "{self.path}"' if self.path else self.place
-        return InputError(f"{subject} {found or _found(self.value)}; expected {expected}.")
+        return InputError(f"{subject} {actual or _described(self.value)}; expected {expected}.")
 
 
-def _found(value: object) -> str:
+def _described(value: object) -> str:
     if value is MISSING:
         return "is missing"
     if value in ("", [], {}):

@@ -10,7 +10,7 @@ class RewardModelOptions(TypedDict, total=False):
 
     Attributes:
         revision: commit, tag or branch on the Hub; for a folder, the digest that it has to have.
-        head: one of `qbrm.reward_models.heads.HEADS`; found out if not given.
+        head: one of `qbrm.reward_models.heads.HEADS`; what the weights say if not given.
         template: ``chat`` (default) for the tokenizer's chat template, ``plain`` for prompt and response as they are.
         max_length: tokens of prompt and response together; 4,096, or fewer if the model takes fewer.
         dtype: number format of the weights: ``auto`` (default, as stored), ``float32``, ``bfloat16`` or ``float16``.

@@ -45,8 +45,8 @@ class RewardFunction:
         if len(prompts) != len(completions):
             raise InputError(f"{len(prompts)} prompts and {len(completions)} completions; expected as many of each.")
         turns = [_turn(prompt, completion) for prompt, completion in zip(prompts, completions, strict=True)]
-        found = self.model.score([prompt for prompt, _ in turns], [response for _, response in turns])
-        rewards: list[float] = found.refined.tolist()
+        distribution = self.model.score([prompt for prompt, _ in turns], [response for _, response in turns])
+        rewards: list[float] = distribution.refined.tolist()
         return rewards
 
 

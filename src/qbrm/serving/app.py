@@ -1,4 +1,4 @@
-"""The application: every route behind one door."""
+"""The application: every route behind one gate."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import qbrm
 from qbrm.errors import InputError
 from qbrm.serving.authentication import answers_to, bears
 from qbrm.serving.batching import Batcher, Model, OverloadedError
-from qbrm.serving.door import Check, Door
+from qbrm.serving.gate import Check, RequestGate
 from qbrm.serving.metrics import CountRequests, Metrics
 from qbrm.serving.openrlhf import openrlhf_routes
 from qbrm.serving.page import page_routes
@@ -85,7 +85,7 @@ def create_app(
     if token is not None:
         checks.append(bears(token, PUBLIC))
     paths = frozenset(app.openapi()["paths"]) | frozenset(PUBLIC)
-    return SafeHeaders(CountRequests(Door(app, limits, checks), metrics, paths))
+    return SafeHeaders(CountRequests(RequestGate(app, limits, checks), metrics, paths))
 
 
 class SafeHeaders:

@@ -49,8 +49,8 @@ def strip_end(response: str) -> str:
 
 def _turns(prompt: str) -> list[Turn]:
     for pattern in TURNS:
-        if found := pattern.findall(prompt):
-            return [(ROLES.get(role, role), content.strip()) for role, content in found]
+        if turns := pattern.findall(prompt):
+            return [(ROLES.get(role, role), content.strip()) for role, content in turns]
     return _instructions(prompt)
 
 

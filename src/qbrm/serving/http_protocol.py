@@ -2,7 +2,7 @@
 
 uvicorn bounds the size of headers and the pause between two requests. It waits without end for headers that trickle in,
 for a client that does not read its answer, and drops the answer of one that has closed its sending side. Here each of
-these has an end. (Bodies are the business of :class:`qbrm.serving.door.Door`.)
+these has an end. (Bodies are the business of :class:`qbrm.serving.gate.RequestGate`.)
 """
 
 from __future__ import annotations

@@ -73,5 +73,5 @@ def content_security_policy(html: str, *, own_files: bool = False) -> str:
 
 
 def _digests(html: str, tag: str) -> str:
-    contents = (content for found, content in INLINE.findall(html) if found == tag)
+    contents = (content for name, content in INLINE.findall(html) if name == tag)
     return " ".join(f"'sha256-{b64encode(sha256(content.encode()).digest()).decode()}'" for content in contents)

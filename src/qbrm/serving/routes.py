@@ -72,7 +72,7 @@ def v1_routes(model_name: str, batcher: Batcher, limits: Limits) -> APIRouter:
         """Give the probability that response `a` is better than response `b`."""
         prompts, responses = [_prompt(request.prompt)] * 2, [request.a, request.b]
         check_size(prompts, responses, 2, limits.characters)
-        probability = await batcher.ask(prompts, responses, lambda found: float(found.preferences()[0, 1]))
+        probability = await batcher.ask(prompts, responses, lambda distribution: float(distribution.preferences()[0, 1]))
         return PreferAnswer(probability=probability)
 
     @routes.post("/compare")

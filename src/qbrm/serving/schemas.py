@@ -133,7 +133,7 @@ def comparison_of(distribution: RewardDistribution) -> CompareAnswer:
     rank = {row: place for place, row in enumerate(order, start=1)}
     curves = zip(distribution.curves.reward.tolist(), distribution.curves.density.tolist(), strict=True)
     responses = [
-        ComparedResponse(rank=rank[row], curve=Curve(reward=reward, density=density), **vars(found))
-        for row, (found, (reward, density)) in enumerate(zip(rewards_of(distribution), curves, strict=True))
+        ComparedResponse(rank=rank[row], curve=Curve(reward=reward, density=density), **vars(scored))
+        for row, (scored, (reward, density)) in enumerate(zip(rewards_of(distribution), curves, strict=True))
     ]
     return CompareAnswer(responses=responses, preferences=distribution.preferences().tolist())

@@ -67,7 +67,7 @@ class Body:
                 await self.part()
 
 
-class Door:
+class RequestGate:
     """Middleware that refuses what fails a check, and hands on requests only when their whole body is here.
 
     A refused body is read and thrown away for a while: a client that sends everything before it listens would
