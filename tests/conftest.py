@@ -81,6 +81,7 @@ def qbrm_command(monkeypatch, capsys):
     def run(*arguments):
         monkeypatch.setattr(sys, "argv", ["qbrm", *map(str, arguments)])
         monkeypatch.setattr(logging.getLogger("qbrm"), "handlers", [])
+        monkeypatch.setattr(cli.app, "registered_commands", [*cli.app.registered_commands])
         capsys.readouterr()
         with pytest.raises(SystemExit) as ended:
             cli.main()
