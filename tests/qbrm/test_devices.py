@@ -33,18 +33,26 @@ class RefuseImpliedDevices(TorchFunctionMode):
         options = options or {}
         if function in FACTORIES and options.get("device") is None and options.get("out") is None:
             frame = caller()
-            if frame is not None and frame.f_code.co_name != "__init__":
+            if frame is not None:
                 place = f"{Path(frame.f_code.co_filename).relative_to(LIBRARY)}:{frame.f_lineno}"
                 raise AssertionError(f"{place}: torch.{function.__name__} without a device")
         return function(*arguments, **options)
 
 
 def caller():
-    """The frame that asks for the tensor, if that is the library's and not torch itself."""
+    """The frame that asks for the tensor, if that is the library's and inside no constructor of the library."""
     frame = sys._getframe(2)
-    while TORCH in Path(frame.f_code.co_filename).parents:
+    while within(frame, TORCH):
         frame = frame.f_back
-    return frame if LIBRARY in Path(frame.f_code.co_filename).parents else None
+    asking, constructs = frame, False
+    while frame is not None:
+        constructs |= frame.f_code.co_name == "__init__" and within(frame, LIBRARY)
+        frame = frame.f_back
+    return asking if within(asking, LIBRARY) and not constructs else None
+
+
+def within(frame, folder):
+    return folder in Path(frame.f_code.co_filename).parents
 
 
 def data(pairs=24):
@@ -55,8 +63,8 @@ def data(pairs=24):
 
 def score_of(kind):
     name, _, sampler = kind.partition(", ")
-    return build_score(name, DIM, hidden=4, sampler={"exact": ExactSampler, "gibbs": GibbsSampler}[sampler]() if sampler
-                       else None)  # fmt: skip
+    drawn_by = {"": None, "exact": ExactSampler(), "gibbs": GibbsSampler()}[sampler]
+    return build_score(name, DIM, hidden=4, sampler=drawn_by)
 
 
 KINDS = [*ENERGY_SCORES, "qbm, exact", "qbm, gibbs"]
@@ -91,9 +99,7 @@ def test_densities_and_preferences_name_the_device_of_every_tensor(kind):
     with RefuseImpliedDevices(), torch.no_grad():
         told = density(score, score.clamp(embedding, reward))
         assert torch.isfinite(torch.stack([told.mean, told.std, told.quantile(0.5)])).all()
-        assert (
-            score.log_preference(Batch(embedding[chosen], reward[chosen], embedding[rejected], reward[rejected])) < 0
-        ).all()
+        assert (score.log_preference(batch) < 0).all()
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -74,9 +74,11 @@ def test_numpy_arrays_and_tensors_give_the_same_weights(name):
     assert_same(*(weights(new_score(name).fit(*given, epochs=1)) for given in (data, arrays)))
 
 
-def test_labels_that_teach_nothing_keep_the_base_rewards_order(caplog):
+def test_labels_that_say_nothing_new_keep_the_base_rewards_order(caplog):
+    """The labels are drawn with just the probabilities that the base rewards claim."""
     embedding, reward, chosen, rejected = planted(0)
-    turned = torch.rand(PAIRS, generator=torch.Generator().manual_seed(3)) < 0.5
+    claimed = torch.sigmoid(reward[rejected] - reward[chosen])
+    turned = torch.rand(PAIRS, generator=torch.Generator().manual_seed(3)) < claimed
     pairs = torch.where(turned, rejected, chosen), torch.where(turned, chosen, rejected)
     score = new_score("sqrbm").fit(embedding, reward, *pairs, settings=QUICK)
     assert torch.equal(refine(score, embedding, reward).argsort(), reward.argsort())
