@@ -43,7 +43,7 @@ def refine(reward_model):
     return EnergyRewardModel(reward_model, RBM(reward_model.dim, hidden=4))
 
 
-def test_a_score_trained_with_the_models_own_code_is_not_loaded_without_it(rm_with_code, tmp_path):
+def test_a_score_trained_with_a_models_own_code_is_not_loaded_without_it(rm_with_code, tmp_path):
     trained = load_reward_model(str(rm_with_code), trust_remote_code=True)
     refine(trained).save_pretrained(tmp_path / "refined")
     with pytest.raises(InputError, match=r"was trained on .*rm@\w+ with the model's own code; .*--trust-remote-code"):

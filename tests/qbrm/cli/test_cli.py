@@ -218,7 +218,7 @@ def test_prompts_in_both_train_and_test_are_quoted(compare, tmp_path):
     assert '"question 23"' in message
 
 
-def test_an_output_folder_below_a_file_is_refused_before_anything_is_embedded(compare, encoder, tmp_path):
+def test_an_output_folder_below_a_file_is_refused_before_embedding(compare, encoder, tmp_path):
     (tmp_path / "file").touch()
     calls = encoder.calls
     assert str(tmp_path / "file") in compare(out=tmp_path / "file" / "out").refused()
@@ -369,9 +369,7 @@ def test_export_takes_what_compare_left(compare, qbrm_command, tmp_path):
     assert f"{pairs} pairs" in ended.out
 
 
-def test_embedded_features_have_the_pairs_of_the_source_and_a_rerun_embeds_nothing(
-    qbrm_command, prefs, encoder, tmp_path
-):
+def test_features_have_the_pairs_of_the_source_and_a_rerun_embeds_nothing(qbrm_command, prefs, encoder, tmp_path):
     ended = qbrm_command("embed", prefs, "--out", tmp_path / "features")
     assert ended.code == 0
     table, source = FeatureTable.open(tmp_path / "features"), read_preferences(prefs)

@@ -151,7 +151,7 @@ def test_a_path_that_cannot_be_written_is_named(finished, tmp_path, place):
     assert not list(tmp_path.glob("*.partial"))
 
 
-def test_a_path_that_cannot_be_written_is_refused_before_anything_is_embedded(source, encoder, tmp_path):
+def test_a_path_that_cannot_be_written_is_refused_before_embedding(source, encoder, tmp_path):
     (tmp_path / "folder").mkdir()
     calls = encoder.calls
     with pytest.raises(InputError, match="folder"):

@@ -94,7 +94,7 @@ def test_a_score_that_keeps_the_base_rewards_order_says_so():
     assert "the score keeps their order" in card(provenance=replace(PROVENANCE, kept_base=True))
 
 
-def test_a_provenance_comes_back_from_its_json_form_and_from_that_of_version_0_1():
+def test_a_provenance_comes_back_from_json_and_from_that_of_version_0_1():
     stored = json.loads(json.dumps(PROVENANCE.to_dict()))
     assert Provenance.from_dict(stored) == PROVENANCE
     of_0_1 = {key: value for key, value in stored.items() if key != "kept_base"}
