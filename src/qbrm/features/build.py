@@ -57,9 +57,9 @@ def build_with(
     something is missing. Opening checks every shard's SHA-256, see `FeatureTable.open`.
 
     Args:
-        engine: who embeds.
+        engine: embeds the blocks.
         preferences: what is embedded.
-        folder: where the table is or is to be.
+        folder: the table's folder; made if it does not exist.
         progress: called with (rows there, rows wanted) at the start and as rows are done.
         shard_rows: most rows in a shard; responses to one prompt share a shard if they fit.
 

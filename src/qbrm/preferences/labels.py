@@ -1,4 +1,4 @@
-"""What a preference is filed under: its category and its identifier."""
+"""Read a preference's category and identifier."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What can be said about a reward model besides its name."""
+"""Options for loading reward models."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class RewardModelOptions(TypedDict, total=False):
 
 
 class LoadOptions(TypedDict, total=False):
-    """What :meth:`EnergyRewardModel.from_pretrained` takes besides a name, as it describes it."""
+    """Options of :meth:`EnergyRewardModel.from_pretrained`, which describes them."""
 
     revision: str | None
     reward_model: str | None

@@ -17,10 +17,10 @@ import qbrm
 from qbrm.errors import InputError
 from qbrm.serving.authentication import answers_to, bears
 from qbrm.serving.batching import Batcher, Model, OverloadedError
-from qbrm.serving.gate import Check, RequestGate
 from qbrm.serving.metrics import CountRequests, Metrics
 from qbrm.serving.openrlhf import openrlhf_routes
 from qbrm.serving.page import page_routes
+from qbrm.serving.request_limits import Check, RequestLimits
 from qbrm.serving.routes import v1_routes
 from qbrm.serving.settings import Limits
 
@@ -67,7 +67,7 @@ def create_app(
         redoc_url=None,
         lifespan=lambda app: _running(batcher),
     )
-    # RequestGate checks the token; this documents it, and gives the documentation page a field for it.
+    # RequestLimits checks the token; this documents it, and gives the documentation page a field for it.
     documented = [] if token is None else [Depends(HTTPBearer(auto_error=False))]
     app.include_router(v1_routes(name, batcher, limits), dependencies=documented)
     app.include_router(openrlhf_routes(batcher, limits), dependencies=documented)
@@ -85,7 +85,7 @@ def create_app(
     if token is not None:
         checks.append(bears(token, PUBLIC))
     paths = frozenset(app.openapi()["paths"]) | frozenset(PUBLIC)
-    return SafeHeaders(CountRequests(RequestGate(app, limits, checks), metrics, paths))
+    return SafeHeaders(CountRequests(RequestLimits(app, limits, checks), metrics, paths))
 
 
 class SafeHeaders:

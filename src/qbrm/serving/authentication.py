@@ -15,7 +15,7 @@ from starlette.datastructures import Headers
 from starlette.types import Scope
 
 from qbrm.errors import InputError
-from qbrm.serving.gate import Check, Refusal
+from qbrm.serving.request_limits import Check, Refusal
 
 VARIABLE = "QBRM_TOKEN"
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1", "[::1]")

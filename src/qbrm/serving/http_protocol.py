@@ -2,7 +2,7 @@
 
 uvicorn limits the size of headers and the pause between two requests. It waits without limit for headers that arrive
 slowly and for a client that does not read its answer, and drops the answer to a client that closed its sending side.
-Here both waits are limited, and that answer is sent. :class:`qbrm.serving.gate.RequestGate` limits bodies.
+Here both waits are limited, and that answer is sent. :class:`qbrm.serving.request_limits.RequestLimits` limits bodies.
 """
 
 from __future__ import annotations

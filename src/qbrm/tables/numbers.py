@@ -1,4 +1,4 @@
-"""How numbers read: percent with one decimal, three digits of a rate, a hyphen where there is none."""
+"""Format numbers: percent with one decimal, three digits of a rate, a hyphen where there is none."""
 
 from __future__ import annotations
 

@@ -7,7 +7,8 @@ import pytest
 from fixtures.serving_client import serving
 from fixtures.fake_encoder import FakeEncoder
 
-from qbrm import EnergyRewardModel, bench
+from qbrm import EnergyRewardModel
+from qbrm_lab import bench
 from qbrm_lab.bench import serve as bench_serve
 from qbrm.preferences import read_preferences, sample_source
 from qbrm.reward_models import DEFAULT_REWARD_MODEL, REWARD_MODELS

@@ -222,8 +222,8 @@ def sources():
 
 @pytest.mark.parametrize(("name", "scenario"), [(name, each) for name, all_ in SCENARIOS_OF.items() for each in all_])
 def test_no_score_is_refined_chosen_or_tested_on_a_prompt_that_its_encoder_was_tuned_on(sources, name, scenario):
-    seen = set(VARIANTS[name](sources.train, 0).reward_model.prompt_ids)
-    roles = VARIANTS[scenario](sources.train, 0)
+    seen = set(VARIANTS[name].share_out(sources.train, 0).reward_model.prompt_ids)
+    roles = VARIANTS[scenario].share_out(sources.train, 0)
     assert not seen & set(roles.validation.prompt_ids)
     assert not seen & {prompt for test in sources.tests.values() for prompt in test.prompt_ids}
     if scenario == "same":
@@ -241,7 +241,7 @@ def tiny_study(tiny, tmp_path, monkeypatch):
 
 def test_in_noise_a_quarter_of_the_labels_that_the_encoder_is_tuned_with_are_turned_round(tiny_study):
     frozen = prepare(tiny_study, Reporter())
-    roles = VARIANTS["noise"](frozen.sources.train, 0)
+    roles = VARIANTS["noise"].share_out(frozen.sources.train, 0)
     true = {pair[:3] for part in (roles.reward_model, roles.reward_model_validation) for pair in training_pairs(part)}
     pairs, validation = training_data(frozen, roles)
     keys = frozen.responses.keys
@@ -266,7 +266,7 @@ def test_the_study_runs_on_its_own_encoders_and_a_second_call_trains_nothing_aga
     monkeypatch.setattr("torch.optim.AdamW.step", None)  # a step would be an error
     again = read_results(study_fine_tuned(tiny_study, Reporter(), methods, settings).parent)
     assert again["summary"] == results["summary"]
-    roles = VARIANTS["fresh"](read_sources(tiny_study).train, 0)
+    roles = VARIANTS["fresh"].share_out(read_sources(tiny_study).train, 0)
     tuned_on = prompt_digests([*roles.reward_model.prompt_ids, *roles.reward_model_validation.prompt_ids])
     folder = tiny_study.out / "fine-tuned" / "fresh"
     np.testing.assert_array_equal(read_training_prompts(folder / "reward-model"), np.unique(tuned_on))

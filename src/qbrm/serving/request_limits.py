@@ -67,7 +67,7 @@ class Body:
                 await self.part()
 
 
-class RequestGate:
+class RequestLimits:
     """Middleware that refuses requests that fail a check, and passes on the others once their whole body has arrived.
 
     A refused body is read and dropped for some seconds: a client that sends everything before it reads would otherwise
