@@ -8,8 +8,6 @@ import pytest
 import torch
 from torch.nn import functional
 
-from qbrm_lab.comparison.evaluate import EvaluationSet, PartOfTest, difference, proper_scores, rows, summary
-from qbrm_lab.responses import Responses
 from qbrm.evaluation import (
     Items,
     Outcomes,
@@ -20,6 +18,8 @@ from qbrm.evaluation import (
     reliability,
 )
 from qbrm.preferences import read_preferences, response_id
+from qbrm_lab.comparison.evaluate import EvaluationSet, PartOfTest, difference, proper_scores, rows, summary
+from qbrm_lab.responses import Responses
 
 # Best-of-n items as (category, prompt, chosen, rejected), their answers scored by REWARD below.
 BON = [

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from fixtures.serving_client import PROMPT, RESPONSES, post_bytes, read_all, serving, wait_until
-from qbrm.serving import door
+from qbrm.serving import request_limits
 from qbrm.serving.http_protocol import PatientProtocol
 from qbrm.serving.settings import Limits
 
@@ -32,7 +32,7 @@ def running(quick):
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setattr(PatientProtocol, "header_seconds", WAIT)
         monkeypatch.setattr(PatientProtocol, "reading_seconds", WAIT)
-        monkeypatch.setattr(door, "DISCARDING_SECONDS", WAIT)
+        monkeypatch.setattr(request_limits, "DISCARDING_SECONDS", WAIT)
         with serving(limits=Limits(body_bytes=100_000, body_seconds=WAIT, buffered_bytes=250_000)) as served:
             yield served
 
