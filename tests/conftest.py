@@ -1,5 +1,6 @@
 """Fixtures of all tests: random scores, commands, and how many threads there are."""
 
+import logging
 import os
 import sys
 
@@ -79,6 +80,8 @@ def qbrm_command(monkeypatch, capsys):
 
     def run(*arguments):
         monkeypatch.setattr(sys, "argv", ["qbrm", *map(str, arguments)])
+        monkeypatch.setattr(logging.getLogger("qbrm"), "handlers", [])
+        monkeypatch.setattr(cli.app, "registered_commands", [*cli.app.registered_commands])
         capsys.readouterr()
         with pytest.raises(SystemExit) as ended:
             cli.main()

@@ -5,14 +5,13 @@ import re
 
 import pytest
 import torch
-from qbrm.model.train import SCORES
 
 from fixtures.feature_folders import IDENTITY, write_table
 from fixtures.own_code import remote
 from fixtures.preference_files import write_preferences
 from fixtures.tiny_models import save
 from qbrm import EnergyRewardModel
-from qbrm.energies import RBM
+from qbrm.energies import ENERGY_SCORES, RBM
 from qbrm.errors import InputError
 from qbrm.features import FeatureTable, build_features
 from qbrm.features.pair_list import PairList, read_pairs, write_pair_list
@@ -44,7 +43,7 @@ def refine(reward_model):
     return EnergyRewardModel(reward_model, RBM(reward_model.dim, hidden=4))
 
 
-def test_a_score_trained_with_the_models_own_code_is_not_loaded_without_it(rm_with_code, tmp_path):
+def test_a_score_trained_with_a_models_own_code_is_not_loaded_without_it(rm_with_code, tmp_path):
     trained = load_reward_model(str(rm_with_code), trust_remote_code=True)
     refine(trained).save_pretrained(tmp_path / "refined")
     with pytest.raises(InputError, match=r"was trained on .*rm@\w+ with the model's own code; .*--trust-remote-code"):
@@ -183,7 +182,7 @@ def test_the_card_of_a_trained_score_states_source_split_and_settings(command, r
 
 @pytest.mark.parametrize(
     ("name", "registries"),
-    [("demo", [METHODS]), ("compare", [METHODS, SCENARIOS, SAMPLERS]), ("train", [SCORES])],
+    [("demo", [METHODS]), ("compare", [METHODS, SCENARIOS, SAMPLERS]), ("train", [ENERGY_SCORES])],
 )
 def test_help_names_all_that_can_be_asked_for(command, monkeypatch, name, registries):
     monkeypatch.setenv("COLUMNS", "400")  # no name is folded
@@ -204,7 +203,7 @@ def test_models_of_one_name_are_evaluated_into_folders_of_their_own(command, rm,
     assert len(list((tmp_path / "runs" / "evaluation").glob("model-*/evaluation.json"))) == 2
 
 
-def test_filtering_that_leaves_nothing_hints_at_the_command_that_can_keep_conflicts(command, tmp_path):
+def test_filtering_that_leaves_nothing_says_what_was_expected(command, tmp_path):
     folder = write_table(tmp_path / "features")
     table = FeatureTable.open(folder)
     pairs = read_pairs(table)
@@ -213,4 +212,4 @@ def test_filtering_that_leaves_nothing_hints_at_the_command_that_can_keep_confli
     columns = (column[contradicted] for column in pairs[:3])
     write_pair_list(table, PairList(*columns, prompts=int(contradicted.sum())))
     code, _, err = command("train", folder, "--score", "ebrm", "--out", tmp_path / "model")
-    assert (code, "'qbrm compare --keep-conflicts'" in err) == (2, True)
+    assert (code, "left 0 of" in err) == (2, True)

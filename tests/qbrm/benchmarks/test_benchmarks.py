@@ -70,7 +70,7 @@ LAYOUTS = {
 
 
 @pytest.mark.parametrize("name", BENCHMARKS)
-def test_the_layout_of_a_path_is_recognised_and_a_name_before_it_says_the_same(name, tmp_path):
+def test_the_layout_of_a_path_is_recognised_as_a_name_before_it_is(name, tmp_path):
     path = LAYOUTS[name](tmp_path)
     guessed, told = read_benchmark(str(path)), read_benchmark(f"{name}:{path}")
     assert guessed.benchmark.name == told.benchmark.name == name
@@ -78,7 +78,7 @@ def test_the_layout_of_a_path_is_recognised_and_a_name_before_it_says_the_same(n
     assert len(guessed.items) > 0
 
 
-def test_a_folder_of_published_parquet_shards_is_read_without_what_was_filtered_out(tmp_path):
+def test_published_parquet_shards_are_read_without_what_was_filtered_out(tmp_path):
     write_parquet(tmp_path / "data" / "raw-00000-of-00001.parquet", REWARDBENCH * 2)
     write_parquet(tmp_path / "data" / "filtered-00000-of-00002.parquet", REWARDBENCH[:5])
     write_parquet(tmp_path / "data" / "filtered-00001-of-00002.parquet", REWARDBENCH[5:])
@@ -126,7 +126,7 @@ def test_a_transcript_is_taken_apart_into_messages_up_to_the_last_answer(tmp_pat
     assert (item.chosen, item.rejected) == (("A drink.\n\nAnd water.",), ("Stones.",))
 
 
-def test_transcripts_that_part_early_keep_their_later_turns_in_the_response(tmp_path):
+def test_transcripts_that_part_early_keep_later_turns_in_the_response(tmp_path):
     first = "\n\nHuman: Hi\n\nAssistant:"
     item = hh(f"{first} Hello.\n\nHuman: Bye\n\nAssistant: Bye.", f"{first} Go away.", tmp_path)
     assert item.prompt == (Message("user", "Hi"),)
@@ -134,7 +134,7 @@ def test_transcripts_that_part_early_keep_their_later_turns_in_the_response(tmp_
     assert item.rejected == ("Go away.",)
 
 
-def test_transcripts_that_part_at_a_human_turn_part_at_the_answer_before_it(tmp_path):
+def test_transcripts_that_part_at_a_human_turn_part_at_the_answer(tmp_path):
     first = "\n\nHuman: Hi\n\nAssistant: Hello."
     item = hh(f"{first}\n\nHuman: A?\n\nAssistant: a", f"{first}\n\nHuman: B?\n\nAssistant: b", tmp_path)
     assert item.prompt == (Message("user", "Hi"),)
@@ -310,7 +310,7 @@ def test_a_bad_row_of_a_data_set_is_named_with_its_split(hub, tmp_path, monkeypa
         read_benchmark("rewardbench-2")
 
 
-def test_without_the_package_or_the_network_a_name_is_one_line_that_says_what_to_do(hub, tmp_path, monkeypatch):
+def test_without_package_or_network_a_name_is_one_line_of_advice(hub, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
     def unreachable(*_, **__):

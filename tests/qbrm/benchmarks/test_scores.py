@@ -46,7 +46,7 @@ SAFETY = (154 * 1 + 250 * 0) / (154 + 250)
 REASONING = (984 * 1 + 164 * (1 / 2)) / (984 + 164)
 
 
-def test_rewardbench_weighs_subsets_with_published_counts_not_with_what_a_file_holds(tmp_path):
+def test_rewardbench_weighs_subsets_with_published_counts(tmp_path):
     table, missing = scored("rewardbench", write_jsonl(tmp_path / "filtered.jsonl", REWARDBENCH))
     expected = {"Chat": CHAT, "Chat Hard": CHAT_HARD, "Safety": SAFETY, "Reasoning": REASONING}
     expected["Score"] = (CHAT + CHAT_HARD + SAFETY + REASONING) / 4
@@ -73,7 +73,7 @@ def test_rewardbench_gives_prior_sets_half_the_weight_of_a_section(tmp_path):
     assert table["Score"] == pytest.approx((CHAT + CHAT_HARD + SAFETY + REASONING + prior / 2) / 4.5)
 
 
-def test_rewardbench_leaves_a_missing_section_out_of_the_score_and_says_so(tmp_path):
+def test_rewardbench_leaves_a_missing_section_out_and_says_so(tmp_path):
     only_chat = write_jsonl(tmp_path / "filtered.jsonl", REWARDBENCH[:3])
     table, missing = scored("rewardbench", only_chat)
     assert table["Score"] == table["Chat"] == pytest.approx(CHAT)
@@ -81,7 +81,7 @@ def test_rewardbench_leaves_a_missing_section_out_of_the_score_and_says_so(tmp_p
     assert {"alpacaeval-length", "alpacaeval-hard", "mt-bench-med"} == set(missing[3:])
 
 
-def test_rewardbench_2_shares_the_first_place_and_scores_ties_by_accuracy_and_margin(tmp_path):
+def test_rewardbench_2_shares_first_places_and_scores_ties_by_margin(tmp_path):
     table, missing = scored("rewardbench-2", write_jsonl(tmp_path / "test.jsonl", REWARDBENCH_2))
     math_score, focus = (1 + 1 / 3 + 0) / 3, 1 / 2
     tied_accuracy, reference_accuracy = 3 / 4, 2 / 3
@@ -95,7 +95,7 @@ def test_rewardbench_2_shares_the_first_place_and_scores_ties_by_accuracy_and_ma
     assert missing == ["Factuality", "Precise IF", "Safety"]
 
 
-def test_rewardbench_2_has_no_score_of_ties_without_pairs_of_a_prompt_and_its_reference(tmp_path):
+def test_rewardbench_2_scores_no_ties_without_a_prompts_reference(tmp_path):
     alone = [best_of_4("Math", 1, 0, 0, 0), tie("tied:1", [3, 2], [1]), tie("ref:2", [1], [0])]
     table, missing = scored("rewardbench-2", write_jsonl(tmp_path / "test.jsonl", alone))
     assert "Ties" not in table
@@ -103,13 +103,13 @@ def test_rewardbench_2_has_no_score_of_ties_without_pairs_of_a_prompt_and_its_re
     assert "Ties: margin" in missing
 
 
-def test_a_tied_prompt_whose_right_answers_all_have_one_reward_has_the_limit_of_the_margin_term(tmp_path):
+def test_right_answers_of_one_reward_have_the_limit_of_the_margin_term(tmp_path):
     records = [tie("ref:1", [3], [1]), tie("tied:1", [2, 2], [1])]
     table, _ = scored("rewardbench-2", write_jsonl(tmp_path / "test.jsonl", records))
     assert table["Ties"] == pytest.approx(0.3 + 0.3 + 0.2 + 0.2 + 0.01 * 1)
 
 
-def test_rm_bench_has_easy_normal_and_hard_from_nine_comparisons_and_averages_over_domains(tmp_path):
+def test_rm_bench_has_easy_normal_and_hard_and_averages_over_domains(tmp_path):
     path = tmp_path / "total_dataset.json"
     path.write_text(json.dumps(RM_BENCH))
     table, missing = scored("rm-bench", path)
@@ -214,7 +214,7 @@ def test_preferences_count_pairs_and_best_of_n_apart_and_by_category(tmp_path):
 
 
 @pytest.mark.parametrize("name", BENCHMARKS)
-def test_every_weight_is_positive_and_every_part_comes_before_what_is_made_of_it(name):
+def test_every_weight_is_positive_and_every_part_precedes_its_whole(name):
     benchmark = BENCHMARKS[name]
     assert benchmark.name == name
     names = [section.name for section in benchmark.sections]

@@ -216,7 +216,7 @@ def test_prompts_in_both_train_and_test_are_quoted(compare, tmp_path):
     assert '"question 23"' in message
 
 
-def test_an_output_folder_below_a_file_is_refused_before_anything_is_embedded(compare, encoder, tmp_path):
+def test_an_output_folder_below_a_file_is_refused_before_embedding(compare, encoder, tmp_path):
     (tmp_path / "file").touch()
     calls = encoder.calls
     assert str(tmp_path / "file") in compare(out=tmp_path / "file" / "out").refused()
@@ -291,7 +291,7 @@ def test_a_damaged_shard_is_named_and_computed_again(compare, encoder, tmp_path)
     ended = compare()
     assert ended.code == 0
     assert encoder.calls > calls
-    assert f"{shard} is damaged" in ended.out
+    assert f"{shard} is damaged" in ended.err
     assert json.loads((tmp_path / "out" / "results.json").read_text())["rows"] == before
 
 
@@ -367,9 +367,7 @@ def test_export_takes_what_compare_left(compare, qbrm_command, tmp_path):
     assert f"{pairs} pairs" in ended.out
 
 
-def test_embedded_features_have_the_pairs_of_the_source_and_a_rerun_embeds_nothing(
-    qbrm_command, prefs, encoder, tmp_path
-):
+def test_features_have_the_pairs_of_the_source_and_a_rerun_embeds_nothing(qbrm_command, prefs, encoder, tmp_path):
     ended = qbrm_command("embed", prefs, "--out", tmp_path / "features")
     assert ended.code == 0
     table, source = FeatureTable.open(tmp_path / "features"), read_preferences(prefs)
@@ -394,7 +392,7 @@ def test_export_of_nothing_is_refused(qbrm_command, tmp_path):
 
 
 def test_bench_prints_one_list_and_nothing_else(qbrm_command, monkeypatch, tmp_path):
-    from qbrm import bench
+    from qbrm_lab import bench
 
     row = {"dim": 12, "method": "rbm", "rows_per_s": 1.0, "ratio_to_published": 1.0, "ratio_to_ebrm": 1.0}
     monkeypatch.setitem(bench.BENCHMARKS, "refine", lambda seed: [{**row, "multiple_of_floor": 1.0}])

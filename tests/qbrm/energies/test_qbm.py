@@ -124,7 +124,7 @@ def trained_loss(sampler):
         return validation_loss(score, objective, validation, seed=0)
 
 
-def test_training_with_gibbs_ends_where_training_with_exact_sums_does_and_a_wrong_sampler_does_not():
+def test_training_with_gibbs_ends_where_exact_training_does():
     exact = trained_loss(None)
     assert trained_loss(GibbsSampler(sweeps=20, chains=16, thin=2)) == pytest.approx(exact, abs=0.02)
     assert trained_loss(SteepestDescent()) > exact + 0.04
@@ -218,7 +218,7 @@ def dimod_device(answers):
 
 
 @pytest.mark.parametrize("device", [kaiwu_device, dimod_device])
-def test_a_device_that_goes_away_in_the_middle_of_training_costs_one_epoch_at_most(device, tmp_path):
+def test_a_device_that_goes_away_in_training_costs_one_epoch_at_most(device, tmp_path):
     file = tmp_path / "checkpoint.safetensors"
     # 64 answers for each of epoch 0 to 2 (48 for training, 16 for validation; epoch 0 only validates), and some more.
     score = sampled_machine(device(16 + 64 + 64 + 20))
@@ -244,7 +244,7 @@ def annealer_of_unknown_temperature():
     return DimodSampler(Hot())
 
 
-def test_killed_training_resumes_at_the_temperature_it_found_to_bit_identical_weights(tmp_path):
+def test_killed_training_resumes_at_the_temperature_to_the_same_bits(tmp_path):
     file = tmp_path / "checkpoint.safetensors"
     whole, killed, resumed = (sampled_machine(annealer_of_unknown_temperature()) for _ in range(3))
     train_sampled(whole)

@@ -94,7 +94,7 @@ def width(interval):
     return interval[1] - interval[0]
 
 
-def test_best_of_n_counts_only_answers_that_beat_every_other_and_ties_are_wrong(rmb):
+def test_best_of_n_counts_answers_that_beat_every_other_without_ties(rmb):
     items, reward = rmb
     assert is_correct(items["bon"], reward).tolist() == BON_CORRECT
 
@@ -243,7 +243,7 @@ def test_calibration_error_by_hand():
     assert expected_calibration_error(np.log(probability)) == pytest.approx(expected)
 
 
-def test_certain_and_right_has_no_calibration_error_and_certain_and_wrong_all_of_it():
+def test_certainty_has_no_calibration_error_if_right_and_all_if_wrong():
     assert expected_calibration_error(np.zeros(5)) == 0
     assert expected_calibration_error(np.full(5, -40.0)) == pytest.approx(1)
 

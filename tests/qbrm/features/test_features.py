@@ -15,7 +15,7 @@ import pytest
 
 from fixtures.hashing_model import HashingModel
 from qbrm import durable
-from qbrm.durable import one_writer
+from qbrm.durable import LOCK, one_writer
 from qbrm.errors import InputError
 from qbrm.features import FeatureTable, build_features, write_features
 from qbrm.features.build import build_with
@@ -77,7 +77,7 @@ def contents(table):
 
 
 def files(folder):
-    return {path.name: path.read_bytes() for path in Path(folder).iterdir()}
+    return {path.name: path.read_bytes() for path in Path(folder).iterdir() if path.name != LOCK}
 
 
 def manifest(folder):
@@ -124,7 +124,7 @@ def test_shards_together_are_the_table(tmp_path):
     assert table.complete
 
 
-def test_identical_texts_are_embedded_once_and_a_finished_table_asks_nothing(tmp_path):
+def test_equal_texts_are_embedded_once_and_a_finished_table_asks_nothing(tmp_path):
     source, model = preferences(), FakeModel()
     doubled = PreferenceSet("twice", source.preferences + source.preferences)
     build(tmp_path, model, doubled)
@@ -385,7 +385,7 @@ def test_a_second_writer_waits_for_the_first(tmp_path, caplog):
     assert len(FeatureTable.open(tmp_path)) == len(preferences().responses())
 
 
-def test_the_plan_keeps_a_prompt_in_one_shard_whatever_the_order_of_the_source():
+def test_the_plan_keeps_a_prompt_in_one_shard_in_any_order():
     texts = preferences(0, 20).responses()
     plan = list(shard_plan(texts, SHARD_ROWS))
     assert plan == list(shard_plan(dict(reversed(texts.items())), SHARD_ROWS))
@@ -409,7 +409,7 @@ class Backwards(LocalEngine):
 
 
 @pytest.mark.parametrize("finished", range(5))
-def test_neither_the_order_in_which_blocks_finish_nor_a_kill_shows_in_the_bytes(tmp_path, finished):
+def test_neither_the_order_of_blocks_nor_a_kill_shows_in_the_bytes(tmp_path, finished):
     build(tmp_path / "whole", HashingModel())
     with pytest.raises(Killed):
         build_with(Backwards(HashingModel(), finished), preferences(), tmp_path / "killed", None, SHARD_ROWS)

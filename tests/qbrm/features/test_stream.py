@@ -66,7 +66,7 @@ def test_what_fits_into_one_window_trains_to_the_same_bits_as_in_memory(sources)
 
 
 @pytest.mark.parametrize("window", [1, 3, 7])
-def test_a_shuffled_pass_has_every_pair_once_in_an_order_that_only_the_generator_decides(sources, window):
+def test_a_shuffled_pass_has_every_pair_once_in_the_generators_order(sources, window):
     pairs, memory = StreamedPairs(sources, ALL, window_bytes=windows_of(window)), in_memory(sources[0])
     first, again, other = (rows_of(pairs.batches(8, torch.Generator().manual_seed(seed))) for seed in (0, 0, 1))
     assert first == again

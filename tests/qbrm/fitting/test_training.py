@@ -81,7 +81,7 @@ def without_times(epochs):
 
 
 @pytest.mark.parametrize("learner", LEARNERS)
-def test_the_same_seed_gives_the_same_weights_whatever_the_global_generator_is(learner):
+def test_the_same_seed_trains_the_same_weights_whatever_was_drawn(learner):
     first, second, other = (new_model(learner) for _ in range(3))
     objective = LEARNERS[learner][1]
     torch.manual_seed(1)
@@ -189,7 +189,7 @@ def test_a_checkpoint_of_a_model_of_another_size_is_not_resumed(tmp_path):
     assert [epoch["epoch"] for epoch in heard] == [0, 1, 2, 3, 4]
 
 
-def test_a_checkpoint_whose_tensors_do_not_fit_what_it_says_is_refused_by_name(tmp_path):
+def test_a_checkpoint_whose_tensors_do_not_fit_is_refused_by_name(tmp_path):
     file = tmp_path / "checkpoint.safetensors"
     train_on(new_model(), checkpoint=file)
     with safe_open(file, "pt") as opened:
@@ -318,9 +318,7 @@ FAILURES = {
 
 @pytest.mark.parametrize("failure", FAILURES)
 @pytest.mark.parametrize(("epoch", "batch"), [(1, 0), (2, 1), (3, 3)])
-def test_a_loss_or_gradient_that_is_not_finite_stops_with_the_batch_named_and_keeps_the_last_good_epoch(
-    tmp_path, failure, epoch, batch
-):
+def test_a_loss_not_finite_names_the_batch_and_keeps_the_last_epoch(tmp_path, failure, epoch, batch):
     file = tmp_path / "checkpoint.safetensors"
     model, whole, resumed = (new_model() for _ in range(3))
     with pytest.raises(TrainingError, match=rf"epoch {epoch}, batch {batch}\b"):
@@ -348,7 +346,7 @@ def progress_without_nan(file):
         return json.loads(tensors.metadata()["progress"], parse_constant=reject)
 
 
-def test_a_validation_loss_that_is_not_finite_is_an_error_and_never_written(tmp_path):
+def test_a_validation_loss_that_is_not_finite_is_never_written(tmp_path):
     file = tmp_path / "checkpoint.safetensors"
 
     steps = []

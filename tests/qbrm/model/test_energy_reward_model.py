@@ -61,7 +61,7 @@ def test_what_was_saved_scores_as_before(kind, refinement, tmp_path):
     assert all(torch.equal(first.quantiles[level], second.quantiles[level]) for level in first.quantiles)
 
 
-def test_saved_folder_holds_json_safetensors_and_a_card_and_not_the_encoder(saved):
+def test_a_saved_folder_holds_json_safetensors_and_a_card_only(saved):
     assert sorted(path.name for path in saved.iterdir()) == ["README.md", "config.json", "model.safetensors"]
     assert all(name.split(".")[0] in ("trunk", "score") for name in load_file(saved / "model.safetensors"))
 
@@ -82,7 +82,7 @@ def test_preferences_of_both_orders_add_up_to_one(kind):
 
 
 @pytest.mark.parametrize("kind", ["rbm", "sqrbm"])
-def test_preference_is_how_often_a_draw_of_one_reward_beats_a_draw_of_the_other(kind):
+def test_preference_is_how_often_a_draw_of_one_reward_beats_another(kind):
     held = model(kind)
     clamped = held._clamp(["What is tea?"] * 2, RESPONSES[:2])
     grid = torch.linspace(-30, 30, 6001)
@@ -371,7 +371,7 @@ def test_a_reward_model_that_moved_is_found_where_it_is_said_to_be(hf_folder, tm
     assert torch.equal(before.score(PROMPTS, RESPONSES).refined, after.score(PROMPTS, RESPONSES).refined)
 
 
-def test_other_weights_under_the_same_name_are_refused_with_both_revisions(hf_folder, tmp_path):
+def test_other_weights_of_the_same_name_are_refused_with_both_revisions(hf_folder, tmp_path):
     hf_model(hf_folder).save_pretrained(tmp_path / "refined")
     trained = load_reward_model(str(hf_folder)).identity
     save(hf_folder, classifier(seed=1))

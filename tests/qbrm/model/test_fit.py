@@ -71,11 +71,11 @@ def test_a_score_trained_from_disk_is_the_one_fitted_in_memory(folder):
 def test_members_trained_from_disk_share_their_pairs_and_the_card_says_so(folder, tmp_path, monkeypatch):
     shared = []
     monkeypatch.setattr("qbrm.fitting.fit.committee", lambda *given: shared.append(committee(*given)) or shared[-1])
-    parts = fit_features([folder], ScoreChoice("sqrbm", members=5, epochs=1))
+    fitted = fit_features([folder], ScoreChoice("sqrbm", members=5, epochs=1))
     first, *others = shared[0]
     assert len(others) == 4
     assert all(other.pairs is first.pairs and other.validation is first.validation for other in others)
-    EnergyRewardModel.from_parts(parts).save_pretrained(tmp_path / "model")
+    EnergyRewardModel(*fitted.parts).save_pretrained(tmp_path / "model")
     card = (tmp_path / "model" / "README.md").read_text()
     assert "latest best epoch of the 5 members" in card
     assert "trains the score" in card
@@ -130,11 +130,11 @@ def test_features_without_rewards_are_refused_in_one_line(command, tmp_path):
     assert (code, "have no rewards" in err) == (2, True)
 
 
-def test_features_of_a_model_that_only_a_comparison_has_are_refused_before_training(command, tmp_path):
+def test_features_that_only_a_comparison_has_are_refused_before_training(command, tmp_path):
     write_table(tmp_path / "features", identity=Identity("all-MiniLM-L6-v2+trunk", "0123456789abcdef", "plain", 16))
     code, _, err = command("train", tmp_path / "features", "--out", tmp_path / "model")
     assert (code, "that 'qbrm compare' trained for its own run" in err) == (2, True)
-    assert not (tmp_path / "model").exists()
+    assert not list((tmp_path / "model").glob("[!.]*"))
 
 
 @pytest.fixture

@@ -38,7 +38,7 @@ def test_a_folder_gives_the_rewards_of_the_model_saved_there(kind, tmp_path):
     np.testing.assert_allclose(found.reward, own_logits(classifier(kind)), rtol=0, atol=2e-6)
 
 
-def test_the_revision_of_a_folder_changes_with_weights_and_tokenizer_and_with_nothing_else(folder):
+def test_a_folders_revision_changes_with_weights_and_tokenizer_only(folder):
     first = load_reward_model(str(folder)).identity
     (folder / "README.md").write_text("Hello.")
     assert load_reward_model(str(folder)).identity == first
@@ -196,7 +196,7 @@ def test_code_of_the_model_runs_only_if_asked(folder, tmp_path, monkeypatch):
     np.testing.assert_allclose(found.embed(PROMPTS, RESPONSES).reward, own_logits(classifier()), rtol=0, atol=2e-6)
 
 
-def test_a_head_that_only_the_models_own_code_knows_is_refused_with_that_hint(folder):
+def test_a_head_that_only_the_models_own_code_knows_is_refused(folder):
     remote(folder)
     edit_tensors(folder, lambda tensors: tensors.update({"regression_layer.weight": tensors.pop("score.weight")}))
     message = refused(load_reward_model, str(folder))

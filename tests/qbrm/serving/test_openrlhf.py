@@ -139,7 +139,7 @@ def test_the_response_is_found_in_what_a_tokenizer_decodes(tokenizer, conversati
 
 
 @pytest.mark.parametrize("keep", [30, 45])
-def test_the_response_is_found_behind_a_prompt_that_has_lost_its_beginning(tokenizer, keep):
+def test_a_response_is_found_behind_a_prompt_that_lost_its_beginning(tokenizer, keep):
     prompt = chatml(CONVERSATIONS["several turns"])
     query = decoded(tokenizer, prompt, ANSWER, keep=keep)
     assert not query.startswith(prompt)
