@@ -9,7 +9,8 @@ import numpy as np
 
 from qbrm.errors import InputError
 from qbrm.features.plan import Block
-from qbrm.features.shard import Key, first_non_finite_row
+from qbrm.features.shard import first_non_finite_row
+from qbrm.preferences.base import Key
 from qbrm.reward_models.base import Configured, Embedded, Identity, RewardModel
 
 BATCH_ROWS = 128

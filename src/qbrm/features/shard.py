@@ -14,9 +14,8 @@ from jaxtyping import Float32
 from qbrm.durable import write_atomically
 from qbrm.errors import InputError
 from qbrm.features.manifest import ShardEntry
+from qbrm.preferences.base import Key
 from qbrm.reward_models.base import Embedded
-
-Key = tuple[str, str]
 
 
 class Shard(NamedTuple):

@@ -14,7 +14,6 @@ from jaxtyping import Float32, Int
 from qbrm.errors import InputError
 from qbrm.features.manifest import MANIFEST, Manifest, ShardEntry, read_manifest
 from qbrm.features.shard import (
-    Key,
     Shard,
     check_schema,
     first_non_finite_row,
@@ -23,6 +22,7 @@ from qbrm.features.shard import (
     read_rewards,
     read_shard,
 )
+from qbrm.preferences.base import Key
 from qbrm.reward_models.base import Embedded, Identity
 
 

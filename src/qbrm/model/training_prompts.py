@@ -1,4 +1,4 @@
-"""Which prompts a saved model was trained on, as digests beside it: enough to recognise them, not to read them."""
+"""Digests of the prompts that a saved model was trained on, which identify them without storing their text."""
 
 from __future__ import annotations
 

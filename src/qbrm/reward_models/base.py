@@ -70,6 +70,15 @@ class RewardModel(Protocol):
         ...
 
 
+def head_dim(model: RewardModel) -> int | None:
+    """How many coordinates of the embedding, the first ones, the score head reads; None for all of them.
+
+    A reward model whose head reads only a part says so by an attribute ``head_dim``.
+    """
+    size: int | None = getattr(model, "head_dim", None)
+    return size
+
+
 @runtime_checkable
 class Configured(Protocol):
     """A reward model that was loaded with settings of its own besides name and revision."""

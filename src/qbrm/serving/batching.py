@@ -1,4 +1,4 @@
-"""Joins what concurrent requests ask into batches for one worker thread, which alone touches the model."""
+"""Batches of concurrent requests for one worker thread, the only one that uses the model."""
 
 from __future__ import annotations
 
