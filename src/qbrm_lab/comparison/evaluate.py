@@ -106,7 +106,11 @@ def outcomes(method: Fitted, features: Features, refined: Refined, test: Evaluat
     return Outcomes(correct, log_probability.double().numpy())
 
 
-def rows(label: Label, test: EvaluationSet, outcome: Outcomes, sampling: SamplingOf) -> list[ResultRow]:
+def _unsampled(category: str) -> Sampling | None:
+    return None
+
+
+def rows(label: Label, test: EvaluationSet, outcome: Outcomes, sampling: SamplingOf = _unsampled) -> list[ResultRow]:
     """One row per category, one over all items and one for the mean over categories.
 
     Args:
@@ -151,7 +155,9 @@ def proper_scores(
     return {"all": overall, "macro": (float(macro[0]), float(macro[1])), **scores}
 
 
-def summary(label: Label, test: EvaluationSet, seeds: Sequence[Outcomes], sampling: SamplingOf) -> list[SummaryRow]:
+def summary(
+    label: Label, test: EvaluationSet, seeds: Sequence[Outcomes], sampling: SamplingOf = _unsampled
+) -> list[SummaryRow]:
     """Mean over seeds, with the bootstrap interval of that mean over prompts."""
     value = np.mean([outcome.correct for outcome in seeds], axis=0)
     accuracy, interval = means(test.items, value), test.bootstrap.intervals(value)

@@ -51,7 +51,7 @@ class MethodDescription:
     Attributes:
         name: in commands and results.
         words: what it is.
-        build: ``module:function`` that makes it of a :class:`~qbrm_lab.methods.names.MethodName` and defaults.
+        build: ``module:function`` of this room that makes it of its name with options and of defaults.
         colour: in every plot; its variants share it.
         marker: its sign in every plot.
         options: what it can be told, in the order that names have.
@@ -71,7 +71,7 @@ class MethodDescription:
     @property
     def usage(self) -> str:
         """Its name, and its options in brackets."""
-        return f"{self.name} [{', '.join(option.usage for option in self.options)}]" if self.options else self.name
+        return f"{self.name} ({', '.join(option.usage for option in self.options)})" if self.options else self.name
 
     def option(self, name: str) -> Option | None:
         """One of its options by name."""
@@ -80,12 +80,7 @@ class MethodDescription:
 
 _COMBINED = ("tempered", "mean", "worst", "uncertainty")
 _BASE_OPTIONS = (
-    Option(
-        "tempered",
-        "its probabilities with one temperature, set on validation preferences",
-        excludes=_COMBINED,
-        marker="X",
-    ),
+    Option("tempered", "with one temperature, set on validation preferences", excludes=_COMBINED, marker="X"),
     Option(
         "mean",
         "instead of one, the mean of five that differ in their seed",
@@ -96,7 +91,7 @@ _BASE_OPTIONS = (
     Option("worst", "of five that differ in their seed, the least reward", excludes=_COMBINED, marker="<", trains=True),
     Option(
         "uncertainty",
-        "of five that differ in their seed, the mean less half the variance",
+        "of five that differ in their seed, the mean less half their variance",
         excludes=_COMBINED,
         marker=">",
         trains=True,
@@ -138,22 +133,16 @@ _MEMBERS = Option(
     least=2,
     marker="8",
 )
-_ENERGY = "qbrm_lab.methods.energy:energy_method"
+_ENERGY = "energy:energy_method"
 
 _ALL = (
     MethodDescription(
-        "length",
-        "the longer response wins",
-        "qbrm_lab.methods.reference:length",
-        "#999999",
-        "x",
-        baseline=True,
-        trained=False,
+        "length", "the longer response wins", "reference:length", "#999999", "x", baseline=True, trained=False
     ),
     MethodDescription(
         "base",
         "the reward model as it is",
-        "qbrm_lab.methods.reference:base",
+        "reference:base",
         "#222222",
         "|",
         _BASE_OPTIONS,
@@ -163,7 +152,7 @@ _ALL = (
     MethodDescription(
         "mlp",
         "a small MLP on the embedding added to the base reward, Bradley-Terry: the competitor",
-        "qbrm_lab.methods.mlp:mlp",
+        "mlp:mlp",
         "#E69F00",
         "v",
         _MLP_OPTIONS,
@@ -172,19 +161,12 @@ _ALL = (
     MethodDescription(
         "gaussian",
         "a Gaussian reward head with the probit preference likelihood",
-        "qbrm_lab.methods.distributional:gaussian",
+        "distributional:gaussian",
         "#CC79A7",
         "p",
         baseline=True,
     ),
-    MethodDescription(
-        "quantile",
-        "a quantile reward head",
-        "qbrm_lab.methods.distributional:quantile",
-        "#882255",
-        "h",
-        baseline=True,
-    ),
+    MethodDescription("quantile", "a quantile reward head", "distributional:quantile", "#882255", "h", baseline=True),
     MethodDescription(
         "ebrm",
         "EBRM: NCE+ with a twelfth of the paper's noise samples, conflict-aware filtering, 50-step ascent; it reads "

@@ -71,13 +71,16 @@ class EnergyMethod:
         Raises:
             InputError: if filtering leaves no pair.
         """
-        fitted = fit_score(
-            lambda: self._build(task),
-            task.fold,
-            self.settings,
-            measure=lambda score: task.measure(self._rewards(score, task.seed)),
-            on_epoch=task.on_epoch,
-        )
+        try:
+            fitted = fit_score(
+                lambda: self._build(task),
+                task.fold,
+                self.settings,
+                measure=lambda score: task.measure(self._rewards(score, task.seed)),
+                on_epoch=task.on_epoch,
+            )
+        except InputError as error:
+            raise InputError(f"{self.name}: {error}") from error
         score, rewards = fitted.score, self._rewards(fitted.score, task.seed)
         objective = self.settings.objective
         preference = _density_preference(score) if objective == "preference" else tempered(rewards, task)

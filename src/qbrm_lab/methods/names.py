@@ -95,7 +95,7 @@ def build_method(text: str, defaults: Defaults | None = None) -> Method:
         InputError: as for :func:`method_name`, or if the method cannot be built with such options.
     """
     name = method_name(text)
-    method: Method = _imported(name.description.build)(name, defaults or Defaults())
+    method: Method = _imported(f"qbrm_lab.methods.{name.description.build}")(name, defaults or Defaults())
     return method
 
 
