@@ -171,6 +171,9 @@ class Oracle:
     def __init__(self, reward):
         self.name, self._reward = "oracle", reward
 
+    def described(self):
+        return {}
+
     def fit(self, task: Task) -> Fitted:
         return Fitted(self._reward)
 
