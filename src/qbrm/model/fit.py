@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from jaxtyping import Float32, UInt64
 
+from qbrm.data.device import default_device
 from qbrm.data.pairs import PairData
 from qbrm.energies import ENERGY_SCORES, EnergyScore, build_score
 from qbrm.errors import InputError, check_known
@@ -52,10 +53,12 @@ class ScoreChoice:
     Attributes:
         name: one of `ENERGY_SCORES`.
         gate: whether the correction fades where embeddings are unfamiliar.
-        members: scores to train, with different seeds, whose mean is the result.
+        members: scores whose mean is the result. One prompt in `members` validates a member and trains the others, where
+            the features fit into a window in memory; else members differ in their seed.
         hidden: hidden units of a Boltzmann machine; None for its own default.
         sampler: draws the hidden spins of ``qbm``; None sums over all spins.
         epochs: passes over the pairs; None for the score's default.
+        device: where the score is trained; None for the first accelerator, or the CPU if there is none.
     """
 
     name: str = "sqrbm"
@@ -64,6 +67,7 @@ class ScoreChoice:
     hidden: int | None = None
     sampler: str | Sampler | None = None
     epochs: int | None = None
+    device: torch.device | str | None = None
 
     @property
     def settings(self) -> FitSettings:
@@ -87,7 +91,7 @@ class ScoreChoice:
         """An untrained score for embeddings of size `dim`, of which the score head reads the first `head_dim`."""
         anchored = self.settings.objective == "preference"
         options = {"hidden": self.hidden, "sampler": self.sampler, "anchored": anchored, "reads": head_dim}
-        return build_score(self.name, dim, **options)
+        return build_score(self.name, dim, **options).to(self.device or default_device())
 
     def described(self) -> dict[str, Any]:
         """All settings by name, for the model card."""
@@ -144,7 +148,7 @@ def fit_preferences(
         model, table, read = _with_trained_head(model, table, read, features / "with-head", seed)
     write_pairs(table.folder, key_pairs(training_pairs(read)), read.name)
     sources = open_sources([table.folder])
-    fold, data = _streamed(sources, seed, progress)
+    fold, data = _fold(sources, choice.members, seed, progress)
     fitted = fit_score(lambda: choice.build(table.dim, head_dim(model)), fold, choice.settings)
     return _fitted_model(model, fitted, choice, data, seed, prompts)
 
@@ -181,7 +185,7 @@ def fit_features(
     settings = choice.settings
     sources = open_sources(folders)
     _check_loadable(sources[0])
-    fold, data = _streamed(sources, seed, progress, window_bytes)
+    fold, data = _fold(sources, choice.members, seed, progress, window_bytes)
     validation = fold.validation
     if on_split is not None:
         on_split(Split(fold.pairs.n_pairs, validation.n_pairs, _accuracy(validation, validation.reward)))
@@ -201,8 +205,8 @@ def fit_features(
     return _fitted_model(RecordedRewardModel(sources[0].table), fitted, choice, data, seed, _prompts(sources))
 
 
-def _streamed(
-    sources: Sequence[Source], seed: int, progress: Progress | None, window_bytes: int = WINDOW_BYTES
+def _fold(
+    sources: Sequence[Source], members: int, seed: int, progress: Progress | None, window_bytes: int = WINDOW_BYTES
 ) -> tuple[Fold, list[DataPart]]:
     """Training and validation pairs of features on disk, and their description for the model card."""
     total = sum(len(source.pairs.chosen) for source in sources)
@@ -222,7 +226,21 @@ def _streamed(
         for role, share in (("trains the score", trained), ("held out: chooses and calibrates", held_out))
         for source in sources
     ]
+    size = sum(len(source.table) for source in sources) * pairs.dim * np.dtype(np.float32).itemsize
+    if members > 1 and size <= window_bytes:
+        return _in_memory(sources, held_out), data
     return Fold(pairs, validation, seed), data
+
+
+def _in_memory(sources: Sequence[Source], held_out: Share) -> Fold:
+    """The same pairs in memory, with the prompt that each response answers: what a committee shares out."""
+    data = StreamedPairs(tuple(sources), Share(0.0, 1.0, held_out.seed)).load()
+    digest = np.concatenate([source.pairs.prompt for source in sources])
+    prompt = data.chosen.new_zeros(len(data.reward))
+    for side in (data.chosen, data.rejected):
+        prompt[side] = torch.from_numpy(digest.view(np.int64))
+    held = torch.from_numpy(held_out.holds(digest))
+    return Fold(data.only(~held), data.only(held), held_out.seed, prompt=prompt)
 
 
 def _with_trained_head(
