@@ -53,8 +53,8 @@ class ScoreChoice:
     Attributes:
         name: one of `ENERGY_SCORES`.
         gate: whether the correction fades where embeddings are unfamiliar.
-        members: scores whose mean is the result. One prompt in `members` validates a member and trains the others, where
-            the features fit into a window in memory; else members differ in their seed.
+        members: scores whose mean is the result. Each validates on other prompts if the features fit into a window in
+            memory; otherwise members differ in their seed only.
         hidden: hidden units of a Boltzmann machine; None for its own default.
         sampler: draws the hidden spins of ``qbm``; None sums over all spins.
         epochs: passes over the pairs; None for the score's default.
