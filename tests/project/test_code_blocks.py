@@ -87,3 +87,77 @@ def test_a_block_is_left_out_only_with_a_reason(tmp_path, monkeypatch):
     page = "<!-- not run: slow -->\n```python\nlong()\n```\n\ntext\n\n```python\nshort()\n```\n"
     (tmp_path / "page.md").write_text(page)
     assert python_blocks("page.md") == (["\n" * 8 + "short()\n"], ["slow"])
+
+
+def generated(text: str) -> dict[str, str]:
+    """The text between each pair of markers."""
+    names = [name for slash, name in MARKER.findall(text) if not slash]
+    return {name: text.split(f"<!-- {name} -->")[1].split(f"<!-- /{name} -->")[0] for name in names}
+
+
+def code(text: str) -> list[list[str]]:
+    """The lines of every block of code, indented or fenced, without comments."""
+    blocks = [token.content for token in tokens(text) if token.type in ("code_block", "fence")]
+    return [[re.sub(r"(^|\s+)#\s.*", "", line).rstrip() for line in block.splitlines()] for block in blocks]
+
+
+def links(text: str) -> list[str]:
+    """Where every link and image leads, in order."""
+    targets = [token.attrGet("href") or token.attrGet("src") for token in tokens(text)]
+    return [str(target) for target in targets if target]
+
+
+def linked_files() -> list[str]:
+    everything = links(text_of(ENGLISH)) + links(text_of(CHINESE))
+    return sorted({link.split("#")[0] for link in everything if not re.match(r"[a-z]+:|#", link)})
+
+
+def test_every_marker_is_opened_and_closed_once():
+    for page in PAGES:
+        markers = MARKER.findall(text_of(page))
+        names = [name for slash, name in markers if not slash]
+        assert len(names) == len(set(names))
+        assert markers == [(slash, name) for name in names for slash in ("", "/")]
+
+
+def test_both_readmes_have_the_same_measured_table():
+    assert generated(text_of(CHINESE)) == generated(text_of(ENGLISH))
+    assert list(generated(text_of(ENGLISH))) == ["study"]
+
+
+def test_both_readmes_have_the_same_code_but_for_comments():
+    assert code(text_of(CHINESE)) == code(text_of(ENGLISH))
+    assert ["make install", "make demo"] in code(text_of(ENGLISH))
+
+
+def test_both_readmes_lead_to_the_same_places():
+    (to_chinese, *english), (to_english, *chinese) = links(text_of(ENGLISH)), links(text_of(CHINESE))
+    assert (to_chinese, to_english) == (CHINESE, ENGLISH)
+    assert sorted(chinese) == sorted(english)
+
+
+def test_both_readmes_have_the_same_headings_and_fit_a_screen_or_two():
+    english, chinese = (text_of(name) for name in (ENGLISH, CHINESE))
+    tags = [[token.tag for token in tokens(text) if token.type == "heading_open"] for text in (english, chinese)]
+    assert tags[0] == tags[1]
+    assert max(len(english.splitlines()), len(chinese.splitlines())) <= 150
+
+
+@pytest.mark.parametrize("link", linked_files())
+def test_what_a_readme_links_to_exists(link):
+    assert (ROOT / link).exists()
+
+
+def test_the_measured_table_has_the_numbers_of_the_results_page():
+    results = text_of("docs/results.md")
+    renamed = {"sqrbm:gate,members=5": "sqrbm-gate-ensemble", "mlp:gate,members=5": "mlp-gate-ensemble"}
+    for row in generated(text_of(ENGLISH))["study"].splitlines()[3:]:
+        cells = [cell.strip(" *") for cell in row.split("|")[1:-1]]
+        if not cells:
+            break
+        name, numbers = cells[0], cells[1:]
+        for scenario, (accuracy, log_loss) in zip(("fresh", "shift"), (numbers[:2], numbers[2:]), strict=True):
+            table = results.split(f"\n**{scenario}: ")[1].split("\n\n")[1]
+            (line,) = (one for one in table.splitlines() if one.split("|")[1].strip() in (name, renamed.get(name)))
+            measured = [cell.strip(" *") for cell in line.split("|")[1:-1]]
+            assert (measured[1], measured[-3]) == (accuracy, log_loss)
