@@ -10,7 +10,7 @@ import argparse
 import dimod
 import numpy as np
 
-from qbrm import CoupledBoltzmannMachine, DimodSampler, refine
+from qbrm import CoupledBoltzmannMachine, DimodSampler, FitSettings, TrainingSettings, refine
 
 
 class Metropolis(dimod.Sampler):
@@ -35,19 +35,22 @@ class Metropolis(dimod.Sampler):
 def main() -> None:
     """Fit a score whose hidden spins the sampler draws, and refine with it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pairs", type=int, default=60)
+    parser.add_argument("--pairs", type=int, default=100)
+    parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--reads", type=int, default=16, help="states that are drawn per response")
     options = parser.parse_args()
 
-    rng = np.random.default_rng(0)
-    embedding = rng.standard_normal((2 * options.pairs, 8)).astype(np.float32)
-    reward, rows = embedding[:, 0].copy(), np.arange(2 * options.pairs).reshape(-1, 2)
-    rejected, chosen = np.take_along_axis(rows, embedding[:, 1][rows].argsort(axis=1), axis=1).T
+    embedding = np.random.default_rng(0).standard_normal((2 * options.pairs, 4)).astype(np.float32)
+    reward = embedding[:, 0].copy()  # what the reward model knows; the preferences depend on two coordinates
+    rows, quality = np.arange(len(reward)).reshape(-1, 2), embedding[:, 0] + embedding[:, 1]
+    rejected, chosen = np.take_along_axis(rows, quality[rows].argsort(axis=1), axis=1).T
 
     sampler = DimodSampler(Metropolis(), beta=1.0)
-    score = CoupledBoltzmannMachine(dim=8, hidden=4, sampler=sampler, samples=options.reads)
-    score.fit(embedding, reward, chosen, rejected, epochs=1)
+    score = CoupledBoltzmannMachine(dim=4, hidden=4, sampler=sampler, samples=options.reads)
+    training = TrainingSettings(epochs=options.epochs, batch_pairs=16, learning_rate=1e-2)
+    score.fit(embedding, reward, chosen, rejected, settings=FitSettings(training=training))
     refined = refine(score, embedding, reward).numpy()
+    print(f"base     accuracy {(reward[chosen] > reward[rejected]).mean():.3f}")
     print(f"refined  accuracy {(refined[chosen] > refined[rejected]).mean():.3f}")
     print(f"sampler  {sampler}, effective inverse temperature {sampler.effective_beta:.2f}")
 

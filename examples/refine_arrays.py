@@ -9,7 +9,7 @@ import argparse
 
 import numpy as np
 
-from qbrm import SemiQuantumRBM, refine
+from qbrm import FitSettings, SemiQuantumRBM, TrainingSettings, refine
 
 
 def responses(pairs: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -29,7 +29,8 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=5)
     options = parser.parse_args()
 
-    score = SemiQuantumRBM(dim=16, hidden=8).fit(*responses(options.pairs, seed=0), epochs=options.epochs)
+    settings = FitSettings(training=TrainingSettings(epochs=options.epochs, batch_pairs=32, learning_rate=5e-3))
+    score = SemiQuantumRBM(dim=16, hidden=8).fit(*responses(options.pairs, seed=0), settings=settings)
 
     embedding, reward, chosen, rejected = responses(1000, seed=1)
     refined = refine(score, embedding, reward).numpy()
