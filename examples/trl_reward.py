@@ -15,11 +15,18 @@ PROMPTS = ["How do I boil an egg?", "Name a prime number above ten.", "Why is th
 
 def train(policy: str, reward: RewardFunction, steps: int, out: str) -> None:
     """Train with group relative policy optimisation; any trainer that takes `reward_funcs` will do."""
+    import torch
     from datasets import Dataset
     from trl import GRPOConfig, GRPOTrainer
 
     settings = GRPOConfig(
-        out, max_steps=steps, per_device_train_batch_size=2, num_generations=2, max_completion_length=32, report_to="none"
+        out,
+        max_steps=steps,
+        per_device_train_batch_size=2,
+        num_generations=2,
+        max_completion_length=32,
+        bf16=torch.cuda.is_available(),
+        report_to="none",
     )
     prompts = Dataset.from_dict({"prompt": PROMPTS})
     GRPOTrainer(model=policy, reward_funcs=reward, args=settings, train_dataset=prompts).train()
