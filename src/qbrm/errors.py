@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 
 class InputError(ValueError):
-    """Something given from outside is not usable.
+    """An input from outside is not usable.
 
     The message is one line that names the thing, its value and what was expected; the command line prints it behind
     ``qbrm:`` and exits with code 2.
@@ -15,11 +15,11 @@ class InputError(ValueError):
 
 
 class TrainingError(RuntimeError):
-    """Training cannot go on; the message says where it stopped and what is kept. Exit code 1."""
+    """Training cannot continue; the message says where it stopped and what is kept. Exit code 1."""
 
 
 class WorkerError(RuntimeError):
-    """Processes that work for this one cannot go on; the message says why and what is kept. Exit code 1."""
+    """Worker processes cannot continue; the message says why and what is kept. Exit code 1."""
 
 
 def reason(error: BaseException) -> str:

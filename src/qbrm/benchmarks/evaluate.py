@@ -33,16 +33,16 @@ class Calibration(NamedTuple):
 
 
 class BenchmarkResult(NamedTuple):
-    """What a model reached on one benchmark.
+    """Results of a model on one benchmark.
 
     Attributes:
-        source: what was evaluated on.
+        source: the benchmark and its items.
         rows: the official table, then subsets.
         missing: parts of the official table of which the source holds nothing.
         pairs: number of (chosen, rejected) pairs.
         base: calibration of the Bradley-Terry probability of the base rewards.
         refined: calibration of the model's P(a > b).
-        trained_on: how many of the prompts the model was trained on; None if it does not say.
+        trained_on: how many of the prompts the model was trained on; None if that is not recorded.
     """
 
     source: BenchmarkSource

@@ -1,4 +1,4 @@
-"""Getting benchmarks by name, through the package ``datasets``."""
+"""Download benchmarks by name, through the package ``datasets``."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def _reaching(what: str, datasets: Any) -> Iterator[None]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the hub's retries off the terminal: a failure is one line, from us."""
+    """Silence the hub's retries: a failure is one line, from this package."""
     from huggingface_hub.utils.logging import get_verbosity, set_verbosity
 
     verbosity = get_verbosity()

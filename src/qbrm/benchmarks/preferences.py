@@ -1,4 +1,4 @@
-"""Preferences of one's own, as a benchmark without an official score."""
+"""A user's own preferences, as a benchmark without an official score."""
 
 from __future__ import annotations
 
@@ -50,12 +50,12 @@ class Preferences(Benchmark):
 def as_items(preferences: PreferenceSet) -> tuple[BenchmarkItem, ...]:
     """Preferences as items; a subset is a category and a set, as in ``Helpfulness/Chat, best-of-n``."""
     return tuple(
-        BenchmarkItem(one.uid, one.prompt, (one.chosen,), one.rejected, f"{one.category}, {SETS[one.set]}")
-        for one in preferences
+        BenchmarkItem(item.uid, item.prompt, (item.chosen,), item.rejected, f"{item.category}, {SETS[item.set]}")
+        for item in preferences
     )
 
 
 def category_and_set(item: BenchmarkItem) -> tuple[str, str]:
-    """What :func:`as_items` made the subset of."""
+    """The category and the set from which :func:`as_items` made the subset."""
     category, _, kind = item.subset.rpartition(", ")
     return category, kind

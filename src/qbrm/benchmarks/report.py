@@ -1,4 +1,4 @@
-"""What an evaluation found: on the terminal, as JSON and as Markdown."""
+"""The results of an evaluation: on the terminal, as JSON and as Markdown."""
 
 from __future__ import annotations
 

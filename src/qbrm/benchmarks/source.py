@@ -1,4 +1,4 @@
-"""What ``--on`` names: a benchmark, a path, or both."""
+"""Sources of benchmarks: a name, a path, or both."""
 
 from __future__ import annotations
 

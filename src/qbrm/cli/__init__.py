@@ -52,7 +52,7 @@ def _root(
 
 
 def main() -> None:
-    """Run the command; a mistake of the user's is one line on standard error and exit code 2."""
+    """Run the command; print an input error as one line on standard error, and exit with code 2."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
@@ -67,7 +67,7 @@ def main() -> None:
     except UsageError as error:
         _fail(error.format_message(), 2)
     except BrokenPipeError:
-        # Whoever read the output has left; the interpreter must not try to flush into the closed pipe.
+        # The reader has closed the pipe; the interpreter must not flush into it.
         with suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
@@ -80,7 +80,7 @@ def main() -> None:
 
 
 def _show_warnings() -> None:
-    """Print what the library warns of, a line each, on standard error."""
+    """Print the library's warnings on standard error, one line each."""
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("qbrm: %(message)s"))
     handler.setLevel(logging.WARNING)

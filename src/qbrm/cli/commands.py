@@ -1,4 +1,4 @@
-"""The library's commands: each parses, calls, and says what came out."""
+"""The library's commands: parse, call, print the result."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class ExportFormat(str, Enum):
 
 
 class Engine(str, Enum):
-    """What embeds."""
+    """Where the embeddings are computed."""
 
     LOCAL = "local"
     RAY = "ray"
@@ -73,7 +73,7 @@ def embed(
         max_length=max_length,
         dtype=dtype,
         device_map=device_map,
-        trust_remote_code=trust_remote_code or None,
+        trust_remote_code=trust_remote_code,
     )
     reporter = Reporter()
     preferences = read_preferences(source)
@@ -101,7 +101,7 @@ def train(
     score: Annotated[Score, typer.Option(help="Energy score.")] = Score.SQRBM,
     gate: Annotated[bool, typer.Option("--gate", help="Fade the correction where embeddings are unfamiliar.")] = False,
     members: Annotated[
-        int, typer.Option(help="Scores whose mean is the model; each validates on other prompts.", min=1)
+        int, typer.Option(help="Scores to train, with different seeds; their mean is the model.", min=1)
     ] = 1,
     seed: Annotated[int, typer.Option(help="Seeds split, weights, shuffling and noise.", min=0)] = 0,
     epochs: opt.Epochs = 5,
@@ -117,13 +117,18 @@ def train(
     from qbrm.features.stream import open_sources
     from qbrm.fitting import Epoch
     from qbrm.model import EnergyRewardModel
-    from qbrm.model.fit import ScoreChoice, fit_features
+    from qbrm.model.fit import ScoreChoice, Split, fit_features
 
     reporter = Reporter()
     for folder, (table, pairs) in zip(features, open_sources(features), strict=True):
         reporter.fact(str(folder), f"{len(table):,} rows of {table.identity}", f"{len(pairs.chosen):,} pairs")
 
-    def show(epoch: Epoch) -> None:
+    def show_split(split: Split) -> None:
+        held_out = f"{split.held_out:,} held out"
+        reporter.fact("training", f"{split.training:,} pairs", held_out, f"score {score.value}")
+        reporter.fact("base reward", f"held out: accuracy {100 * split.base_accuracy:.1f}%")
+
+    def show_epoch(epoch: Epoch) -> None:
         loss = f"loss {epoch['loss']:.4f}" if "loss" in epoch else "untrained"
         accuracy = f"accuracy {100 * epoch['validation_accuracy']:.1f}%"
         held_out = f"held out: loss {epoch['validation_loss']:.4f}, {accuracy}"
@@ -139,12 +144,12 @@ def train(
             checkpoint=checkpoint,
             seed=seed,
             progress=lambda step, done, total: advance(done, total),
-            on_epoch=show,
+            on_split=show_split,
+            on_epoch=show_epoch,
         )
-        parts = replace(fitted, provenance=fitted.provenance._replace(command=opt.command_line()))
-        EnergyRewardModel.from_parts(parts).save_pretrained(out)
-    if parts.fitted.kept_base:
-        reporter.fact("note", "no epoch beat the base rewards on held-out prompts; the model keeps their order")
+        model = EnergyRewardModel(*fitted.parts)
+        model.provenance = model.provenance and replace(model.provenance, command=opt.command_line())
+        model.save_pretrained(out)
     reporter.fact("model", str(out))
 
 
@@ -181,7 +186,7 @@ def evaluate(
         revision=revision,
         dtype=dtype,
         device_map=device_map,
-        trust_remote_code=trust_remote_code or None,
+        trust_remote_code=trust_remote_code,
     )
     evaluate_model(model, opt.listed("--on", on), out, seed, **options)
 
@@ -210,22 +215,22 @@ def serve(
     token_file: Annotated[
         Path | None,
         typer.Option(
-            help="File with the token that requests must bear; or set QBRM_TOKEN.", show_default="no token is asked for"
+            help="File with the token that requests must bear; or set QBRM_TOKEN.", show_default="no token is required"
         ),
     ] = None,
     max_body: Annotated[float, typer.Option(help="Largest request, in MiB.")] = 8.0,
     max_responses: Annotated[int, typer.Option(help="Most responses in one request.")] = 1024,
     max_characters: Annotated[int, typer.Option(help="Longest prompt or response.")] = 100_000,
-    timeout: Annotated[float, typer.Option(help="Seconds after which a request is given up.")] = 60.0,
+    timeout: Annotated[float, typer.Option(help="Seconds after which a request is refused.")] = 60.0,
     batch: Annotated[int, typer.Option(help="Responses that go through the model together.")] = 64,
-    batch_wait: Annotated[float, typer.Option(help="Milliseconds for which a batch waits for more.")] = 4.0,
+    batch_wait: Annotated[float, typer.Option(help="Milliseconds that a batch waits for more responses.")] = 4.0,
     reward_model: opt.RewardModelPlace = None,
     revision: opt.RefinedRevision = None,
     dtype: opt.Dtype = None,
     device_map: opt.DeviceMap = None,
     trust_remote_code: opt.TrustRemoteCode = False,
 ) -> None:
-    """Serve a refined reward model: OpenRLHF's reward protocol, a JSON API, and a page to look at.
+    """Serve a refined reward model: OpenRLHF's reward protocol, a JSON API and a web page.
 
     Example: qbrm serve runs/demo/models/sqrbm-fresh-seed-0, then open http://127.0.0.1:8000
     """
@@ -246,6 +251,6 @@ def serve(
         revision=revision,
         dtype=dtype,
         device_map=device_map,
-        trust_remote_code=trust_remote_code or None,
+        trust_remote_code=trust_remote_code,
     )
     run(ServerSettings(model, host, port, token_file, limits, options), Reporter().fact)

@@ -1,4 +1,4 @@
-"""What a person sees while a command works: aligned facts, and progress bars on a terminal."""
+"""Output of a command: aligned facts, and progress bars on a terminal."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class _Clock(NamedTuple):
 
 
 class Reporter:
-    """Prints one line per finished step; shows a bar (terminal) or now and then a line (elsewhere) during long ones.
+    """Prints one line per finished step; during long ones, shows a bar (terminal) or a line every 15 s.
 
     Args:
         console: where to print.
@@ -50,9 +50,9 @@ class Reporter:
         self._last_line = time.monotonic()
 
     def status(self, text: str | None) -> None:
-        """Show what is being worked on and how long this reporter has been in use; None ends it.
+        """Show the current step and the seconds since this reporter was made; None ends it.
 
-        A spinner and a running clock on a terminal, elsewhere a line now and then.
+        On a terminal, a spinner and a running clock; elsewhere, a line at most every 15 s.
         """
         if self._spinner is not None:
             self._spinner.stop()

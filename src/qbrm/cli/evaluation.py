@@ -51,7 +51,7 @@ def evaluate_model(
     features = folder / "features"
     with reporter.progress("features") as advance:
         results = evaluate(refined, benchmarks, features, seed=seed, progress=advance)
-    responses = f"{len(FeatureTable.found(features)):,} responses"
+    responses = f"{len(FeatureTable.without_checking(features)):,} responses"
     reporter.fact("features", responses, str(refined.reward_model.identity), f"kept in {features}")
     results = [_with_trained_on(result, Path(model)) for result in results]
     print_results(results, reporter.console)

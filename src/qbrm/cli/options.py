@@ -15,7 +15,7 @@ SOURCE_HELP = "an RMB folder or JSON file, or a JSONL or Parquet file of prompt,
 
 Seed = Annotated[int, typer.Option(help="First seed; the same seed gives the same results.", min=0)]
 Seeds = Annotated[int, typer.Option(help="How many seeds to run and average over.", min=1, max=1000)]
-Epochs = Annotated[int, typer.Option(help="Passes over the training pairs, for every trained method.", min=1)]
+Epochs = Annotated[int, typer.Option(help="Passes over the training pairs.", min=1)]
 RewardModelName = Annotated[
     str,
     typer.Option(
@@ -77,8 +77,8 @@ TrustRemoteCode = Annotated[
 
 
 def given(**options: Any) -> Any:
-    """The options that were given, for a function that takes them by name."""
-    return {name: value for name, value in options.items() if value is not None}
+    """The options that were given, neither None nor False, for a function that takes them by name."""
+    return {name: value for name, value in options.items() if value is not None and value is not False}
 
 
 def listed(option: str, names: str) -> tuple[str, ...]:

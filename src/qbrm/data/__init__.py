@@ -1,1 +1,1 @@
-"""Data types that every room shares: preference pairs over features, and their units."""
+"""Data types that all packages share: preference pairs over features, and their units."""

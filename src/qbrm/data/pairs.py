@@ -34,7 +34,7 @@ class Batch(NamedTuple):
 
 
 class Pairs(Protocol):
-    """Preference pairs that a model can be trained on, wherever their features are."""
+    """Preference pairs that a model can be trained on, whether their features are in memory or on disk."""
 
     @property
     def n_pairs(self) -> int:
@@ -51,7 +51,7 @@ class Pairs(Protocol):
         ...
 
     def batches(self, size: int, generator: torch.Generator | None = None) -> Iterator[Batch]:
-        """All pairs once, `size` at a time; shuffled if a generator is given, always alike from its same state."""
+        """All pairs once, `size` at a time; shuffled if a generator is given, whose state fixes the order."""
         ...
 
     def without_conflicts(self) -> Pairs:
@@ -59,7 +59,7 @@ class Pairs(Protocol):
         ...
 
     def digest(self) -> str:
-        """Tells training data apart."""
+        """Identify the training data by its content."""
         ...
 
 
@@ -139,7 +139,7 @@ class PairData(NamedTuple):
         return self._replace(chosen=chosen, rejected=rejected)
 
     def with_flipped_labels(self, share: float, seed: int) -> PairData:
-        """Label noise: chosen and rejected change places in a share of the pairs, which the seed picks."""
+        """Label noise: swap chosen and rejected in a random share of the pairs; `seed` picks them."""
         generator = torch.Generator().manual_seed(seed)
         flipped = torch.rand(self.n_pairs, generator=generator, device="cpu").to(self.chosen.device) < share
         chosen, rejected = (
@@ -148,7 +148,7 @@ class PairData(NamedTuple):
         return self._replace(chosen=chosen, rejected=rejected)
 
     def digest(self) -> str:
-        """Tells training data apart: changes with any pair, any reward and any embedding."""
+        """Identify the training data: changes with any pair, any reward and any embedding."""
         rows = self.rows()
         digest = hashlib.sha256()
         for part in (self.chosen, self.rejected, self.reward[rows], self.embedding[rows]):

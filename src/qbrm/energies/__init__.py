@@ -1,4 +1,4 @@
-"""Energy scores f(e, r), by name. They know nothing of text or files."""
+"""Energy scores f(e, r), by name. They work on tensors, not on text or files."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from abc import abstractmethod
 from collections.abc import Callable
@@ -15,32 +16,13 @@ from typing_extensions import Self, override
 
 from qbrm.data.pairs import Batch
 from qbrm.energies.density import density, probability_greater
+from qbrm.errors import InputError
 from qbrm.fitting import Epoch, FitSettings, TrainableScore, TrainingSettings, fit_score
 from qbrm.fitting.arrays import VALIDATION_SHARE, Array, fold_of_arrays
 from qbrm.fitting.calibration import SMALLEST_PROBABILITY
+from qbrm.fitting.trainable import Clamped as Clamped
 
-
-class Clamped(NamedTuple):
-    """A batch of examples whose embeddings are clamped: all that f(e, .) needs of e and r0.
-
-    Attributes:
-        field: the part of the score's first layer that reads e, shape (batch, ...).
-        mean: mean mu of the Gaussian reward unit, in standardised units, shape (batch,); r0 for a score without one.
-        base_reward: r0 in standardised units, shape (batch,).
-        row: which training example each is, shape (batch,), for samplers that keep Markov chains per example; None if
-            that is of no matter.
-        familiarity: weight g(e) of a gated score's hidden units, shape (batch,); None for a score without a gate.
-    """
-
-    field: Float[Tensor, "batch ..."]
-    mean: Float[Tensor, " batch"]
-    base_reward: Float[Tensor, " batch"]
-    row: Int[Tensor, " batch"] | None = None
-    familiarity: Float[Tensor, " batch"] | None = None
-
-    def rows(self, rows: Any) -> Clamped:
-        """The examples that `rows` picks, as it would from a tensor's first axis."""
-        return Clamped(*(None if part is None else part[rows] for part in self))  # type: ignore[arg-type]
+logger = logging.getLogger(__name__)
 
 
 class Lattice(NamedTuple):
@@ -52,16 +34,19 @@ class Lattice(NamedTuple):
         first: index of each window's first node, shape (batch,), or (1,) where one window serves all examples.
         step: distance of neighbouring nodes.
         nodes: how many nodes a window has.
+        dtype: of the rewards.
     """
 
     first: Int[Tensor, " #batch"]
     step: float
     nodes: int
+    dtype: torch.dtype = torch.float32
 
     @property
     def rewards(self) -> Float[Tensor, "#batch nodes"]:
         """The nodes, in standardised units."""
-        return (self.first[:, None] + torch.arange(self.nodes, device=self.first.device)) * self.step
+        index = self.first[:, None] + torch.arange(self.nodes, device=self.first.device)
+        return index.to(self.dtype) * self.step
 
 
 class EnergyScore(TrainableScore):
@@ -77,8 +62,8 @@ class EnergyScore(TrainableScore):
 
     Attributes:
         chunk_rows: examples that are refined at once, so that activations stay within some hundred megabytes.
-        fit_settings: how such a score is fitted unless told otherwise.
-        refinement: how it refines unless told otherwise, one of `qbrm.refinement.REFINEMENTS`.
+        fit_settings: default settings of :meth:`fit`.
+        refinement: default refinement, one of `qbrm.refinement.REFINEMENTS`.
     """
 
     chunk_rows: ClassVar[int] = 16_384
@@ -86,8 +71,8 @@ class EnergyScore(TrainableScore):
         training=TrainingSettings(epochs=5, batch_pairs=128, learning_rate=2e-4, weight_decay=1e-2)
     )
     refinement: ClassVar[str] = "mode"
-    reward_loc: Tensor
-    reward_scale: Tensor
+    reward_loc: Float[Tensor, ""]
+    reward_scale: Float[Tensor, ""]
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -107,19 +92,6 @@ class EnergyScore(TrainableScore):
     @override
     def extra_repr(self) -> str:
         return ", ".join(f"{name}={value!r}" for name, value in self.settings().items())
-
-    @abstractmethod
-    def clamp(self, embedding: Float[Tensor, "batch dim"], base_reward: Float[Tensor, " batch"]) -> Clamped:
-        """Do the work that depends on the embedding alone, once per example.
-
-        Args:
-            embedding: embeddings e.
-            base_reward: base rewards r0, in the reward model's units.
-        """
-
-    @abstractmethod
-    def at(self, clamped: Clamped, reward: Float[Tensor, "#batch n"]) -> Float[Tensor, "batch n"]:
-        """f(e, r) at n standardised rewards per example; one row of rewards serves all examples."""
 
     def log_normaliser(self, clamped: Clamped) -> Float[Tensor, " batch"]:
         r"""Log of the integral of exp f(e, r) over the standardised reward.
@@ -207,9 +179,10 @@ class EnergyScore(TrainableScore):
         seed: int = 0,
         on_epoch: Callable[[Epoch], None] | None = None,
     ) -> Self:
-        """Fit this score to preference pairs over arrays; prompts held out choose the epoch and the temperature.
+        """Fit this score to preference pairs over arrays, from new initial weights.
 
-        If no epoch beats the base rewards on them, a Boltzmann machine keeps the base rewards' order.
+        Some prompts are held out, to choose the epoch and the temperature. If no epoch beats the base rewards on them,
+        a Boltzmann machine keeps the base rewards' order, and a warning is logged.
 
         Args:
             embedding: embeddings e.
@@ -221,13 +194,13 @@ class EnergyScore(TrainableScore):
             epochs: passes over the pairs; None for what the settings say.
             validation_share: share of the prompts to hold out.
             seed: seeds split, initial fields, shuffling and noise.
-            on_epoch: told about every epoch.
+            on_epoch: called after every epoch.
 
         Returns:
             This score, in evaluation mode.
 
         Raises:
-            InputError: if the arrays do not fit together, or there are fewer than two prompts.
+            InputError: if the arrays do not fit together or to the score, or there is only one prompt.
             TrainingError: if training cannot go on.
             ValueError: if the settings ask for several members, which are not one score of the same size.
         """
@@ -237,19 +210,26 @@ class EnergyScore(TrainableScore):
         if epochs is not None:
             settings = replace(settings, training=replace(settings.training, epochs=epochs))
         fold = fold_of_arrays(
-            embedding,
-            reward,
-            chosen,
-            rejected,
-            prompt=prompt,
-            validation_share=validation_share,
-            seed=seed,
-            device=self.device,
+            embedding, reward, chosen, rejected, prompt, share=validation_share, seed=seed, like=self.reward_loc
         )
-        fitted = fit_score(lambda: self, fold, settings, on_epoch=on_epoch)
-        if fitted.score is not self:
-            self.load_state_dict(fitted.score.state_dict(), strict=False)
+        if fold.pairs.dim != self.dim:
+            raise InputError(f"embedding has {fold.pairs.dim} columns; expected {self.dim}, the score's dim.")
+        fitted = fit_score(self.renewed, fold, settings, on_epoch=on_epoch)
+        if fitted.kept_base:
+            logger.warning(
+                "%s: no epoch beat the base rewards on held-out prompts; their order is kept", type(self).__name__
+            )
+        self.become(fitted.score)
+        self.prepare_evaluation(seed)
         return self.eval()
+
+    def renewed(self, **changes: Any) -> Self:
+        """An untrained score of the same settings but for `changes`; torch's global generator draws its weights."""
+        return type(self)(**self.settings() | changes).to(self.reward_loc)
+
+    def become(self, other: Self) -> None:
+        """Take over the weights, units and gate of a score of the same settings."""
+        self.load_state_dict(other.state_dict())
 
     def to_standard(self, reward: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """From the reward model's units to standardised ones."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
@@ -16,6 +17,7 @@ from typing_extensions import Self, override
 from qbrm.data.units import location_and_scale
 from qbrm.energies.base import Clamped, EnergyScore, Lattice
 from qbrm.energies.familiarity import Familiarity, fit_familiarity
+from qbrm.energies.geometric_mean import geometric_mean
 from qbrm.energies.newton import Slope, newton_mode
 
 MIN_TAU = 0.02
@@ -47,8 +49,8 @@ class BoltzmannScore(EnergyScore):
         members: K.
     """
 
-    embedding_loc: Tensor
-    embedding_scale: Tensor
+    embedding_loc: Float[Tensor, " dim"]
+    embedding_scale: Float[Tensor, " dim"]
 
     def __init__(
         self, dim: int, hidden: int, axes: int, anchored: bool, coupling: float, gate_rank: int | None, members: int
@@ -98,7 +100,7 @@ class BoltzmannScore(EnergyScore):
             train: embeddings that the score was trained on.
             held_out: embeddings of validation prompts, which set the threshold.
         """
-        self.gate = fit_familiarity(self._standard(train), self._standard(held_out))
+        self.gate = fit_familiarity(*(self._standard(embedding.to(self.W)) for embedding in (train, held_out)))
 
     def familiarity(self, embedding: Float[Tensor, "batch dim"]) -> Float[Tensor, " batch"]:
         """How far the gate is open to each embedding, 0 to 1; 1 for a score without a gate."""
@@ -111,14 +113,13 @@ class BoltzmannScore(EnergyScore):
         return (embedding - self.embedding_loc) / self.embedding_scale
 
     @override
-    def untrained(self, seed: int) -> Self | None:
-        if not self.anchored:
-            return None
-        torch.manual_seed(seed)
-        twin = type(self)(**self.settings() | {"gate_rank": None}).to(self.W)
-        for name in ("reward_loc", "reward_scale", "embedding_loc", "embedding_scale"):
-            getattr(twin, name).copy_(getattr(self, name))
-        return twin
+    def renewed(self, **changes: Any) -> Self:
+        return super().renewed(gate_rank=None, **changes)
+
+    @override
+    def become(self, other: Self) -> None:
+        self.gate = copy.deepcopy(other.gate)
+        super().become(other)
 
     @property
     @override
@@ -130,22 +131,22 @@ class BoltzmannScore(EnergyScore):
         self.log_tau.data.fill_(max(value, math.log(MIN_TAU)))
 
     @property
-    def tau(self) -> Tensor:
+    def tau(self) -> Float[Tensor, ""]:
         """Standard deviation of the reward unit without its hidden units, in standardised units."""
         return self.log_tau.exp().clamp_min(MIN_TAU)
 
     @property
-    def stiffness(self) -> Tensor:
+    def stiffness(self) -> Float[Tensor, ""]:
         """1 / tau^2 + |u|^2 / K: the greatest curvature -f'' there can be."""
         return self.tau.pow(-2) + self.u.square().sum() / self.members
 
     @property
-    def pull(self) -> Tensor:
+    def pull(self) -> Float[Tensor, ""]:
         """Furthest that the hidden units can move the mode: sum_j |u_j| / K / stiffness."""
         return self._coupling_lengths / (self.members * self.stiffness)
 
     @property
-    def _coupling_lengths(self) -> Tensor:
+    def _coupling_lengths(self) -> Float[Tensor, ""]:
         return self.u.square().sum(0).sqrt().sum()
 
     @override
@@ -215,8 +216,6 @@ class LogConcaveScore(BoltzmannScore):
 
     @override
     def pooled(self, others: Sequence[Self]) -> Self:
-        from qbrm.energies.geometric_mean import geometric_mean
-
         return geometric_mean([self, *others])
 
     @override
@@ -233,4 +232,4 @@ class LogConcaveScore(BoltzmannScore):
         reach = math.ceil(min(6 * float(self.tau), widest) / step)
         near = newton_mode(self, clamped, small_step=NEAR_STEP)
         centre = (near / step).round().long()
-        return Lattice(centre - reach, step, 2 * reach + 1)
+        return Lattice(centre - reach, step, 2 * reach + 1, near.dtype)

@@ -48,7 +48,7 @@ class Density(NamedTuple):
     def cdf(self) -> Float[Tensor, "batch nodes"]:
         """P(r <= node | e) at every node."""
         index = torch.arange(self.lattice.nodes, device=self.mass.device)
-        return (self.mass @ _step_function(index[:, None] - index[None, :]).T).clamp(0, 1)
+        return (self.mass @ _step_function(index[:, None] - index[None, :], self.mass.dtype).T).clamp(0, 1)
 
     def quantile(self, probability: float) -> Float[Tensor, " batch"]:
         """The reward below which `probability` of the mass lies, by linear interpolation between nodes."""
@@ -83,18 +83,18 @@ def probability_greater(a: Density, b: Density) -> Float[Tensor, " batch"]:
     shift = a.lattice.first - b.lattice.first
     nodes = (torch.arange(density.lattice.nodes, device=shift.device) for density in (a, b))
     index = next(nodes)[:, None] - next(nodes)
-    below = _step_function(shift[:, None, None] + index)
+    below = _step_function(shift[:, None, None] + index, b.mass.dtype)
     return ((below @ b.mass[:, :, None])[..., 0] * a.mass).sum(-1).clamp(0, 1)
 
 
-def _step_function(difference: Tensor) -> Tensor:
+def _step_function(difference: Int[Tensor, "*shape"], dtype: torch.dtype) -> Float[Tensor, "*shape"]:
     """The band-limited unit step at whole numbers of lattice steps."""
-    return _step_table(difference.device)[difference.clamp(-_FAR, _FAR) + _FAR]
+    return _step_table(difference.device, dtype)[difference.clamp(-_FAR, _FAR) + _FAR]
 
 
 @lru_cache(maxsize=8)
-def _step_table(device: torch.device) -> Tensor:
+def _step_table(device: torch.device, dtype: torch.dtype) -> Float[Tensor, " differences"]:
     index = torch.arange(-_FAR, _FAR + 1, dtype=torch.float64, device="cpu")
     table = 0.5 + torch.from_numpy(sici(math.pi * index.numpy())[0]) / math.pi
     table[0], table[-1] = 0, 1
-    return table.float().to(device)
+    return table.to(device, dtype)

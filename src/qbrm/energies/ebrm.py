@@ -110,4 +110,6 @@ class EBRM(EnergyScore):
         reach = round(SUPPORT / NODE_STEP * max(1.0, 0.8 / spacing))
         # Nodes are the midpoints of cells that fill the support, at whose ends f does not vanish.
         nodes = 2 * reach + 1
-        return Lattice(torch.tensor([-reach], device=clamped.mean.device), 2 * SUPPORT / nodes, nodes)
+        return Lattice(
+            torch.tensor([-reach], device=clamped.mean.device), 2 * SUPPORT / nodes, nodes, clamped.mean.dtype
+        )

@@ -29,12 +29,12 @@ class Familiarity(nn.Module):
         rank: directions with a variance of their own.
     """
 
-    mean: Tensor
-    directions: Tensor
-    variances: Tensor
-    rest: Tensor
-    threshold: Tensor
-    width: Tensor
+    mean: Float[Tensor, " dim"]
+    directions: Float[Tensor, "rank dim"]
+    variances: Float[Tensor, " rank"]
+    rest: Float[Tensor, ""]
+    threshold: Float[Tensor, ""]
+    width: Float[Tensor, ""]
 
     def __init__(self, dim: int, rank: int) -> None:
         super().__init__()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
-from qbrm.energies.boltzmann import LogConcaveScore
+if TYPE_CHECKING:
+    from qbrm.energies.boltzmann import LogConcaveScore
 
-Machine = TypeVar("Machine", bound=LogConcaveScore)
+Machine = TypeVar("Machine", bound="LogConcaveScore")
 
 
 @torch.no_grad()

@@ -43,9 +43,9 @@ def load_hidden_ising(
     r"""Set a score's c and J so that one example has a given hidden problem; the inverse of :func:`hidden_ising`.
 
     The problem has M fields and M (M - 1) / 2 couplings, as many numbers as c and J, so nothing else can come back from
-    it: W, u, a, tau and the units of reward and embedding stay as they are in the score, and must be those of the score
-    that the problem came from for its p(r | e) to come back as well. Other examples get new problems too, as c and J
-    are theirs as well.
+    it: W, u, a, tau and the units of reward and embedding stay as they are in the score. For p(r | e) to come back as
+    well, they must equal those of the score that the problem came from. The problems of other examples change too,
+    since c and J are shared.
 
     Args:
         score: changed in place.

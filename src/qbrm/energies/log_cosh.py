@@ -21,24 +21,24 @@ def tanh_over(length: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
 
 class _LogCosh(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, field: Tensor) -> Tensor:
+    def forward(ctx: Any, field: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         ctx.save_for_backward(field)
         return _log_cosh_of_length(field.abs())
 
     @staticmethod
-    def backward(ctx: Any, *grad: Tensor) -> Tensor:
+    def backward(ctx: Any, *grad: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         (field,) = ctx.saved_tensors
         return grad[0] * torch.tanh(field)
 
 
 class _LogCoshOfSquare(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, square: Tensor) -> Tensor:
+    def forward(ctx: Any, square: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         ctx.save_for_backward(square)
         return _log_cosh_of_length(square.sqrt())
 
     @staticmethod
-    def backward(ctx: Any, *grad: Tensor) -> Tensor:
+    def backward(ctx: Any, *grad: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         (square,) = ctx.saved_tensors
         return grad[0] * tanh_over(square.sqrt()) / 2
 
@@ -61,5 +61,5 @@ def log_cosh_of_square(square: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape
     return _LogCoshOfSquare.apply(square)  # type: ignore[no-any-return, no-untyped-call]
 
 
-def _log_cosh_of_length(length: Tensor) -> Tensor:
+def _log_cosh_of_length(length: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     return torch.exp(-2 * length).log1p_().add_(length).sub_(math.log(2))

@@ -8,30 +8,19 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from typing_extensions import override
+from typing_extensions import Self, override
 
-from qbrm.energies.base import Clamped, EnergyScore, Lattice
+from qbrm.energies.base import Clamped, Lattice
 from qbrm.energies.boltzmann import BoltzmannScore
 from qbrm.energies.log_cosh import log_cosh
+from qbrm.interop.ising import Ising
 from qbrm.samplers import SAMPLERS
 from qbrm.samplers.base import PersistentSampler, Sampler, StatefulSampler, check_samples
 from qbrm.samplers.exact import ExactSampler
 
 EVALUATION_SAMPLES = 256
-# What a sampler at a temperature or precision of its own estimates of its last draw.
+# Attributes in which samplers with a temperature or precision of their own report on their last draw.
 DEVICE_ESTIMATES = ("effective_beta", "residual", "distortion")
-
-
-class HiddenProblem(NamedTuple):
-    """The Ising problem over the hidden spins that is left when the reward is integrated out.
-
-    Attributes:
-        fields: W e + c + m u, shape (batch, hidden).
-        couplings: J + u u^T / L without its diagonal, shape (hidden, hidden).
-    """
-
-    fields: Float[Tensor, "batch hidden"]
-    couplings: Float[Tensor, "hidden hidden"]
 
 
 class Mixture(NamedTuple):
@@ -57,7 +46,7 @@ class Mixture(NamedTuple):
 class MonteCarlo(NamedTuple):
     """How far sampling leaves E[r | e] uncertain, from two independent draws.
 
-    It knows spread, not bias: a sampler of the wrong distribution is wrong beyond it.
+    It measures spread, not bias: a sampler of the wrong distribution has a further error that does not show here.
 
     Attributes:
         error: root mean square standard error over examples, in standardised units.
@@ -81,10 +70,10 @@ class CoupledBoltzmannMachine(BoltzmannScore):
               p(r \mid s, e) = N\bigl(r;\, m + u^\top s / L,\, 1 / L\bigr)
 
     so p(r | e) is the mean of those normals over samples of s (a Rao-Blackwell estimate, never a histogram of r), and
-    any Ising sampler will do. In training, one that keeps Markov chains goes on with those of each example (persistent
-    contrastive divergence; Tieleman, 2008). Without a sampler the sum over s is exact, for up to 20 hidden spins. With
-    J = 0 this is :class:`~qbrm.energies.rbm.RBM`. Boltzmann machines with couplings: Ackley et al. (1985), Cognitive
-    Science 9, 147.
+    any Ising sampler will do. In training, a sampler that keeps Markov chains continues those of each example
+    (persistent contrastive divergence; Tieleman, 2008). Without a sampler the sum over s is exact, for up to 20 hidden
+    spins. With J = 0 this is :class:`~qbrm.energies.rbm.RBM`. Boltzmann machines with couplings: Ackley et al. (1985),
+    Cognitive Science 9, 147.
 
     Args:
         dim: embedding size D.
@@ -98,8 +87,8 @@ class CoupledBoltzmannMachine(BoltzmannScore):
 
     Attributes:
         sampler: draws the hidden spins; None to sum over them. One that was given as an object is not saved.
-        samples: hidden states drawn per example.
-        seed: of the draws in evaluation; the same for both sides of a preference, which makes their errors cancel.
+        samples: hidden states drawn per example; fitting ends by setting it to `EVALUATION_SAMPLES`.
+        seed: seeds the draws; the same for both sides of a preference, so that their errors cancel.
     """
 
     chunk_rows: ClassVar[int] = 1024
@@ -145,9 +134,14 @@ class CoupledBoltzmannMachine(BoltzmannScore):
         self.samples, self.seed = EVALUATION_SAMPLES, seed
 
     @override
-    def share_sampler(self, other: EnergyScore) -> None:
-        if isinstance(other, CoupledBoltzmannMachine):
-            self.sampler, self._sampler_name = other.sampler, other._sampler_name
+    def renewed(self, **changes: Any) -> Self:
+        renewed = super().renewed(sampler=None, **changes)
+        renewed.share_sampler(self)
+        return renewed
+
+    @override
+    def share_sampler(self, other: Self | None) -> None:
+        self.sampler, self._sampler_name = (other.sampler, other._sampler_name) if other else (None, None)
 
     @override
     def sampling_errors(
@@ -155,7 +149,7 @@ class CoupledBoltzmannMachine(BoltzmannScore):
     ) -> dict[str, float]:
         if self.sampler is None:
             return {}
-        estimate = self.monte_carlo(self.clamp(embedding, base_reward))
+        estimate = self.monte_carlo(self.clamp(embedding.to(self.W), base_reward.to(self.W)))
         error = estimate.error * float(self.reward_scale)
         device = {name: getattr(self.sampler, name, None) for name in DEVICE_ESTIMATES}
         known = {name: float(value) for name, value in device.items() if value is not None}
@@ -193,15 +187,15 @@ class CoupledBoltzmannMachine(BoltzmannScore):
     def hidden_free_energy(self, clamped: Clamped, reward: Float[Tensor, "#batch n"]) -> Float[Tensor, "batch n"]:
         if not torch.is_grad_enabled() and not self.upper_couplings.any():
             return log_cosh(torch.addcmul(clamped.field, reward[..., None], self.u)).sum(-1)
-        fields = clamped.field[:, :1] + reward[..., None] * self.u
+        fields = clamped.field + reward[..., None] * self.u
         free = ExactSampler().log_partition(fields.flatten(0, 1), self.couplings).view(fields.shape[:2])
         return free - self.hidden * math.log(2)
 
-    def hidden_problem(self, clamped: Clamped) -> HiddenProblem:
-        """What a sampler has to draw from."""
+    def hidden_problem(self, clamped: Clamped) -> Ising:
+        """The hidden spins' problem once r is integrated out: fields W e + c + m u, couplings J + u u^T / L."""
         induced = self.couplings + self.u.T @ self.u / self.stiffness
         centre = clamped.mean / (self.tau.square() * self.stiffness)
-        return HiddenProblem(clamped.field[:, 0] + centre[:, None] * self.u, induced - induced.diag().diag())
+        return Ising(clamped.field[:, 0] + centre[:, None] * self.u, induced - induced.diag().diag())
 
     def mixture(self, clamped: Clamped, sampler: Sampler) -> Mixture:
         r"""p(r | e) from sampled hidden states, with the gradient of the exact p(r | e) in its weights.
@@ -266,4 +260,4 @@ class CoupledBoltzmannMachine(BoltzmannScore):
         low, high = self.bracket(clamped)
         reach = math.ceil((float(self.pull) + 6 * deviation) / step)
         centre = ((low + high) / 2 / step).round().long()
-        return Lattice(centre - reach, step, 2 * reach + 1)
+        return Lattice(centre - reach, step, 2 * reach + 1, low.dtype)

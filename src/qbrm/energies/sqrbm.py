@@ -24,7 +24,7 @@ class SemiQuantumRBM(LogConcaveScore):
               \qquad \mu = r_0 + g\,(a^\top e + a_0)
 
     Hidden qubit j feels a vector field along `axes` mutually non-commuting Pauli matrices; tracing it out leaves the
-    log cosh of the field's length (log 2cosh less a constant that means nothing), so nothing is sampled. One axis is
+    log cosh of the field's length (log 2cosh less the constant log 2), so nothing is sampled. One axis is
     the classical restricted Boltzmann machine. The trace over semi-quantum hidden units is that of Demidik et al.
     (2025), arXiv 2502.17562; the continuous unit that of Gerlach et al. (2025), arXiv 2511.04856.
 

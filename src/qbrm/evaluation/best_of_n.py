@@ -1,4 +1,4 @@
-"""Best-of-n: what the winner is worth, and how far choosing it moves the policy."""
+"""Best-of-n: the expected value of the winner, and its KL divergence from the policy."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ def best_of_n(
         ValueError: if a number is outside that range.
     """
     size = len(proxy)
-    if not all(1 <= each <= size for each in n):
+    if not all(1 <= drawn <= size for drawn in n):
         raise ValueError(f"n is {list(n)}; expected numbers from 1 to {size}, the size of the pool")
     ranked = _ranked(value, proxy)
-    return np.array([winner_probability(size, each) @ ranked for each in n])
+    return np.array([winner_probability(size, drawn) @ ranked for drawn in n])
 
 
 def winner_probability(size: int, n: int) -> Float64[np.ndarray, " size"]:
@@ -61,5 +61,5 @@ def _ranked(value: Float[np.ndarray, " pool"], proxy: Float[np.ndarray, " pool"]
 
 
 def _log_binomial(n: Int[np.ndarray, "*shape"], k: int) -> Float64[np.ndarray, "*shape"]:
-    found: Float64[np.ndarray, "*shape"] = gammaln(n + 1.0) - gammaln(k + 1.0) - gammaln(n - k + 1.0)
-    return found
+    logarithm: Float64[np.ndarray, "*shape"] = gammaln(n + 1.0) - gammaln(k + 1.0) - gammaln(n - k + 1.0)
+    return logarithm

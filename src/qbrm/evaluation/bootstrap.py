@@ -16,7 +16,7 @@ Interval = tuple[float, float]
 
 
 class Grouped(Protocol):
-    """What is resampled: items on prompts, in categories, such as `Items`."""
+    """Items on prompts, in categories, such as `Items`: the input of the bootstrap."""
 
     @property
     def prompt(self) -> Int[np.ndarray, " items"]:
@@ -104,7 +104,7 @@ class PromptBootstrap:
 
 
 def interval(sample: Float64[np.ndarray, " resamples"]) -> Interval:
-    """The central part of what resamples gave; NaN is left out."""
+    """The central `LEVEL` of the resamples; NaN is left out."""
     low, high = np.nanpercentile(sample, (50 * (1 - LEVEL), 50 * (1 + LEVEL)))
     return float(low), float(high)
 

@@ -1,4 +1,4 @@
-"""Are the probabilities of preferences what they say?"""
+"""Calibration of the probabilities of preferences."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Reliability(NamedTuple):
 
 
 class Decisions(NamedTuple):
-    """What probabilities decide, pair by pair.
+    """Decisions by probabilities, pair by pair.
 
     Attributes:
         confidence: max(P, 1 - P), the probability of the preferred side, from 0.5 to 1.

@@ -1,4 +1,4 @@
-"""What one method got right on one set of one test."""
+"""Results of one method on one set of a test, item by item."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Outcomes(NamedTuple):
         correct: whether the chosen response beats every rejected one; a tie is wrong, as in RMB (Zhou et al., 2024,
             arXiv 2410.09893).
         log_probability: log P(chosen > rejected) of each pair; None from a method without probabilities.
-        sampling: how far the other two are a matter of sampling; None from a method that samples nothing.
+        sampling: the variation of the other two between samplings; None from a method that does not sample.
         deviation: standard deviation of r_chosen - r_rejected for each pair, with independent r ~ p(r | e), in the
             reward model's units; None from a method without an energy score.
     """
@@ -53,7 +53,7 @@ class Outcomes(NamedTuple):
 
 
 class Sampling(NamedTuple):
-    """The outcomes of one method once more, as other draws of its sampler would have had them.
+    """The outcomes of one method under other draws of its sampler.
 
     Attributes:
         effective_samples: independent states that would leave E[r | e] as uncertain as those drawn.

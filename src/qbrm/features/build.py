@@ -17,9 +17,9 @@ from qbrm.errors import InputError
 from qbrm.features.engine import Engine, LocalEngine, checked
 from qbrm.features.manifest import MANIFEST, SHARD_NAME, Manifest, read_manifest, shard_name
 from qbrm.features.plan import make_block, missing_shards
-from qbrm.features.shard import Key, write_shard
+from qbrm.features.shard import write_shard
 from qbrm.features.table import FeatureTable, check_schemas
-from qbrm.preferences.base import PreferenceSet
+from qbrm.preferences.base import Key, PreferenceSet
 from qbrm.reward_models.base import Embedded, Identity, RewardModel
 
 SHARD_ROWS = 1024
@@ -57,9 +57,9 @@ def build_with(
     something is missing. Opening checks every shard's SHA-256, see `FeatureTable.open`.
 
     Args:
-        engine: who embeds.
+        engine: embeds the blocks.
         preferences: what is embedded.
-        folder: where the table is or is to be.
+        folder: the table's folder; made if it does not exist.
         progress: called with (rows there, rows wanted) at the start and as rows are done.
         shard_rows: most rows in a shard; responses to one prompt share a shard if they fit.
 

@@ -1,4 +1,4 @@
-"""Who embeds the blocks of a feature table: this process, or the workers of a cluster."""
+"""Engines embed the blocks of a feature table: in this process, or on the workers of a cluster."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import numpy as np
 
 from qbrm.errors import InputError
 from qbrm.features.plan import Block
-from qbrm.features.shard import Key, first_non_finite_row
+from qbrm.features.shard import first_non_finite_row
+from qbrm.preferences.base import Key
 from qbrm.reward_models.base import Configured, Embedded, Identity, RewardModel
 
 BATCH_ROWS = 128
@@ -18,7 +19,7 @@ Advance = Callable[[int], None]
 
 
 class Described(NamedTuple):
-    """What is to be known of a reward model without having it.
+    """Describe a reward model without loading it.
 
     Attributes:
         identity: what its embeddings depend on.
@@ -59,7 +60,7 @@ class LocalEngine:
     """Embeds in this process, block after block.
 
     Args:
-        model: what embeds.
+        model: the reward model that embeds.
     """
 
     def __init__(self, model: RewardModel) -> None:
@@ -73,7 +74,7 @@ class LocalEngine:
 
 
 def describe(model: RewardModel) -> Described:
-    """What is to be known of a reward model without having it."""
+    """Describe a reward model without loading it."""
     return Described(model.identity, model.dim, model.settings() if isinstance(model, Configured) else {})
 
 
@@ -95,10 +96,10 @@ def embed_block(model: RewardModel, block: Block, advance: Advance = lambda rows
 
 
 def checked(identity: Identity, dim: int, keys: Sequence[Key], features: Embedded) -> Embedded:
-    """The features in float32, if they have one finite row for each key.
+    """Convert features to float32 and require one finite row per key.
 
     Raises:
-        InputError: if they have not.
+        InputError: if sizes disagree, or a value is NaN or infinite; names the row.
     """
     rewards = [] if features.reward is None else [np.asarray(features.reward, dtype=np.float32)]
     embedding = np.asarray(features.embedding, dtype=np.float32)

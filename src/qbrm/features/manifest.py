@@ -90,8 +90,8 @@ class Manifest:
 
     def damaged(self, folder: Path) -> dict[ShardEntry, str]:
         """Check every shard's size and SHA-256; what is wrong with each that is not as it was written."""
-        found = ((shard, shard.damage(folder)) for shard in self.shards)
-        return {shard: damage for shard, damage in found if damage is not None}
+        damages = ((shard, shard.damage(folder)) for shard in self.shards)
+        return {shard: damage for shard, damage in damages if damage is not None}
 
     def write(self, folder: Path) -> None:
         """Replace the folder's manifest in one step.

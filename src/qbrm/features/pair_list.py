@@ -12,10 +12,10 @@ from jaxtyping import Int64, UInt64
 
 from qbrm.durable import write_atomically
 from qbrm.errors import InputError
-from qbrm.features.shard import Key, serialise
+from qbrm.features.shard import serialise
 from qbrm.features.table import FeatureTable
+from qbrm.preferences.base import Key, Pair
 from qbrm.preferences.digest import prompt_digest
-from qbrm.preferences.pairs import Pair
 
 PAIRS = "pairs.arrow"
 SCHEMA = pa.schema({"chosen": pa.int64(), "rejected": pa.int64(), "prompt": pa.uint64()})
@@ -53,7 +53,7 @@ def write_pairs(folder: Path, pairs: Sequence[KeyPair], source: str = "") -> Non
     Raises:
         InputError: if there is no table, it lacks one of the responses, or the folder cannot be written.
     """
-    table = FeatureTable.found(folder)
+    table = FeatureTable.without_checking(folder)
     chosen, rejected = (table.locate([pair[side] for pair in pairs]) for side in (0, 1))
     order = np.argsort(chosen, kind="stable")
     prompts = {prompt for (prompt, _), _ in pairs}

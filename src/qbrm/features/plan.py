@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
-from qbrm.features.shard import Key
-from qbrm.preferences.base import Prompt
+from qbrm.preferences.base import Key, Prompt
 
 Texts = dict[Key, tuple[Prompt, str]]
 

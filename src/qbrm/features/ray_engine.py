@@ -194,7 +194,7 @@ def _answer(call: Callable[[], object]) -> bytes:
 
 
 def _read(answer: bytes) -> Any:
-    found = pickle.loads(answer)
-    if isinstance(found, Exception):
-        raise found
-    return found
+    answered = pickle.loads(answer)
+    if isinstance(answered, Exception):
+        raise answered
+    return answered

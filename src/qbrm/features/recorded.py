@@ -1,4 +1,4 @@
-"""The reward model that features come from, as far as they know it."""
+"""The reward model that features come from, as their manifest describes it."""
 
 from __future__ import annotations
 

@@ -14,9 +14,8 @@ from jaxtyping import Float32
 from qbrm.durable import write_atomically
 from qbrm.errors import InputError
 from qbrm.features.manifest import ShardEntry
+from qbrm.preferences.base import Key
 from qbrm.reward_models.base import Embedded
-
-Key = tuple[str, str]
 
 
 class Shard(NamedTuple):
@@ -76,10 +75,10 @@ def check_schema(path: Path, dim: int, *, has_reward: bool) -> None:
             schema = pa.ipc.open_file(file).schema
     except (pa.ArrowInvalid, OSError) as error:
         raise InputError(f"shard {path} is not an Arrow file; expected a feature table's shard.") from error
-    found = {name: str(kind) for name, kind in zip(schema.names, schema.types, strict=True)}
+    columns = {name: str(kind) for name, kind in zip(schema.names, schema.types, strict=True)}
     for name, expected in _types(dim, has_reward=has_reward).items():
-        if found.get(name) != str(expected):
-            raise InputError(f"shard {path} has {name} {found.get(name, 'missing')}; its manifest says {expected}.")
+        if columns.get(name) != str(expected):
+            raise InputError(f"shard {path} has {name} {columns.get(name, 'missing')}; its manifest says {expected}.")
 
 
 def _types(dim: int, *, has_reward: bool) -> dict[str, Any]:

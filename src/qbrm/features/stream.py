@@ -44,7 +44,7 @@ class Share(NamedTuple):
     Attributes:
         low: lower end of the interval in [0, 1) that the hash is to be in.
         high: upper end.
-        seed: another seed takes other prompts.
+        seed: selects other prompts.
     """
 
     low: float
@@ -52,7 +52,7 @@ class Share(NamedTuple):
     seed: int
 
     def holds(self, prompt: UInt64[np.ndarray, " pairs"]) -> Bool[np.ndarray, " pairs"]:
-        """Which prompts are in it."""
+        """Tell which prompts are in the share."""
         place = _place(prompt, self.seed)
         return (place >= self.low) & (place < self.high)
 
@@ -215,7 +215,7 @@ def cut_off(sources: Sequence[Source], share: float, seed: int) -> float:
 
 
 def _place(prompt: UInt64[np.ndarray, " n"], seed: int) -> Float64[np.ndarray, " n"]:
-    """A number in [0, 1) for each prompt, as good as random."""
+    """Map each prompt to a pseudo-random number in [0, 1)."""
     hashed = _mixed(prompt ^ _mixed(np.array([seed], dtype=np.uint64)))
     place: Float64[np.ndarray, " n"] = (hashed >> np.uint64(11)) / 2.0**53
     return place

@@ -14,7 +14,6 @@ from jaxtyping import Float32, Int
 from qbrm.errors import InputError
 from qbrm.features.manifest import MANIFEST, Manifest, ShardEntry, read_manifest
 from qbrm.features.shard import (
-    Key,
     Shard,
     check_schema,
     first_non_finite_row,
@@ -23,6 +22,7 @@ from qbrm.features.shard import (
     read_rewards,
     read_shard,
 )
+from qbrm.preferences.base import Key
 from qbrm.reward_models.base import Embedded, Identity
 
 
@@ -30,7 +30,7 @@ class FeatureTable:
     """The embeddings and rewards that one reward model gives, on disk and mapped into memory when read.
 
     Get one from `FeatureTable.open`, `build_features` or `write_features`, which check its shards; nothing is loaded
-    before it is asked for.
+    until it is used.
 
     Args:
         folder: where manifest and shards are.
@@ -51,7 +51,7 @@ class FeatureTable:
         Raises:
             InputError: if there is no table, a shard is damaged or missing, or embedding sizes are mixed.
         """
-        table = cls.found(folder)
+        table = cls.without_checking(folder)
         for entry, damage in table._manifest.damaged(table.folder).items():
             shard = table.folder / entry.file
             raise InputError(f"shard {shard} is damaged ({damage}); rerun the command that built it to repair it.")
@@ -59,7 +59,7 @@ class FeatureTable:
         return table
 
     @classmethod
-    def found(cls, folder: str | Path) -> FeatureTable:
+    def without_checking(cls, folder: str | Path) -> FeatureTable:
         """A table whose shards are taken to be whole, because this process has just written or checked them.
 
         Raises:
@@ -176,13 +176,13 @@ class FeatureTable:
         Args:
             identity: the model expected.
             dim: its embedding size.
-            whose: who expects it, as the message goes on: "the score was trained on".
+            whose: continues the message with the model's user, such as "the score was trained on".
 
         Raises:
             InputError: if they come from another model, another template, maximum length or embedding size.
         """
         if (self.identity, self.dim) != (identity, dim):
-            mine, other = _told_apart(self._manifest, Manifest(identity, dim))
+            mine, other = _distinguished(self._manifest, Manifest(identity, dim))
             raise InputError(f"features in {self.folder} come from {mine}, {whose} {other}.")
 
     @cached_property
@@ -196,7 +196,7 @@ class FeatureTable:
         return {key: row for row, key in enumerate(keys)}
 
     def _by_shard(self, rows: Int[np.ndarray, " n"]) -> Iterator[tuple[ShardEntry, int, Int[np.ndarray, " asked"]]]:
-        """The shards that hold `rows`: each with the number of its first row and the places in `rows` it answers."""
+        """The shards that hold `rows`: entry, number of its first row, and the indices into `rows` that it holds."""
         number = np.searchsorted(self._starts, rows, side="right") - 1
         for shard in np.unique(number):
             yield self._manifest.shards[shard], int(self._starts[shard]), np.flatnonzero(number == shard)
@@ -226,8 +226,8 @@ def check_schemas(folder: Path, manifest: Manifest) -> None:
         check_schema(folder / entry.file, manifest.dim, has_reward=bool(manifest.has_reward))
 
 
-def _told_apart(mine: Manifest, other: Manifest) -> tuple[str, str]:
-    """Name two models by as much as tells them apart."""
+def _distinguished(mine: Manifest, other: Manifest) -> tuple[str, str]:
+    """Name two models by the fields in which they differ."""
     if str(mine.identity) != str(other.identity):
         return str(mine.identity), str(other.identity)
     first, second = ({**manifest.identity.to_dict(), "embedding size": manifest.dim} for manifest in (mine, other))

@@ -1,4 +1,4 @@
-"""Fitting scores to preference pairs: objectives, training, committees, calibration. It knows no score by name."""
+"""Fitting scores to preference pairs: objectives, training, committees, calibration. No score is named here."""
 
 from qbrm.data.pairs import Batch, PairData, Pairs
 from qbrm.fitting.committee import Fold

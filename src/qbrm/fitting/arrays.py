@@ -13,7 +13,7 @@ from torch import Tensor
 
 from qbrm.data.pairs import PairData
 from qbrm.errors import InputError
-from qbrm.fitting.committee import Fold
+from qbrm.fitting.committee import Fold, shuffled_prompts
 
 Array: TypeAlias = Tensor | np.ndarray
 
@@ -25,51 +25,42 @@ def fold_of_arrays(
     reward: Float[Array, " responses"],
     chosen: Int[Array, " pairs"],
     rejected: Int[Array, " pairs"],
-    *,
     prompt: Int[Array, " responses"] | None,
-    validation_share: float,
+    share: float,
     seed: int,
-    device: torch.device,
+    like: Float[Tensor, ""],
 ) -> Fold:
     """Check arrays, and hold out a share of the prompts.
 
-    Args:
-        embedding: embeddings e.
-        reward: base rewards r0.
-        chosen: row of the chosen response of each pair.
-        rejected: row of the rejected one.
-        prompt: number of the prompt that each response answers; None: responses that pairs connect share a prompt.
-        validation_share: share of the prompts to hold out.
-        seed: decides which.
-        device: where the tensors go.
+    Args as for :meth:`qbrm.energies.EnergyScore.fit`; features get the dtype and the device of `like`.
 
     Raises:
-        InputError: if shapes disagree, a value is not finite, a row does not exist, or there are fewer than two prompts.
+        InputError: if shapes disagree, a value is not finite, a row does not exist, or there is only one prompt.
     """
-    e, r0 = (_floats(name, values, device) for name, values in (("embedding", embedding), ("reward", reward)))
+    e, r0 = (_floats(name, values, like) for name, values in (("embedding", embedding), ("reward", reward)))
     if e.ndim != 2 or r0.shape != e.shape[:1]:
         raise InputError(
             f"embedding has shape {tuple(e.shape)}, reward {tuple(r0.shape)}; expected (responses, dim), (responses,)."
         )
-    sides = [_rows(name, rows, len(e), device) for name, rows in (("chosen", chosen), ("rejected", rejected))]
+    sides = [_rows(name, rows, len(e), like.device) for name, rows in (("chosen", chosen), ("rejected", rejected))]
     if len(sides[0]) != len(sides[1]):
         raise InputError(f"{len(sides[0])} chosen and {len(sides[1])} rejected rows; expected as many of each.")
     data = PairData(e, r0, *sides)
-    number = _connected(data) if prompt is None else _rows("prompt", prompt, None, device)
+    number = _connected(data) if prompt is None else _rows("prompt", prompt, None, like.device)
     if len(number) != len(e):
         raise InputError(f"prompt has {len(number)} values for {len(e)} responses; expected one for each response.")
-    held_out = _held_out(number[data.chosen], validation_share, seed)
+    held_out = _held_out(number[data.chosen], share, seed)
     return Fold(data.only(~held_out), data.only(held_out), seed, prompt=number)
 
 
-def _floats(name: str, values: Array, device: torch.device) -> Float[Tensor, "*shape"]:
-    tensor = torch.as_tensor(values, device=device).float()
+def _floats(name: str, values: Float[Array, "*shape"], like: Float[Tensor, ""]) -> Float[Tensor, "*shape"]:
+    tensor = torch.as_tensor(values, device=like.device).to(like.dtype)
     if not torch.isfinite(tensor).all():
         raise InputError(f"{name} holds {int((~torch.isfinite(tensor)).sum())} values that are NaN or infinite.")
     return tensor
 
 
-def _rows(name: str, values: Array, limit: int | None, device: torch.device) -> Int[Tensor, " n"]:
+def _rows(name: str, values: Int[Array, " n"], limit: int | None, device: torch.device) -> Int[Tensor, " n"]:
     tensor = torch.as_tensor(values, device=device)
     if tensor.is_floating_point() or tensor.dtype == torch.bool or tensor.ndim != 1:
         raise InputError(f"{name} is {tensor.dtype} of shape {tuple(tensor.shape)}; expected whole numbers in a row.")
@@ -90,10 +81,7 @@ def _connected(data: PairData) -> Int[Tensor, " responses"]:
 
 
 def _held_out(prompt: Int[Tensor, " pairs"], share: float, seed: int) -> Bool[Tensor, " pairs"]:
-    prompts, place = torch.unique(prompt, return_inverse=True)
-    if len(prompts) < 2:
-        raise InputError(f"pairs on {len(prompts)} prompt(s); expected two or more, one to validate with.")
-    count = min(max(round(share * len(prompts)), 1), len(prompts) - 1)
-    order = torch.randperm(len(prompts), generator=torch.Generator().manual_seed(seed), device="cpu")
-    held: Tensor = (order < count).to(place.device)[place]
-    return held
+    prompts = len(torch.unique(prompt))
+    if prompts < 2:
+        raise InputError(f"pairs on {prompts} prompt(s); expected two or more, one to validate with.")
+    return shuffled_prompts(prompt, seed) < min(max(round(share * prompts), 1), prompts - 1)

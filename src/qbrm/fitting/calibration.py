@@ -1,4 +1,4 @@
-"""The model's temperature, set once more after training."""
+"""Calibration of the model's temperature after training."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class CalibrationLoss:
 
 
 def calibrate(scores: Sequence[TrainableScore], held_out: Sequence[Pairs]) -> None:
-    """Change every score's temperature by one factor: what makes the pairs held out of each likeliest, all together.
+    """Multiply every score's temperature by the one factor that makes all held-out pairs together most likely.
 
     Training alone leaves p(r | e) over-confident. Searches between a tenth and ten times the present temperature, with
     the other parameters as they are. Where there are few preferences, the base rewards' claims count as 40 more; see

@@ -63,7 +63,7 @@ def committee(fold: Fold, members: int) -> list[Fold]:
     if members == 1 or fold.prompt is None or not isinstance(fold.pairs, PairData):
         return seeded
     together = fold.pairs.with_pairs_of(fold.validation)
-    number = _fold_numbers(fold.prompt[together.chosen], members, fold.seed)
+    number = shuffled_prompts(fold.prompt[together.chosen], fold.seed) % members
     return [
         replace(member, pairs=together.only(number != index), validation=together.only(number == index))
         for index, member in enumerate(seeded[: int(number.max()) + 1])
@@ -75,9 +75,8 @@ def hold_out_apart(folds: Sequence[Fold]) -> bool:
     return any(fold.validation is not folds[0].validation for fold in folds)
 
 
-def _fold_numbers(prompt: Int[Tensor, " pairs"], count: int, seed: int) -> Int[Tensor, " pairs"]:
-    """A fold for each pair: pairs of a prompt in the same one, folds as even in prompts as can be."""
+def shuffled_prompts(prompt: Int[Tensor, " pairs"], seed: int) -> Int[Tensor, " pairs"]:
+    """The number of each pair's prompt, from 0 on, in an order that the seed decides."""
     prompts, place = torch.unique(prompt, return_inverse=True)
-    order = torch.randperm(len(prompts), generator=torch.Generator().manual_seed(seed), device="cpu").to(prompt.device)
-    numbers: Tensor = order[place] % count
-    return numbers
+    order = torch.randperm(len(prompts), generator=torch.Generator().manual_seed(seed), device="cpu")
+    return order.to(prompt.device)[place]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, NamedTuple, TypeVar
 
 import torch
@@ -12,7 +12,7 @@ from qbrm.data.pairs import PairData, Pairs
 from qbrm.errors import InputError
 from qbrm.fitting.calibration import calibrate, mean_loss
 from qbrm.fitting.committee import Fold, committee, hold_out_apart
-from qbrm.fitting.objectives import OBJECTIVES, NCEPlus, Objective
+from qbrm.fitting.objectives import OBJECTIVES, NCEPlus, PreferenceLikelihood
 from qbrm.fitting.settings import FitSettings
 from qbrm.fitting.trainable import TrainableScore
 from qbrm.fitting.trainer import Epoch, Training, train
@@ -55,29 +55,49 @@ def fit_score(
 ) -> FittedScore[Score]:
     """Fit a score, or the mean of several, to preference pairs.
 
+    1. With `filter_conflicts`, drop the training pairs that the base rewards contradict.
+    2. Train `members` scores, in the units of the first one's training pairs; validation pairs choose the epoch.
+    3. With `gate`, close every score's gate to embeddings unlike those it was trained on.
+    4. With the objective ``preference``, calibrate the temperature on validation pairs. If an untrained score that
+       keeps the base rewards' order predicts those pairs better than the trained ones, it is the result.
+    5. Otherwise the result is the mean of the members. Members that validate on the same pairs are made one before
+       step 3 already.
+
     Args:
-        build: makes an untrained score; called once per member, with torch's global generator seeded.
+        build: makes an untrained score; called with torch's global generator seeded, once per member and for step 4.
         fold: training and validation pairs, seed, checkpoint.
         settings: objective, filtering, gate, members, optimiser and schedule.
         measure: further metrics of the score after an epoch.
-        on_epoch: told about every epoch of the first member.
+        on_epoch: called after every epoch of the first member.
 
     Raises:
         InputError: if filtering leaves no pair.
         TrainingError: if training cannot go on.
         TypeError: if the settings ask for a gate or members that such scores do not have.
     """
-    conflicts = None
-    if settings.filter_conflicts:
-        fold, conflicts = _filtered(fold)
+    fold, conflicts = _filtered(fold) if settings.filter_conflicts else (fold, None)
     folds = committee(fold, settings.members)
-    fit = _Fit(build, folds[0].pairs, settings)
+    units = folds[0].pairs
     # The fold's own validation pairs train most members of a committee that shares them out.
     shown = None if hold_out_apart(folds) else measure
-    trained = [fit.train(each, shown, on_epoch if not index else None) for index, each in enumerate(folds)]
-    score, kept_base = fit.unite([score for score, _ in trained], folds)
-    score.prepare_evaluation(fold.seed)
-    return FittedScore(score, combined([training for _, training in trained]), conflicts, kept_base)
+    scores, trainings = [], []
+    for number, member in enumerate(folds):
+        scores.append(_untrained(build, units, member.seed))
+        trainings.append(_train(scores[-1], member, settings, shown, None if number else on_epoch))
+    if not hold_out_apart(folds):
+        scores, folds = [_mean(scores)], folds[:1]
+    if settings.gate:
+        for score, member in zip(scores, folds, strict=True):
+            score.close_gate(member.pairs.responses()[0], member.validation.responses()[0])
+    base = None
+    if settings.objective == "preference" and scores[0].log_temperature is not None:
+        held_out = [member.validation for member in folds]
+        calibrate(scores, held_out)
+        if scores[0].anchored:
+            base = _better_base(_untrained(build, units, fold.seed), scores, held_out)
+    result = _mean(scores) if base is None else base
+    result.prepare_evaluation(fold.seed)
+    return FittedScore(result, combined(trainings), conflicts, kept_base=base is not None)
 
 
 def combined(trainings: Sequence[Training]) -> Training:
@@ -91,83 +111,6 @@ def combined(trainings: Sequence[Training]) -> Training:
     return trainings[0]._replace(best=best, seconds=seconds, examples=examples)
 
 
-@dataclass(frozen=True)
-class _Fit(Generic[Score]):
-    """Members are built alike, in the units of the first one's training pairs."""
-
-    build: Callable[[], Score]
-    units: Pairs
-    settings: FitSettings
-
-    @property
-    def objective(self) -> Objective[TrainableScore]:
-        name = self.settings.objective
-        return NCEPlus(self.settings.noise_samples) if name == "nce" else OBJECTIVES[name]()
-
-    def train(
-        self,
-        fold: Fold,
-        measure: Callable[[Score], Mapping[str, float]] | None,
-        on_epoch: Callable[[Epoch], None] | None,
-    ) -> tuple[Score, Training]:
-        torch.manual_seed(fold.seed)
-        score = self.build()
-        score.standardise(*self.units.responses())
-        score.scatter()
-        validation = fold.validation.without_conflicts() if self.settings.filter_conflicts else fold.validation
-
-        def metrics(score: Score) -> dict[str, float]:
-            batch = fold.validation.batch(slice(0, VALIDATION_EXAMPLES))
-            return {**(measure(score) if measure else {}), **score.sampling_errors(batch.chosen, batch.chosen_reward)}
-
-        training = train(
-            score,
-            self.objective,
-            fold.pairs,
-            validation,
-            self.settings.training,
-            fold.seed,
-            checkpoint=fold.checkpoint,
-            measure=metrics,
-            on_epoch=on_epoch,
-        )
-        return score, training
-
-    def unite(self, scores: list[Score], folds: Sequence[Fold]) -> tuple[Score, bool]:
-        """One calibrated score of all, and whether it is one that keeps the base rewards' order."""
-        first = scores[0]
-        if len(scores) > 1 and not hold_out_apart(folds):
-            scores, folds = [_mean(scores)], folds[:1]
-        if self.settings.gate:
-            for score, fold in zip(scores, folds, strict=True):
-                score.close_gate(fold.pairs.responses()[0], fold.validation.responses()[0])
-        if self.settings.objective == "preference" and scores[0].log_temperature is not None:
-            held_out = [fold.validation for fold in folds]
-            calibrate(scores, held_out)
-            base = self._better_base(first.untrained(folds[0].seed), scores, held_out)
-            if base is not None:
-                return base, True
-        return _mean(scores), False
-
-    def _better_base(
-        self, base: Score | None, scores: Sequence[Score], held_out: Sequence[PairData]
-    ) -> Score | None:
-        """A score that keeps the base rewards' order, if training did not help: refinement must not harm."""
-        if base is None:
-            return None
-        copies = [base] * len(scores)
-        calibrate(copies, held_out)
-        losses = [mean_loss(each, self.objective, held_out) for each in (copies, scores)]
-        if losses[0] >= losses[1]:
-            return None
-        base.share_sampler(scores[0])
-        return base.eval()
-
-
-def _mean(scores: Sequence[Score]) -> Score:
-    return scores[0].pooled(scores[1:]) if len(scores) > 1 else scores[0]
-
-
 def _filtered(fold: Fold) -> tuple[Fold, Conflicts]:
     """The fold without training pairs that the base rewards contradict."""
     pairs, validation = fold.pairs.without_conflicts(), fold.validation.without_conflicts()
@@ -178,6 +121,52 @@ def _filtered(fold: Fold) -> tuple[Fold, Conflicts]:
             f"{fold.validation.n_pairs} validation pairs; expected at least one each: a reward model that agrees with "
             "some preferences, or no filtering."
         )
-    return Fold(pairs, fold.validation, fold.seed, fold.checkpoint, fold.prompt), Conflicts(
-        total - pairs.n_pairs, total
+    return replace(fold, pairs=pairs), Conflicts(total - pairs.n_pairs, total)
+
+
+def _untrained(build: Callable[[], Score], units: Pairs, seed: int) -> Score:
+    torch.manual_seed(seed)
+    score = build()
+    score.standardise(*units.responses())
+    return score
+
+
+def _train(
+    score: Score,
+    fold: Fold,
+    settings: FitSettings,
+    measure: Callable[[Score], Mapping[str, float]] | None,
+    on_epoch: Callable[[Epoch], None] | None,
+) -> Training:
+    def metrics(score: Score) -> dict[str, float]:
+        batch = fold.validation.batch(slice(0, VALIDATION_EXAMPLES))
+        return {**(measure(score) if measure else {}), **score.sampling_errors(batch.chosen, batch.chosen_reward)}
+
+    score.scatter()
+    return train(
+        score,
+        NCEPlus(settings.noise_samples) if settings.objective == "nce" else OBJECTIVES[settings.objective](),
+        fold.pairs,
+        fold.validation.without_conflicts() if settings.filter_conflicts else fold.validation,
+        settings.training,
+        fold.seed,
+        checkpoint=fold.checkpoint,
+        measure=metrics,
+        on_epoch=on_epoch,
     )
+
+
+def _better_base(base: Score, scores: Sequence[Score], held_out: Sequence[PairData]) -> Score | None:
+    """The untrained score, calibrated, if it predicts the preferences better: refinement must not harm."""
+    copies = [base] * len(scores)
+    base.share_sampler(None)
+    calibrate(copies, held_out)
+    losses = [mean_loss(candidates, PreferenceLikelihood(), held_out) for candidates in (copies, scores)]
+    if losses[0] >= losses[1]:
+        return None
+    base.share_sampler(scores[0])
+    return base.eval()
+
+
+def _mean(scores: Sequence[Score]) -> Score:
+    return scores[0].pooled(scores[1:]) if len(scores) > 1 else scores[0]

@@ -4,37 +4,70 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from typing_extensions import Self
 
 from qbrm.data.pairs import Batch
 
 
+class Clamped(NamedTuple):
+    """A batch of examples whose embeddings are clamped: all that f(e, .) needs of e and r0.
+
+    Attributes:
+        field: the part of the score's first layer that reads e, shape (batch, ...).
+        mean: mean mu of the Gaussian reward unit, in standardised units, shape (batch,); r0 for a score without one.
+        base_reward: r0 in standardised units, shape (batch,).
+        row: number of each training example, shape (batch,), for samplers that keep Markov chains per example; None
+            where no chains are kept.
+        familiarity: weight g(e) of a gated score's hidden units, shape (batch,); None for a score without a gate.
+    """
+
+    field: Float[Tensor, "batch ..."]
+    mean: Float[Tensor, " batch"]
+    base_reward: Float[Tensor, " batch"]
+    row: Int[Tensor, " batch"] | None = None
+    familiarity: Float[Tensor, " batch"] | None = None
+
+    def rows(self, rows: Any) -> Clamped:
+        """The examples that `rows` picks, as it would from a tensor's first axis."""
+        return Clamped(*(None if part is None else part[rows] for part in self))  # type: ignore[arg-type]
+
+
 class TrainableScore(nn.Module, ABC):
     """A conditional density p(r | e) with parameters, as objectives and :func:`~qbrm.fitting.fit_score` see it.
 
-    :class:`~qbrm.energies.EnergyScore` is one. The methods that are not abstract do nothing, or refuse, unless a score
-    has what they are about.
+    :class:`~qbrm.energies.EnergyScore` is one. Methods that are not abstract concern what only some scores have, such
+    as a gate or a sampler: here they do nothing, or raise TypeError.
+
+    Attributes:
+        anchored: whether the untrained score keeps the base rewards' order.
     """
+
+    anchored: bool = False
 
     @abstractmethod
     def standardise(self, embedding: Float[Tensor, "n dim"], base_reward: Float[Tensor, " n"]) -> None:
         """Fix the units from the training features; called once, before training."""
 
     @abstractmethod
-    def clamp(self, embedding: Float[Tensor, "batch dim"], base_reward: Float[Tensor, " batch"]) -> Any:
-        """Do the work that depends on the embedding alone, once per example."""
+    def clamp(self, embedding: Float[Tensor, "batch dim"], base_reward: Float[Tensor, " batch"]) -> Clamped:
+        """Do the work that depends on the embedding alone, once per example.
+
+        Args:
+            embedding: embeddings e.
+            base_reward: base rewards r0, in the reward model's units.
+        """
 
     @abstractmethod
-    def at(self, clamped: Any, reward: Float[Tensor, "#batch n"]) -> Float[Tensor, "batch n"]:
-        """Unnormalised log p(r | e) at n standardised rewards per example."""
+    def at(self, clamped: Clamped, reward: Float[Tensor, "#batch n"]) -> Float[Tensor, "batch n"]:
+        """f(e, r) at n standardised rewards per example; one row of rewards serves all examples."""
 
     @abstractmethod
-    def log_density(self, clamped: Any, reward: Float[Tensor, "batch n"]) -> Float[Tensor, "batch n"]:
+    def log_density(self, clamped: Clamped, reward: Float[Tensor, "batch n"]) -> Float[Tensor, "batch n"]:
         """Normalised log p(r | e) at n standardised rewards per example."""
 
     @abstractmethod
@@ -51,14 +84,6 @@ class TrainableScore(nn.Module, ABC):
 
     def scatter(self) -> None:
         """Make the starting point of training random, where the identity is a bad one."""
-
-    def untrained(self, seed: int) -> Self | None:
-        """A new score of the same sizes and units that keeps the base rewards' order; None where there is none.
-
-        Args:
-            seed: seeds its initial weights, as it seeded this score's.
-        """
-        return None
 
     @property
     def log_temperature(self) -> float | None:
@@ -91,8 +116,8 @@ class TrainableScore(nn.Module, ABC):
             f"{type(self).__name__} has no mean of its kind; expected a Boltzmann machine without couplings"
         )
 
-    def share_sampler(self, other: Self) -> None:
-        """Draw with the sampler of another score."""
+    def share_sampler(self, other: Self | None) -> None:
+        """Draw with the sampler of another score, or compute exactly what it would draw if that is None."""
 
     def prepare_evaluation(self, seed: int) -> None:
         """Spend more on drawing than in training, from a fixed seed."""

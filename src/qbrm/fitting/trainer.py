@@ -26,7 +26,7 @@ Epoch = dict[str, float]
 
 
 class Within(NamedTuple):
-    """Where in an epoch a training is, as JSON has it.
+    """A place within an epoch, as JSON has it.
 
     Attributes:
         batches: done in this epoch.
@@ -49,7 +49,7 @@ class Within(NamedTuple):
         return cls(batches, pairs, loss, seconds, [state.numpy().tobytes().hex() for state in states])
 
     def restore(self, generator: torch.Generator) -> None:
-        """Let all noise go on from here."""
+        """Set all random generators to where they were."""
         own, epochs = (
             torch.tensor(list(bytes.fromhex(state)), dtype=torch.uint8, device="cpu") for state in self.noise
         )
@@ -98,11 +98,11 @@ def train(
         pairs: training pairs.
         validation: held-out pairs that choose the epoch.
         settings: optimiser and schedule.
-        seed: of shuffling, noise and dropout.
+        seed: seeds shuffling, noise and dropout.
         checkpoint: file that keeps the state after every epoch, and within one as often as the settings say; training
             resumes from it if it is there.
         measure: further metrics of the model after an epoch.
-        on_epoch: told about every new epoch.
+        on_epoch: called after every new epoch.
 
     Raises:
         TrainingError: if a loss is not finite, or a sampler's device fails; the checkpoint keeps the last good epoch.
@@ -152,7 +152,7 @@ def _sampler_failures(epoch: int) -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        kept = f"epoch {epoch - 1} is kept: the same command goes on from there" if epoch else "nothing was trained yet"
+        kept = f"epoch {epoch - 1} is kept, and training resumes after it" if epoch else "nothing was trained yet"
         raise TrainingError(f"epoch {epoch}, training cannot go on: {error} Of the training, {kept}.") from error
 
 
@@ -211,7 +211,7 @@ class _EpochRun(Generic[Model]):
 
 
 def _train_epoch(run: _EpochRun[Model], within: Within | None, keep: Callable[[Within], None]) -> float:
-    """Mean loss of the epoch, from its beginning or from where it was left; `keep` is given where it is."""
+    """Mean loss of the epoch, from its beginning or from `within`; `keep` saves the place from time to time."""
     run.model.train()
     generator = _generator(run.seed, run.number)
     torch.manual_seed(generator.initial_seed())
@@ -234,7 +234,7 @@ def _train_epoch(run: _EpochRun[Model], within: Within | None, keep: Callable[[W
 
 def _loss_and_gradient(model: Model, objective: Objective[Model], batch: Batch, generator: torch.Generator) -> float:
     try:
-        loss = objective(model, batch, generator)
+        loss = objective(model, _moved(batch, model), generator)
     except ArithmeticError:
         return math.nan
     loss.backward()  # type: ignore[no-untyped-call]
@@ -263,11 +263,18 @@ def _gradients_finite(model: nn.Module) -> bool:
 
 @torch.no_grad()
 def validation_loss(model: Model, objective: Objective[Model], pairs: Pairs, seed: int) -> float:
-    """Mean loss over the pairs in evaluation mode, with the same noise every time it is asked."""
+    """Mean loss over the pairs in evaluation mode, with the same noise in every call."""
     model.eval()
     generator = _generator(seed, 0)
-    total = sum(float(objective(model, batch, generator)) * len(batch.chosen) for batch in pairs.batches(256))
+    batches = (_moved(batch, model) for batch in pairs.batches(256))
+    total = sum(float(objective(model, batch, generator)) * len(batch.chosen) for batch in batches)
     return total / pairs.n_pairs
+
+
+def _moved(batch: Batch, model: nn.Module) -> Batch:
+    """The batch on the model's device."""
+    device = next(model.parameters()).device
+    return Batch(*(part if part is None else part.to(device) for part in batch))  # type: ignore[arg-type]
 
 
 def _generator(seed: int, epoch: int) -> torch.Generator:

@@ -33,7 +33,7 @@ def fit_trunk(
     Args:
         pairs: training pairs; their embeddings are the encoder's vectors.
         validation: held-out pairs over the same vectors.
-        seed: of initialisation, shuffling and dropout.
+        seed: seeds initialisation, shuffling and dropout.
         checkpoint: as for :func:`qbrm.fitting.train`.
         measure: as for :func:`qbrm.fitting.train`.
         on_epoch: as for :func:`qbrm.fitting.train`.

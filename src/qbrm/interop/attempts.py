@@ -1,4 +1,4 @@
-"""Calls to devices that may be slow, away for a while, or broken."""
+"""Calls to devices that may be slow, unavailable for a while, or broken."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ INTERRUPTIONS = ("TimeoutError", "TimeoutException", "Timeout", "ConnectionError
 Answer = TypeVar("Answer")
 
 
-def insist(call: Callable[[], Answer | None], name: str, attempts: int, pause: float) -> Answer:
-    """What `call` returns, tried again after time-outs and lost connections.
+def call_with_retries(call: Callable[[], Answer | None], name: str, attempts: int, pause: float) -> Answer:
+    """Return what `call` returns; call again after time-outs and lost connections.
 
     Args:
         call: asks the device; None says that the task is not finished, which is tried again too.
@@ -43,12 +43,14 @@ def insist(call: Callable[[], Answer | None], name: str, attempts: int, pause: f
                 return answer
             reason = "the task is not finished"
         if attempt + 1 < attempts:
-            _wait(pause * 2**attempt, name, reason)
+            seconds = pause * 2**attempt
+            logger.warning("%s: %s; trying again in %g s", name, reason, seconds)
+            time.sleep(seconds)
     raise InputError(f"{name} gave no solution in {attempts} attempts ({reason}); nothing is lost, try again.")
 
 
-def check_patience(attempts: int, pause: float, name: str) -> None:
-    """Refuse numbers that :func:`insist` can do nothing with.
+def check_retries(attempts: int, pause: float, name: str) -> None:
+    """Refuse numbers that :func:`call_with_retries` can do nothing with.
 
     Raises:
         InputError: if there is no attempt, or the pause is negative or not finite.
@@ -57,11 +59,6 @@ def check_patience(attempts: int, pause: float, name: str) -> None:
         raise InputError(f"{name}: attempts is {attempts}; expected 1 or more.")
     if not 0 <= pause < math.inf:
         raise InputError(f"{name}: pause is {pause}; expected 0 seconds or more.")
-
-
-def _wait(seconds: float, name: str, reason: str) -> None:
-    logger.warning("%s: %s; trying again in %g s", name, reason, seconds)
-    time.sleep(seconds)
 
 
 def _is_interruption(error: Exception) -> bool:

@@ -42,8 +42,9 @@ def from_bqm(model: BinaryQuadraticModel) -> tuple[Ising, list[Hashable]]:
     spins = model.spin
     variables = list(spins.variables)
     place = {variable: index for index, variable in enumerate(variables)}
-    fields = torch.tensor([-spins.get_linear(variable) for variable in variables], dtype=torch.float64)
-    couplings = torch.zeros(len(variables), len(variables), dtype=torch.float64)
+    linear = [-spins.get_linear(variable) for variable in variables]
+    fields = torch.tensor(linear, dtype=torch.float64, device="cpu")
+    couplings = fields.new_zeros(len(variables), len(variables))
     for first, second, bias in spins.iter_quadratic():
         couplings[place[first], place[second]] = couplings[place[second], place[first]] = -bias
     return Ising(fields, couplings), variables

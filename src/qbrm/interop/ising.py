@@ -134,7 +134,7 @@ def without_pair_spins(problem: Ising, visible: int) -> Ising:
     fields, couplings = problem.fields[:visible].clone(), problem.couplings[:visible, :visible].clone()
     for links, field in zip(between.T, problem.fields[visible:], strict=True):
         i, j = links.abs().topk(2).indices
-        signs = torch.tensor([1.0, -1.0]).to(links)
+        signs = links.new_tensor([1.0, -1.0])
         table = field + links[i] * signs[:, None] + links[j] * signs
         table = torch.logaddexp(table, -table)
         fields[i] += (table * signs[:, None]).mean()

@@ -38,7 +38,7 @@ def kaiwu_optimizer(name: str, **options: Any) -> Any:
 
 @contextlib.contextmanager
 def unattended() -> Iterator[None]:
-    """Run calls of the SDK with nobody there to answer.
+    """Run calls of the SDK without standard input.
 
     Without a valid licence the SDK asks for a user id on standard output and input: not at import, but when a machine
     is made or an optimizer first solves. Here it meets an end of file instead. What it prints is held back until it has

@@ -1,4 +1,4 @@
-"""What a refined reward model says of responses: p(r | e) and what follows from it."""
+"""p(r | e) of responses, and its mean, mode, deviation and quantiles."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from qbrm.energies.density import Density, probability_greater
 
 
 class RewardCurves(NamedTuple):
-    """p(r | e) of n responses at equally spaced rewards, in the reward model's units: what a plot shows.
+    """p(r | e) of n responses at equally spaced rewards, in the reward model's units, for plots.
 
     Attributes:
-        reward: where it is known.
-        density: p(r | e) there, per unit of reward.
+        reward: the nodes.
+        density: p(r | e) at the nodes, per unit of reward.
     """
 
     reward: Float[Tensor, "n nodes"]

@@ -1,4 +1,4 @@
-"""The one class that users hold: a reward model, the energy score that refines it, and how."""
+"""The class that users hold: a reward model and the energy score that refines its rewards."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from qbrm.energies.base import Clamped
 from qbrm.energies.density import density, probability_greater
 from qbrm.errors import InputError
 from qbrm.model.distribution import RewardCurves, RewardDistribution
-from qbrm.model.fit import FittedParts, Preferences, Progress, ScoreChoice, fit_preferences
+from qbrm.model.fit import Preferences, Progress, ScoreChoice, fit_preferences
 from qbrm.model.hub import upload
 from qbrm.model.model_card import Provenance
 from qbrm.model.persistence import Parts, load_model, save_model
@@ -190,29 +190,22 @@ class EnergyRewardModel:
             preferences: a path, a `datasets.Dataset`, or a list of {"prompt", "chosen", "rejected"} records.
             score: the energy score: one of `qbrm.energies.ENERGY_SCORES`.
             gate: whether the correction fades where embeddings are unfamiliar.
-            members: scores, trained on different prompts, whose mean is the result.
-            hidden: hidden units of a Boltzmann machine; None for its own default.
-            sampler: what draws the hidden spins of ``qbm``: an object, or a name; None to sum over them.
-            epochs: passes over the pairs; None for the score's own number.
+            members: scores to train, with different seeds, whose mean is the result.
+            hidden: hidden units of a Boltzmann machine; None for the score's default.
+            sampler: draws the hidden spins of ``qbm``: a sampler or its name; None sums over all spins.
+            epochs: passes over the pairs; None for the score's default.
             seed: seeds split, initial weights, shuffling and noise.
-            features: folder that keeps embeddings, for the next call; None keeps none.
-            progress: called with the name of a step, what is done and what there is to do.
+            features: folder in which embeddings are kept for later calls; None keeps none.
+            progress: called with (step, done, total), where step is ``features`` or ``training``.
 
         Raises:
-            InputError: if something given is not usable.
-            TrainingError: if training cannot go on.
+            InputError: if an argument is not usable; the message names it and what was expected.
+            TrainingError: if the loss is no longer finite.
         """
         choice = ScoreChoice(score, gate, members, hidden, sampler, epochs)
         folder = None if features is None else Path(features)
-        return cls.from_parts(
-            fit_preferences(reward_model, preferences, choice, features=folder, seed=seed, progress=progress)
-        )
-
-    @classmethod
-    def from_parts(cls, parts: FittedParts) -> EnergyRewardModel:
-        """Put together what :func:`~qbrm.model.fit.fit_preferences` or `fit_features` gave."""
-        score = parts.fitted.score
-        return cls(parts.reward_model, score, parts.refinement, parts.provenance, parts.training_prompts)
+        fitted = fit_preferences(reward_model, preferences, choice, features=folder, seed=seed, progress=progress)
+        return cls(*fitted.parts)
 
     def to(self, device: torch.device | str) -> EnergyRewardModel:
         """Move the energy score to a device, in place; the reward model is where it was loaded to."""

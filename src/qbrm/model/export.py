@@ -1,4 +1,4 @@
-"""Features in the form that other code trains on."""
+"""Features in the form that the published EBRM code trains on."""
 
 from __future__ import annotations
 

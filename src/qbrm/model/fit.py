@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -24,17 +24,19 @@ from qbrm.features.stream import WINDOW_BYTES, Share, Source, StreamedPairs, cut
 from qbrm.fitting import Epoch, FitSettings, FittedScore, Fold, fit_score
 from qbrm.fitting.arrays import VALIDATION_SHARE
 from qbrm.fitting.trunk import fit_trunk
-from qbrm.model.model_card import Provenance
+from qbrm.model.model_card import DataPart, Provenance
+from qbrm.model.persistence import Parts
 from qbrm.preferences import PreferenceSet, preferences_of, split_by_prompt, training_pairs
 from qbrm.preferences.digest import prompt_digests
 from qbrm.refinement import REFINEMENTS, refine
 from qbrm.reward_models import RewardModel, load_reward_model
+from qbrm.reward_models.base import head_dim
 from qbrm.reward_models.encoder_reward_model import TRUNK, EncoderRewardModel
 from qbrm.reward_models.trunk import Trunk
 from qbrm.samplers import Sampler
 
 MOST_VALIDATION_PAIRS = 8192
-# Beyond, the list of prompts would take memory that grows with the data.
+# The digests of more prompts than this are not kept, so that memory does not grow with the data.
 MOST_PAIRS_REMEMBERED = 10_000_000
 
 Progress: TypeAlias = Callable[[str, int, int], None]
@@ -45,15 +47,15 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ScoreChoice:
-    """Which energy score to fit, and what to change about it.
+    """An energy score to fit, and its options.
 
     Attributes:
         name: one of `ENERGY_SCORES`.
         gate: whether the correction fades where embeddings are unfamiliar.
-        members: scores, trained on different prompts, whose mean is the result.
+        members: scores to train, with different seeds, whose mean is the result.
         hidden: hidden units of a Boltzmann machine; None for its own default.
-        sampler: what draws the hidden spins of ``qbm``; None to sum over them.
-        epochs: passes over the pairs; None for the score's own number.
+        sampler: draws the hidden spins of ``qbm``; None sums over all spins.
+        epochs: passes over the pairs; None for the score's default.
     """
 
     name: str = "sqrbm"
@@ -95,23 +97,19 @@ class ScoreChoice:
         return {**settings.pop("training"), **settings, **own}
 
 
-@dataclass(frozen=True)
-class FittedParts:
-    """What a refined reward model is made of, after fitting.
+class Split(NamedTuple):
+    """Numbers of pairs to train on and held out, and the base rewards' accuracy on the pairs held out."""
 
-    Attributes:
-        reward_model: text -> embedding and base reward.
-        fitted: the score, and how its training went.
-        refinement: how it refines.
-        provenance: data and settings, for the model card.
-        training_prompts: digests of the prompts it was fitted on; None if they are too many to keep.
-    """
+    training: int
+    held_out: int
+    base_accuracy: float
 
-    reward_model: RewardModel
+
+class FittedModel(NamedTuple):
+    """The parts of a refined reward model after fitting, and the fitted score with its training."""
+
+    parts: Parts
     fitted: FittedScore[EnergyScore]
-    refinement: str
-    provenance: Provenance
-    training_prompts: UInt64[np.ndarray, " prompts"] | None
 
 
 def fit_preferences(
@@ -122,7 +120,7 @@ def fit_preferences(
     features: Path | None = None,
     seed: int = 0,
     progress: Progress | None = None,
-) -> FittedParts:
+) -> FittedModel:
     """Embed preferences and fit a score to them; see :meth:`EnergyRewardModel.fit`, which wraps this.
 
     A reward model without a score layer, such as the embedded default, gets one trained on half of the prompts, and the
@@ -137,7 +135,7 @@ def fit_preferences(
             return fit_preferences(
                 reward_model, preferences, choice, features=Path(folder), seed=seed, progress=progress
             )
-    settings = choice.settings
+    check_known("score", choice.name, ENERGY_SCORES)
     read = preferences_of(preferences)
     prompts = np.unique(prompt_digests(read.prompt_ids))
     model = load_reward_model(str(reward_model)) if isinstance(reward_model, (str, Path)) else reward_model
@@ -147,11 +145,8 @@ def fit_preferences(
     write_pairs(table.folder, key_pairs(training_pairs(read)), read.name)
     sources = open_sources([table.folder])
     fold, data = _streamed(sources, seed, progress)
-    head_dim = model.head_dim if isinstance(model, EncoderRewardModel) else None
-    fitted = fit_score(lambda: choice.build(table.dim, head_dim), fold, settings)
-    _log(choice, fitted)
-    provenance = Provenance("", data, {**choice.described(), "seed": seed, "best epoch": fitted.training.best}, [])
-    return FittedParts(model, fitted, choice.refinement, provenance, prompts)
+    fitted = fit_score(lambda: choice.build(table.dim, head_dim(model)), fold, choice.settings)
+    return _fitted_model(model, fitted, choice, data, seed, prompts)
 
 
 def fit_features(
@@ -162,8 +157,9 @@ def fit_features(
     seed: int = 0,
     window_bytes: int = WINDOW_BYTES,
     progress: Progress | None = None,
+    on_split: Callable[[Split], None] | None = None,
     on_epoch: Callable[[Epoch], None] | None = None,
-) -> FittedParts:
+) -> FittedModel:
     """Fit a score to feature folders of any size; they stay on disk and memory stays constant.
 
     An eighth of the prompts, but no more than about 8,192 pairs, is held out to choose the epoch and the temperature.
@@ -174,8 +170,9 @@ def fit_features(
         checkpoint: keeps the state after every epoch; training resumes from it if it is there.
         seed: seeds split, initial weights, shuffling and noise.
         window_bytes: bytes of embeddings in memory.
-        progress: called with ("training", pairs done, pairs) as an epoch goes on.
-        on_epoch: told about every epoch, with ``validation_accuracy`` among its metrics.
+        progress: called with ("training", pairs done, pairs) during an epoch.
+        on_split: called once before training.
+        on_epoch: called after every epoch; its metrics include ``validation_accuracy``.
 
     Raises:
         InputError: if something given is not usable, or there are too few prompts to train and validate on.
@@ -186,13 +183,13 @@ def fit_features(
     _check_loadable(sources[0])
     fold, data = _streamed(sources, seed, progress, window_bytes)
     validation = fold.validation
+    if on_split is not None:
+        on_split(Split(fold.pairs.n_pairs, validation.n_pairs, _accuracy(validation, validation.reward)))
 
     def measure(score: EnergyScore) -> dict[str, float]:
         refinement = REFINEMENTS[choice.refinement]
         refined = refine(score, validation.embedding, validation.reward, refinement, seed=seed)
-        return {
-            "validation_accuracy": float((refined[validation.chosen] > refined[validation.rejected]).float().mean())
-        }
+        return {"validation_accuracy": _accuracy(validation, refined)}
 
     fitted = fit_score(
         lambda: choice.build(fold.pairs.dim, None),
@@ -201,17 +198,13 @@ def fit_features(
         measure=measure,
         on_epoch=on_epoch,
     )
-    _log(choice, fitted)
-    best = "best epoch" if choice.members == 1 else f"latest best epoch of the {choice.members} members"
-    provenance = Provenance("", data, {**choice.described(), "seed": seed, best: fitted.training.best}, [])
-    reward_model = RecordedRewardModel(sources[0].table)
-    return FittedParts(reward_model, fitted, choice.refinement, provenance, _prompts(sources))
+    return _fitted_model(RecordedRewardModel(sources[0].table), fitted, choice, data, seed, _prompts(sources))
 
 
 def _streamed(
     sources: Sequence[Source], seed: int, progress: Progress | None, window_bytes: int = WINDOW_BYTES
-) -> tuple[Fold, list[dict[str, Any]]]:
-    """Training and validation pairs of features on disk, and what the model card says of them."""
+) -> tuple[Fold, list[DataPart]]:
+    """Training and validation pairs of features on disk, and their description for the model card."""
     total = sum(len(source.pairs.chosen) for source in sources)
     cut = cut_off(sources, min(VALIDATION_SHARE, MOST_VALIDATION_PAIRS / total), seed)
     held_out, trained = Share(0.0, cut, seed), Share(cut, 1.0, seed)
@@ -225,7 +218,7 @@ def _streamed(
         )
     logger.info("%s pairs to train on, %s held out", f"{pairs.n_pairs:,}", f"{validation.n_pairs:,}")
     data = [
-        {"role": role, "name": source.pairs.source or source.table.folder.name, **_sizes(source, share)}
+        DataPart(role, source.pairs.source or source.table.folder.name, *_sizes(source, share))
         for role, share in (("trains the score", trained), ("held out: chooses and calibrates", held_out))
         for source in sources
     ]
@@ -282,11 +275,27 @@ def _check_loadable(source: Source) -> None:
         )
 
 
-def _log(choice: ScoreChoice, fitted: FittedScore[EnergyScore]) -> None:
+def _accuracy(pairs: PairData, reward: torch.Tensor) -> float:
+    """Share of the pairs whose chosen response has the strictly greater reward."""
+    return float((reward[pairs.chosen] > reward[pairs.rejected]).float().mean())
+
+
+def _fitted_model(
+    reward_model: RewardModel,
+    fitted: FittedScore[EnergyScore],
+    choice: ScoreChoice,
+    data: Sequence[DataPart],
+    seed: int,
+    prompts: UInt64[np.ndarray, " prompts"] | None,
+) -> FittedModel:
     if fitted.conflicts is not None:
         logger.info("%s: %s of %s conflicting pairs dropped", choice.name, *fitted.conflicts)
     if fitted.kept_base:
         logger.warning("%s: no epoch beat the base rewards on held-out prompts; their order is kept", choice.name)
+    best = "best epoch" if choice.members == 1 else f"latest best epoch of the {choice.members} members"
+    settings = {**choice.described(), "seed": seed, best: fitted.training.best}
+    provenance = Provenance(data, settings, kept_base=fitted.kept_base)
+    return FittedModel(Parts(reward_model, fitted.score, choice.refinement, provenance, prompts), fitted)
 
 
 def _prompts(sources: Sequence[Source]) -> UInt64[np.ndarray, " prompts"] | None:
@@ -295,10 +304,10 @@ def _prompts(sources: Sequence[Source]) -> UInt64[np.ndarray, " prompts"] | None
     return np.unique(np.concatenate([source.pairs.prompt for source in sources]))
 
 
-def _sizes(source: Source, share: Share) -> dict[str, int]:
-    """Prompts and pairs of a source in a share; of the smaller part the prompts are counted, which takes memory."""
+def _sizes(source: Source, share: Share) -> tuple[int, int]:
+    """Numbers of prompts and pairs of a source in a share; the smaller part is counted, to save memory."""
     held = share.holds(source.pairs.prompt)
     pairs = int(held.sum())
     if pairs <= len(held) / 2:
-        return {"prompts": len(np.unique(source.pairs.prompt[held])), "pairs": pairs}
-    return {"prompts": source.pairs.prompts - len(np.unique(source.pairs.prompt[~held])), "pairs": pairs}
+        return len(np.unique(source.pairs.prompt[held])), pairs
+    return source.pairs.prompts - len(np.unique(source.pairs.prompt[~held])), pairs

@@ -1,9 +1,10 @@
-"""The model card of a refined reward model: data, settings and measured results, and nothing that was not measured."""
+"""The model card of a refined reward model: its data, settings and measured results."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from dataclasses import asdict, dataclass, fields
+from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
@@ -12,24 +13,74 @@ from qbrm.reward_models.hub import HUB_ID
 
 TAGS = ["reward-model", "rlhf", "energy-based-model", "boltzmann-machine", "preference"]
 TASK = "text-classification"
+KEPT_BASE = "No epoch beat the base rewards on held-out prompts, so the score keeps their order."
 
-Row = Mapping[str, Any]
+
+@dataclass(frozen=True)
+class DataPart:
+    """A part of the training preferences: its role, such as "trains the score", its source and its size."""
+
+    role: str
+    name: str
+    prompts: int
+    pairs: int
 
 
-class Provenance(NamedTuple):
-    """Where a refined reward model comes from, as JSON has it.
+@dataclass(frozen=True)
+class MeasuredResult:
+    """Results of one method over all categories of one set of a test; `nll` is the log-loss in nats.
 
     Attributes:
-        command: what trained it.
-        data: a row for each part of the training preferences: name, role, prompts, pairs.
-        settings: of the training.
-        results: rows of `results.json` over all categories: the model's own, and its base reward model's.
+        ci_low: lower end of the accuracy's 95% interval.
+        ci_high: upper end of the accuracy's 95% interval.
+        nll: None for a method that gives no probabilities, as `ece`.
     """
 
-    command: str
-    data: Sequence[Row]
+    test: str
+    set: str
+    method: str
+    n: int
+    accuracy: float
+    ci_low: float
+    ci_high: float
+    nll: float | None
+    ece: float | None
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """How a refined reward model was made.
+
+    Attributes:
+        data: the training preferences.
+        settings: of the training.
+        results: of the model and of its base reward model.
+        command: the command line that trained it; empty if Python code did.
+        kept_base: whether no epoch beat the base rewards on held-out prompts, so that the score keeps their order.
+    """
+
+    data: Sequence[DataPart]
     settings: Mapping[str, Any]
-    results: Sequence[Row]
+    results: Sequence[MeasuredResult] = ()
+    command: str = ""
+    kept_base: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """As stored in a saved model's configuration."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, stored: Mapping[str, Any]) -> Provenance:
+        """Read what :meth:`to_dict` gave; results may hold further keys, as those of version 0.1 do.
+
+        Raises:
+            KeyError: if a key of a result is missing.
+            TypeError: if another key is missing or unknown.
+        """
+        data = [DataPart(**part) for part in stored["data"]]
+        names = [field.name for field in fields(MeasuredResult)]
+        results = [MeasuredResult(**{name: row[name] for name in names}) for row in stored["results"]]
+        return cls(**{**stored, "data": data, "results": results})
 
 
 def model_card(
@@ -62,13 +113,14 @@ def _front_matter(name: str, identity: Identity, provenance: Provenance | None) 
         EvalResult(
             task_type=TASK,
             task_name="preference",
-            dataset_type=str(row["test"]),
-            dataset_name=f"{row['test']}, {row['set']}",
-            dataset_config=str(row["set"]),
+            dataset_type=result.test,
+            dataset_name=f"{result.test}, {result.set}",
+            dataset_config=result.set,
             metric_type="accuracy",
-            metric_value=row["accuracy"],
+            metric_value=result.accuracy,
         )
-        for row in _own(provenance)
+        for result in (provenance.results if provenance else ())
+        if result.method != "base"
     ]
     data = ModelCardData(
         base_model=identity.name if HUB_ID.fullmatch(identity.name) else None,
@@ -91,12 +143,13 @@ def _usage(name: str) -> str:
 
 def _measured(provenance: Provenance | None) -> list[str]:
     if provenance is None:
-        return ["## Data, settings, results\n\nNot recorded: this model was not made by a comparison."]
-    data = [[row["role"], row["name"], f"{row['prompts']:,}", f"{row['pairs']:,}"] for row in provenance.data]
+        return ["## Data, settings, results\n\nNot recorded."]
+    data = [[part.role, part.name, f"{part.prompts:,}", f"{part.pairs:,}"] for part in provenance.data]
     settings = [[key, value] for key, value in provenance.settings.items() if value is not None]
     return [
         "## Data\n\n" + _table(["role", "source", "prompts", "pairs"], data),
-        f"## Settings\n\n`{provenance.command}`\n\n" + _table(["", ""], settings),
+        "## Settings\n\n" + (f"`{provenance.command}`\n\n" if provenance.command else "") + _table(["", ""], settings),
+        *([KEPT_BASE] if provenance.kept_base else []),
         "## Measured results\n\n" + _results(provenance),
     ]
 
@@ -107,23 +160,19 @@ def _results(provenance: Provenance) -> str:
     header = ["test", "set", "n", "method", "accuracy", "95% interval", "log-loss", "ECE"]
     rows = [
         [
-            row["test"],
-            row["set"],
-            f"{row['n']:,}",
-            row["method"],
-            f"{100 * row['accuracy']:.1f}",
-            f"[{100 * row['ci_low']:.1f}, {100 * row['ci_high']:.1f}]",
-            _number(row["nll"]),
-            _number(row["ece"]),
+            result.test,
+            result.set,
+            f"{result.n:,}",
+            result.method,
+            f"{100 * result.accuracy:.1f}",
+            f"[{100 * result.ci_low:.1f}, {100 * result.ci_high:.1f}]",
+            _number(result.nll),
+            _number(result.ece),
         ]
-        for row in provenance.results
+        for result in provenance.results
     ]
     note = "Accuracy in percent, a tie counts as wrong; intervals by bootstrap over prompts; this seed alone."
     return f"{_table(header, rows)}\n\n{note}"
-
-
-def _own(provenance: Provenance | None) -> list[Row]:
-    return [row for row in provenance.results if row["method"] != "base"] if provenance else []
 
 
 def _number(value: float | None) -> str:

@@ -34,12 +34,12 @@ SCHEMA = 2
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle")
 # The revision of a model from a folder; a commit on the Hub is shorter.
 FOLDER_DIGEST = re.compile(r"[0-9a-f]{64}")
-# What a saved model may say of its reward model. Where it runs, and whether its code may, is for who loads it to say.
+# Settings of the reward model that are saved. Its device, and whether its own code may run, is set when it is loaded.
 SETTINGS = ("head", "template", "max_length", "padding_side", "dtype")
 
 
 class Parts(NamedTuple):
-    """What a refined reward model is made of.
+    """The parts of a refined reward model: the arguments of :class:`~qbrm.EnergyRewardModel`.
 
     Attributes:
         reward_model: text -> embedding and base reward.
@@ -83,7 +83,7 @@ def save_model(folder: Path, parts: Parts, name: str | None = None) -> None:
         "trunk": trunk.settings() if trunk else None,
         "score": described,
         "refinement": parts.refinement,
-        "provenance": parts.provenance._asdict() if parts.provenance else None,
+        "provenance": parts.provenance.to_dict() if parts.provenance else None,
     }
     tensors = {f"score.{key}": value for key, value in score.state_dict().items()}
     tensors |= {f"trunk.{key}": value for key, value in trunk.state_dict().items()} if trunk else {}
@@ -128,14 +128,14 @@ def load_model(
 
 
 def _located(identity: Identity) -> Identity:
-    """A reward model's folder by its whole path, which is found from every working directory."""
+    """A reward model's folder by its absolute path, which does not depend on the working directory."""
     if identity.name in REWARD_MODELS or not Path(identity.name).is_dir():
         return identity
     return replace(identity, name=str(Path(identity.name).resolve()))
 
 
 def _published(identity: Identity) -> Identity:
-    """Without the path of a folder, which says nothing elsewhere and is nobody's business."""
+    """Without the path of a folder, which is private and means nothing on another machine."""
     return replace(identity, name=Path(identity.name).name) if Path(identity.name).is_absolute() else identity
 
 
@@ -165,7 +165,7 @@ def _build(config: Mapping[str, Any]) -> _Built:
         cast("RewardModelOptions", settings),
         Trunk(**config["trunk"]) if config["trunk"] is not None else None,
         ENERGY_SCORES[name](**score),
-        Provenance(**config["provenance"]) if config["provenance"] is not None else None,
+        Provenance.from_dict(config["provenance"]) if config["provenance"] is not None else None,
     )
 
 
@@ -187,7 +187,7 @@ def _load_base(folder: Path, built: _Built, reward_model: str | None, options: R
         asked["revision"] = trained.revision
     base = load_reward_model(name, **asked)
     loaded = base.identity.to_dict() | {"name": trained.name}
-    if options.get("dtype") is not None:  # who asks for another number format knows that it is another
+    if options.get("dtype") is not None:  # another number format was asked for
         loaded["dtype"] = trained.dtype
     differ = [key for key, value in trained.to_dict().items() if loaded[key] != value]
     if differ:
@@ -203,9 +203,9 @@ def _is_here(name: str) -> bool:
 
 
 def _refuse_pickles(folder: Path) -> None:
-    found = sorted(path.name for pattern in PICKLES for path in folder.glob(pattern))
-    if found:
-        raise InputError(f"{folder} holds {found[0]}, a pickle; expected {CONFIG} and {WEIGHTS} only.")
+    pickles = sorted(path.name for pattern in PICKLES for path in folder.glob(pattern))
+    if pickles:
+        raise InputError(f"{folder} holds {pickles[0]}, a pickle; expected {CONFIG} and {WEIGHTS} only.")
 
 
 def _read_config(path: Path) -> dict[str, Any]:

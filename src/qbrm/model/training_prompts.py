@@ -1,4 +1,4 @@
-"""Which prompts a saved model was trained on, as digests beside it: enough to recognise them, not to read them."""
+"""Digests of the prompts that a saved model was trained on, which identify them without storing their text."""
 
 from __future__ import annotations
 
@@ -36,10 +36,9 @@ def read_training_prompts(folder: Path) -> UInt64[np.ndarray, " prompts"] | None
     if not path.is_file():
         return None
     try:
-        found = np.load(path, allow_pickle=False)
-        if found.dtype != np.uint64 or found.ndim != 1:
-            raise ValueError(f"{found.dtype}, {found.ndim} axes")
+        digests: UInt64[np.ndarray, " prompts"] = np.load(path, allow_pickle=False)
+        if digests.dtype != np.uint64 or digests.ndim != 1:
+            raise ValueError(f"{digests.dtype}, {digests.ndim} axes")
     except (OSError, ValueError, EOFError) as error:
         raise InputError(f"{path} is no list of digests ({error}); expected what 'qbrm train' wrote.") from error
-    digests: UInt64[np.ndarray, " prompts"] = found
     return digests

@@ -1,10 +1,10 @@
-"""What a preference is, whatever file it was read from."""
+"""What a preference is, whatever file it was read from, and the training pairs that it holds."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, NamedTuple
@@ -20,6 +20,8 @@ class Message(NamedTuple):
 
 
 Prompt = tuple[Message, ...]
+Key = tuple[str, str]
+"""Prompt id and response id: what tells one (prompt, response) from another."""
 
 
 def prompt_id(prompt: Prompt) -> str:
@@ -95,7 +97,7 @@ class PreferenceSet:
         """Number of (chosen, rejected) pairs over both sets."""
         return sum(len(preference.rejected) for preference in self.preferences)
 
-    def responses(self) -> dict[tuple[str, str], tuple[Prompt, str]]:
+    def responses(self) -> dict[Key, tuple[Prompt, str]]:
         """Every distinct (prompt, response), keyed by (prompt id, response id): what a reward model has to embed."""
         return {
             (preference.prompt_id, response_id(response)): (preference.prompt, response)
@@ -107,3 +109,31 @@ class PreferenceSet:
         """The preferences whose prompt is among `prompt_ids`."""
         wanted = frozenset(prompt_ids)
         return PreferenceSet(self.name, tuple(p for p in self.preferences if p.prompt_id in wanted))
+
+
+class Pair(NamedTuple):
+    """A chosen response and one that was rejected for it, by the ids that feature tables know them by."""
+
+    prompt_id: str
+    chosen_response_id: str
+    rejected_response_id: str
+    category: str
+
+
+def training_pairs(preferences: Iterable[Preference]) -> list[Pair]:
+    """Pair each chosen response with each rejected one, over both sets.
+
+    A pair that occurs again (RMB has most of its best-of-N pairs in its pairwise set too) is kept once, under the first
+    category it has. A pair of two identical texts says nothing and is left out.
+
+    Returns:
+        The pairs in the order of `preferences`; none, if that has none.
+    """
+    pairs: dict[tuple[str, str, str], Pair] = {}
+    for preference in preferences:
+        chosen = response_id(preference.chosen)
+        for rejected in map(response_id, preference.rejected):
+            if rejected != chosen:
+                pair = Pair(preference.prompt_id, chosen, rejected, preference.category)
+                pairs.setdefault(pair[:3], pair)
+    return list(pairs.values())

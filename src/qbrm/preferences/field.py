@@ -1,4 +1,4 @@
-"""A value from a file that knows where it stands, so that whatever is wrong with it can be said in one line."""
+"""A value from a file together with its place there, so that an error names the place in one line."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Field(NamedTuple):
     Attributes:
         place: file and line, row or item, as in ``prefs.jsonl, line 12``.
         path: key inside that record, as in ``loser_list[0].answer``; empty for the record itself.
-        value: what stands there, or `MISSING`.
+        value: the value, or `MISSING`.
     """
 
     place: str
@@ -69,13 +69,13 @@ class Field(NamedTuple):
             raise self.refused(expected)
         return text
 
-    def refused(self, expected: str, found: str | None = None) -> InputError:
-        """The error that says what was expected here, and what was found instead."""
+    def refused(self, expected: str, actual: str | None = None) -> InputError:
+        """The error that says what was expected here, and what is there."""
         subject = f'{self.place}: "{self.path}"' if self.path else self.place
-        return InputError(f"{subject} {found or _found(self.value)}; expected {expected}.")
+        return InputError(f"{subject} {actual or _described(self.value)}; expected {expected}.")
 
 
-def _found(value: object) -> str:
+def _described(value: object) -> str:
     if value is MISSING:
         return "is missing"
     if value in ("", [], {}):

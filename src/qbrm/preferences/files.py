@@ -72,8 +72,8 @@ def parse_json(text: str, path: Path, first_line: int = 1) -> Any:
         place = f"{one_line(path)}, line {first_line + error.lineno - 1}"
         raise InputError(f"{place}: {error.msg} at column {error.colno}; expected valid JSON.") from error
     except (ValueError, RecursionError) as error:
-        found = "nested too deep, or has a number of thousands of digits"
-        raise InputError(f"{one_line(path)}, from line {first_line}: {found}; expected ordinary JSON.") from error
+        fault = "nested too deep, or has a number of thousands of digits"
+        raise InputError(f"{one_line(path)}, from line {first_line}: {fault}; expected ordinary JSON.") from error
 
 
 def find_files(folder: Path, suffix: str) -> list[Path]:
@@ -83,8 +83,8 @@ def find_files(folder: Path, suffix: str) -> list[Path]:
         InputError: if the folder or one inside it cannot be read.
     """
     with reading(folder):
-        found = [Path(parent, name) for parent, _, names in os.walk(folder, onerror=_reraise) for name in names]
-    return sorted(path for path in found if path.suffix.lower() == suffix and not path.name.startswith("."))
+        paths = [Path(parent, name) for parent, _, names in os.walk(folder, onerror=_reraise) for name in names]
+    return sorted(path for path in paths if path.suffix.lower() == suffix and not path.name.startswith("."))
 
 
 def _reraise(error: OSError) -> NoReturn:

@@ -1,4 +1,4 @@
-"""What a preference is filed under: its category and its identifier."""
+"""Read a preference's category and identifier."""
 
 from __future__ import annotations
 
@@ -52,5 +52,5 @@ def check_unique(key: str, uids: Iterable[tuple[str, str]]) -> None:
     seen: dict[str, str] = {}
     for uid, place in uids:
         if uid in seen:
-            raise InputError(f'{place}: "{key}" is {quote(uid)}, as in {seen[uid]}; expected each only once.')
+            raise InputError(f'{place}: "{key}" is {quote(uid)}, as in {seen[uid]}; expected every one only once.')
         seen[uid] = place

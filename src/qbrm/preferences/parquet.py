@@ -56,8 +56,8 @@ def parquet_rows(
 def _columns(path: Path, names: list[str], required: Sequence[str], optional: Sequence[str] | None) -> list[str]:
     for column in required:
         if column not in names:
-            found = one_line(", ".join(names)) or "none"
+            present = one_line(", ".join(names)) or "none"
             raise InputError(
-                f'{one_line(path)}: column "{column}" is missing; expected it beside those found: {found}.'
+                f'{one_line(path)}: column "{column}" is missing; expected it beside those found: {present}.'
             )
     return names if optional is None else [name for name in names if name in (*required, *optional)]

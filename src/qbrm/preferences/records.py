@@ -25,7 +25,7 @@ def read_records(path: Path, unit: str, records: Iterable[tuple[int, object]]) -
     Args:
         path: the file.
         unit: what its records stand on, as in "line" 12.
-        records: the number of that, counted from 1, and what was found there, in file order.
+        records: number of that, counted from 1, and its value, in file order.
 
     Raises:
         InputError: if a record is not a preference, two have one id, or there is none.

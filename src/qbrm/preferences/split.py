@@ -1,4 +1,4 @@
-"""Holding prompts out, and making sure that none is on both sides."""
+"""Hold prompts out, and check that training and test share none."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def split_by_prompt(preferences: PreferenceSet, fraction: float, seed: int) -> t
     Args:
         preferences: what to split.
         fraction: share of the prompts to hold out, between 0 and 1; at least one prompt stays on each side.
-        seed: another seed holds out other prompts.
+        seed: picks the prompts to hold out.
 
     Returns:
         What is kept and what is held out, both in file order.
@@ -61,7 +61,7 @@ def check_disjoint(train: PreferenceSet, test: PreferenceSet) -> None:
 
 
 def _strata(preferences: PreferenceSet, seed: int) -> list[list[str]]:
-    """Prompt ids by category, both in an order that the seed alone decides."""
+    """Prompt ids by category, both in an order that depends on the seed alone."""
     category_of: dict[str, str] = {}
     for preference in preferences:
         known = category_of.get(preference.prompt_id, preference.category)

@@ -15,7 +15,7 @@ from qbrm.energies.base import Clamped, EnergyScore
 from qbrm.energies.density import density
 from qbrm.refinement.ascent import Ascent
 
-Refinement: TypeAlias = Callable[[EnergyScore, Clamped, torch.Generator], Tensor]
+Refinement: TypeAlias = Callable[[EnergyScore, Clamped, torch.Generator], Float[Tensor, " batch"]]
 
 
 def mode(score: EnergyScore, clamped: Clamped, generator: torch.Generator) -> Float[Tensor, " batch"]:
@@ -49,19 +49,19 @@ def refine(
         embedding: embeddings e.
         base_reward: base rewards r0.
         refinement: one of `REFINEMENTS`.
-        seed: of the ascent's random starts.
+        seed: seeds the ascent's random starts.
     """
     generator = torch.Generator().manual_seed(seed)
-    refined = torch.empty(len(base_reward), device=score.device)
+    refined = score.reward_loc.new_empty(len(base_reward))
     for start in range(0, len(base_reward), score.chunk_rows):
         rows = slice(start, start + score.chunk_rows)
-        clamped = score.clamp(*(_tensor(part[rows]).to(score.device) for part in (embedding, base_reward)))
+        clamped = score.clamp(*(_tensor(part[rows]).to(score.reward_loc) for part in (embedding, base_reward)))
         refined[rows] = score.from_standard(refinement(score, clamped, generator))
     return refined
 
 
-def _tensor(part: Tensor | np.ndarray) -> Tensor:
-    """A view of the data; of a read-only map too, which is safe because clamping only reads."""
+def _tensor(part: Float[Tensor, "*shape"] | Float32[np.ndarray, "*shape"]) -> Float[Tensor, "*shape"]:
+    """View the data as a tensor; a read-only map too, which is safe because clamping only reads."""
     if isinstance(part, Tensor):
         return part
     with warnings.catch_warnings():

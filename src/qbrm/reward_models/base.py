@@ -1,4 +1,4 @@
-"""What every reward model offers to the rest of QBRM."""
+"""The protocol of reward models, and what they return."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Identity:
 
 
 class Embedded(NamedTuple):
-    """What a model says of n (prompt, response) pairs.
+    """What a model returns for n (prompt, response) pairs.
 
     Attributes:
         embedding: input of the final score layer, shape (n, dim).
@@ -66,8 +66,17 @@ class RewardModel(Protocol):
         ...
 
     def embed(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> Embedded:
-        """Embed response i as an answer to prompt i, for all i; order is kept, batching is the model's business."""
+        """Embed response i as an answer to prompt i, for all i; order is kept, the model chooses its batches."""
         ...
+
+
+def head_dim(model: RewardModel) -> int | None:
+    """How many coordinates of the embedding, the first ones, the score head reads; None for all of them.
+
+    A reward model whose head reads only a part says so by an attribute ``head_dim``.
+    """
+    size: int | None = getattr(model, "head_dim", None)
+    return size
 
 
 @runtime_checkable

@@ -1,4 +1,4 @@
-"""What can be said about a reward model besides its name."""
+"""Options for loading reward models."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ class RewardModelOptions(TypedDict, total=False):
 
     Attributes:
         revision: commit, tag or branch on the Hub; for a folder, the digest that it has to have.
-        head: one of `qbrm.reward_models.heads.HEADS`; found out if not given.
+        head: one of `qbrm.reward_models.heads.HEADS`; what the weights say if not given.
         template: ``chat`` (default) for the tokenizer's chat template, ``plain`` for prompt and response as they are.
         max_length: tokens of prompt and response together; 4,096, or fewer if the model takes fewer.
         dtype: number format of the weights: ``auto`` (default, as stored), ``float32``, ``bfloat16`` or ``float16``.
@@ -32,7 +32,7 @@ class RewardModelOptions(TypedDict, total=False):
 
 
 class LoadOptions(TypedDict, total=False):
-    """What :meth:`EnergyRewardModel.from_pretrained` takes besides a name, as it describes it."""
+    """Options of :meth:`EnergyRewardModel.from_pretrained`, which describes them."""
 
     revision: str | None
     reward_model: str | None

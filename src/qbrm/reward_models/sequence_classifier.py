@@ -102,10 +102,10 @@ class SequenceClassifier:
         ]
         embedding = np.empty((len(texts), self.dim), dtype=np.float32)
         reward = np.empty(len(texts), dtype=np.float32)
-        for batch, found in self._budget.run(
+        for batch, features in self._budget.run(
             [len(text.ids) for text in texts], lambda batch: self._forward([texts[index] for index in batch])
         ):
-            embedding[batch], reward[batch] = found
+            embedding[batch], reward[batch] = features
         return Embedded(embedding, reward)
 
     def __getstate__(self) -> dict[str, Any]:

@@ -117,7 +117,7 @@ class ChatTemplate:
                 f"the chat template of {self.name} refuses a prompt of the roles {', '.join(roles[:-1])} "
                 f"({reason(error)}); expected a conversation that it knows how to write."
             ) from error
-        *prompt_spans, response_span = _find(contents, text)
+        *prompt_spans, response_span = _content_spans(contents, text)
         return _encode(self.tokenizer, text, prompt_spans, response_span, add_special_tokens=False)
 
     def _dated_source(self) -> str:
@@ -202,16 +202,16 @@ def _encode(
     return Tokens(ids, types, of_prompt, of_response)
 
 
-def _find(contents: Sequence[str], text: str) -> list[Span | None]:
+def _content_spans(contents: Sequence[str], text: str) -> list[Span | None]:
     """Where each message's content is in the written conversation, in order; templates may strip its ends."""
     spans: list[Span | None] = []
     start = 0
     for content in contents[:-1]:
-        spans.append(_found(text.find(content.strip(), start), content))
+        spans.append(_span(text.find(content.strip(), start), content))
         start = spans[-1][1] if spans[-1] else start
     at = text.rfind(contents[-1].strip())
-    return [*spans, _found(at if at >= start else -1, contents[-1])]
+    return [*spans, _span(at if at >= start else -1, contents[-1])]
 
 
-def _found(at: int, content: str) -> Span | None:
+def _span(at: int, content: str) -> Span | None:
     return None if at < 0 else (at, at + len(content.strip()))

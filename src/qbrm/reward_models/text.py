@@ -1,4 +1,4 @@
-"""Prompts as plain text, and text as tokenizers take it."""
+"""Prompts as plain text, and text that tokenizers accept."""
 
 from __future__ import annotations
 

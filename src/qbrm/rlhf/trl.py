@@ -1,4 +1,4 @@
-"""Refined rewards in TRL: GRPO, RLOO, online DPO and whatever else takes `reward_funcs`."""
+"""Refined rewards in TRL: GRPO, RLOO, online DPO and other trainers that take `reward_funcs`."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class RewardFunction:
         """The refined reward of each completion.
 
         Args:
-            prompts: what was asked.
+            prompts: strings or chat messages.
             completions: as many answers.
             **columns: the rest of the batch and what TRL adds; not used.
 
@@ -45,13 +45,13 @@ class RewardFunction:
         if len(prompts) != len(completions):
             raise InputError(f"{len(prompts)} prompts and {len(completions)} completions; expected as many of each.")
         turns = [_turn(prompt, completion) for prompt, completion in zip(prompts, completions, strict=True)]
-        found = self.model.score([prompt for prompt, _ in turns], [response for _, response in turns])
-        rewards: list[float] = found.refined.tolist()
+        prompts, responses = zip(*turns, strict=True) if turns else ((), ())
+        rewards: list[float] = self.model.score(prompts, responses).refined.tolist()
         return rewards
 
 
 def _turn(prompt: PromptLike, completion: str | Messages) -> tuple[PromptLike, str]:
-    """A prompt and the response to it, whichever form the data set has."""
+    """A prompt and the response to it, from text or from chat messages."""
     if isinstance(completion, str):
         return prompt, completion
     if not completion:

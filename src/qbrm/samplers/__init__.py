@@ -1,15 +1,39 @@
-"""Samplers of hidden spins, by name. They know nothing of rewards."""
+"""Samplers of hidden spins, by name. They draw from Ising problems and need no rewards.
+
+The names can be listed without torch; the classes are imported when they are asked for.
+"""
 
 from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from qbrm.errors import InputError
-from qbrm.samplers.base import Sampler
+
+if TYPE_CHECKING:
+    from qbrm.samplers.base import Sampler
+    from qbrm.samplers.dimod import DimodSampler
+    from qbrm.samplers.exact import ExactSampler
+    from qbrm.samplers.gibbs import GibbsSampler
+    from qbrm.samplers.kaiwu import KaiwuSampler
 
 KAIWU_BITS = 8
 KAIWU_HEAT = 16.0
+
+_MODULES = {
+    "Sampler": "base",
+    "DimodSampler": "dimod",
+    "ExactSampler": "exact",
+    "GibbsSampler": "gibbs",
+    "KaiwuSampler": "kaiwu",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
 
 
 def _exact() -> Sampler:
@@ -39,14 +63,6 @@ def dwave_sampler(name: str, parameters: dict[str, object]) -> Sampler:
     return DimodSampler(getattr(samplers, name)(), parameters)
 
 
-def _annealing() -> Sampler:
-    return dwave_sampler("SimulatedAnnealingSampler", {"beta_range": (0.1, 1.0), "num_sweeps": 64})
-
-
-def _descent() -> Sampler:
-    return dwave_sampler("SteepestDescentSampler", {})
-
-
 def _kaiwu() -> Sampler:
     from qbrm.interop.kaiwu_sdk import kaiwu_optimizer
     from qbrm.samplers.kaiwu import KaiwuSampler
@@ -56,7 +72,7 @@ def _kaiwu() -> Sampler:
 
 
 def _kaiwu_gibbs() -> Sampler:
-    """Our Gibbs chains as a machine of Kaiwu's interface and precision: a machine that does what it says."""
+    """Our Gibbs chains behind Kaiwu's interface at its precision: a simulated machine of known temperature."""
     import torch
 
     from qbrm.samplers.kaiwu import KaiwuSampler, as_kaiwu_optimizer
@@ -68,10 +84,10 @@ def _kaiwu_gibbs() -> Sampler:
 SAMPLERS: dict[str, Callable[[], Sampler]] = {
     "exact": _exact,
     "gibbs": _gibbs,
-    "annealing": _annealing,
-    "descent": _descent,
+    "annealing": lambda: dwave_sampler("SimulatedAnnealingSampler", {"beta_range": (0.1, 1.0), "num_sweeps": 64}),
+    "descent": lambda: dwave_sampler("SteepestDescentSampler", {}),
     "kaiwu": _kaiwu,
     "kaiwu-gibbs": _kaiwu_gibbs,
 }
 
-__all__ = ["SAMPLERS", "Sampler", "dwave_sampler"]
+__all__ = ["SAMPLERS", "DimodSampler", "ExactSampler", "GibbsSampler", "KaiwuSampler", "Sampler", "dwave_sampler"]

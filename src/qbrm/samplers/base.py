@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeAlias, runtime_checkable
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from qbrm.errors import InputError
+
+Fields: TypeAlias = Float[Tensor, "batch spins"]
+Couplings: TypeAlias = Float[Tensor, "*batch spins spins"]
+Spins: TypeAlias = Float[Tensor, "batch samples spins"]
 
 
 @runtime_checkable
@@ -21,13 +25,7 @@ class Sampler(Protocol):
     h are the fields and J the symmetric couplings with zero diagonal: signs as for a log-probability, not an energy.
     """
 
-    def sample(
-        self,
-        fields: Float[Tensor, "batch spins"],
-        couplings: Float[Tensor, "*batch spins spins"],
-        samples: int,
-        generator: torch.Generator,
-    ) -> Float[Tensor, "batch samples spins"]:
+    def sample(self, fields: Fields, couplings: Couplings, samples: int, generator: torch.Generator) -> Spins:
         """Draw `samples` spin states of every problem.
 
         Args:
@@ -44,7 +42,7 @@ class Sampler(Protocol):
 
 @runtime_checkable
 class StatefulSampler(Sampler, Protocol):
-    """A sampler that learns something while it draws, which a checkpoint of training keeps."""
+    """A sampler whose state changes as it draws; a checkpoint of training keeps that state."""
 
     def state_dict(self) -> dict[str, Tensor]:
         """What it keeps, as tensors to be saved with a model."""
@@ -61,25 +59,25 @@ class PersistentSampler(StatefulSampler, Protocol):
 
     def go_on(
         self,
-        fields: Float[Tensor, "batch spins"],
-        couplings: Float[Tensor, "*batch spins spins"],
+        fields: Fields,
+        couplings: Couplings,
         samples: int,
         generator: torch.Generator,
         example: Int[Tensor, " batch"],
-    ) -> Float[Tensor, "batch samples spins"]:
-        """Draw like `sample`, going on where the chains of the same examples stopped.
+    ) -> Spins:
+        """Draw like `sample`, continuing the Markov chains of the same examples.
 
         Args:
             fields: h, one row per problem.
             couplings: J, one matrix for all problems or one per problem.
             samples: how many states of each.
             generator: source of randomness.
-            example: which example each problem belongs to.
+            example: number of the example that each problem belongs to.
         """
         ...
 
 
-def check_samples(samples: Tensor, fields: Float[Tensor, "batch spins"], count: int, name: str) -> None:
+def check_samples(samples: Shaped[Tensor, "*shape"], fields: Fields, count: int, name: str) -> None:
     """Refuse what a sampler must not return.
 
     Raises:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int8
+from jaxtyping import Int8
 from torch import Tensor
+from typing_extensions import override
 
 from qbrm.errors import InputError
-from qbrm.interop.attempts import check_patience, insist
 from qbrm.interop.bqm import to_bqm
-from qbrm.interop.ising import Ising, check_problem
-from qbrm.samplers.base import check_samples
-from qbrm.samplers.temperature import Thermostat, Thermostatted
+from qbrm.interop.ising import Ising
+from qbrm.samplers.device import DeviceSampler
 
 if TYPE_CHECKING:
     import dimod
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 SCHEDULES = ("beta_schedule", "Hp_field", "beta_range")
 
 
-class DimodSampler(Thermostatted):
+class DimodSampler(DeviceSampler):
     r"""Draws from :math:`p(s) \propto \exp(h^\top s + \tfrac12 s^\top J s)` with a sampler of low energies.
 
     .. math:: E(s) = -c \Bigl(\sum_i h_i s_i + \sum_{i<j} J_{ij} s_i s_j\Bigr), \qquad c = 1 / \beta
@@ -57,58 +56,35 @@ class DimodSampler(Thermostatted):
         attempts: int = 4,
         pause: float = 5.0,
     ) -> None:
-        check_patience(attempts, pause, "dimod sampler")
-        self._attempts, self._pause = attempts, pause
         self._sampler, self._parameters = sampler, dict(parameters or {})
-        self._thermostat = Thermostat(_final_beta(self._parameters) if beta is None else beta)
+        super().__init__("dimod sampler", _final_beta(self._parameters) if beta is None else beta, attempts, pause)
+
+    @property
+    @override
+    def _device_name(self) -> str:
+        return type(self._sampler).__name__
 
     def __repr__(self) -> str:
         return f"DimodSampler({type(self._sampler).__name__}(), {self._parameters})"
 
-    def sample(
-        self,
-        fields: Float[Tensor, "batch spins"],
-        couplings: Float[Tensor, "*batch spins spins"],
-        samples: int,
-        generator: torch.Generator,
-    ) -> Float[Tensor, "batch samples spins"]:
-        """Draw `samples` states of every problem; see :class:`~qbrm.samplers.base.Sampler`.
+    @override
+    def _draw(
+        self, problems: Sequence[Ising], scale: float, samples: int, generator: torch.Generator
+    ) -> Iterator[Int8[Tensor, "samples spins"]]:
+        seeds = torch.randint(2**31 - 1, (len(problems),), generator=generator, device=generator.device).tolist()
+        for (fields, couplings), seed in zip(problems, seeds, strict=True):
+            yield torch.from_numpy(self._solve(Ising(fields * scale, couplings * scale), samples, seed))
 
-        A call that fails leaves the generator as it was, so that the same call can be made again.
-
-        Raises:
-            InputError: if the problem is not one; if the sampler does not answer, fails, or returns anything but
-                `samples` states of -1 and +1.
-        """
-        check_problem(fields, couplings)
-        batched = couplings.expand(len(fields), *couplings.shape[-2:])
-        before = generator.get_state()
-
-        def draw(scale: float) -> Float[Tensor, "batch samples spins"]:
-            seeds = torch.randint(2**31 - 1, (len(fields),), generator=generator, device=generator.device).tolist()
-            problems = zip(fields * scale, batched * scale, seeds, strict=True)
-            return torch.stack([self._solve(Ising(h, j), samples, seed) for h, j, seed in problems])
-
-        try:
-            return self._thermostat.sample(draw, fields, couplings)
-        except BaseException:
-            generator.set_state(before)
-            raise
-
-    def _solve(self, problem: Ising, samples: int, seed: int) -> Float[Tensor, "samples spins"]:
+    def _solve(self, problem: Ising, samples: int, seed: int) -> Int8[np.ndarray, "samples spins"]:
         seeded = {"seed": seed} if "seed" in self._sampler.parameters else {}
-        model, name = to_bqm(problem), type(self._sampler).__name__
+        model = to_bqm(problem)
 
         def call() -> dimod.SampleSet:
-            found = self._sampler.sample(model, num_reads=samples, **seeded, **self._parameters)
-            found.resolve()  # a remote solver's answer is a promise, which fails when it is read
-            return found
+            answer = self._sampler.sample(model, num_reads=samples, **seeded, **self._parameters)
+            answer.resolve()  # a remote solver's answer is a promise, which fails when it is read
+            return answer
 
-        found = insist(call, name, self._attempts, self._pause)
-        states = torch.as_tensor(_states(found, len(problem.fields)), device=problem.fields.device)
-        states = states.to(problem.fields.dtype)
-        check_samples(states[None], problem.fields[None], samples, name)
-        return states
+        return _states(self._call(call), len(problem.fields))
 
 
 def _final_beta(parameters: Mapping[str, Any]) -> float | None:
@@ -116,11 +92,11 @@ def _final_beta(parameters: Mapping[str, Any]) -> float | None:
     return next((float(schedule[-1]) for schedule in schedules), None)
 
 
-def _states(found: dimod.SampleSet, spins: int) -> Int8[np.ndarray, "samples spins"]:
+def _states(sample_set: dimod.SampleSet, spins: int) -> Int8[np.ndarray, "samples spins"]:
     """States in the order of our spins, aggregated ones repeated as often as they occurred."""
-    variables = list(found.variables)
+    variables = list(sample_set.variables)
     if sorted(variables, key=str) != sorted(range(spins), key=str):
         raise InputError(f"dimod sampler returned variables {variables}; expected 0 to {spins - 1}.")
-    record = found.change_vartype("SPIN", inplace=False).record
+    record = sample_set.change_vartype("SPIN", inplace=False).record
     order = np.argsort(variables)
     return np.repeat(record.sample[:, order], record.num_occurrences, axis=0)

@@ -12,13 +12,11 @@ from torch.utils.checkpoint import checkpoint
 
 from qbrm.errors import InputError
 from qbrm.interop.ising import check_problem
+from qbrm.samplers.base import Couplings, Fields, Spins
 
 LIMIT = 20
 CHUNK = 2**22
 WIDEST = 600.0
-
-Fields = Float[Tensor, "batch spins"]
-Couplings = Float[Tensor, "*batch spins spins"]
 
 
 class ExactSampler:
@@ -42,9 +40,7 @@ class ExactSampler:
     def __repr__(self) -> str:
         return "ExactSampler()"
 
-    def sample(
-        self, fields: Fields, couplings: Couplings, samples: int, generator: torch.Generator
-    ) -> Float[Tensor, "batch samples spins"]:
+    def sample(self, fields: Fields, couplings: Couplings, samples: int, generator: torch.Generator) -> Spins:
         """Draw independent states: half a from its marginal, then half b given a. See `Sampler.sample`."""
         _check_size(fields, couplings)
         shape = (len(fields), samples, 2)
@@ -60,9 +56,7 @@ class ExactSampler:
         logs = [_log_partition(fields[rows], part) for rows, part in _parts(fields, couplings)]
         return torch.cat(logs).to(fields.dtype)
 
-    def log_probability(
-        self, states: Float[Tensor, "batch samples spins"], fields: Fields, couplings: Couplings
-    ) -> Float[Tensor, "batch samples"]:
+    def log_probability(self, states: Spins, fields: Fields, couplings: Couplings) -> Float[Tensor, "batch samples"]:
         """Log of p(s) of given states, h.s + s.J s / 2 - log Z."""
         exponent = (states * (fields[:, None] + states @ couplings / 2)).sum(-1)
         return exponent - self.log_partition(fields, couplings)[:, None]
@@ -153,7 +147,7 @@ def _moments(halves: _Halves) -> tuple[Float[Tensor, "batch spins"], Float[Tenso
     return means, torch.cat([upper, lower], -2)
 
 
-def _draw(halves: _Halves, uniforms: Float[Tensor, "batch samples 2"]) -> Float[Tensor, "batch samples spins"]:
+def _draw(halves: _Halves, uniforms: Float[Tensor, "batch samples 2"]) -> Spins:
     a, b, left, right, cross, _ = halves
     first = _invert(left * (right @ cross.mT), uniforms[:, None, :, 0])[:, 0]
     shared = cross.ndim == 2

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
 
 import torch
-from jaxtyping import Float, Int, Int8
+from jaxtyping import Float, Int, Int8, Int64
 from torch import Tensor
 
 from qbrm.errors import InputError
 from qbrm.interop.ising import check_problem
+from qbrm.samplers.base import Couplings, Fields, Spins
 
 PIECES_PER_THREAD = 4
 LEAST_CHAINS = 8
@@ -35,31 +37,25 @@ class GibbsSampler:
     Args:
         sweeps: sweeps of a new chain before its first recorded state.
         chains: chains per problem; fewer if fewer states are asked for.
-        thin: sweeps between two recorded states of a chain, and before the first one of a chain that goes on.
+        thin: sweeps between two recorded states of a chain, and before the first one of a continued chain.
 
     Raises:
-        InputError: if a number is below 1.
+        InputError: if a number is below 1, or numba is not installed.
     """
 
     def __init__(self, sweeps: int = 100, chains: int = 16, thin: int = 5) -> None:
         for name, value in (("sweeps", sweeps), ("chains", chains), ("thin", thin)):
             if value < 1:
                 raise InputError(f"gibbs: {name} is {value}; expected at least 1.")
-        self.sweeps = sweeps
-        self.chains = chains
-        self.thin = thin
+        if find_spec("numba") is None:
+            raise InputError("sampler gibbs: the package numba is not installed; pip install 'qbrm[gibbs]'.")
+        self.sweeps, self.chains, self.thin = sweeps, chains, thin
         self._kept: dict[str, Int8[Tensor, "examples chains spins"]] = {}
 
     def __repr__(self) -> str:
         return f"GibbsSampler(sweeps={self.sweeps}, chains={self.chains}, thin={self.thin})"
 
-    def sample(
-        self,
-        fields: Float[Tensor, "batch spins"],
-        couplings: Float[Tensor, "*batch spins spins"],
-        samples: int,
-        generator: torch.Generator,
-    ) -> Float[Tensor, "batch samples spins"]:
+    def sample(self, fields: Fields, couplings: Couplings, samples: int, generator: torch.Generator) -> Spins:
         """Draw `samples` states of every problem with new chains; see `Sampler.sample`.
 
         State i of a problem is number i // chains of chain i % chains: states of different chains are independent,
@@ -69,18 +65,18 @@ class GibbsSampler:
             InputError: if `check_problem` refuses the problem.
         """
         check_problem(fields, couplings)
-        start = torch.zeros(len(fields), max(1, min(self.chains, samples)), fields.shape[1])
+        start = torch.zeros(len(fields), max(1, min(self.chains, samples)), fields.shape[1], device="cpu")
         return self._draw(fields, couplings, samples, generator, start, self.sweeps)
 
     def go_on(
         self,
-        fields: Float[Tensor, "batch spins"],
-        couplings: Float[Tensor, "*batch spins spins"],
+        fields: Fields,
+        couplings: Couplings,
         samples: int,
         generator: torch.Generator,
         example: Int[Tensor, " batch"],
-    ) -> Float[Tensor, "batch samples spins"]:
-        """Draw like `sample`, going on with the chains of each example; see `PersistentSampler.go_on`.
+    ) -> Spins:
+        """Draw like `sample`, continuing the chains of each example; see `PersistentSampler.go_on`.
 
         If any example of a call is new, all chains of that call make the sweeps of a new chain. Where an example occurs
         twice in a call, the chains of its last occurrence are kept.
@@ -93,33 +89,34 @@ class GibbsSampler:
             return fields.new_empty(0, samples, fields.shape[1])
         chains = max(1, min(self.chains, samples))
         kept = self._room(f"{chains}x{fields.shape[1]}", int(example.max()) + 1, chains, fields.shape[1])
+        example = example.cpu()
         start = kept[example].float()
         is_new = (start[:, 0, 0] == 0).any()
         states = self._draw(fields, couplings, samples, generator, start, self.sweeps if is_new else self.thin)
-        kept.numpy()[example.cpu().numpy()] = start.to(torch.int8).numpy()  # of equal indices numpy keeps the last
+        kept.numpy()[example.numpy()] = start.to(torch.int8).numpy()  # of equal indices numpy keeps the last
         return states
 
     def _room(self, name: str, examples: int, chains: int, spins: int) -> Int8[Tensor, "examples chains spins"]:
-        """Chains kept under a name, with room for so many examples; zeros where there is no chain yet."""
-        kept = self._kept.get(name, torch.zeros(0, chains, spins, dtype=torch.int8))
+        """Chains kept under a name, for at least `examples` examples; zeros where there is no chain yet."""
+        kept = self._kept.get(name, torch.zeros(0, chains, spins, dtype=torch.int8, device="cpu"))
         if len(kept) < examples:
-            more = torch.zeros(max(examples, 2 * len(kept)) - len(kept), chains, spins, dtype=torch.int8)
-            kept = self._kept[name] = torch.cat([kept, more])
+            more = max(examples, 2 * len(kept)) - len(kept)
+            kept = self._kept[name] = torch.cat([kept, kept.new_zeros(more, chains, spins)])
         return kept
 
     def _draw(
         self,
-        fields: Float[Tensor, "batch spins"],
-        couplings: Float[Tensor, "*batch spins spins"],
+        fields: Fields,
+        couplings: Couplings,
         samples: int,
         generator: torch.Generator,
         state: Float[Tensor, "batch chains spins"],
         first: int,
-    ) -> Float[Tensor, "batch samples spins"]:
+    ) -> Spins:
         """Run the chains from `state`, which is overwritten with where they end."""
         batch, chains, spins = state.shape
         bias = fields.detach().float().cpu()[:, None].expand(-1, chains, -1).contiguous()
-        states = torch.empty(batch, chains, -(-samples // chains), spins)
+        states = torch.empty(batch, chains, -(-samples // chains), spins, device="cpu")
         _run(bias, couplings.detach().float().cpu(), state, _keys(batch, chains, generator), first, self.thin, states)
         return states.transpose(1, 2).flatten(1, 2)[:, :samples].to(fields)
 
@@ -142,7 +139,7 @@ class GibbsSampler:
         self._kept = {name: chains.to("cpu", torch.int8, copy=True) for name, chains in state.items()}
 
 
-def _keys(batch: int, chains: int, generator: torch.Generator) -> Tensor:
+def _keys(batch: int, chains: int, generator: torch.Generator) -> Int64[Tensor, "batch chains"]:
     limits = torch.iinfo(torch.int64)
     device = generator.device
     return torch.randint(limits.min, limits.max, (batch, chains), generator=generator, device=device).cpu()
@@ -150,9 +147,9 @@ def _keys(batch: int, chains: int, generator: torch.Generator) -> Tensor:
 
 def _run(
     bias: Float[Tensor, "batch chains spins"],
-    couplings: Float[Tensor, "*batch spins spins"],
+    couplings: Couplings,
     state: Float[Tensor, "batch chains spins"],
-    keys: Tensor,
+    keys: Int64[Tensor, "batch chains"],
     first: int,
     thin: int,
     states: Float[Tensor, "batch chains rounds spins"],

@@ -3,24 +3,34 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Protocol, TypeAlias
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float64, Int8, Num
+from jaxtyping import Float64, Int8, Num, Shaped
 from torch import Tensor
 from typing_extensions import override
 
 from qbrm.errors import InputError
-from qbrm.interop.attempts import check_patience
-from qbrm.interop.ising import Ising, check_problem
-from qbrm.interop.kaiwu_device import KaiwuDevice, KaiwuOptimizer
+from qbrm.interop.ising import Ising
 from qbrm.interop.kaiwu_matrix import from_kaiwu_matrix, spins_of, to_kaiwu_matrix
-from qbrm.samplers.base import Sampler, check_samples
-from qbrm.samplers.temperature import Thermostat, Thermostatted
+from qbrm.interop.kaiwu_sdk import unattended
+from qbrm.samplers.base import Couplings, Fields, Sampler, Spins
+from qbrm.samplers.device import DeviceSampler
+
+Matrix: TypeAlias = Num[np.ndarray, "rows rows"]
 
 
-class KaiwuSampler(Thermostatted):
+class KaiwuOptimizer(Protocol):
+    """What Kaiwu's optimizers, its coherent Ising machine and its precision reducer have in common."""
+
+    def solve(self, ising_matrix: Matrix) -> Shaped[np.ndarray, "solutions rows"] | None:
+        """Spins x of low energy :math:`-x^T K x`; None while the task is still being computed."""
+        ...
+
+
+class KaiwuSampler(DeviceSampler):
     r"""Draws from :math:`p(s) \propto \exp(h^\top s + \tfrac12 s^\top J s)` with one of Kaiwu's optimizers.
 
     .. math:: E(x) = -x^\top K x, \qquad K = \frac{c}{2} \begin{pmatrix} J & h \\ h^\top & 0 \end{pmatrix},
@@ -65,54 +75,43 @@ class KaiwuSampler(Thermostatted):
         for name, value, least in (("bits", bits, 2), ("solves", solves, 1)):
             if value is not None and value < least:
                 raise InputError(f"kaiwu sampler: {name} is {value}; expected {least} or more.")
-        check_patience(attempts, pause, "kaiwu sampler")
-        self._device = KaiwuDevice(optimizer, solves, attempts, pause)
+        super().__init__("kaiwu sampler", beta, attempts, pause)
+        self._optimizer, self._solves = optimizer, solves
         self._limit = math.inf if bits is None else 2.0 ** (bits - 1) - 1
-        self._thermostat = Thermostat(beta)
         self._to_fill = self._fill_range = bits is not None and beta is None
         self.distortion = 0.0
 
+    @property
+    @override
+    def _device_name(self) -> str:
+        return type(self._optimizer).__name__
+
     def __repr__(self) -> str:
-        return f"KaiwuSampler({self._device.name}(), limit={self._limit})"
+        return f"KaiwuSampler({self._device_name}(), limit={self._limit})"
 
-    def sample(
-        self,
-        fields: Float[Tensor, "batch spins"],
-        couplings: Float[Tensor, "*batch spins spins"],
-        samples: int,
-        generator: torch.Generator,
-    ) -> Float[Tensor, "batch samples spins"]:
-        """Draw `samples` states of every problem; see :class:`~qbrm.samplers.base.Sampler`.
-
-        A call that fails leaves the generator as it was, so that the same call can be made again.
-
-        Raises:
-            InputError: if the problem is not one; if the device does not answer, fails, has no licence, returns too
-                few solutions, or ones of the wrong shape or with values other than -1 and +1.
-        """
-        check_problem(fields, couplings)
-        batched = couplings.expand(len(fields), *couplings.shape[-2:])
-        matrices = [to_kaiwu_matrix(Ising(*problem)) for problem in zip(fields, batched, strict=True)]
-        if self._fill_range:
-            largest = max(float(np.abs(matrix).max()) for matrix in matrices)
-            self._thermostat.scale = self._limit / largest if largest else 1.0
-        before = generator.get_state()
-        if isinstance(self._device.optimizer, _AsKaiwuOptimizer):
-            self._device.optimizer.reseed(generator)
-
-        def draw(scale: float) -> Float[Tensor, "batch samples spins"]:
-            self.distortion = 0.0
-            states = torch.stack([self._draw(matrix, scale, samples, generator) for matrix in matrices]).to(fields)
-            check_samples(states, fields, samples, self._device.name)
-            return states
-
-        try:
-            states = self._thermostat.sample(draw, fields, couplings)
-        except BaseException:
-            generator.set_state(before)
-            raise
+    @override
+    def sample(self, fields: Fields, couplings: Couplings, samples: int, generator: torch.Generator) -> Spins:
+        states = super().sample(fields, couplings, samples, generator)
         self._fill_range = False
         return states
+
+    @override
+    def _prepare(self, problems: Sequence[Ising], generator: torch.Generator) -> None:
+        if self._fill_range:
+            largest = max(float(np.abs(to_kaiwu_matrix(problem)).max()) for problem in problems)
+            self._thermostat.scale = self._limit / largest if largest else 1.0
+        if isinstance(self._optimizer, _AsKaiwuOptimizer):
+            self._optimizer.reseed(generator)
+
+    @override
+    def _draw(
+        self, problems: Sequence[Ising], scale: float, samples: int, generator: torch.Generator
+    ) -> Iterator[Num[Tensor, "samples spins"]]:
+        self.distortion = 0.0
+        for problem in problems:
+            solutions = self._solutions(self._rounded(to_kaiwu_matrix(problem), scale), samples)
+            chosen = torch.randperm(len(solutions), generator=generator, device=generator.device)[:samples].cpu()
+            yield torch.from_numpy(spins_of(solutions))[chosen]
 
     @override
     def state_dict(self) -> dict[str, Tensor]:
@@ -123,14 +122,31 @@ class KaiwuSampler(Thermostatted):
         super().load_state_dict(state)
         self._fill_range = self._to_fill and not state
 
-    def _draw(
-        self, matrix: Float64[np.ndarray, "rows rows"], scale: float, samples: int, generator: torch.Generator
-    ) -> Num[Tensor, "samples spins"]:
-        solutions = self._device.solutions(self._rounded(matrix, scale), samples)
-        chosen = torch.randperm(len(solutions), generator=generator, device=generator.device)[:samples].cpu()
-        return torch.from_numpy(spins_of(solutions))[chosen]
+    def _solutions(self, matrix: Matrix, count: int) -> Shaped[np.ndarray, "solutions rows"]:
+        """At least `count` solutions, from as many calls as it takes."""
+        solved: list[Shaped[np.ndarray, "solutions rows"]] = []
+        for _ in range(self._solves):
+            solved.append(self._solve(matrix))
+            if sum(map(len, solved)) >= count:
+                return np.concatenate(solved)
+        raise InputError(
+            f"{self._device_name} returned {sum(map(len, solved))} solutions in {self._solves} solves; expected "
+            f"{count}: raise its size_limit or sample_number."
+        )
 
-    def _rounded(self, matrix: Float64[np.ndarray, "rows rows"], scale: float) -> Num[np.ndarray, "rows rows"]:
+    def _solve(self, matrix: Matrix) -> Shaped[np.ndarray, "solutions rows"]:
+        def call() -> Shaped[np.ndarray, "solutions rows"] | None:
+            with unattended():
+                return self._optimizer.solve(matrix)
+
+        solutions = np.asarray(self._call(call))
+        if solutions.ndim != 2 or solutions.shape[1] != len(matrix):
+            raise InputError(
+                f"{self._device_name} returned shape {solutions.shape}; expected (solutions, {len(matrix)})."
+            )
+        return solutions
+
+    def _rounded(self, matrix: Float64[np.ndarray, "rows rows"], scale: float) -> Matrix:
         if math.isinf(self._limit):
             return matrix * scale
         scale = min(scale, self._limit / max(float(np.abs(matrix).max()), 1e-300))
@@ -145,7 +161,7 @@ class _AsKaiwuOptimizer:
 
     def reseed(self, generator: torch.Generator) -> None:
         """Draw from here on what another generator's state decides."""
-        self._generator.manual_seed(int(torch.randint(2**31, (), generator=generator)))
+        self._generator.manual_seed(int(torch.randint(2**31, (), generator=generator, device=generator.device)))
 
     def solve(self, ising_matrix: Num[np.ndarray, "spins+1 spins+1"]) -> Int8[np.ndarray, "samples spins+1"]:
         problem = from_kaiwu_matrix(ising_matrix)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from qbrm.errors import InputError
 from qbrm.interop.ising import check_problem
-from qbrm.samplers.base import Sampler
+from qbrm.samplers.base import Couplings, Fields, Sampler, Spins
 
 
 class PathIntegralSampler:
@@ -46,22 +46,12 @@ class PathIntegralSampler:
         self._classical, self.transverse = classical, transverse
         self.slices = slices if transverse.any() else 1
 
-    def sample(
-        self,
-        fields: Float[Tensor, "batch qubits"],
-        couplings: Float[Tensor, "*batch qubits qubits"],
-        samples: int,
-        generator: torch.Generator,
-    ) -> Float[Tensor, "batch samples qubits"]:
+    def sample(self, fields: Fields, couplings: Couplings, samples: int, generator: torch.Generator) -> Spins:
         """Draw outcomes of measuring all qubits along z: the first slice of each world line."""
         return self.world_lines(fields, couplings, samples, generator)[:, :, 0]
 
     def world_lines(
-        self,
-        fields: Float[Tensor, "batch qubits"],
-        couplings: Float[Tensor, "*batch qubits qubits"],
-        samples: int,
-        generator: torch.Generator,
+        self, fields: Fields, couplings: Couplings, samples: int, generator: torch.Generator
     ) -> Float[Tensor, "batch samples slices qubits"]:
         """Draw all slices; each of them, and so their mean, has the expectations of measurements along z."""
         check_problem(fields, couplings)
@@ -76,23 +66,24 @@ class PathIntegralSampler:
 
     def along_x(self, lines: Float[Tensor, "batch samples slices qubits"]) -> Float[Tensor, "batch qubits"]:
         r"""Expectation of each sigma^x: the mean of tanh(Gamma / P)^{s_k s_{k+1}} over slices and world lines."""
-        tie = torch.tanh(self.transverse / self.slices)
+        tie = torch.tanh(self.transverse.to(lines.device) / self.slices)
         aligned = lines * lines.roll(1, dims=2) > 0
         return torch.where(aligned, tie, 1 / tie).mean((1, 2))
 
-    def _sliced(self, couplings: Float[Tensor, "*batch qubits qubits"]) -> Float[Tensor, "*batch spins spins"]:
-        ring = torch.eye(self.slices).roll(1, dims=0).to(couplings)
-        within = torch.kron(torch.eye(self.slices).to(couplings), couplings / self.slices)
+    def _sliced(self, couplings: Couplings) -> Float[Tensor, "*batch sliced sliced"]:
+        same_slice = torch.eye(self.slices, dtype=couplings.dtype, device=couplings.device)
+        within = torch.kron(same_slice, couplings / self.slices)
         if self.slices == 1:
             return within
         tie = -torch.log(torch.tanh(self.transverse.to(couplings) / self.slices)) / 2
+        ring = same_slice.roll(1, dims=0)
         return within + torch.kron(ring + ring.T, torch.diag(tie))
 
 
 def free_energy_difference(
     sampler: Sampler,
-    start: Float[Tensor, "batch spins"],
-    end: Float[Tensor, "batch spins"],
+    start: Fields,
+    end: Fields,
     couplings: Float[Tensor, "spins spins"],
     samples: int,
     generator: torch.Generator,
@@ -121,7 +112,7 @@ def free_energy_difference(
         The difference, and the standard error of its Monte-Carlo part: only chains are taken as independent.
     """
     points, weights = _gauss_legendre(nodes)
-    total, variance = torch.zeros(len(start)), torch.zeros(len(start))
+    total, variance = start.new_zeros(len(start)), start.new_zeros(len(start))
     for point, weight in zip(points, weights, strict=True):
         spins = sampler.sample(start + point * (end - start), couplings, samples, generator)
         slope = torch.einsum("bsm,bm->bs", spins, end - start)

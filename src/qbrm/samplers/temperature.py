@@ -127,7 +127,8 @@ class Thermostat:
         """The scale, and whether the device follows it; nothing for a known beta, which samples tell nothing of."""
         if self._beta is not None:
             return {}
-        return {"scale": torch.tensor(self.scale, dtype=torch.float64), "follows": torch.tensor(self.follows)}
+        scale = torch.tensor(self.scale, dtype=torch.float64, device="cpu")
+        return {"scale": scale, "follows": torch.tensor(self.follows, device="cpu")}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Go on at a saved scale; from the beginning if the state is empty or beta is known.
@@ -138,7 +139,7 @@ class Thermostat:
         self.restart()
         if not state or self._beta is not None:
             return
-        scale, follows = (state.get(name, torch.tensor([])) for name in ("scale", "follows"))
+        scale, follows = (state.get(name, torch.tensor([], device="cpu")) for name in ("scale", "follows"))
         if scale.ndim or follows.ndim or not 0 < float(scale) < math.inf:
             raise InputError(
                 f"thermostat: saved state is {dict(state)}; expected a positive scale and whether the device follows."

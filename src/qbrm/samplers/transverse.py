@@ -59,7 +59,7 @@ def diagonalise(
         raise InputError(
             f"exact diagonalisation of {qubits} qubits; expected {MAX_QUBITS} or fewer. Use the path-integral sampler."
         )
-    z, flips = _z_values(qubits), _flips(qubits)
+    z, flips = _z_values(qubits, fields.device), _flips(qubits, fields.device)
     diagonal = fields.double() @ z.T + ((z @ couplings.double()) * z).sum(-1) / 2
     exponent = torch.diag_embed(diagonal) + torch.einsum("m,mij->ij", transverse.double(), flips)
     values, vectors = torch.linalg.eigh(exponent)
@@ -70,16 +70,16 @@ def diagonalise(
     return QuantumMoments(torch.logsumexp(values, -1), populations @ z, along_x)
 
 
-def _z_values(qubits: int) -> Float[Tensor, "states qubits"]:
+def _z_values(qubits: int, device: torch.device) -> Float[Tensor, "states qubits"]:
     """Every basis state's sigma^z values."""
-    states = torch.arange(2**qubits)
-    return 1.0 - 2.0 * (states[:, None] >> torch.arange(qubits) & 1).double()
+    states = torch.arange(2**qubits, device=device)
+    return 1.0 - 2.0 * (states[:, None] >> torch.arange(qubits, device=device) & 1).double()
 
 
-def _flips(qubits: int) -> Float[Tensor, "qubits states states"]:
+def _flips(qubits: int, device: torch.device) -> Float[Tensor, "qubits states states"]:
     """The sigma^x of each qubit: one where two basis states differ in that qubit alone."""
-    states = torch.arange(2**qubits)
-    flips = torch.zeros(qubits, 2**qubits, 2**qubits, dtype=torch.float64)
+    states = torch.arange(2**qubits, device=device)
+    flips = torch.zeros(qubits, 2**qubits, 2**qubits, dtype=torch.float64, device=device)
     for qubit in range(qubits):
         flips[qubit, states, states ^ (1 << qubit)] = 1
     return flips

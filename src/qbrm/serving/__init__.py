@@ -1,6 +1,6 @@
 """A refined reward model over HTTP: OpenRLHF's reward protocol, a typed JSON API, and a page to look at.
 
-http_protocol -> door (host, token, size, time) -> routes, openrlhf, page -> batching -> the model
+http_protocol -> request_limits (host, token, size, time) -> routes, openrlhf, page -> batching -> the model
 """
 
 from __future__ import annotations

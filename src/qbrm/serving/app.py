@@ -1,4 +1,4 @@
-"""The application: every route behind one door."""
+"""The application: all routes, and the middleware in front of them."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ import qbrm
 from qbrm.errors import InputError
 from qbrm.serving.authentication import answers_to, bears
 from qbrm.serving.batching import Batcher, Model, OverloadedError
-from qbrm.serving.door import Check, Door
 from qbrm.serving.metrics import CountRequests, Metrics
 from qbrm.serving.openrlhf import openrlhf_routes
 from qbrm.serving.page import page_routes
+from qbrm.serving.request_limits import Check, RequestLimits
 from qbrm.serving.routes import v1_routes
 from qbrm.serving.settings import Limits
 
-# These say nothing of the model or of what it was asked.
+# Paths that need no token: they reveal nothing about the model or its requests.
 PUBLIC = ("/", "/docs", "/docs/swagger-ui-bundle.js", "/docs/swagger-ui.css", "/openapi.json", "/healthz", "/readyz")
 DESCRIPTION = (
     "Rewards refined by an energy score, with the whole distribution p(r | e). Every refusal is a JSON object with one "
@@ -52,8 +52,8 @@ def create_app(
     Args:
         model: what answers.
         name: of the model, for people.
-        limits: what is taken on; the defaults without.
-        token: that requests must bear; None lets everybody in.
+        limits: size and time limits; None for the defaults.
+        token: that requests must bear; None requires none.
         hosts: names that the server answers to; None for any.
     """
     limits = limits or Limits()
@@ -67,7 +67,7 @@ def create_app(
         redoc_url=None,
         lifespan=lambda app: _running(batcher),
     )
-    # The door decides; this tells readers of the documentation, and gives them a field for the token.
+    # RequestLimits checks the token; this documents it, and gives the documentation page a field for it.
     documented = [] if token is None else [Depends(HTTPBearer(auto_error=False))]
     app.include_router(v1_routes(name, batcher, limits), dependencies=documented)
     app.include_router(openrlhf_routes(batcher, limits), dependencies=documented)
@@ -85,11 +85,11 @@ def create_app(
     if token is not None:
         checks.append(bears(token, PUBLIC))
     paths = frozenset(app.openapi()["paths"]) | frozenset(PUBLIC)
-    return SafeHeaders(CountRequests(Door(app, limits, checks), metrics, paths))
+    return SafeHeaders(CountRequests(RequestLimits(app, limits, checks), metrics, paths))
 
 
 class SafeHeaders:
-    """Middleware that tells browsers to take no liberties with any answer."""
+    """Middleware that adds security headers for browsers to every answer."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

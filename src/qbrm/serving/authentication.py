@@ -1,4 +1,4 @@
-"""Who may ask: the token that a request must bear, and the names that the server answers to."""
+"""The token that a request must bear, and the host names that the server answers to."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from starlette.datastructures import Headers
 from starlette.types import Scope
 
 from qbrm.errors import InputError
-from qbrm.serving.door import Check, Refusal
+from qbrm.serving.request_limits import Check, Refusal
 
 VARIABLE = "QBRM_TOKEN"
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1", "[::1]")
 
 
 def read_token(file: Path | None) -> str | None:
-    """The token in a file, else in the environment; never on the command line, which everybody on a machine can read.
+    """The token in a file, else in the environment; never on the command line, which all users of a machine can read.
 
     Raises:
         InputError: if the file cannot be read, or the token is not one word of printable ASCII.
@@ -44,7 +44,7 @@ def read_token(file: Path | None) -> str | None:
 def bears(token: str, public: Collection[str]) -> Check:
     """Demand the token, as ``Authorization: Bearer`` or as the password of ``Basic``, for all but the public paths.
 
-    Basic is there for clients that know only a URL, such as OpenRLHF's: ``http://any:TOKEN@host/get_reward``.
+    Basic serves clients that take only a URL, such as OpenRLHF's: ``http://any:TOKEN@host/get_reward``.
     Digests of equal length are compared in constant time, so neither the token's letters nor its length leak.
     """
     expected = sha256(token.encode()).digest()
@@ -77,7 +77,8 @@ def answers_to(names: Collection[str]) -> Check:
     """Demand one of these names in the Host header.
 
     A web page elsewhere can point a name of its own at 127.0.0.1 and so read what a server on loopback answers (DNS
-    rebinding); its requests carry that other name.
+    rebinding); its requests carry that other name. Starlette's TrustedHostMiddleware is not used because it answers
+    plain text before the body is read, and its older releases refuse every IPv6 literal.
     """
     refusal = Refusal(
         HTTPStatus.MISDIRECTED_REQUEST,

@@ -1,4 +1,4 @@
-"""Joins what concurrent requests ask into batches for one worker thread, which alone touches the model."""
+"""Batches of concurrent requests for one worker thread, the only one that uses the model."""
 
 from __future__ import annotations
 
@@ -187,9 +187,9 @@ class Batcher:
         prompts = [prompt for job in batch for prompt in job.prompts]
         responses = [response for job in batch for response in job.responses]
         with self._metrics.batch(len(responses)):
-            found = self._model.score(prompts, responses)
+            distribution = self._model.score(prompts, responses)
         answers, start = [], 0
         for job in batch:
-            answers.append(job.answer(found.rows(slice(start, start + len(job)))))
+            answers.append(job.answer(distribution.rows(slice(start, start + len(job)))))
             start += len(job)
         return answers

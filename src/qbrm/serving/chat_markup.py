@@ -1,4 +1,4 @@
-"""Conversations that a chat template has already written out, read back into messages."""
+"""Parse text that a chat template wrote back into messages."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Turn = tuple[str, str]
 ROLES = {"model": "assistant", "human": "user"}
 
 # One pattern for each family of templates. Every pattern that begins to match also ends, at the latest with the text:
-# the time stays proportional to the text, whatever somebody sends.
+# the time stays proportional to the text, whatever a client sends.
 TURNS = (
     re.compile(r"<\|im_start\|>(\w+)\n(.*?)(?:<\|im_end\|>|(?=<\|im_start\|>)|\Z)", re.DOTALL),  # ChatML: Qwen, Yi
     re.compile(r"<\|start_header_id\|>(\w+)<\|end_header_id\|>\n\n(.*?)(?:<\|eot_id\|>|\Z)", re.DOTALL),  # Llama 3
@@ -49,8 +49,8 @@ def strip_end(response: str) -> str:
 
 def _turns(prompt: str) -> list[Turn]:
     for pattern in TURNS:
-        if found := pattern.findall(prompt):
-            return [(ROLES.get(role, role), content.strip()) for role, content in found]
+        if turns := pattern.findall(prompt):
+            return [(ROLES.get(role, role), content.strip()) for role, content in turns]
     return _instructions(prompt)
 
 

@@ -1,8 +1,8 @@
-"""uvicorn's HTTP/1.1, with the patience of a server that strangers may talk to.
+"""uvicorn's HTTP/1.1 with time limits for untrusted clients.
 
-uvicorn bounds the size of headers and the pause between two requests. It waits without end for headers that trickle in,
-for a client that does not read its answer, and drops the answer of one that has closed its sending side. Here each of
-these has an end. (Bodies are the business of :class:`qbrm.serving.door.Door`.)
+uvicorn limits the size of headers and the pause between two requests. It waits without limit for headers that arrive
+slowly and for a client that does not read its answer, and drops the answer to a client that closed its sending side.
+Here both waits are limited, and that answer is sent. :class:`qbrm.serving.request_limits.RequestLimits` limits bodies.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ HEADER_BYTES = 16_384
 
 
 class PatientProtocol(H11Protocol):
-    """A connection whose every wait has an end.
+    """A connection with a time limit for every wait.
 
     Attributes:
         header_seconds: for the headers of a request to arrive, from the connection or the request's first byte on.
-        reading_seconds: for a client to take what was sent.
-        most_connections: open at once; more are closed at once.
+        reading_seconds: for a client to read what was sent.
+        most_connections: open at once; further ones are closed immediately.
     """
 
     header_seconds: ClassVar[float] = 10.0
@@ -44,7 +44,7 @@ class PatientProtocol(H11Protocol):
         self._watch_headers()
 
     def data_received(self, data: bytes) -> None:
-        """Hand on, and see whether headers are complete now."""
+        """Parse data, and check whether the headers are complete."""
         super().data_received(data)
         self._watch_headers()
 
@@ -77,14 +77,14 @@ class PatientProtocol(H11Protocol):
             self._reading_timer = self.loop.call_later(self.reading_seconds, self.transport.abort)
 
     def resume_writing(self) -> None:
-        """The client has taken everything."""
+        """Stop the timer: the client has read everything."""
         super().resume_writing()
         if self._reading_timer is not None:
             self._reading_timer.cancel()
             self._reading_timer = None
 
     def _watch_headers(self) -> None:
-        """Either uvicorn's keep-alive timer runs, or this one, or headers are complete."""
+        """Run the header timer while headers are incomplete and uvicorn's keep-alive timer does not run."""
         waiting = self.conn.their_state is h11.IDLE and self.timeout_keep_alive_task is None
         if waiting and self._header_timer is None and not self.transport.is_closing():
             self._header_timer = self.loop.call_later(self.header_seconds, self._headers_late)

@@ -65,7 +65,7 @@ def _prompts(request: GetRewardRequest) -> list[str]:
     if request.prompts is None:
         raise HTTPException(
             HTTPStatus.UNPROCESSABLE_ENTITY,
-            "prompts is missing, without which nobody can tell where the response in query begins; OpenRLHF sends it "
+            "prompts is missing, which marks where the response in query begins; OpenRLHF sends it "
             "from version 0.5.8 on.",
         )
     if len(request.prompts) != len(request.query):

@@ -52,7 +52,7 @@ def page_routes() -> APIRouter:
 
 
 def content_security_policy(html: str, *, own_files: bool = False) -> str:
-    """A policy under which a browser runs exactly the inline scripts and styles of a page and talks to nobody else.
+    """A policy under which a browser runs only the inline scripts and styles of a page and contacts no other server.
 
     Args:
         html: the page.
@@ -73,5 +73,5 @@ def content_security_policy(html: str, *, own_files: bool = False) -> str:
 
 
 def _digests(html: str, tag: str) -> str:
-    contents = (content for found, content in INLINE.findall(html) if found == tag)
+    contents = (content for kind, content in INLINE.findall(html) if kind == tag)
     return " ".join(f"'sha256-{b64encode(sha256(content.encode()).digest()).decode()}'" for content in contents)

@@ -1,4 +1,4 @@
-"""The JSON API: what the model says of responses, and how they compare."""
+"""The JSON API: rewards of responses, and their comparison."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def v1_routes(model_name: str, batcher: Batcher, limits: Limits) -> APIRouter:
 
     @routes.get("/model")
     async def model() -> ModelAnswer:
-        """Say what is being served, and how much may be asked at once."""
+        """Describe the model that is served, and the limits of a request."""
         return ModelAnswer(
             model=model_name,
             version=qbrm.__version__,
@@ -72,7 +72,9 @@ def v1_routes(model_name: str, batcher: Batcher, limits: Limits) -> APIRouter:
         """Give the probability that response `a` is better than response `b`."""
         prompts, responses = [_prompt(request.prompt)] * 2, [request.a, request.b]
         check_size(prompts, responses, 2, limits.characters)
-        probability = await batcher.ask(prompts, responses, lambda found: float(found.preferences()[0, 1]))
+        probability = await batcher.ask(
+            prompts, responses, lambda distribution: float(distribution.preferences()[0, 1])
+        )
         return PreferAnswer(probability=probability)
 
     @routes.post("/compare")

@@ -1,4 +1,4 @@
-"""What requests and answers of the JSON API look like."""
+"""Requests and answers of the JSON API."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class ScoreRequest(Strict):
 
 
 class Reward(BaseModel):
-    """What the model says of one response, in the reward model's units."""
+    """The reward of one response, in the reward model's units."""
 
     reward: FiniteFloat = Field(description="Refined reward r*.")
     base: FiniteFloat = Field(description="Reward r0 of the reward model, before refinement.")
@@ -133,7 +133,7 @@ def comparison_of(distribution: RewardDistribution) -> CompareAnswer:
     rank = {row: place for place, row in enumerate(order, start=1)}
     curves = zip(distribution.curves.reward.tolist(), distribution.curves.density.tolist(), strict=True)
     responses = [
-        ComparedResponse(rank=rank[row], curve=Curve(reward=reward, density=density), **vars(found))
-        for row, (found, (reward, density)) in enumerate(zip(rewards_of(distribution), curves, strict=True))
+        ComparedResponse(rank=rank[row], curve=Curve(reward=nodes, density=density), **vars(reward))
+        for row, (reward, (nodes, density)) in enumerate(zip(rewards_of(distribution), curves, strict=True))
     ]
     return CompareAnswer(responses=responses, preferences=distribution.preferences().tolist())

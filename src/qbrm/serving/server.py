@@ -26,7 +26,7 @@ KEEP_ALIVE_SECONDS = 30
 
 
 def serve(settings: ServerSettings, tell: Callable[..., None]) -> None:
-    """Serve until SIGTERM or Ctrl-C; what is in flight then is still answered.
+    """Serve until SIGTERM or Ctrl-C; requests in flight are still answered.
 
     Raises:
         InputError: if the token, the model or the address is not usable.
@@ -38,7 +38,7 @@ def serve(settings: ServerSettings, tell: Callable[..., None]) -> None:
     except SystemExit as end:
         if end.code:
             raise
-    tell("stopped", "what was asked is answered")
+    tell("stopped", "all requests are answered")
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
@@ -52,19 +52,19 @@ def _serve(settings: ServerSettings, tell: Callable[..., None]) -> None:
         address, port = listener.getsockname()[:2]
         local = ip_address(address).is_loopback
         model = EnergyRewardModel.from_pretrained(settings.model, **settings.options)
-        model.score(["warm"], ["up"])  # the first call is slow and might fail: better now than for a user
+        model.score(["warm"], ["up"])  # the first call is slow and may fail: make it before a user does
         hosts = {*LOOPBACK_NAMES, settings.host.lower()} if local and token is None else None
         app = create_app(model, Path(settings.model).name, settings.limits, token=token, hosts=hosts)
         if not local and token is None:
-            tell("warning", f"everybody who can reach {address} may ask; set {VARIABLE} or --token-file")
-        listener.listen()  # who reads the address may connect at once, and is answered when uvicorn is up
+            tell("warning", f"no token is required from clients that reach {address}; set {VARIABLE} or --token-file")
+        listener.listen()  # clients may connect as soon as the address is printed; uvicorn answers once it runs
         shown = f"[{address}]" if ":" in address else address
         tell("serving", settings.model, f"http://{shown}:{port}", "Ctrl-C stops")
         configure(app, settings.limits).run(sockets=[listener])
 
 
 def configure(app: ASGIApp, limits: Limits) -> uvicorn.Server:
-    """Uvicorn with every limit it has, and :class:`PatientProtocol` for those it has not."""
+    """Configure uvicorn with all of its limits, and with :class:`PatientProtocol` for the limits it lacks."""
     logging.getLogger("uvicorn.error").addFilter(_not_the_clients_fault)
     _make_room_for(PatientProtocol.most_connections)
     config = uvicorn.Config(
@@ -83,7 +83,7 @@ def configure(app: ASGIApp, limits: Limits) -> uvicorn.Server:
 
 
 def _bind(host: str, port: int) -> socket.socket:
-    """Reserve the address before the model is loaded, which may take long; connections are accepted only after."""
+    """Reserve the address before the model is loaded, which may take long; accept connections only after."""
     listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     try:
         if sys.platform != "win32":
@@ -96,12 +96,12 @@ def _bind(host: str, port: int) -> socket.socket:
 
 
 def _not_the_clients_fault(record: logging.LogRecord) -> bool:
-    """Garbage from outside is answered, not logged: a log that strangers can fill is one more thing to fill."""
+    """Keep invalid requests out of the log, which clients could otherwise fill; they are answered all the same."""
     return "Invalid HTTP request" not in record.getMessage()
 
 
 def _make_room_for(connections: int) -> None:
-    """Each connection is an open file; where the system allows fewer, fewer connections are accepted."""
+    """Raise the limit of open files to one per connection; where it stays lower, accept fewer connections."""
     if sys.platform == "win32":
         return
     import resource

@@ -1,4 +1,4 @@
-"""What is served, where, and how much a request may ask."""
+"""Settings of the server, and its limits."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MEBIBYTE = 2**20
 
 @dataclass(frozen=True)
 class Limits:
-    """What the server takes on; everything beyond is refused with a 4xx or 503.
+    """Limits of the server; requests beyond them are refused with a 4xx or 503.
 
     Args:
         body_bytes: of one request.
@@ -57,7 +57,7 @@ class ServerSettings:
         host: address or name to bind.
         port: to bind; 0 for any free one.
         token_file: holds the token that requests must bear; without it, the environment may.
-        limits: what is taken on.
+        limits: of requests and batches.
         options: how the model is loaded.
     """
 

@@ -1,1 +1,1 @@
-"""Tables of text and how numbers read in them: for terminals, Markdown and HTML alike."""
+"""Tables of text and formatted numbers: for terminals, Markdown and HTML."""

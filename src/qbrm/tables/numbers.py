@@ -1,4 +1,4 @@
-"""How numbers read: percent with one decimal, three digits of a rate, a hyphen where there is none."""
+"""Format numbers: percent with one decimal, three digits of a rate, a hyphen where there is none."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def decimal_interval(value: float | None, low: float | None, high: float | None)
 
 def signed_interval(value: float, low: float, high: float) -> str:
     """A signed difference and its interval to three decimals, as ``-0.008 [-0.014, -0.001]``."""
-    number, start, end = (f"{round(each, 3) + 0.0:+.3f}" for each in (value, low, high))
+    number, start, end = (f"{round(decimal, 3) + 0.0:+.3f}" for decimal in (value, low, high))
     return f"{number} [{start}, {end}]"
 
 

@@ -23,8 +23,8 @@ from qbrm.model.model_card import Provenance
 from qbrm.preferences import PreferenceSet, SetName, training_pairs
 from qbrm.preferences.digest import prompt_digests
 from qbrm.reward_models import Embedded, RewardModel
+from qbrm.reward_models.base import head_dim
 from qbrm.reward_models.encoder_reward_model import EncoderRewardModel
-from qbrm.reward_models.fine_tuned import FineTunedRewardModel
 from qbrm.reward_models.trunk import Trunk
 from qbrm_lab.comparison.densities import density_rows
 from qbrm_lab.comparison.evaluate import outcomes, refine_tests
@@ -98,9 +98,7 @@ def run_seed(run: SeedRun, methods: Mapping[str, Method], records: Records) -> N
                 measure=lambda rewards: _accuracies(run, run.roles.validation, features, rewards),
                 on_epoch=watch.on_epoch,
                 member=partial(_member, run) if run.embedded.reward is None else None,
-                head_dim=reward_model.head_dim
-                if isinstance(reward_model, (EncoderRewardModel, FineTunedRewardModel))
-                else None,
+                head_dim=head_dim(reward_model),
                 prompt=run.responses.prompt if run.may_share_out else None,
             )
             fitted = method.fit(task)
@@ -127,7 +125,8 @@ def _provenance(run: SeedRun, name: str, method: Method, records: Records) -> Pr
         for row in records.rows
         if row["seed"] == run.seed and row["category"] == "all" and row["method"] in ("base", name)
     ]
-    return Provenance(run.settings.command, data, settings, results)
+    stored = {"command": run.settings.command, "data": data, "settings": settings, "results": results}
+    return Provenance.from_dict(stored)
 
 
 def _parts(run: SeedRun) -> list[tuple[str, PreferenceSet]]:

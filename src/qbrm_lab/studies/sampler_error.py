@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 from typing_extensions import TypedDict
 
-from qbrm.energies.qbm import HiddenProblem
+from qbrm.interop.ising import Ising
 from qbrm.samplers import SAMPLERS, dwave_sampler
 from qbrm.samplers.base import Sampler
 from qbrm.samplers.exact import ExactSampler
@@ -44,7 +44,7 @@ class _Exact(NamedTuple):
     energy: Float[Tensor, "batch all"]
 
 
-def sampler_errors(problem: HiddenProblem, seed: int) -> list[SamplerErrorRow]:
+def sampler_errors(problem: Ising, seed: int) -> list[SamplerErrorRow]:
     """Draw 4,096 states of every problem with every sampler and compare them with enumeration.
 
     Independent states from the right distribution have errors too: those of the sampler ``exact`` are the floor.
@@ -82,7 +82,7 @@ def _ways() -> Iterator[tuple[str, int | None, Sampler]]:
     yield "descent", None, SAMPLERS["descent"]()
 
 
-def _enumerate(problem: HiddenProblem) -> _Exact:
+def _enumerate(problem: Ising) -> _Exact:
     spins = problem.fields.shape[1]
     bits = torch.arange(2**spins)[:, None] >> torch.arange(spins)
     states = (bits % 2 * 2 - 1).double()

@@ -1,6 +1,7 @@
 """Model cards and the Hub: a card says what was measured and no more, and what was pushed is what comes back."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -15,16 +16,15 @@ from qbrm.energies import SemiQuantumRBM
 from qbrm.errors import InputError
 from qbrm.features import FeatureTable
 from qbrm.features.pair_list import read_pairs
-from qbrm.model.model_card import Provenance, model_card
+from qbrm.model.model_card import DataPart, MeasuredResult, Provenance, model_card
 from qbrm.reward_models import Identity, load_reward_model
 
 PROVENANCE = Provenance(
     command="qbrm compare --train prefs.jsonl --out runs/first",
-    data=[{"role": "trains the score", "name": "prefs.jsonl", "prompts": 1200, "pairs": 3310}],
+    data=[DataPart("trains the score", "prefs.jsonl", 1200, 3310)],
     settings={"objective": "preference", "epochs": 5, "sampler": None},
     results=[
-        {"test": "prefs.jsonl", "set": "pairwise", "method": method, "n": 400, "accuracy": accuracy, "ci_low": 0.5}
-        | {"ci_high": 0.75, "nll": None, "ece": 0.05}
+        MeasuredResult("prefs.jsonl", "pairwise", method, 400, accuracy, 0.5, 0.75, nll=None, ece=0.05)
         for method, accuracy in (("base", 0.625), ("sqrbm", 0.6875))
     ],
 )
@@ -72,7 +72,7 @@ def test_what_was_not_measured_is_said_and_not_made_up():
     assert "Not recorded" in text
     assert "model-index" not in front_matter(text)
     assert "accuracy" not in text.lower()
-    nothing = card(provenance=PROVENANCE._replace(results=[]))
+    nothing = card(provenance=replace(PROVENANCE, results=[]))
     assert "## Measured results\n\nNone; run `qbrm evaluate`." in nothing
     assert "model-index" not in front_matter(nothing)
 
@@ -83,8 +83,21 @@ def test_a_reward_model_from_a_folder_is_no_base_model_on_the_hub():
 
 
 def test_a_bar_in_a_name_breaks_no_table():
-    data = [{"role": "trains the score", "name": "a|b", "prompts": 1, "pairs": 1}]
-    assert "a\\|b" in card(provenance=PROVENANCE._replace(data=data))
+    data = [DataPart("trains the score", "a|b", 1, 1)]
+    assert "a\\|b" in card(provenance=replace(PROVENANCE, data=data))
+
+
+def test_a_score_that_keeps_the_base_rewards_order_says_so():
+    assert "the score keeps their order" not in card()
+    assert "the score keeps their order" in card(provenance=replace(PROVENANCE, kept_base=True))
+
+
+def test_a_provenance_comes_back_from_its_json_form_and_from_that_of_version_0_1():
+    stored = json.loads(json.dumps(PROVENANCE.to_dict()))
+    assert Provenance.from_dict(stored) == PROVENANCE
+    of_0_1 = {key: value for key, value in stored.items() if key != "kept_base"}
+    of_0_1["results"] = [{"scenario": "fresh", "seed": 0, "category": "all", **row} for row in stored["results"]]
+    assert Provenance.from_dict(of_0_1) == PROVENANCE
 
 
 # From the comparison to the Hub and back

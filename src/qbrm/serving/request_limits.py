@@ -1,4 +1,4 @@
-"""Who and what is let in: host, token, and the size and pace of the body, all before a route sees the request."""
+"""Check host, token, type, size and pace of a request before a route sees it."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ DISCARDING_SECONDS = 5.0
 
 
 class Refusal(NamedTuple):
-    """Why a request is not let in.
+    """Why a request is refused.
 
     Attributes:
         status: of the answer.
-        detail: one line for whoever made the request.
+        detail: one line for the client.
         challenge: the WWW-Authenticate header, for a 401.
     """
 
@@ -61,17 +61,17 @@ class Body:
         return part
 
     async def discard(self) -> None:
-        """Read the rest for a while, and forget it."""
+        """Read and drop the rest, for at most `DISCARDING_SECONDS`."""
         with anyio.move_on_after(DISCARDING_SECONDS):
             while self.more:
                 await self.part()
 
 
-class Door:
-    """Middleware that refuses what fails a check, and hands on requests only when their whole body is here.
+class RequestLimits:
+    """Middleware that refuses requests that fail a check, and passes on the others once their whole body has arrived.
 
-    A refused body is read and thrown away for a while: a client that sends everything before it listens would
-    otherwise see a reset connection instead of the answer.
+    A refused body is read and dropped for some seconds: a client that sends everything before it reads would otherwise
+    see a reset connection instead of the answer.
 
     Args:
         app: what answers.
@@ -84,7 +84,7 @@ class Door:
         self._buffered = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let a request in, or answer it with its refusal."""
+        """Pass a request on, or answer it with its refusal."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -144,7 +144,7 @@ class Door:
 
 
 def _announced_type(scope: Scope) -> Refusal | None:
-    """JSON only: browsers ask before they send that to another site, and do not ask before they send a form."""
+    """Require JSON: browsers send a form to another site without a preflight request, but not JSON."""
     kind = Headers(scope=scope).get("content-type", "").partition(";")[0].strip().lower()
     if scope["method"] != "POST" or kind == "application/json":
         return None

@@ -1,0 +1,83 @@
+"""What samplers of other packages share: a temperature of their own, and calls that may fail and are made again."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
+
+import torch
+from jaxtyping import Float, Num
+from torch import Tensor
+
+from qbrm.interop.attempts import call_with_retries, check_retries
+from qbrm.interop.ising import Ising, check_problem
+from qbrm.samplers.base import Couplings, Fields, Spins, check_samples
+from qbrm.samplers.temperature import Thermostat, Thermostatted
+
+Answer = TypeVar("Answer")
+
+
+class DeviceSampler(Thermostatted, ABC):
+    """Draws with a device that takes one problem at a time and has a temperature of its own.
+
+    Args:
+        kind: what the sampler is called in errors about its arguments.
+        beta: the device's inverse temperature; None if a thermostat has to estimate it.
+        attempts: how often a call is tried.
+        pause: seconds before the second attempt; each later pause is twice as long.
+
+    Raises:
+        InputError: if beta is not positive, `attempts` is less than 1, or `pause` is negative.
+    """
+
+    def __init__(self, kind: str, beta: float | None, attempts: int, pause: float) -> None:
+        check_retries(attempts, pause, kind)
+        self._attempts, self._pause = attempts, pause
+        self._thermostat = Thermostat(beta)
+
+    @property
+    @abstractmethod
+    def _device_name(self) -> str:
+        """The device's class, for messages."""
+
+    @abstractmethod
+    def _draw(
+        self, problems: Sequence[Ising], scale: float, samples: int, generator: torch.Generator
+    ) -> Iterator[Num[Tensor, "samples spins"]]:
+        """What the device returns for each problem times a scale, one after the other."""
+
+    def _prepare(self, problems: Sequence[Ising], generator: torch.Generator) -> None:
+        """Set up what depends on all problems, before the first is drawn from."""
+
+    def _call(self, call: Callable[[], Answer | None]) -> Answer:
+        """What the device answers, after as many attempts as it takes."""
+        return call_with_retries(call, self._device_name, self._attempts, self._pause)
+
+    def sample(self, fields: Fields, couplings: Couplings, samples: int, generator: torch.Generator) -> Spins:
+        """Draw `samples` states of every problem; see :class:`~qbrm.samplers.base.Sampler`.
+
+        A call that fails leaves the generator as it was, so that the same call can be made again.
+
+        Raises:
+            InputError: if the problem is not one; if the device does not answer, fails, has no licence, or returns
+                anything but `samples` states of -1 and +1.
+        """
+        check_problem(fields, couplings)
+        batched = couplings.expand(len(fields), *couplings.shape[-2:])
+        problems = [Ising(*problem) for problem in zip(fields, batched, strict=True)]
+        before = generator.get_state()
+
+        def draw(scale: float) -> Float[Tensor, "batch samples spins"]:
+            states = []
+            for drawn in self._draw(problems, scale, samples, generator):
+                states.append(drawn.to(fields))
+                check_samples(states[-1][None], fields[:1], samples, self._device_name)
+            return torch.stack(states)
+
+        try:
+            self._prepare(problems, generator)
+            return self._thermostat.sample(draw, fields, couplings)
+        except BaseException:
+            generator.set_state(before)
+            raise
