@@ -6,6 +6,7 @@
 """
 
 import argparse
+from typing import ClassVar
 
 import dimod
 import numpy as np
@@ -16,10 +17,12 @@ from qbrm import CoupledBoltzmannMachine, DimodSampler, FitSettings, TrainingSet
 class Metropolis(dimod.Sampler):
     """Single-spin flips at unit temperature."""
 
-    parameters = {"num_reads": [], "seed": []}
-    properties = {}
+    parameters: ClassVar = {"num_reads": [], "seed": []}
+    properties: ClassVar = {}
 
-    def sample(self, bqm, num_reads=1, seed=None, **parameters):
+    def sample(
+        self, bqm: dimod.BinaryQuadraticModel, num_reads: int = 1, seed: int | None = None, **parameters: object
+    ) -> dimod.SampleSet:
         """Spin states of a binary quadratic model, each after 30 sweeps from a random start."""
         h, (rows, columns, weights), _ = bqm.spin.to_numpy_vectors(variable_order=list(bqm.variables))
         couplings = np.zeros((len(h), len(h)))

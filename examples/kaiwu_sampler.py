@@ -50,7 +50,9 @@ def main() -> None:
     refined = refine(score, embedding, reward).numpy()
     print(f"base     accuracy {(reward[chosen] > reward[rejected]).mean():.3f}")
     print(f"refined  accuracy {(refined[chosen] > refined[rejected]).mean():.3f}")
-    print(f"device   effective inverse temperature {sampler.effective_beta:.2f}, rounding {sampler.distortion:.3f} nats")
+    print(
+        f"device   effective inverse temperature {sampler.effective_beta:.2f}, rounding {sampler.distortion:.3f} nats"
+    )
 
 
 if __name__ == "__main__":

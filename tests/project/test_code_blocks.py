@@ -7,17 +7,18 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from fixtures.hashing_model import HashingModel
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
+from fixtures.hashing_model import HashingModel
 from qbrm.reward_models import REWARD_MODELS
 from qbrm.reward_models.sentence_encoder import SentenceEncoder
 
 ROOT = Path(__file__).parents[2]
 ENGLISH, CHINESE = "README.md", "README.zh-CN.md"
 PAGES = sorted(
-    str(path.relative_to(ROOT)) for path in (*ROOT.glob("README*.md"), ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/*.md"))
+    str(path.relative_to(ROOT))
+    for path in (*ROOT.glob("README*.md"), ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/*.md"))
 )
 MARKER = re.compile(r"<!-- (/?)([\w-]+) -->")
 NOT_RUN = re.compile(r"<!-- not run: (.+) -->")
@@ -34,7 +35,7 @@ def tokens(text: str) -> list[Token]:
 
 
 def python_blocks(name: str) -> tuple[list[str], list[str]]:
-    """The blocks of a page that run, each behind blank lines that make its line numbers the page's; reasons of others."""
+    """The blocks of a page that run, with the page's line numbers, and the reasons of the others."""
     run, reasons, before = [], [], None
     for token in tokens(text_of(name)):
         if token.type == "fence" and token.info == "python":

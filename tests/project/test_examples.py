@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from fixtures.tiny_models import BOS, DECODER, EOS, PAD, save
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from fixtures.tiny_models import BOS, DECODER, EOS, PAD, save
 from qbrm import EnergyRewardModel, SemiQuantumRBM, load_reward_model
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -90,7 +90,9 @@ def test_a_model_is_refined_served_and_asked(tmp_path):
     command = [sys.executable, str(EXAMPLES / "refine_and_serve.py"), "--port", "0", "--preferences", str(prefs)]
     command += ["--reward-model", str(save(tmp_path / "rm")), "--out", str(tmp_path / "served")]
     environment = {name: value for name, value in os.environ.items() if name != "QBRM_TOKEN"} | {"OMP_NUM_THREADS": "1"}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment) as server:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
+    ) as server:
         try:
             printed = []
             for line in server.stdout:
