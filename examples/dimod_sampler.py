@@ -20,9 +20,7 @@ class Metropolis(dimod.Sampler):
     parameters: ClassVar = {"num_reads": [], "seed": []}
     properties: ClassVar = {}
 
-    def sample(
-        self, bqm: dimod.BinaryQuadraticModel, num_reads: int = 1, seed: int | None = None, **parameters: object
-    ) -> dimod.SampleSet:
+    def sample(self, bqm: dimod.BQM, num_reads: int = 1, seed: int | None = None, **_: object) -> dimod.SampleSet:
         """Spin states of a binary quadratic model, each after 30 sweeps from a random start."""
         h, (rows, columns, weights), _ = bqm.spin.to_numpy_vectors(variable_order=list(bqm.variables))
         couplings = np.zeros((len(h), len(h)))
@@ -52,9 +50,8 @@ def main() -> None:
     score = CoupledBoltzmannMachine(dim=4, hidden=4, sampler=sampler, samples=options.reads)
     training = TrainingSettings(epochs=options.epochs, batch_pairs=16, learning_rate=1e-2)
     score.fit(embedding, reward, chosen, rejected, settings=FitSettings(training=training))
-    refined = refine(score, embedding, reward).numpy()
-    print(f"base     accuracy {(reward[chosen] > reward[rejected]).mean():.3f}")
-    print(f"refined  accuracy {(refined[chosen] > refined[rejected]).mean():.3f}")
+    for name, values in (("base", reward), ("refined", refine(score, embedding, reward).numpy())):
+        print(f"{name:8} accuracy {(values[chosen] > values[rejected]).mean():.3f}")
     print(f"sampler  {sampler}, effective inverse temperature {sampler.effective_beta:.2f}")
 
 

@@ -47,9 +47,8 @@ def main() -> None:
     score = CoupledBoltzmannMachine(dim=4, hidden=4, sampler=sampler, samples=options.samples)
     training = TrainingSettings(epochs=options.epochs, batch_pairs=16, learning_rate=1e-2)
     score.fit(embedding, reward, chosen, rejected, settings=FitSettings(training=training))
-    refined = refine(score, embedding, reward).numpy()
-    print(f"base     accuracy {(reward[chosen] > reward[rejected]).mean():.3f}")
-    print(f"refined  accuracy {(refined[chosen] > refined[rejected]).mean():.3f}")
+    for name, values in (("base", reward), ("refined", refine(score, embedding, reward).numpy())):
+        print(f"{name:8} accuracy {(values[chosen] > values[rejected]).mean():.3f}")
     print(
         f"device   effective inverse temperature {sampler.effective_beta:.2f}, rounding {sampler.distortion:.3f} nats"
     )
