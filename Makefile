@@ -28,8 +28,8 @@ help:
 	@echo 'make install      create .venv and install the pinned packages; does nothing when that is up to date'
 	@echo 'make demo         install, then compare all methods on the sample set (into runs/demo)'
 	@echo 'make test         install, then run the tests'
-	@echo 'make lint         install, then run ruff and mypy, and check the layers of imports'
-	@echo 'make docs         install, then build the documentation into site/; a warning is an error'
+	@echo 'make lint         install, then run ruff, mypy and the contract on imports'
+	@echo 'make docs         install, then build the documentation into site/; any warning is an error'
 	@echo 'make constraints  install, then bring constraints.txt up to date with pyproject.toml'
 	@echo 'make clean        remove .venv and caches; results in runs/ stay'
 	@echo 'PYTHON=python3.12 chooses the interpreter; ARGS=... goes to demo and test'
@@ -70,10 +70,10 @@ lint: install
 	$(BIN)/python -m mypy
 	$(BIN)/lint-imports
 
-# The variable silences a banner of mkdocs-material about another program.
+# Silences what the theme prints about a future version of MkDocs on every build.
+docs: export NO_MKDOCS_2_WARNING = 1
 docs: install
-	NO_MKDOCS_2_WARNING=true $(BIN)/python -m mkdocs build --strict --quiet
-	@echo 'documentation      site/index.html'
+	$(BIN)/python -m mkdocs build --strict
 
 constraints: install
 	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt uv
@@ -84,4 +84,4 @@ constraints: install
 
 clean:
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist site
-	find src tests scripts examples docs -name __pycache__ -type d -prune -exec rm -rf {} +
+	find src tests scripts examples -name __pycache__ -type d -prune -exec rm -rf {} +

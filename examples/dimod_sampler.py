@@ -1,59 +1,53 @@
-"""Train a coupled Boltzmann machine with a dimod sampler of one's own.
+"""A sampler of your own with dimod's interface, under a Boltzmann machine with coupled hidden spins."""
 
-    python examples/dimod_sampler.py --reads 16
+from __future__ import annotations
 
-`Metropolis` stands for any `dimod.Sampler`: D-Wave's machines, dwave-samplers, OpenJij, or a device of your own.
-"""
-
-import argparse
-from typing import ClassVar
+from typing import Any
 
 import dimod
 import numpy as np
+import torch
 
-from qbrm import CoupledBoltzmannMachine, DimodSampler, FitSettings, TrainingSettings, refine
+from qbrm import CoupledBoltzmannMachine, DimodSampler, refine
 
 
-class Metropolis(dimod.Sampler):
-    """Single-spin flips at unit temperature."""
+class MetropolisSampler(dimod.Sampler):
+    """Single-spin Metropolis updates at inverse temperature `beta`."""
 
-    parameters: ClassVar = {"num_reads": [], "seed": []}
-    properties: ClassVar = {}
+    properties: dict[str, Any] = {}  # noqa: RUF012 - dimod's name
+    parameters = {"num_reads": [], "sweeps": [], "beta": [], "seed": []}  # noqa: RUF012 - dimod's name
 
-    def sample(self, bqm: dimod.BQM, num_reads: int = 1, seed: int | None = None, **_: object) -> dimod.SampleSet:
-        """Spin states of a binary quadratic model, each after 30 sweeps from a random start."""
-        h, (rows, columns, weights), _ = bqm.spin.to_numpy_vectors(variable_order=list(bqm.variables))
+    def sample(
+        self,
+        bqm: dimod.BinaryQuadraticModel,
+        num_reads: int = 1,
+        sweeps: int = 50,
+        beta: float = 1.0,
+        seed: int | None = None,
+    ) -> dimod.SampleSet:
+        """Draw `num_reads` states; dimod's energy is h.s + s.J s over pairs."""
+        random, (h, (row, column, value), *_) = np.random.default_rng(seed), bqm.spin.to_numpy_vectors(bqm.variables)
         couplings = np.zeros((len(h), len(h)))
-        couplings[rows, columns] = couplings[columns, rows] = weights
-        rng = np.random.default_rng(seed)
-        spins = rng.choice([-1, 1], (num_reads, len(h)))
-        for spin in list(range(len(h))) * 30:
-            rise = -2 * spins[:, spin] * (h[spin] + spins @ couplings[spin])
-            spins[rng.random(num_reads) < np.exp(-rise.clip(0)), spin] *= -1
-        return dimod.SampleSet.from_samples_bqm((spins.astype(np.int8), list(bqm.variables)), bqm)
+        couplings[row, column] = couplings[column, row] = value
+        states = random.choice([-1, 1], (num_reads, len(h)))
+        for spin in np.tile(np.arange(len(h)), sweeps):
+            rise = -2 * states[:, spin] * (h[spin] + states @ couplings[spin])
+            states[:, spin] *= np.where(random.random(num_reads) < np.exp(-beta * rise.clip(0)), -1, 1)
+        return dimod.SampleSet.from_samples_bqm((states, bqm.variables), bqm)
 
 
-def main() -> None:
-    """Fit a score whose hidden spins the sampler draws, and refine with it."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pairs", type=int, default=100)
-    parser.add_argument("--epochs", type=int, default=5)
-    parser.add_argument("--reads", type=int, default=16, help="states that are drawn per response")
-    options = parser.parse_args()
+def main(pairs: int = 64, dim: int = 8, epochs: int = 1) -> torch.Tensor:
+    """Train a small machine with it, and return refined rewards."""
+    random = np.random.default_rng(0)
+    embedding = random.standard_normal((2 * pairs, dim), dtype=np.float32)
+    reward = random.standard_normal(2 * pairs, dtype=np.float32)
+    chosen, rejected = np.arange(0, 2 * pairs, 2), np.arange(1, 2 * pairs, 2)
 
-    embedding = np.random.default_rng(0).standard_normal((2 * options.pairs, 4)).astype(np.float32)
-    reward = embedding[:, 0].copy()  # what the reward model knows; the preferences depend on two coordinates
-    rows, quality = np.arange(len(reward)).reshape(-1, 2), embedding[:, 0] + embedding[:, 1]
-    rejected, chosen = np.take_along_axis(rows, quality[rows].argsort(axis=1), axis=1).T
-
-    sampler = DimodSampler(Metropolis(), beta=1.0)
-    score = CoupledBoltzmannMachine(dim=4, hidden=4, sampler=sampler, samples=options.reads)
-    training = TrainingSettings(epochs=options.epochs, batch_pairs=16, learning_rate=1e-2)
-    score.fit(embedding, reward, chosen, rejected, settings=FitSettings(training=training))
-    for name, values in (("base", reward), ("refined", refine(score, embedding, reward).numpy())):
-        print(f"{name:8} accuracy {(values[chosen] > values[rejected]).mean():.3f}")
-    print(f"sampler  {sampler}, effective inverse temperature {sampler.effective_beta:.2f}")
+    sampler = DimodSampler(MetropolisSampler(), {"sweeps": 20}, beta=1.0)
+    score = CoupledBoltzmannMachine(dim, hidden=4, sampler=sampler, samples=32)
+    score.fit(embedding, reward, chosen, rejected, epochs=epochs)
+    return refine(score, embedding, reward)
 
 
 if __name__ == "__main__":
-    main()
+    print(main()[:5])

@@ -1,57 +1,44 @@
-"""Train a coupled Boltzmann machine with an object that has Kaiwu's interface, `solve(ising_matrix)`.
+"""A device of your own with Kaiwu's interface, `solve(ising_matrix)`, under coupled hidden spins."""
 
-    python examples/kaiwu_sampler.py --samples 64
-
-`Device` stands for a coherent Ising machine: it takes integers of 8 bits and draws at a temperature of its own, which
-`KaiwuSampler` estimates and corrects. docs/kaiwu.md says how to use the machine of the Kaiwu SDK instead.
-"""
-
-import argparse
+from __future__ import annotations
 
 import numpy as np
+import torch
+from jaxtyping import Int8, Num
 
-from qbrm import CoupledBoltzmannMachine, FitSettings, KaiwuSampler, TrainingSettings, refine
-
-
-class Device:
-    """Spins x of energy -x^T K x, drawn at an inverse temperature that nobody is told."""
-
-    def __init__(self, samples: int) -> None:
-        self.samples, self.rng, self.beta = samples, np.random.default_rng(0), 0.02
-
-    def solve(self, ising_matrix: np.ndarray) -> np.ndarray:
-        """As many solutions as the device draws at once, one row each, the gauge spin last."""
-        weights = self.beta * (ising_matrix + ising_matrix.T)
-        np.fill_diagonal(weights, 0)
-        spins = self.rng.choice([-1, 1], (self.samples, len(weights)))
-        for spin in list(range(len(weights))) * 30:
-            up = self.rng.random(self.samples) < 1 / (1 + np.exp(-2 * spins @ weights[spin]))
-            spins[:, spin] = 2 * up - 1
-        return spins
+from qbrm import CoupledBoltzmannMachine, KaiwuSampler
 
 
-def main() -> None:
-    """Fit a score whose hidden spins the device draws, and refine with it."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pairs", type=int, default=100)
-    parser.add_argument("--epochs", type=int, default=5)
-    parser.add_argument("--samples", type=int, default=64, help="solutions of one call")
-    options = parser.parse_args()
+class Machine:
+    """Draws from exp(beta x.K x) by Gibbs updates, as a coherent Ising machine at some temperature would.
 
-    embedding = np.random.default_rng(0).standard_normal((2 * options.pairs, 4)).astype(np.float32)
-    reward = embedding[:, 0].copy()  # what the reward model knows; the preferences depend on two coordinates
-    rows, quality = np.arange(len(reward)).reshape(-1, 2), embedding[:, 0] + embedding[:, 1]
-    rejected, chosen = np.take_along_axis(rows, quality[rows].argsort(axis=1), axis=1).T
+    Kaiwu's matrix K has energy -x.K x over spins x, the last of which is the gauge spin.
+    """
 
-    sampler = KaiwuSampler(Device(options.samples), bits=8)
-    score = CoupledBoltzmannMachine(dim=4, hidden=4, sampler=sampler, samples=options.samples)
-    training = TrainingSettings(epochs=options.epochs, batch_pairs=16, learning_rate=1e-2)
-    score.fit(embedding, reward, chosen, rejected, settings=FitSettings(training=training))
-    for name, values in (("base", reward), ("refined", refine(score, embedding, reward).numpy())):
-        print(f"{name:8} accuracy {(values[chosen] > values[rejected]).mean():.3f}")
-    print(
-        f"device   effective inverse temperature {sampler.effective_beta:.2f}, rounding {sampler.distortion:.3f} nats"
-    )
+    def __init__(self, beta: float = 0.25, solutions: int = 256, seed: int = 0) -> None:
+        self.beta, self.solutions, self.random = beta, solutions, np.random.default_rng(seed)
+
+    def solve(self, ising_matrix: Num[np.ndarray, "spins spins"]) -> Int8[np.ndarray, "solutions spins"]:
+        """Some states, as many as the machine gives for one task."""
+        couplings = (ising_matrix + ising_matrix.T) * (1 - np.eye(len(ising_matrix)))
+        states = self.random.choice([-1, 1], (self.solutions, len(ising_matrix)))
+        for spin in np.tile(np.arange(len(ising_matrix)), 50):
+            up = 1 / (1 + np.exp(-2 * self.beta * states @ couplings[spin]))
+            states[:, spin] = np.where(self.random.random(self.solutions) < up, 1, -1)
+        return states.astype(np.int8)
+
+
+def main(samples: int = 256) -> torch.Tensor:
+    """Sample hidden spins of a machine at 8 bits; return their means."""
+    torch.manual_seed(0)
+    sampler = KaiwuSampler(Machine(), beta=0.25, bits=8)
+    score = CoupledBoltzmannMachine(dim=8, hidden=6, sampler=sampler)  # training and refinement draw from it
+
+    fields, couplings = torch.randn(1, score.hidden), torch.randn(score.hidden, score.hidden).triu(1)
+    spins = sampler.sample(fields, couplings + couplings.T, samples, torch.Generator().manual_seed(0))
+    print(f"means {spins.mean(1)[0].tolist()} · effective beta {sampler.effective_beta:.2f}")
+    print(f"rounding to 8 bits changed log-probabilities by {sampler.distortion:.2f} nats")
+    return spins.mean(1)[0]
 
 
 if __name__ == "__main__":
