@@ -15,15 +15,14 @@ import shutil
 import sys
 from pathlib import Path
 
-from qbrm_lab.results import Results, read_results
-from qbrm_lab.results.facts import FeaturesEmbedded, RunTime
-
 from qbrm.tables.grid import Column, Grid, contest
 from qbrm.tables.markdown import markdown_grid
 from qbrm.tables.numbers import three_decimals
 from qbrm_lab.report import update_markdown
 from qbrm_lab.report.comparison import accuracy, comparison_grid
 from qbrm_lab.report.parts import Part, parts, summary_row
+from qbrm_lab.results import Results, read_results
+from qbrm_lab.results.facts import FeaturesEmbedded, RunTime
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"

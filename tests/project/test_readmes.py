@@ -85,7 +85,7 @@ def test_both_have_the_same_code_but_for_comments():
     assert ["make install", "make demo"] in code(text_of(ENGLISH))
 
 
-def test_each_begins_with_a_link_to_the_other_and_the_rest_lead_to_the_same_places():
+def test_both_readmes_link_to_one_another_and_to_the_same_places():
     (to_chinese, *english), (to_english, *chinese) = links(text_of(ENGLISH)), links(text_of(CHINESE))
     assert (to_chinese, to_english) == (CHINESE, ENGLISH)
     assert sorted(link.replace(".zh-CN", "") for link in chinese) == sorted(english)
