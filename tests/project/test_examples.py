@@ -52,15 +52,16 @@ def test_arrays_are_refined_to_order_more_held_out_pairs():
     assert example("refine_arrays").main() > 0.02  # points of accuracy
 
 
-def test_a_dimod_sampler_of_ones_own_trains_a_coupled_machine():
+def test_a_dimod_sampler_of_ones_own_trains_a_coupled_machine(capsys):
     pytest.importorskip("dimod")
-    assert torch.isfinite(example("dimod_sampler").main(pairs=8)).all()
+    assert 0 < example("dimod_sampler").main(pairs=16, epochs=1) <= 1
+    assert "effective beta 1.0" in capsys.readouterr().out
 
 
-def test_a_machine_with_kaiwus_interface_draws_hidden_spins():
-    means = example("kaiwu_sampler").main(samples=64)
-    assert means.shape == (6,)
-    assert (means.abs() <= 1).all()
+def test_the_temperature_of_a_machine_with_kaiwus_interface_is_estimated(capsys):
+    assert 0 < example("kaiwu_sampler").main(pairs=16, epochs=1) <= 1
+    beta = re.search(r"effective beta (\d\.\d\d)", capsys.readouterr().out)[1]
+    assert float(beta) == pytest.approx(1, abs=0.3)
 
 
 def test_a_reward_model_is_refined_served_asked_and_stopped(tmp_path):
