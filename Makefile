@@ -22,13 +22,14 @@ NAMED := $(if $(filter command environment,$(firstword $(origin PYTHON))),$(PYTH
 VERSION := -c 'import sys; print(sys.version_info[:2])'
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint constraints clean
+.PHONY: help install demo test lint docs constraints clean
 
 help:
 	@echo 'make install      create .venv and install the pinned packages; does nothing when that is up to date'
 	@echo 'make demo         install, then compare all methods on the sample set (into runs/demo)'
 	@echo 'make test         install, then run the tests'
-	@echo 'make lint         install, then run ruff and mypy'
+	@echo 'make lint         install, then run ruff, mypy and the contract on imports'
+	@echo 'make docs         install, then build the documentation into site/; any warning is an error'
 	@echo 'make constraints  install, then bring constraints.txt up to date with pyproject.toml'
 	@echo 'make clean        remove .venv and caches; results in runs/ stay'
 	@echo 'PYTHON=python3.12 chooses the interpreter; ARGS=... goes to demo and test'
@@ -67,6 +68,12 @@ lint: install
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m mypy
+	$(BIN)/lint-imports
+
+# Silences what the theme prints about a future version of MkDocs on every build.
+docs: export NO_MKDOCS_2_WARNING = 1
+docs: install
+	$(BIN)/python -m mkdocs build --strict
 
 constraints: install
 	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt uv
@@ -76,5 +83,5 @@ constraints: install
 	{ sed -n '/^#/p' constraints.txt; cat .venv/pins; } > .venv/constraints && mv .venv/constraints constraints.txt
 
 clean:
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
-	find src tests scripts -name __pycache__ -type d -prune -exec rm -rf {} +
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist site
+	find src tests scripts examples -name __pycache__ -type d -prune -exec rm -rf {} +

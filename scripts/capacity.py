@@ -24,11 +24,11 @@ from typing import Any, NamedTuple
 
 import torch
 
-from qbrm_lab.comparison.records import environment
 from qbrm.features import build_features
 from qbrm.preferences import PreferenceSet, read_preferences, sample_source, training_pairs
-from qbrm_lab.report import update_markdown
 from qbrm.reward_models import DEFAULT_REWARD_MODEL, load_reward_model
+from qbrm_lab.comparison.records import environment
+from qbrm_lab.report import update_markdown
 
 PAGE = Path(__file__).parent.parent / "docs" / "capacity.md"
 PAIRS = (10**6, 10**7, 10**8, 10**9)

@@ -1,9 +1,9 @@
-"""Put what a study found into docs/: its page and the plots that the page shows.
+"""Put a study's results into docs/: its page and the plots that the page shows.
 
     python scripts/update_results.py runs/study
 
 RUN is the folder of ``qbrm study ... --out RUN``; RUN/results.md and RUN/results/*.png become docs/results.md and
-docs/results/*.png, as they are.
+docs/results/*.png, unchanged.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ DOCS = Path(__file__).parent.parent / "docs"
 
 
 def update(run: Path, docs: Path) -> None:
-    """Write the run's page anew and replace the documents' page and plots."""
+    """Write the run's page again and replace the page and plots of docs/."""
     page = write_page(run)
     shutil.copyfile(page, docs / page.name)
     shutil.rmtree(docs / "results", ignore_errors=True)

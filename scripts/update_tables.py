@@ -1,4 +1,4 @@
-"""Put measured tables into both READMEs, from what commands left in runs/.
+"""Put measured tables into the READMEs and the documentation, from what commands left in runs/.
 
     python scripts/update_tables.py demo=runs/demo study=runs/study bench=runs/bench bench-sample=runs/bench
     python scripts/update_tables.py sampling=runs/sampling
@@ -13,78 +13,79 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
-from qbrm_lab.report import Results, read_results, update_markdown
-from qbrm_lab.report.comparison import comparison_grid
 from qbrm.tables.grid import Column, Grid, contest
 from qbrm.tables.markdown import markdown_grid
-from qbrm.tables.numbers import percent, three_decimals
-from qbrm_lab.report.parts import methods_of, parts, summary_row
-from qbrm_lab.studies.page.files import read_files
-from qbrm_lab.studies.page.limits import study_targets
-from qbrm_lab.studies.page.summary import summary
-from qbrm_lab.studies.robustness import targets_table
+from qbrm.tables.numbers import three_decimals
+from qbrm_lab.report import update_markdown
+from qbrm_lab.report.comparison import accuracy, comparison_grid
+from qbrm_lab.report.parts import Part, parts, summary_row
+from qbrm_lab.results import Results, read_results
+from qbrm_lab.results.facts import FeaturesEmbedded, RunTime
 
-Best = Callable[..., float]
 ROOT = Path(__file__).parent.parent
-READMES = (ROOT / "README.md", ROOT / "README.zh-CN.md")
+DOCS = ROOT / "docs"
+PLACES = {
+    "demo": [DOCS / "compare.md"],
+    "study": [ROOT / "README.md", ROOT / "README.zh-CN.md"],
+    "bench": [DOCS / "speed.md"],
+    "bench-sample": [DOCS / "speed.md"],
+    "sampling": [DOCS / "samplers.md"],
+}
+# What the front page shows of a study.
+METHODS = ("base", "mlp", "mlp:gate,members=5", "ebrm", "sqrbm:gate,members=5")
+SCENARIOS = ("fresh", "shift")
 
 
 def main(arguments: list[str]) -> None:
     """Update every marker named on the command line."""
     for argument in arguments:
         marker, source = argument.split("=", 1)
-        text = _text(marker, source)
-        for readme in READMES:
-            update_markdown(readme, marker, text)
+        text = _text(marker, Path(source))
+        for page in PLACES[marker]:
+            chinese = page.name == "README.zh-CN.md"
+            update_markdown(page, marker, text.replace("| method |", "| 方法 |") if chinese else text)
 
 
-def _text(marker: str, source: str) -> str:
+def _text(marker: str, source: Path) -> str:
     if marker == "bench":
-        return "\n\n".join(_bench(Path(source) / f"{name}.json", name) for name in ("refine", "train"))
+        return "\n\n".join(_bench(source / f"{name}.json", name) for name in ("refine", "train"))
     if marker == "bench-sample":
-        return _bench_sample(Path(source) / "sample.json")
+        return _bench_sample(source / "sample.json")
     if marker == "sampling":
-        return _sampling(Path(source))
-    if marker == "study":
-        return _study(Path(source))
-    results = read_results(Path(source))
-    return f"{_tables(results)}\n\n{_origin(results)}"
+        return _sampling(source)
+    results = read_results(source)
+    return _study(results) if marker == "study" else f"{_tables(results)}\n\n{_origin(results)}"
 
 
-def _study(study: Path) -> str:
-    results = read_results(study)
-    accuracy = _by_scenario(results, "pairwise accuracy", "accuracy", percent, max)
-    log_loss = _by_scenario(results, "log-loss", "nll", three_decimals, min)
-    files = read_files(study)
-    judged = targets_table(study_targets(files))
-    return "\n\n".join([accuracy, log_loss, judged, *summary(files), _origin(results)])
+def _study(results: Results) -> str:
+    """Accuracy and log-loss of a few methods; the whole is docs/results.md."""
+    shown = [part for part in parts(results) if part.name in SCENARIOS]
+    columns = [column for part in shown for column in _columns(part)]
+    return markdown_grid(Grid("", "method", METHODS, tuple(columns)))
 
 
-def _by_scenario(results: Results, corner: str, key: str, text: Callable[[float | None], str], best: Best) -> str:
-    """One pairwise number, methods in rows, scenarios and their domains in columns."""
-    methods = methods_of(results["summary"])
-    columns: list[Column] = []
-    for part in parts(results):
-        rows = [summary_row(part.results, method, "pairwise") for method in methods]
-        values = [row[key] if row else None for row in rows]  # type: ignore[literal-required]
-        columns.append(contest(part.name, values, map(text, values), best))
-    return markdown_grid(Grid("", corner, tuple(methods), tuple(columns)))
+def _columns(part: Part) -> list[Column]:
+    rows = [summary_row(part.results, method, "pairwise") for method in METHODS]
+    losses = [row.nll if row else None for row in rows]
+    return [
+        contest(part.name, [row.accuracy if row else None for row in rows], map(accuracy, rows)),
+        contest("log-loss", losses, map(three_decimals, losses), min),
+    ]
 
 
 def _sampling(study: Path) -> str:
     for plot in ("accuracy-by-size.png", "error-by-time.png"):
-        shutil.copyfile(study / plot, ROOT / "docs" / plot)
+        shutil.copyfile(study / plot, DOCS / plot)
     return (study / "sampling.md").read_text()
 
 
 def _origin(results: Results) -> str:
-    environment = results["environment"]
-    notes = "; ".join(note for note in results["notes"] if note.startswith(("features:", "whole run")))
+    environment = results.environment
+    facts = "; ".join(fact.sentence for fact in results.facts if isinstance(fact, FeaturesEmbedded | RunTime))
     return (
-        f"`{results['command']}` · {notes} · {environment['cores']} cores, {environment['processor']}, "
+        f"`{results.command}` · {facts} · {environment['cores']} cores, {environment['processor']}, "
         f"torch {environment['torch']}"
     )
 

@@ -1,13 +1,16 @@
-"""What the tests of the science share: random scores, and the formulas of design section 3 written a second time."""
+"""Fixtures of all tests: random scores, commands, and how many threads there are."""
 
+import logging
 import os
+import sys
 
 import pytest
 import torch
-from torch import nn
 
+from fixtures.commands import Ended
+from fixtures.scores import by_hand, concatenated_network, randomise
+from qbrm import cli
 from qbrm.energies import EBRM, RBM, SemiQuantumRBM
-from qbrm.energies.ebrm import HalfDropout
 
 # The plugin that conversions are tested against reports its usage otherwise, where the SDK is installed too.
 os.environ["KPP_STATS_ENABLED"] = "false"
@@ -71,51 +74,52 @@ def published_network():
     return concatenated_network
 
 
-def randomise(score, seed, size):
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for parameter in score.parameters():
-            parameter.copy_(size * torch.randn(parameter.shape, generator=generator))
+@pytest.fixture
+def qbrm_command(monkeypatch, capsys):
+    """Runs `qbrm ...` in this process; gives how it ended."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["qbrm", *map(str, arguments)])
+        monkeypatch.setattr(logging.getLogger("qbrm"), "handlers", [])
+        monkeypatch.setattr(cli.app, "registered_commands", [*cli.app.registered_commands])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        return Ended(ended.value.code or 0, *capsys.readouterr())
+
+    return run
 
 
-def by_hand(score, embedding, base_reward, reward):
-    """The score's formula, differentiable in `reward`.
+@pytest.fixture
+def command(qbrm_command):
+    """Runs `qbrm ...`; gives its exit code, what it printed and its one line of error."""
 
-    Args: the score; embeddings (n, dim); base rewards (n,); rewards (n, k) or (k,), all in the reward model's units.
-    """
-    embedding, base_reward, reward = embedding.double(), base_reward.double(), reward.double()
-    reward = reward.expand(len(embedding), -1)
-    standard, anchor = ((x - score.reward_loc.double()) / score.reward_scale.double() for x in (reward, base_reward))
-    if isinstance(score, EBRM):
-        return concatenated_network(score)(embedding, standard)
-    p = {name: value.detach().double() for name, value in score.named_parameters()}
-    whitened = (embedding - score.embedding_loc.double()) / score.embedding_scale.double()
-    mu = whitened @ p["a"] + p["a0"] + (anchor if score.anchored else 0)
-    field = torch.einsum("amd,nd->nam", p["W"], whitened) + p["c"]
-    field = field[:, None] + standard[:, :, None, None] * p["u"]
-    length = field.square().sum(2).sqrt()
-    log_cosh = torch.logaddexp(length, -length) - torch.tensor(2.0, dtype=torch.float64).log()
-    gaussian = (standard - mu[:, None]) ** 2 / (2 * p["log_tau"].exp() ** 2)
-    return log_cosh.sum(-1) - gaussian - p["u"].square().sum() * standard**2 / 2
+    def run(*arguments):
+        ended = qbrm_command(*arguments)
+        assert len(ended.err.splitlines()) == bool(ended.code), ended.err
+        return ended.code, ended.out, ended.err
+
+    return run
 
 
-def concatenated_network(score):
-    """The published network on [embedding, lifted reward], unsplit, with the weights of `score`."""
-    with torch.random.fork_rng():  # building layers draws weights that are overwritten at once
-        lift = nn.Sequential(
-            nn.Linear(1, 16), nn.Tanh(), HalfDropout(), nn.Linear(16, 32), nn.Tanh(), HalfDropout(),
-            nn.Linear(32, 64), nn.Tanh(),
-        )  # fmt: skip
-        joint = nn.Sequential(
-            nn.Linear(score.dim + 64, 1024), nn.Tanh(), HalfDropout(), nn.Linear(1024, 512), nn.Tanh(),
-            HalfDropout(), nn.Linear(512, 1),
-        )  # fmt: skip
-    network = nn.ModuleList([lift, joint]).double().train(score.training).requires_grad_(False)
-    weights = [value.detach().double() for value in score.parameters()]
-    network.load_state_dict(dict(zip(network.state_dict(), weights, strict=True)))
+@pytest.fixture
+def started(monkeypatch):
+    """Takes the server's place: notes the application instead of serving it."""
+    apps = []
 
-    def f(embedding, standard):
-        repeated = embedding[:, None].expand(-1, standard.shape[1], -1)
-        return joint(torch.cat([repeated, lift(standard[..., None])], -1))[..., 0]
+    class Server:
+        def __init__(self, app):
+            apps.append(app)
 
-    return f
+        def run(self, sockets):
+            return
+
+    monkeypatch.setattr("qbrm.serving.server.configure", lambda app, limits: Server(app))
+    monkeypatch.setattr("qbrm.serving.server.signal.signal", lambda *arguments: None)
+    return apps
+
+
+@pytest.fixture
+def small_blocks(monkeypatch):
+    """Blocks of 16 pairs, so that a table of some hundred pairs has many."""
+    monkeypatch.setattr("qbrm.features.stream.BLOCK_PAIRS", 16)

@@ -1,1 +1,1 @@
-"""The laboratory that measured QBRM: compared methods, scenarios, comparisons, studies, benchmarks of speed, reports."""
+"""The laboratory that measured QBRM: methods, scenarios, comparisons, studies, benchmarks of speed, reports."""

@@ -9,16 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from qbrm.cli import options as opt
+from qbrm.samplers import SAMPLERS
+from qbrm_lab.methods import split_methods
+from qbrm_lab.methods.catalogue import DEMONSTRATED, usage
+from qbrm_lab.scenarios import SCENARIOS
 
 if TYPE_CHECKING:
     from qbrm_lab.comparison import ComparisonSettings
-
-
-class Preset(str, Enum):
-    """Named settings of the published baseline."""
-
-    DEFAULT = "default"
-    PUBLISHED = "published"
 
 
 class Study(str, Enum):
@@ -42,19 +39,22 @@ class Benchmark(str, Enum):
     SERVE = "serve"
 
 
-Methods = Annotated[str, typer.Option(help="Comma-separated: METHODS.", metavar="NAME[,NAME...]")]
-PresetName = Annotated[
-    Preset, typer.Option(help="'published' trains ebrm with the paper's 768 noise samples instead of 64.")
+Methods = Annotated[
+    str,
+    typer.Option(
+        help=f"Methods, separated by commas; options stand behind a colon, as in sqrbm:gate,members=5. {usage()}.",
+        metavar="NAME[:OPTIONS][,...]",
+    ),
 ]
+DEFAULT_METHODS = ",".join(DEMONSTRATED)
 
 
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for features, training states and the report.")] = Path("runs/demo"),
-    methods: Methods = "length,base,mlp,ebrm,rbm,sqrbm,sqrbm-gate-ensemble",
+    methods: Methods = DEFAULT_METHODS,
     seeds: opt.Seeds = 3,
     seed: opt.Seed = 0,
     epochs: opt.Epochs = 5,
-    preset: PresetName = Preset.DEFAULT,
 ) -> None:
     """Run the whole comparison on the bundled sample set; nothing is downloaded."""
     from qbrm.preferences import sample_source
@@ -64,11 +64,10 @@ def demo(
         ComparisonSettings(
             train=sample_source(),
             out=out,
-            methods=opt.listed("--methods", methods),
+            methods=split_methods(opt.listed("--methods", methods)),
             seeds=seeds,
             seed=seed,
             epochs=epochs,
-            published=preset is Preset.PUBLISHED,
             command=opt.command_line(),
         )
     )
@@ -86,12 +85,12 @@ def compare(
     scenario: Annotated[
         str,
         typer.Option(
-            help="Who trains on what: SCENARIOS. 'fresh': half of the training prompts train the embedded reward "
-            "model, the other half the scores. 'same': both see all of them, as in the paper. Reward models that are "
-            "trained leave all to the scores."
+            help=f"Who trains on what: {', '.join(SCENARIOS)}. 'fresh': half of the training prompts train the "
+            "embedded reward model, the other half the scores. 'same': both see all of them, as in the paper. Reward "
+            "models that are trained leave all to the scores."
         ),
     ] = "fresh",
-    methods: Methods = "length,base,mlp,ebrm,rbm,sqrbm,sqrbm-gate-ensemble",
+    methods: Methods = DEFAULT_METHODS,
     reward_model: Annotated[
         str,
         typer.Option(
@@ -110,28 +109,11 @@ def compare(
     seeds: opt.Seeds = 3,
     seed: opt.Seed = 0,
     epochs: opt.Epochs = 5,
-    preset: PresetName = Preset.DEFAULT,
-    objective: Annotated[
-        str | None,
-        typer.Option(
-            help="Train all energy scores with nce, likelihood or preference. Default: ebrm nce, else preference."
-        ),
-    ] = None,
-    refinement: Annotated[
-        str | None,
-        typer.Option(help="Refine with this: ascent, mode or mean. Default: ebrm ascent, others mode."),
-    ] = None,
-    filter_conflicts: Annotated[
-        bool | None,
-        typer.Option(
-            "--filter-conflicts/--keep-conflicts",
-            help="Drop training pairs that the base rewards contradict. Default: ebrm drops them, others keep them.",
-            show_default=False,
-        ),
-    ] = None,
     sampler: Annotated[
         str | None,
-        typer.Option(help="Draw the hidden spins of qbm with this: SAMPLERS. Default: sum over all their states."),
+        typer.Option(
+            help=f"Draw the hidden spins of qbm with this: {', '.join(SAMPLERS)}. Default: sum over all their states."
+        ),
     ] = None,
     hidden: Annotated[
         int | None, typer.Option(help="Hidden units of rbm, sqrbm and qbm. Default: 32, 32 and 12.", min=1)
@@ -154,7 +136,7 @@ def compare(
             tests=_sources(test),
             out=out,
             scenario=scenario,
-            methods=opt.listed("--methods", methods),
+            methods=split_methods(opt.listed("--methods", methods)),
             reward_model=reward_model,
             reward_model_options=opt.given(
                 revision=revision,
@@ -168,10 +150,6 @@ def compare(
             seeds=seeds,
             seed=seed,
             epochs=epochs,
-            published=preset is Preset.PUBLISHED,
-            objective=objective,
-            refinement=refinement,
-            filter_conflicts=filter_conflicts,
             sampler=sampler,
             hidden=hidden,
             wandb=wandb,
@@ -200,9 +178,9 @@ def study(
 ) -> None:
     """Run a whole study: many comparisons with one question. Run it again to continue where it stopped.
 
-    all: robustness, over-optimisation, coverage and fine-tuned, and results.md, the page of what they found.
+    all: robustness, over-optimisation, coverage and fine-tuned, and results.md, the page of their results.
 
-    robustness: every scenario with every method, against targets set beforehand.
+    robustness: every scenario with every method, against targets that were set before.
 
     over-optimisation: best-of-n up to 10,000 by every kind of reward, judged by a gold reward it never saw.
 
@@ -241,7 +219,7 @@ def study(
 def bench(
     benchmark: Annotated[Benchmark, typer.Argument(help="What to measure.")],
     json: Annotated[bool, typer.Option(help="Print one JSON list instead of a table.")] = False,
-    seed: Annotated[int, typer.Option(help="Of inputs and weights.", min=0)] = 0,
+    seed: Annotated[int, typer.Option(help="Seeds inputs and weights.", min=0)] = 0,
     out: Annotated[Path | None, typer.Option(help="Also write the JSON list to this file.")] = None,
 ) -> None:
     """Measure speed against the published arithmetic and the hardware's floor, in one run."""
@@ -253,10 +231,11 @@ def bench(
 def _compare(settings: ComparisonSettings) -> None:
     from qbrm.cli.console import Reporter
     from qbrm_lab.comparison import compare as run
-    from qbrm_lab.report import print_results
+    from qbrm_lab.report import print_results, write_report
 
     reporter = Reporter()
-    results, report = run(settings, reporter)
+    results = run(settings, reporter)
+    report = write_report(results, settings.out)
     print_results(results, reporter.console)
     reporter.fact("report", str(report))
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from qbrm.errors import InputError
-from qbrm.preferences import Preference, PreferenceSet, split_by_prompt, training_pairs
+
+# What reads preferences is imported where it is used: `--help` lists the scenarios and does not wait for it.
+if TYPE_CHECKING:
+    from qbrm.preferences import Preference, PreferenceSet
 
 VALIDATION_SHARE = 0.125
 FLIPPED_SHARE = 0.25
@@ -24,7 +28,7 @@ class Roles(NamedTuple):
         reward_model_validation: chooses the epoch of that training.
         refinement: trains the scores.
         validation: chooses their epochs and calibrates them.
-        flipped: share of the reward model's pairs, for training and validation, whose label is turned round.
+        flipped: share of the reward model's pairs, for training and validation, whose label is flipped.
     """
 
     reward_model: PreferenceSet
@@ -39,33 +43,51 @@ class Roles(NamedTuple):
         return set(self.reward_model.prompt_ids).isdisjoint(self.refinement.prompt_ids)
 
 
-Scenario = Callable[[PreferenceSet, int], Roles]
+@dataclass(frozen=True)
+class Scenario:
+    """One way to share out the training preferences.
+
+    Attributes:
+        name: in commands and results.
+        words: what it is, as a sentence.
+        share_out: gives the training preferences of a seed their roles.
+    """
+
+    name: str
+    words: str
+    share_out: Callable[[PreferenceSet, int], Roles]
 
 
 def same(train: PreferenceSet, seed: int) -> Roles:
-    """The paper's protocol: reward model and score see the same preferences."""
+    """Everything for both; a part validates both."""
+    from qbrm.preferences import split_by_prompt
+
     kept, validation = split_by_prompt(train, VALIDATION_SHARE, seed)
     return Roles(kept, validation, kept, validation)
 
 
 def fresh(train: PreferenceSet, seed: int) -> Roles:
-    """The score sees preferences from the same domain that the reward model has not seen: half of the prompts each."""
+    """Half of the prompts for the reward model, half for the score."""
+    from qbrm.preferences import split_by_prompt
+
     kept, validation = split_by_prompt(train, VALIDATION_SHARE, seed)
     reward_model, refinement = split_by_prompt(kept, 0.5, seed)
     return Roles(reward_model, validation, refinement, validation)
 
 
 def noise(train: PreferenceSet, seed: int) -> Roles:
-    """As `fresh`, but a quarter of the labels that the reward model is trained with are wrong."""
+    """As :func:`fresh`, with a quarter of the reward model's labels flipped."""
     return fresh(train, seed)._replace(flipped=FLIPPED_SHARE)
 
 
 def shift(train: PreferenceSet, seed: int) -> Roles:
-    """The reward model knows the largest domain, the score is trained on the others.
+    """The largest domain for the reward model, the others for the score.
 
     Raises:
         InputError: if there is one domain only.
     """
+    from qbrm.preferences import PreferenceSet, split_by_prompt
+
     known, *others = by_domain(train).values()
     if not others:
         raise InputError(
@@ -79,7 +101,7 @@ def shift(train: PreferenceSet, seed: int) -> Roles:
 
 
 def small(train: PreferenceSet, seed: int, pairs: int) -> Roles:
-    """As `fresh`, with at most so many pairs to refine with: a fifth of them validate, no prompt on both sides."""
+    """As :func:`fresh`, with at most `pairs` pairs for the score, a fifth of them for validation."""
     roles = fresh(train, seed)
     held_out = round(FEW_VALIDATION_SHARE * pairs)
     few = _few_pairs(roles.refinement, pairs - held_out, seed)
@@ -97,15 +119,17 @@ def by_domain(preferences: PreferenceSet) -> Mapping[str, PreferenceSet]:
     for preference in preferences:
         known = domain_of.setdefault(preference.prompt_id, domain(preference))
         domain_of[preference.prompt_id] = min(known, domain(preference))
-    found: dict[str, list[str]] = {}
+    prompts: dict[str, list[str]] = {}
     for prompt_id, name in domain_of.items():
-        found.setdefault(name, []).append(prompt_id)
-    names = sorted(found, key=lambda name: (-len(found[name]), name))
-    return {name: preferences.of_prompts(found[name]) for name in names}
+        prompts.setdefault(name, []).append(prompt_id)
+    names = sorted(prompts, key=lambda name: (-len(prompts[name]), name))
+    return {name: preferences.of_prompts(prompts[name]) for name in names}
 
 
 def _few_pairs(preferences: PreferenceSet, pairs: int, seed: int) -> PreferenceSet:
-    """Preferences, prompt by prompt in an order that the seed decides, as long as they give at most so many pairs."""
+    """Preferences in an order that the seed decides, as many as give at most `pairs` pairs."""
+    from qbrm.preferences import PreferenceSet, training_pairs
+
     taken: list[Preference] = []
     count = 0
     for preference in sorted(preferences, key=lambda p: hashlib.sha256(f"{seed} {p.prompt_id}".encode()).digest()):
@@ -118,11 +142,33 @@ def _few_pairs(preferences: PreferenceSet, pairs: int, seed: int) -> PreferenceS
     return PreferenceSet(preferences.name, tuple(taken))
 
 
-SCENARIOS: dict[str, Mapping[str, Scenario]] = {
-    "same": {"same": same},
-    "fresh": {"fresh": fresh},
-    "shift": {"shift": shift},
-    "noise": {"noise": noise},
-    "small": {f"small-{pairs}": partial(small, pairs=pairs) for pairs in FEW_PAIRS},
+_ALL = (
+    Scenario("same", "The paper's protocol: reward model and score see the same preferences.", same),
+    Scenario(
+        "fresh",
+        "The score sees preferences from the same domain that the reward model has not seen: half of the prompts each.",
+        fresh,
+    ),
+    Scenario("shift", "The reward model knows the largest domain, the score is trained on the others.", shift),
+    Scenario(
+        "noise", "As `fresh`, but a quarter of the labels that the reward model is trained with are wrong.", noise
+    ),
+    *(
+        Scenario(
+            f"small-{pairs}",
+            f"As `fresh`, with at most {pairs} pairs to refine with: a fifth of them validate, no prompt on both "
+            "sides.",
+            partial(small, pairs=pairs),
+        )
+        for pairs in FEW_PAIRS
+    ),
+)
+VARIANTS: dict[str, Scenario] = {scenario.name: scenario for scenario in _ALL}
+# What a comparison is asked for, and the variants that it runs.
+SCENARIOS: dict[str, tuple[str, ...]] = {
+    "same": ("same",),
+    "fresh": ("fresh",),
+    "shift": ("shift",),
+    "noise": ("noise",),
+    "small": tuple(name for name in VARIANTS if name.startswith("small-")),
 }
-VARIANTS: dict[str, Scenario] = {name: split for group in SCENARIOS.values() for name, split in group.items()}

@@ -9,10 +9,9 @@ import urllib.request
 from contextlib import contextmanager
 
 import pytest
-from test_comparison import read_lines, write_preferences
-from test_fit import command  # noqa: F401
-from fixtures.tiny_models import save
 
+from fixtures.preference_files import read_lines, write_preferences
+from fixtures.tiny_models import save
 from qbrm import EnergyRewardModel
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -48,7 +47,7 @@ def get_reward(address, body):
         return json.load(response)
 
 
-def test_a_folder_and_preferences_become_a_served_reward_in_three_commands(command, tmp_path):  # noqa: F811
+def test_a_folder_and_preferences_are_a_served_reward_in_three_commands(command, tmp_path):
     prefs = write_preferences(tmp_path / "prefs.jsonl", 0, 24)
     heldout = write_preferences(tmp_path / "heldout.jsonl", 24, 8)
     rm, features, model = save(tmp_path / "rm"), tmp_path / "features", tmp_path / "model"

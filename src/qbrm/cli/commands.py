@@ -74,7 +74,7 @@ def train(
     score: Annotated[Score, typer.Option(help="Energy score.")] = "sqrbm",
     gate: Annotated[bool, typer.Option("--gate", help="Fade the correction where embeddings are unfamiliar.")] = False,
     members: Annotated[
-        int, typer.Option(help="Scores to train, with different seeds; their mean is the model.", min=1)
+        int, typer.Option(help="Scores to train and validate on different prompts; their mean is the model.", min=1)
     ] = 1,
     seed: Annotated[int, typer.Option(help="Seeds split, weights, shuffling and noise.", min=0)] = 0,
     epochs: opt.Epochs = 5,

@@ -15,7 +15,7 @@ from qbrm.energies.boltzmann import BoltzmannScore
 from qbrm.energies.log_cosh import log_cosh
 from qbrm.interop.ising import Ising
 from qbrm.samplers import SAMPLERS
-from qbrm.samplers.base import PersistentSampler, Sampler, StatefulSampler, check_samples
+from qbrm.samplers.base import PersistentSampler, Sampler, StatefulSampler, check_samples, identity_of
 from qbrm.samplers.exact import ExactSampler
 
 EVALUATION_SAMPLES = 256
@@ -118,7 +118,7 @@ class CoupledBoltzmannMachine(BoltzmannScore):
 
     @override
     def extra_repr(self) -> str:
-        return f"{super().extra_repr()}, {self.sampler!r}"
+        return f"{super().extra_repr()}, {self.sampler and identity_of(self.sampler)}"
 
     @property
     @override

@@ -15,7 +15,7 @@ from qbrm.fitting.committee import Fold, committee, hold_out_apart
 from qbrm.fitting.objectives import OBJECTIVES, NCEPlus, PreferenceLikelihood
 from qbrm.fitting.settings import FitSettings
 from qbrm.fitting.trainable import TrainableScore
-from qbrm.fitting.trainer import Epoch, Training, train
+from qbrm.fitting.trainer import Epoch, Training, moved, train
 
 Score = TypeVar("Score", bound=TrainableScore)
 VALIDATION_EXAMPLES = 256
@@ -139,7 +139,7 @@ def _train(
     on_epoch: Callable[[Epoch], None] | None,
 ) -> Training:
     def metrics(score: Score) -> dict[str, float]:
-        batch = fold.validation.batch(slice(0, VALIDATION_EXAMPLES))
+        batch = moved(fold.validation.batch(slice(0, VALIDATION_EXAMPLES)), score)
         return {**(measure(score) if measure else {}), **score.sampling_errors(batch.chosen, batch.chosen_reward)}
 
     score.scatter()

@@ -234,7 +234,7 @@ def _train_epoch(run: _EpochRun[Model], within: Within | None, keep: Callable[[W
 
 def _loss_and_gradient(model: Model, objective: Objective[Model], batch: Batch, generator: torch.Generator) -> float:
     try:
-        loss = objective(model, _moved(batch, model), generator)
+        loss = objective(model, moved(batch, model), generator)
     except ArithmeticError:
         return math.nan
     loss.backward()  # type: ignore[no-untyped-call]
@@ -266,12 +266,12 @@ def validation_loss(model: Model, objective: Objective[Model], pairs: Pairs, see
     """Mean loss over the pairs in evaluation mode, with the same noise in every call."""
     model.eval()
     generator = _generator(seed, 0)
-    batches = (_moved(batch, model) for batch in pairs.batches(256))
+    batches = (moved(batch, model) for batch in pairs.batches(256))
     total = sum(float(objective(model, batch, generator)) * len(batch.chosen) for batch in batches)
     return total / pairs.n_pairs
 
 
-def _moved(batch: Batch, model: nn.Module) -> Batch:
+def moved(batch: Batch, model: nn.Module) -> Batch:
     """The batch on the model's device."""
     device = next(model.parameters()).device
     return Batch(*(part if part is None else part.to(device) for part in batch))  # type: ignore[arg-type]

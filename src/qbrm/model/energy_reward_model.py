@@ -166,6 +166,7 @@ class EnergyRewardModel:
         hidden: int | None = None,
         sampler: str | Sampler | None = None,
         epochs: int | None = None,
+        device: torch.device | str | None = None,
         seed: int = 0,
         features: str | Path | None = None,
         progress: Progress | None = None,
@@ -182,10 +183,11 @@ class EnergyRewardModel:
             preferences: a path, a `datasets.Dataset`, or a list of {"prompt", "chosen", "rejected"} records.
             score: the energy score: one of `qbrm.energies.ENERGY_SCORES`.
             gate: whether the correction fades where embeddings are unfamiliar.
-            members: scores to train, with different seeds, whose mean is the result.
+            members: scores, trained and validated on different prompts, whose mean is the result.
             hidden: hidden units of a Boltzmann machine; None for the score's default.
             sampler: draws the hidden spins of ``qbm``: a sampler or its name; None sums over all spins.
             epochs: passes over the pairs; None for the score's default.
+            device: where the score is trained; None for the first accelerator, or the CPU if there is none.
             seed: seeds split, initial weights, shuffling and noise.
             features: folder in which embeddings are kept for later calls; None keeps none.
             progress: called with (step, done, total), where step is ``features`` or ``training``.
@@ -194,7 +196,7 @@ class EnergyRewardModel:
             InputError: if an argument is not usable; the message names it and what was expected.
             TrainingError: if the loss is no longer finite.
         """
-        choice = ScoreChoice(score, gate, members, hidden, sampler, epochs)
+        choice = ScoreChoice(score, gate, members, hidden, sampler, epochs, device)
         fitted = fit_preferences(reward_model, preferences, choice, features=features, seed=seed, progress=progress)
         return cls(*fitted.parts)
 

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from jaxtyping import Float32, UInt64
 
+from qbrm.data.device import default_device
 from qbrm.data.pairs import PairData
 from qbrm.energies import ENERGY_SCORES, EnergyScore, build_score
 from qbrm.errors import InputError, check_known
@@ -47,7 +48,10 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ScoreChoice:
-    """An energy score to fit, one of `ENERGY_SCORES`, and its options, as :meth:`qbrm.EnergyRewardModel.fit` says."""
+    """An energy score to fit, one of `ENERGY_SCORES`, and its options, as :meth:`qbrm.EnergyRewardModel.fit` says.
+
+    Members validate on different prompts if the features fit into a window in memory; else they differ in their seed.
+    """
 
     name: str = "sqrbm"
     gate: bool = False
@@ -55,6 +59,7 @@ class ScoreChoice:
     hidden: int | None = None
     sampler: str | Sampler | None = None
     epochs: int | None = None
+    device: torch.device | str | None = None
 
     @property
     def settings(self) -> FitSettings:
@@ -77,7 +82,7 @@ class ScoreChoice:
         """An untrained score for embeddings of size `dim`, of which the score head reads the first `head_dim`."""
         anchored = self.settings.objective == "preference"
         options = {"hidden": self.hidden, "sampler": self.sampler, "anchored": anchored, "reads": head_dim}
-        return build_score(self.name, dim, **options)
+        return build_score(self.name, dim, **options).to(self.device or default_device())
 
     def described(self) -> dict[str, Any]:
         """All settings by name, for the model card."""
@@ -132,7 +137,7 @@ def fit_preferences(
         model, table, read = _with_trained_head(model, table, read, Path(features, "with-head"), seed)
     write_pairs(table.folder, key_pairs(training_pairs(read)), read.name)
     sources = open_sources([table.folder])
-    fold, data = _streamed(sources, seed, progress)
+    fold, data = _fold(sources, choice.members, seed, progress)
     fitted = fit_score(lambda: choice.build(table.dim, head_dim(model)), fold, choice.settings)
     return _fitted_model(model, fitted, choice, data, seed, prompts)
 
@@ -173,7 +178,7 @@ def fit_features(
             f"features in {sources[0].table.folder} come from the reward model that 'qbrm compare' trained for its own "
             "run; expected features that 'qbrm embed' wrote with --reward-model."
         )
-    fold, data = _streamed(sources, seed, progress, window_bytes)
+    fold, data = _fold(sources, choice.members, seed, progress, window_bytes)
     validation = fold.validation
     if on_split is not None:
         on_split(Split(fold.pairs.n_pairs, validation.n_pairs, _accuracy(validation, validation.reward)))
@@ -190,11 +195,14 @@ def fit_features(
         measure=measure,
         on_epoch=on_epoch,
     )
-    return _fitted_model(RecordedRewardModel(sources[0].table), fitted, choice, data, seed, _prompts(sources))
+    prompts = None
+    if sum(len(source.pairs.prompt) for source in sources) <= MOST_PAIRS_REMEMBERED:
+        prompts = np.unique(np.concatenate([source.pairs.prompt for source in sources]))
+    return _fitted_model(RecordedRewardModel(sources[0].table), fitted, choice, data, seed, prompts)
 
 
-def _streamed(
-    sources: Sequence[Source], seed: int, progress: Progress | None, window_bytes: int = WINDOW_BYTES
+def _fold(
+    sources: Sequence[Source], members: int, seed: int, progress: Progress | None, window_bytes: int = WINDOW_BYTES
 ) -> tuple[Fold, list[DataPart]]:
     """Training and validation pairs of features on disk, and their description for the model card."""
     total = sum(len(source.pairs.chosen) for source in sources)
@@ -212,7 +220,21 @@ def _streamed(
         for role, share in (("trains the score", trained), ("held out: chooses and calibrates", held_out))
         for source in sources
     ]
+    size = sum(len(source.table) for source in sources) * pairs.dim * np.dtype(np.float32).itemsize
+    if members > 1 and size <= window_bytes:
+        return _in_memory(sources, held_out), data
     return Fold(pairs, validation, seed), data
+
+
+def _in_memory(sources: Sequence[Source], held_out: Share) -> Fold:
+    """The same pairs in memory, with the prompt that each response answers: what a committee shares out."""
+    data = StreamedPairs(tuple(sources), Share(0.0, 1.0, held_out.seed)).load()
+    digest = np.concatenate([source.pairs.prompt for source in sources])
+    prompt = data.chosen.new_zeros(len(data.reward))
+    for side in (data.chosen, data.rejected):
+        prompt[side] = torch.from_numpy(digest.view(np.int64))
+    held = torch.from_numpy(held_out.holds(digest))
+    return Fold(data.only(~held), data.only(held), held_out.seed, prompt=prompt)
 
 
 def _with_trained_head(
@@ -278,12 +300,6 @@ def _fitted_model(
     settings = {**choice.described(), "seed": seed, best: fitted.training.best}
     provenance = Provenance(data, settings, kept_base=fitted.kept_base)
     return FittedModel(Parts(reward_model, fitted.score, choice.refinement, provenance, prompts), fitted)
-
-
-def _prompts(sources: Sequence[Source]) -> UInt64[np.ndarray, " prompts"] | None:
-    if sum(len(source.pairs.prompt) for source in sources) > MOST_PAIRS_REMEMBERED:
-        return None
-    return np.unique(np.concatenate([source.pairs.prompt for source in sources]))
 
 
 def _sizes(source: Source, share: Share) -> tuple[int, int]:

@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from transformers.utils import is_accelerate_available
 
+from qbrm.data.device import default_device
 from qbrm.errors import InputError, reason
 from qbrm.reward_models.hub import download
 from qbrm.reward_models.quiet import quiet_transformers
@@ -68,7 +68,7 @@ def load_sequence_classifier(
     own_code = bool(getattr(model.config, "auto_map", None)) and not trust_remote_code
     _require_all_tensors(name, report, own_code=own_code)
     if device_map is None:
-        model = model.to(_device())
+        model = model.to(default_device())
     for config in (model.config, model.config.get_text_config()):
         config.use_cache = False
     return SequenceClassifier(model.eval().requires_grad_(False), tokenizer, name=name, revision=commit, **settings)
@@ -123,11 +123,6 @@ def _require_all_tensors(name: str, report: dict[str, Any], *, own_code: bool) -
 
 def _few(keys: list[str]) -> str:
     return ", ".join(keys[:3]) + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")
-
-
-def _device() -> torch.device:
-    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-    return accelerator or torch.device("cpu")
 
 
 @contextmanager

@@ -77,6 +77,12 @@ class PersistentSampler(StatefulSampler, Protocol):
         ...
 
 
+def identity_of(sampler: Sampler) -> str:
+    """What checkpoints and model cards call a sampler: its attribute `name` if it has one, else its representation."""
+    name = getattr(sampler, "name", None)
+    return name if isinstance(name, str) else repr(sampler)
+
+
 def check_samples(samples: Shaped[Tensor, "*shape"], fields: Fields, count: int, name: str) -> None:
     """Refuse what a sampler must not return.
 

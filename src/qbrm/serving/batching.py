@@ -11,7 +11,8 @@ from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Any, Generic, Protocol, TypeVar
 
-from qbrm.model.energy_reward_model import PromptLike, RewardDistribution
+from qbrm.model.distribution import RewardDistribution
+from qbrm.model.energy_reward_model import PromptLike
 from qbrm.serving.metrics import Metrics
 from qbrm.serving.settings import Limits
 

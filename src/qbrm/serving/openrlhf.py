@@ -13,7 +13,8 @@ from typing import Any
 from fastapi import APIRouter, HTTPException
 from pydantic import BaseModel, Field, FiniteFloat
 
-from qbrm.model.energy_reward_model import PromptLike, RewardDistribution
+from qbrm.model.distribution import RewardDistribution
+from qbrm.model.energy_reward_model import PromptLike
 from qbrm.serving.batching import Batcher
 from qbrm.serving.chat_markup import read_markup
 from qbrm.serving.rollout import response_in

@@ -1,4 +1,4 @@
-"""Benchmarks: QBRM against the published arithmetic and the hardware's floor, on the same inputs in one run."""
+"""Benchmarks of speed: QBRM against the published arithmetic and the hardware's floor, same inputs, one run."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _per_dim(bench: Callable[[int, int], Rows]) -> Callable[[int], Rows]:
     return lambda seed: [row for dim in DIMS for row in bench(dim, seed)]
 
 
-BENCHMARKS: dict[str, Callable[[int], Rows]] = {
+SPEED_BENCHMARKS: dict[str, Callable[[int], Rows]] = {
     "refine": _per_dim(bench_refine),
     "train": _per_dim(bench_train),
     "sample": bench_sample,
@@ -77,14 +77,14 @@ def run_benchmark(name: str, seed: int, as_json: bool, out: Path | None) -> None
     """Measure and print; with `out`, also write the JSON list there.
 
     Args:
-        name: one of `BENCHMARKS`.
-        seed: of inputs and weights.
+        name: one of `SPEED_BENCHMARKS`.
+        seed: seeds inputs and weights.
         as_json: print one JSON list, nothing else.
         out: file to write.
     """
     console = Console()
     with console.status(f"bench {name}"):
-        rows = BENCHMARKS[name](seed)
+        rows = SPEED_BENCHMARKS[name](seed)
     if out is not None:
         make_folder(out.parent)
         write_atomically(out, (json.dumps(rows, indent=1) + "\n").encode())

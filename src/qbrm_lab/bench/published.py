@@ -36,7 +36,7 @@ def whole_network(
 def published_ascent(
     score: EBRM, embedding: Float[Tensor, "rows dim"], start: Float[Tensor, " rows"], settings: Ascent
 ) -> Float[Tensor, " rows"]:
-    """Gradient ascent from `start`, value and gradient anew in every step."""
+    """Gradient ascent from `start`, value and gradient computed again in every step."""
     reward = start.clone()
     step_size = torch.full_like(reward, settings.step_size)
     active = torch.ones_like(reward, dtype=torch.bool)

@@ -38,15 +38,15 @@ class Problem(NamedTuple):
     couplings: Float[Tensor, "spins spins"]
 
 
-class Way(NamedTuple):
-    """One way to draw spins.
+class TimedSampler(NamedTuple):
+    """A sampler, and how it is timed.
 
     Attributes:
         draw: takes a problem, sweeps and a seed; gives states.
         chains: states per problem.
-        updates: spin updates to time at a time.
-        least: or so many sweeps if they are more.
-        settling: sweeps after which the error is taken.
+        updates: spin updates per timing.
+        least: fewest sweeps per timing.
+        settling: sweeps before the error is measured.
     """
 
     draw: Callable[[Problem, int, int], Float[Tensor, "states spins"]]
@@ -66,16 +66,16 @@ def bench_sample(seed: int) -> list[dict[str, Any]]:
     a mean or correlation and its exact value on one such problem of 16 spins, from 32,768 states after 30 sweeps;
     independent states have about 0.014.
     """
-    ways = {
-        "exact": Way(_exact, least=1, settling=1),
-        "gibbs": Way(_gibbs),
-        **{_many(chains): Way(partial(_gibbs, chains=chains), chains) for chains in CHAINS},
+    samplers = {
+        "exact": TimedSampler(_exact, least=1, settling=1),
+        "gibbs": TimedSampler(_gibbs),
+        **{_many(chains): TimedSampler(partial(_gibbs, chains=chains), chains) for chains in CHAINS},
         **_references(),
     }
-    error = _errors(ways, seed)
+    error = _errors(samplers, seed)
     rows: list[dict[str, Any]] = []
     for spins, batch in CASES:
-        usable = {name: way for name, way in ways.items() if _is_shown(name, spins, batch)}
+        usable = {name: sampler for name, sampler in samplers.items() if _is_shown(name, spins, batch)}
         rate = _rates(usable, make_problem(spins, batch, seed), seed)
         rows += [
             {
@@ -108,12 +108,12 @@ def _is_shown(name: str, spins: int, batch: int) -> bool:
     return {"exact": spins <= LIMIT, **several}.get(name, True)
 
 
-def _rates(ways: Mapping[str, Way], problem: Problem, seed: int) -> dict[str, float]:
+def _rates(samplers: Mapping[str, TimedSampler], problem: Problem, seed: int) -> dict[str, float]:
     works = {}
-    for name, way in ways.items():
-        per_sweep = problem.fields.numel() * way.chains
-        sweeps = max(way.least, -(-way.updates // per_sweep))
-        works[name] = Work(partial(way.draw, problem, sweeps, seed), sweeps * per_sweep)
+    for name, sampler in samplers.items():
+        per_sweep = problem.fields.numel() * sampler.chains
+        sweeps = max(sampler.least, -(-sampler.updates // per_sweep))
+        works[name] = Work(partial(sampler.draw, problem, sweeps, seed), sweeps * per_sweep)
     return rows_per_second(works)
 
 
@@ -121,13 +121,13 @@ def _ratio(rate: Mapping[str, float], name: str, reference: str) -> float | None
     return rate[name] / rate[reference] if reference in rate else None
 
 
-def _errors(ways: Mapping[str, Way], seed: int) -> dict[str, float]:
+def _errors(samplers: Mapping[str, TimedSampler], seed: int) -> dict[str, float]:
     one = make_problem(CHECKED_SPINS, 1, seed)
     mean, correlation = ExactSampler().moments(*one)
     error = {}
-    for name, way in ways.items():
-        many = Problem(one.fields.expand(CHECKED_STATES // way.chains, -1), one.couplings)
-        states = way.draw(many, way.settling, seed)
+    for name, sampler in samplers.items():
+        many = Problem(one.fields.expand(CHECKED_STATES // sampler.chains, -1), one.couplings)
+        states = sampler.draw(many, sampler.settling, seed)
         worst = (states.mean(0) - mean).abs().max(), (states.T @ states / len(states) - correlation).abs().max()
         error[name] = float(max(worst))
     return error
@@ -143,22 +143,22 @@ def _gibbs(problem: Problem, sweeps: int, seed: int, chains: int = 1) -> Float[T
     return states.flatten(0, 1)
 
 
-def _references() -> dict[str, Way]:
-    """The references that can be imported; of the others a line on standard error tells."""
-    ways: dict[str, Way] = {}
+def _references() -> dict[str, TimedSampler]:
+    """The references that can be imported; the others are listed on standard error."""
+    samplers: dict[str, TimedSampler] = {}
     try:
         machine = import_module("kaiwu.torch_plugin").BoltzmannMachine
-        ways[KPP] = Way(partial(_kpp, machine), updates=KPP_UPDATES, least=1)
+        samplers[KPP] = TimedSampler(partial(_kpp, machine), updates=KPP_UPDATES, least=1)
     except ImportError as error:
         print(f"qbrm: no ratios to kaiwu-torch-plugin: {error}", file=sys.stderr)
     try:
-        model, sampler = import_module("dimod").BinaryQuadraticModel, import_module("dwave.samplers")
-        annealing = partial(_dwave, model, sampler.SimulatedAnnealingSampler())
-        ways[DWAVE] = Way(partial(annealing, constant=False))
-        ways["dwave at temperature 1"] = Way(partial(annealing, constant=True))
+        model, dwave = import_module("dimod").BinaryQuadraticModel, import_module("dwave.samplers")
+        annealing = partial(_dwave, model, dwave.SimulatedAnnealingSampler())
+        samplers[DWAVE] = TimedSampler(partial(annealing, constant=False))
+        samplers["dwave at temperature 1"] = TimedSampler(partial(annealing, constant=True))
     except ImportError as error:
         print(f"qbrm: no ratios to dwave-samplers: {error}", file=sys.stderr)
-    return ways
+    return samplers
 
 
 def _kpp(machine: Any, problem: Problem, sweeps: int, seed: int) -> Float[Tensor, "states spins"]:

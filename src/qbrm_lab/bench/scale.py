@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import shutil
 import subprocess
@@ -16,10 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from qbrm.model.train import fit_score
-from rich.console import Console
 
-from qbrm.cli.console import Reporter
 from qbrm.errors import InputError, WorkerError
 from qbrm.features import FeatureTable
 from qbrm.features.build import SHARD_ROWS
@@ -27,6 +23,7 @@ from qbrm.features.manifest import Manifest, shard_name
 from qbrm.features.pair_list import PairList, write_pair_list
 from qbrm.features.shard import write_shard
 from qbrm.features.stream import WINDOW_BYTES, open_sources
+from qbrm.model.fit import ScoreChoice, fit_features
 from qbrm.reward_models.base import Embedded, Identity
 
 CASES = ((384, 1_000_000), (384, 2_000_000), (384, 4_000_000), (4096, 250_000))
@@ -41,11 +38,11 @@ def bench_scale(seed: int, window_bytes: int = WINDOW_BYTES) -> list[dict[str, A
     """Train a score for one epoch on generated features on disk, two rows to a pair, each size in a process of its own.
 
     Anonymous memory is what the process itself holds; file pages are the mapped features, which the system drops when
-    it needs their memory. Both are the greatest seen while training, imports included. Seconds of CPU tell whether time
-    is linear where other work shares the machine; they include validation.
+    it needs their memory. Both are the greatest seen while fitting, imports included. Seconds of CPU tell whether time
+    is linear where other work shares the machine; they are those of the whole fit, validation included.
 
     Args:
-        seed: of features and training.
+        seed: seeds features and training.
         window_bytes: bytes of embeddings in memory.
 
     Raises:
@@ -90,18 +87,19 @@ def generate(folder: Path, dim: int, rows: int, seed: int) -> None:
         entries.append(write_shard(folder / shard_name(number), keys, Embedded(embedding, embedding[:, 0].copy())))
     Manifest(Identity("generated", str(seed), "none", 0), dim, True, tuple(entries), True).write(folder)
     chosen = np.arange(0, rows, 2)
-    write_pair_list(FeatureTable.without_checking(folder), PairList(chosen, chosen + 1, chosen.astype(np.uint64), len(chosen)))
+    write_pair_list(
+        FeatureTable.without_checking(folder), PairList(chosen, chosen + 1, chosen.astype(np.uint64), len(chosen))
+    )
 
 
 def print_training(folder: str, seed: int, window_bytes: int) -> None:
     """Train on a generated table for one epoch and print what it took as JSON: the work of one process."""
     start = time.perf_counter()
-    sources = open_sources([Path(folder)])
+    open_sources([Path(folder)])
     opened, worked = time.perf_counter(), time.process_time()
-    quiet = Reporter(Console(file=io.StringIO()))
     with _peak_memory() as peak:
-        training = fit_score(sources, SCORE, None, quiet, epochs=1, seed=seed, window_bytes=window_bytes).training
-    assert training is not None
+        parts = fit_features([Path(folder)], ScoreChoice(SCORE, epochs=1), seed=seed, window_bytes=window_bytes)
+    training = parts.fitted.training
     pairs = training.examples // 2
     measured = {
         "score": SCORE,
@@ -118,7 +116,7 @@ def print_training(folder: str, seed: int, window_bytes: int) -> None:
 
 @contextmanager
 def _peak_memory() -> Iterator[dict[str, int]]:
-    """The greatest resident memory of this process while in here, in bytes, by what backs it."""
+    """The greatest resident memory of this process within the context, in bytes, by what backs it."""
     peak = {"RssAnon": 0, "RssFile": 0}
     done = threading.Event()
 

@@ -11,10 +11,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from qbrm.energies import EBRM, RBM, EnergyScore, SemiQuantumRBM
+from qbrm.energies.boltzmann import LogConcaveScore
 
 DIMS = (384, 4096)
 FIELDS = 64
-BOLTZMANN: dict[str, Callable[[int], SemiQuantumRBM]] = {
+BOLTZMANN: dict[str, Callable[[int], LogConcaveScore]] = {
     "rbm": partial(RBM, hidden=FIELDS),
     "sqrbm": partial(SemiQuantumRBM, hidden=FIELDS // 2, axes=2),
 }

@@ -52,7 +52,7 @@ class Pairs:
     once than there are clients.
 
     Args:
-        seed: of the choice and the order.
+        seed: seeds the choice and the order.
     """
 
     def __init__(self, seed: int) -> None:
@@ -126,9 +126,8 @@ class Offline:
 def bench_serve(seed: int) -> list[dict[str, Any]]:
     """Compare `qbrm serve` under concurrent clients with offline calls for the same responses, in one run.
 
-    On a machine with other work to do, `ratio_to_offline` says as much of that work as of the server;
-    `cpu_ratio_to_offline` compares responses per second of processor time, the server's whole process counted, and is
-    None where the operating system does not tell it.
+    Other work on the machine changes `ratio_to_offline`; `cpu_ratio_to_offline` compares responses per second of
+    processor time, all of the server's process included, and is None where the operating system does not report it.
     """
     pairs = Pairs(seed)
     with TemporaryDirectory() as folder:
@@ -195,8 +194,8 @@ def _ask(connection: HTTPConnection, pairs: list[Pair]) -> list[float]:
 def _cpu_seconds(address: tuple[str, int]) -> float | None:
     connection = HTTPConnection(*address, timeout=PATIENCE)
     connection.request("GET", "/metrics")
-    found = re.search(r"^process_cpu_seconds_total (\S+)$", connection.getresponse().read().decode(), re.MULTILINE)
-    return None if found is None else float(found[1])
+    match = re.search(r"^process_cpu_seconds_total (\S+)$", connection.getresponse().read().decode(), re.MULTILINE)
+    return None if match is None else float(match[1])
 
 
 @contextmanager

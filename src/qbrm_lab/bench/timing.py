@@ -1,4 +1,4 @@
-"""Timing several ways to do the same in one run, so that the machine's mood hits them alike."""
+"""Timing several implementations in one run, so that other load on the machine affects all of them."""
 
 from __future__ import annotations
 

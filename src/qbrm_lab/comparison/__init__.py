@@ -2,6 +2,5 @@
 
 from qbrm_lab.comparison.compare import compare
 from qbrm_lab.comparison.settings import ComparisonSettings
-from qbrm_lab.scenarios import SCENARIOS
 
-__all__ = ["SCENARIOS", "ComparisonSettings", "compare"]
+__all__ = ["ComparisonSettings", "compare"]

@@ -1,9 +1,9 @@
-"""The whole comparison: features, training, refinement, evaluation, report."""
+"""The whole comparison: features, training, refinement, evaluation."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -14,17 +14,18 @@ from qbrm.evaluation import PromptBootstrap
 from qbrm.features import FeatureTable, build_features
 from qbrm.preferences import PreferenceSet, training_pairs
 from qbrm.reward_models import Embedded, RewardModel, load_reward_model
-from qbrm_lab.comparison.evaluate import EvaluationSet
+from qbrm_lab.comparison.evaluate import EvaluationSet, PartOfTest
 from qbrm_lab.comparison.metrics_log import import_wandb
 from qbrm_lab.comparison.one_seed import SETS, SeedRun, run_seed
 from qbrm_lab.comparison.records import Records, results_of
 from qbrm_lab.comparison.settings import ComparisonSettings
 from qbrm_lab.comparison.side_by_side import each_seed
 from qbrm_lab.comparison.sources import Sources, read_sources
-from qbrm_lab.methods import Method
-from qbrm_lab.report import Results, write_report
+from qbrm_lab.methods.base import Method
 from qbrm_lab.responses import Responses
-from qbrm_lab.scenarios import SCENARIOS, VARIANTS, Scenario, by_domain, same
+from qbrm_lab.results import Fact, Results
+from qbrm_lab.results.facts import FeaturesEmbedded, RunTime
+from qbrm_lab.scenarios import SCENARIOS, VARIANTS, Roles, by_domain, same
 
 
 class Prepared(NamedTuple):
@@ -36,7 +37,7 @@ class Prepared(NamedTuple):
         responses: the rows of all tables.
         model: the reward model, or the encoder that one is trained on.
         embedded: what `model` gave for every response.
-        note: how the features came about.
+        features: how the features came about.
         fine_tuned: whether `model` was trained on what the first seed's roles have for the reward model. Those roles
             then hold for all seeds, so that no score is refined or tested on what the model has seen.
     """
@@ -46,21 +47,18 @@ class Prepared(NamedTuple):
     responses: Responses
     model: RewardModel
     embedded: Embedded
-    note: str
+    features: FeaturesEmbedded
     fine_tuned: bool = False
 
 
-def compare(settings: ComparisonSettings, reporter: Reporter) -> tuple[Results, Path]:
-    """Compare methods on held-out preferences and write the report.
+def compare(settings: ComparisonSettings, reporter: Reporter) -> Results:
+    """Compare methods on held-out preferences.
 
     Features and training states are kept in `settings.out`; the same call continues where an earlier one stopped.
 
     Args:
         settings: what to compare.
         reporter: told what is going on.
-
-    Returns:
-        The results, and the path of the HTML report.
 
     Raises:
         InputError: if something given is not usable.
@@ -74,11 +72,11 @@ def compare(settings: ComparisonSettings, reporter: Reporter) -> tuple[Results, 
     records = [run_scenario(prepared, name, methods, reporter) for name in SCENARIOS[settings.scenario]]
     seeds = f"{settings.seeds} seed{'s' * (settings.seeds > 1)}"
     reporter.fact("training", *_training_times(records), seeds)
-    for note in (note for each in records for note in each.notes):
-        reporter.fact("note", note)
-    notes = [prepared.note, f"whole run: {time.perf_counter() - start:.0f} s"]
-    results = results_of(records, settings.command, prepared.sources, notes)
-    return results, write_report(results, settings.out)
+    for fact in (fact for of_scenario in records for fact in of_scenario.facts):
+        reporter.fact("note", fact.sentence)
+    facts: list[Fact] = [prepared.features, RunTime(seconds=time.perf_counter() - start)]
+    tables = [of_scenario.tables() for of_scenario in records]
+    return results_of(tables, settings.command, prepared.sources, facts)
 
 
 def prepare(settings: ComparisonSettings, reporter: Reporter) -> Prepared:
@@ -92,8 +90,8 @@ def prepare(settings: ComparisonSettings, reporter: Reporter) -> Prepared:
     model = load_reward_model(settings.reward_model, **settings.reward_model_options)
     everything = [sources.train, *sources.tests.values()]
     responses = Responses(everything)
-    table, note = embed(model, everything, settings.out / "features", reporter)
-    return Prepared(settings, sources, responses, model, table.rows(responses.keys), note)
+    table, features = embed(model, everything, settings.out / "features", reporter)
+    return Prepared(settings, sources, responses, model, table.rows(responses.keys), features)
 
 
 def run_scenario(prepared: Prepared, scenario: str, methods: Mapping[str, Method], reporter: Reporter) -> Records:
@@ -108,22 +106,24 @@ def run_scenario(prepared: Prepared, scenario: str, methods: Mapping[str, Method
     records = _no_records(prepared, scenario)
     seeds = range(settings.seed, settings.seed + settings.seeds)
     run = partial(_run_seed, prepared, scenario, methods)
-    for found in each_seed(run, seeds, settings.workers, reporter, scenario):
-        records.extend(found)
+    for of_seed in each_seed(run, seeds, settings.workers, reporter, scenario):
+        records.extend(of_seed)
     return records
 
 
 def _run_seed(
     prepared: Prepared, scenario: str, methods: Mapping[str, Method], seed: int, reporter: Reporter
 ) -> Records:
-    """One seed's findings."""
+    """The records of one seed."""
     settings, sources = prepared.settings, prepared.sources
-    split = VARIANTS[scenario] if prepared.fine_tuned else _split(scenario, prepared.embedded.reward is not None)
+    share_out = (
+        VARIANTS[scenario].share_out if prepared.fine_tuned else _split(scenario, prepared.embedded.reward is not None)
+    )
     run = SeedRun(
         settings,
         scenario,
         seed,
-        split(sources.train, settings.seed if prepared.fine_tuned else seed),
+        share_out(sources.train, settings.seed if prepared.fine_tuned else seed),
         prepared.responses,
         prepared.model,
         prepared.embedded,
@@ -140,7 +140,7 @@ def _no_records(prepared: Prepared, scenario: str) -> Records:
     return Records(scenario, _evaluation_sets(tests, prepared.responses, prepared.settings.seed))
 
 
-def _split(scenario: str, model_is_trained: bool) -> Scenario:
+def _split(scenario: str, model_is_trained: bool) -> Callable[[PreferenceSet, int], Roles]:
     """How a scenario shares out the training preferences; a reward model that came trained needs none of them."""
     if model_is_trained and scenario == "noise":
         raise InputError(
@@ -148,7 +148,7 @@ def _split(scenario: str, model_is_trained: bool) -> Scenario:
         )
     if model_is_trained and scenario == "fresh":
         return same
-    return VARIANTS[scenario]
+    return VARIANTS[scenario].share_out
 
 
 def _describe(sources: Sources, reporter: Reporter) -> None:
@@ -167,8 +167,8 @@ def _describe(sources: Sources, reporter: Reporter) -> None:
 
 def embed(
     model: RewardModel, sets: Sequence[PreferenceSet], folder: Path, reporter: Reporter
-) -> tuple[FeatureTable, str]:
-    """Embed all responses of several preference sets that `folder` does not have yet; returns a note on it too."""
+) -> tuple[FeatureTable, FeaturesEmbedded]:
+    """Embed all responses of several preference sets that `folder` does not have yet."""
     union = PreferenceSet("all sources", tuple(preference for part in sets for preference in part))
     start, counts = time.perf_counter(), [0]
 
@@ -180,35 +180,37 @@ def embed(
         table = build_features(model, union, folder, follow)
     seconds = time.perf_counter() - start
     embedded = counts[-1] - counts[1] if len(counts) > 1 else 0
-    facts = (
-        f"{len(union.responses()):,} responses",
-        str(model.identity),
-        f"{embedded:,} embedded now in {seconds:.0f} s (kept in {folder})",
+    fact = FeaturesEmbedded(
+        responses=len(union.responses()),
+        identity=str(model.identity),
+        embedded_now=embedded,
+        seconds=seconds,
+        folder=str(folder),
     )
-    reporter.fact("features", *facts)
-    return table, "features: " + ", ".join(facts[::2])
+    reporter.fact("features", *fact.columns)
+    return table, fact
 
 
-def _tests(sources: Sources, by_domain_too: bool) -> dict[str, PreferenceSet]:
-    tests = dict(sources.tests)
+def _tests(sources: Sources, by_domain_too: bool) -> dict[PartOfTest, PreferenceSet]:
+    tests = {PartOfTest(name): test for name, test in sources.tests.items()}
     if by_domain_too:
         for name, test in sources.tests.items():
-            tests |= {f"{name}, {domain}": part for domain, part in by_domain(test).items()}
+            tests |= {PartOfTest(name, domain): part for domain, part in by_domain(test).items()}
     return tests
 
 
-def _evaluation_sets(tests: Mapping[str, PreferenceSet], responses: Responses, seed: int) -> list[EvaluationSet]:
-    found = [(name, set_name, responses.items(test, set_name)) for name, test in tests.items() for set_name in SETS]
+def _evaluation_sets(tests: Mapping[PartOfTest, PreferenceSet], responses: Responses, seed: int) -> list[EvaluationSet]:
     return [
-        EvaluationSet(name, set_name, items, PromptBootstrap(items, seed))
-        for name, set_name, items in found
-        if items is not None
+        EvaluationSet(part, set_name, items, PromptBootstrap(items, seed))
+        for part, test in tests.items()
+        for set_name in SETS
+        if (items := responses.items(test, set_name)) is not None
     ]
 
 
 def _training_times(records: Sequence[Records]) -> list[str]:
     seconds: dict[str, float] = {}
-    for timing in (timing for each in records for timing in each.timings):
-        if timing["stage"] == "train":
-            seconds[timing["method"]] = seconds.get(timing["method"], 0.0) + timing["seconds"]
+    for timing in (timing for of_scenario in records for timing in of_scenario.timings):
+        if timing.stage == "train":
+            seconds[timing.method] = seconds.get(timing.method, 0.0) + timing.seconds
     return [f"{method} {spent:.0f} s" for method, spent in seconds.items()]

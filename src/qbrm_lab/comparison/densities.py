@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Literal
 
 import torch
 
-from qbrm.energies import EnergyScore
+from qbrm.energies import Clamped, EnergyScore
 from qbrm.energies.density import density, probability_greater
-from qbrm_lab.comparison.evaluate import EvaluationSet, Refined, Row
-from qbrm_lab.methods import Fitted
+from qbrm_lab.comparison.evaluate import EvaluationSet, Label, Refined
+from qbrm_lab.methods.base import Fitted
 from qbrm_lab.responses import Features
+from qbrm_lab.results.rows import DensityExample, ResponseDensity
 
 EXAMPLES = 4
 SPACING = 0.2
 
 
 @torch.no_grad()
-def density_rows(label: Row, fitted: Fitted, features: Features, refined: Refined, test: EvaluationSet) -> list[Row]:
+def density_rows(
+    label: Label, fitted: Fitted, features: Features, refined: Refined, test: EvaluationSet
+) -> list[DensityExample]:
     """Densities of the pairs at evenly spaced places in the test."""
     if fitted.score is None:
         return []
@@ -25,25 +28,37 @@ def density_rows(label: Row, fitted: Fitted, features: Features, refined: Refine
     return [_pair(label, fitted.score, features, refined, test, int(pair)) for pair in picks]
 
 
-def _pair(label: Row, score: EnergyScore, features: Features, refined: Refined, test: EvaluationSet, pair: int) -> Row:
-    rows = {"chosen": test.items.pair_chosen[pair], "rejected": test.items.pair_rejected[pair]}
-    coarse = [density(score, _clamp(score, features, int(row))) for row in rows.values()]
-    responses = [{"label": name, **_curve(score, features, refined, int(row))} for name, row in rows.items()]
-    probability = float(probability_greater(*coarse))
-    return {**label, "test": test.test, "probability": probability, "responses": responses}
+def _pair(
+    label: Label, score: EnergyScore, features: Features, refined: Refined, test: EvaluationSet, pair: int
+) -> DensityExample:
+    chosen, rejected = int(test.items.pair_chosen[pair]), int(test.items.pair_rejected[pair])
+    coarse = [density(score, _clamp(score, features, row)) for row in (chosen, rejected)]
+    return DensityExample(
+        **label,
+        test=str(test.part),
+        domain=test.part.domain,
+        probability=float(probability_greater(*coarse)),
+        responses=[
+            _curve("chosen", score, features, refined, chosen),
+            _curve("rejected", score, features, refined, rejected),
+        ],
+    )
 
 
-def _curve(score: EnergyScore, features: Features, refined: Refined, row: int) -> dict[str, Any]:
+def _curve(
+    label: Literal["chosen", "rejected"], score: EnergyScore, features: Features, refined: Refined, row: int
+) -> ResponseDensity:
     fine = density(score, _clamp(score, features, row), SPACING)
     rewards = score.from_standard(fine.lattice.rewards[0])
     scale = fine.lattice.step * float(score.reward_scale)
-    return {
-        "base_reward": float(features.reward[row]),
-        "refined_reward": float(refined.reward[row]),
-        "reward": rewards.tolist(),
-        "density": (fine.mass[0] / scale).tolist(),
-    }
+    return ResponseDensity(
+        label=label,
+        base_reward=float(features.reward[row]),
+        refined_reward=float(refined.reward[row]),
+        reward=rewards.tolist(),
+        density=(fine.mass[0] / scale).tolist(),
+    )
 
 
-def _clamp(score: EnergyScore, features: Features, row: int) -> Any:
+def _clamp(score: EnergyScore, features: Features, row: int) -> Clamped:
     return score.clamp(features.embedding[row : row + 1], features.reward[row : row + 1])

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -12,26 +12,50 @@ from jaxtyping import Float, Float64, Int
 
 from qbrm.evaluation import PromptBootstrap, expected_calibration_error, means, reliability
 from qbrm_lab.evaluation.outcomes import Items, Outcomes, is_correct
-from qbrm_lab.methods import Fitted
+from qbrm_lab.methods.base import Fitted
 from qbrm_lab.responses import Features
+from qbrm_lab.results.rows import Difference, ReliabilityBin, ResultRow, Sampling, SetName, SummaryRow
 
-Row = dict[str, Any]
+
+class PartOfTest(NamedTuple):
+    """A test, or one domain of it.
+
+    Attributes:
+        source: what was read.
+        domain: what its categories begin with; None for the whole test.
+    """
+
+    source: str
+    domain: str | None = None
+
+    def __str__(self) -> str:
+        return self.source if self.domain is None else f"{self.source}, {self.domain}"
+
+
+# Columns that several tables have, such as scenario and method.
+Label: TypeAlias = Mapping[str, Any]
+SamplingOf: TypeAlias = Callable[[str], Sampling | None]
 
 
 class EvaluationSet(NamedTuple):
     """One set of one test, ready to be evaluated on.
 
     Attributes:
-        test: name of the test source.
+        part: the test, or one domain of it.
         set: ``pairwise`` or ``bon``.
         items: its items.
         bootstrap: resamples of its prompts, shared by all methods and seeds.
     """
 
-    test: str
-    set: str
+    part: PartOfTest
+    set: SetName
     items: Items
     bootstrap: PromptBootstrap
+
+    @property
+    def label(self) -> Label:
+        """The columns of a row that name this set."""
+        return {"test": str(self.part), "domain": self.part.domain, "set": self.set}
 
     def rows(self) -> Int[np.ndarray, " responses"]:
         """The responses in it, some more than once."""
@@ -75,13 +99,18 @@ def outcomes(method: Fitted, features: Features, refined: Refined, test: Evaluat
     return Outcomes(correct, log_probability.double().numpy())
 
 
-def rows(label: Row, test: EvaluationSet, outcome: Outcomes) -> list[Row]:
+def _unsampled(category: str) -> Sampling | None:
+    return None
+
+
+def rows(label: Label, test: EvaluationSet, outcome: Outcomes, sampling: SamplingOf = _unsampled) -> list[ResultRow]:
     """One row per category, one over all items and one for the mean over categories.
 
     Args:
-        label: columns that name the method and the seed.
+        label: scenario, method and seed.
         test: what was evaluated on.
         outcome: the method's outcomes.
+        sampling: what sampling leaves uncertain in a category.
     """
     value = outcome.correct.astype(float)
     accuracy, interval = means(test.items, value), test.bootstrap.intervals(value)
@@ -89,18 +118,18 @@ def rows(label: Row, test: EvaluationSet, outcome: Outcomes) -> list[Row]:
     sizes = {"all": len(value), "macro": len(value), **dict(zip(test.items.categories, count.tolist(), strict=True))}
     proper = proper_scores(test.items, outcome.log_probability)
     return [
-        {
+        ResultRow(
             **label,
-            "test": test.test,
-            "set": test.set,
-            "category": category,
-            "n": sizes[category],
-            "accuracy": accuracy[category],
-            "ci_low": interval[category][0],
-            "ci_high": interval[category][1],
-            "nll": proper[category][0] if category in proper else None,
-            "ece": proper[category][1] if category in proper else None,
-        }
+            **test.label,
+            category=category,
+            n=sizes[category],
+            accuracy=accuracy[category],
+            ci_low=interval[category][0],
+            ci_high=interval[category][1],
+            nll=proper[category][0] if category in proper else None,
+            ece=proper[category][1] if category in proper else None,
+            sampling=sampling(category),
+        )
         for category in accuracy
     ]
 
@@ -119,44 +148,59 @@ def proper_scores(
     return {"all": overall, "macro": (float(macro[0]), float(macro[1])), **scores}
 
 
-def summary(label: Row, test: EvaluationSet, seeds: Sequence[Outcomes]) -> list[Row]:
+def summary(
+    label: Label, test: EvaluationSet, seeds: Sequence[Outcomes], sampling: SamplingOf = _unsampled
+) -> list[SummaryRow]:
     """Mean over seeds, with the bootstrap interval of that mean over prompts."""
     value = np.mean([outcome.correct for outcome in seeds], axis=0)
     accuracy, interval = means(test.items, value), test.bootstrap.intervals(value)
     proper = [proper_scores(test.items, outcome.log_probability) for outcome in seeds]
     return [
-        {
+        SummaryRow(
             **label,
-            "test": test.test,
-            "set": test.set,
-            "category": category,
-            "seeds": len(seeds),
-            "n": len(value),
-            "accuracy": accuracy[category],
-            "ci_low": interval[category][0],
-            "ci_high": interval[category][1],
-            "nll": float(np.mean([scores[category][0] for scores in proper])) if all(proper) else None,
-            "ece": float(np.mean([scores[category][1] for scores in proper])) if all(proper) else None,
-        }
+            **test.label,
+            category=category,
+            seeds=len(seeds),
+            n=len(value),
+            accuracy=accuracy[category],
+            ci_low=interval[category][0],
+            ci_high=interval[category][1],
+            nll=float(np.mean([scores[category][0] for scores in proper])) if all(proper) else None,
+            ece=float(np.mean([scores[category][1] for scores in proper])) if all(proper) else None,
+            sampling=sampling(category),
+        )
         for category in ("all", "macro")
     ]
 
 
-def difference(label: Row, test: EvaluationSet, method: Sequence[Outcomes], reference: Sequence[Outcomes]) -> Row:
+def difference(
+    label: Label,
+    test: EvaluationSet,
+    method: Sequence[Outcomes],
+    reference: Sequence[Outcomes],
+    sampling_error: float | None = None,
+) -> Difference:
     """Accuracy of a method less that of a reference, paired over prompts and seeds."""
     value = np.mean([a.correct.astype(float) - b.correct for a, b in zip(method, reference, strict=True)], axis=0)
     low, high = test.bootstrap.intervals(value)["all"]
-    difference = {"difference": float(value.mean()), "ci_low": low, "ci_high": high}
-    return {**label, "test": test.test, "set": test.set, "category": "all", **difference}
+    return Difference(
+        **label,
+        **test.label,
+        category="all",
+        difference=float(value.mean()),
+        ci_low=low,
+        ci_high=high,
+        sampling_error=sampling_error,
+    )
 
 
-def reliability_rows(label: Row, test: EvaluationSet, seeds: Sequence[Outcomes]) -> list[Row]:
+def reliability_rows(label: Label, test: EvaluationSet, seeds: Sequence[Outcomes]) -> list[ReliabilityBin]:
     """The reliability curve over the pairs of all seeds together."""
     claimed = [outcome.log_probability for outcome in seeds if outcome.log_probability is not None]
     if not claimed:
         return []
     bins = reliability(np.concatenate(claimed))
     return [
-        {**label, "test": test.test, "set": test.set, "confidence": float(c), "accuracy": float(a), "n": int(n)}
+        ReliabilityBin(**label, **test.label, confidence=float(c), accuracy=float(a), n=int(n))
         for c, a, n in zip(*bins, strict=True)
     ]

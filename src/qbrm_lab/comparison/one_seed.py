@@ -33,9 +33,12 @@ from qbrm_lab.comparison.sampling import with_sampling
 from qbrm_lab.comparison.settings import ComparisonSettings
 from qbrm_lab.comparison.uncertainty import with_deviations
 from qbrm_lab.evaluation.outcomes import Items, is_correct
-from qbrm_lab.methods import EnergyMethod, Fitted, Method, Task
-from qbrm_lab.methods.base import BRADLEY_TERRY, Rewards
+from qbrm_lab.methods import folder_name
+from qbrm_lab.methods.base import BRADLEY_TERRY, Fitted, Method, Rewards, Task
+from qbrm_lab.methods.energy import EnergyMethod
 from qbrm_lab.responses import Features, Responses
+from qbrm_lab.results import as_json
+from qbrm_lab.results.facts import UntrainedKept
 from qbrm_lab.scenarios import Roles
 
 SETS: tuple[SetName, ...] = ("pairwise", "bon")
@@ -79,7 +82,7 @@ class SeedRun(NamedTuple):
 
     def folder(self, method: str) -> Path:
         """Where a method's training state and metrics go."""
-        return self.settings.out / "training" / method / self.label
+        return self.settings.out / "training" / folder_name(method) / self.label
 
 
 def run_seed(run: SeedRun, methods: Mapping[str, Method], records: Records) -> None:
@@ -107,7 +110,7 @@ def run_seed(run: SeedRun, methods: Mapping[str, Method], records: Records) -> N
             provenance = _provenance(run, name, method, records)
             prompts = prompt_digests(prompt for _, part in _parts(run) for prompt in part.prompt_ids)
             model = EnergyRewardModel(reward_model, fitted.score, fitted.refinement, provenance, prompts)
-            model.save_pretrained(run.settings.out / "models" / f"{name}-{run.label}")
+            model.save_pretrained(run.settings.out / "models" / f"{folder_name(name)}-{run.label}")
 
 
 def _provenance(run: SeedRun, name: str, method: Method, records: Records) -> Provenance:
@@ -117,13 +120,13 @@ def _provenance(run: SeedRun, name: str, method: Method, records: Records) -> Pr
         for role, part in _parts(run)
     ]
     if isinstance(method, EnergyMethod) and method.settings.members > 1 and run.may_share_out:
-        for each in data[-2:]:
-            each["role"] = f"trains and validates the {method.settings.members} members by turns"
+        for part in data[-2:]:
+            part["role"] = f"trains and validates the {method.settings.members} members by turns"
     settings = {**(method.described() if isinstance(method, EnergyMethod) else {}), "seed": run.seed}
     results = [
-        row
+        as_json(row)
         for row in records.rows
-        if row["seed"] == run.seed and row["category"] == "all" and row["method"] in ("base", name)
+        if row.seed == run.seed and row.category == "all" and row.method in ("base", name)
     ]
     stored = {"command": run.settings.command, "data": data, "settings": settings, "results": results}
     return Provenance.from_dict(stored)
@@ -163,7 +166,7 @@ def _reward_model_features(run: SeedRun, records: Records) -> tuple[RewardModel,
 
 
 def _fit_trunk(run: SeedRun, seed: int, name: str, **watched: Any) -> tuple[Trunk, Training]:
-    """Train an embedded reward model on the pairs that are for it, labels turned round as the scenario asks."""
+    """Train an embedded reward model on the pairs that are for it, labels flipped as the scenario asks."""
     vectors = torch.from_numpy(run.embedded.embedding)
     nothing = torch.zeros(len(vectors))
     parts = run.roles.reward_model, run.roles.reward_model_validation
@@ -209,15 +212,12 @@ def _rewards(trunk: Trunk) -> Rewards:
 
 def _accuracies(run: SeedRun, validation: PreferenceSet, features: Features, rewards: Rewards) -> dict[str, float]:
     """Accuracy on validation preferences, by set."""
-    found: dict[str, float] = {}
     sets = {name: run.responses.items(validation, name) for name in SETS}
     present = {name: items for name, items in sets.items() if items is not None}
     rows = _rows(list(present.values()))
     reward = np.full(len(features.reward), np.nan)
     reward[rows] = rewards(features.rows(torch.from_numpy(rows))).numpy()
-    for name, items in present.items():
-        found[f"validation_{name}"] = float(is_correct(items, reward).mean())
-    return found
+    return {f"validation_{name}": float(is_correct(items, reward).mean()) for name, items in present.items()}
 
 
 def _rows(sets: list[Items]) -> np.ndarray:
@@ -230,17 +230,15 @@ def _evaluate(run: SeedRun, name: str, fitted: Fitted, features: Features, recor
         records.add_training(name, run.seed, fitted.training, fitted.objective)
         records.add_refinement(name, run.seed, refined.seconds, refined.examples)
         if fitted.training.best == 0:
-            records.notes.append(
-                f"{name}, seed {run.seed}: no epoch beat the untrained score on validation; it is kept"
-            )
-    found = [outcomes(fitted, features, refined, test) for test in records.tests]
+            records.add_facts([UntrainedKept(method=name, seed=run.seed)])
+    of_tests = [outcomes(fitted, features, refined, test) for test in records.tests]
     for add in (with_sampling, with_deviations):
-        found = add(fitted, features, records.tests, found)
-    records.add_outcomes(name, run.seed, found)
-    records.notes += fitted.notes
+        of_tests = add(fitted, features, records.tests, of_tests)
+    records.add_outcomes(name, run.seed, of_tests)
+    records.add_facts(fitted.facts)
     if run.seed == run.settings.seed:
         label = {"scenario": records.scenario, "method": name, "seed": run.seed}
-        first_sets = {test.test: test for test in reversed(records.tests)}
+        first_sets = {test.part: test for test in reversed(records.tests)}
         for test in first_sets.values():
             records.densities += density_rows(label, fitted, features, refined, test)
 
@@ -261,7 +259,7 @@ class _Watch:
         )
 
     def _open(self) -> list[MetricsLog]:
-        folder, name = self._run.folder(self._method), f"{self._method}-{self._run.label}"
+        folder, name = self._run.folder(self._method), f"{folder_name(self._method)}-{self._run.label}"
         logs: list[MetricsLog] = [TensorBoardLog(folder)]
         if self._run.settings.wandb:
             logs.append(WandbLog(self._run.settings.out / "wandb", name, {"method": self._method}))

@@ -1,32 +1,37 @@
-"""What a comparison has found so far, and the results made of it."""
+"""What a comparison has measured so far, and the results made of it."""
 
 from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, cast
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Literal, TypeVar
 
 import torch
 
 import qbrm
 from qbrm.fitting import Training
 from qbrm.preferences import PreferenceSet
-from qbrm_lab.comparison.evaluate import EvaluationSet, Row, difference, reliability_rows, rows, summary
+from qbrm_lab.comparison.evaluate import EvaluationSet, Label, difference, reliability_rows, rows, summary
 from qbrm_lab.comparison.sampling import difference_error, sampling_columns
 from qbrm_lab.comparison.sources import Sources
 from qbrm_lab.comparison.uncertainty import deviation_rows, risk_coverage_rows
 from qbrm_lab.evaluation.outcomes import Outcomes
-from qbrm_lab.report import Results
+from qbrm_lab.results import Fact, ResultRow, Results, Tables
+from qbrm_lab.results.facts import TrainingFact
+from qbrm_lab.results.rows import DataSet, DensityExample, Difference, Epoch, RiskCoverage, Stage, SummaryRow, Timing
 
 # The base, the competitor, and the competitor with all that the judged score has beside its energy.
-REFERENCES = ("base", "mlp", "mlp-gate-ensemble")
+REFERENCES = ("base", "mlp", "mlp:gate,members=5")
+
+Made = TypeVar("Made")
 
 
 @dataclass
 class Records:
-    """Findings, in the order they were made.
+    """Measurements in one scenario, in the order they were made.
 
     Attributes:
         scenario: the scenario compared in.
@@ -36,129 +41,112 @@ class Records:
     scenario: str
     tests: Sequence[EvaluationSet]
     outcomes: dict[str, list[list[Outcomes]]] = field(default_factory=dict)
-    rows: list[Row] = field(default_factory=list)
-    timings: list[Row] = field(default_factory=list)
-    epochs: list[Row] = field(default_factory=list)
-    densities: list[Row] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
+    rows: list[ResultRow] = field(default_factory=list)
+    timings: list[Timing] = field(default_factory=list)
+    epochs: list[Epoch] = field(default_factory=list)
+    densities: list[DensityExample] = field(default_factory=list)
+    facts: list[Fact] = field(default_factory=list)
 
     def add_training(self, method: str, seed: int, training: Training, objective: str) -> None:
         """Record what training cost and how each epoch went."""
         self._add_timing(method, seed, "train", training.seconds, training.examples)
         blank = {"loss": None, "validation_pairwise": None, "validation_bon": None}
-        label = {"scenario": self.scenario, "method": method, "seed": seed, "objective": objective}
-        self.epochs += [{**label, **blank, **epoch, "epoch": int(epoch["epoch"])} for epoch in training.epochs]
+        label: Label = {"scenario": self.scenario, "method": method, "seed": seed, "objective": objective, **blank}
+        self.epochs += [Epoch(**{**label, **epoch, "epoch": int(epoch["epoch"])}) for epoch in training.epochs]
 
     def add_refinement(self, method: str, seed: int, seconds: float, examples: int) -> None:
         """Record what refining the test rewards cost."""
         self._add_timing(method, seed, "refine", seconds, examples)
 
-    def _add_timing(self, method: str, seed: int, stage: str, seconds: float, examples: int) -> None:
-        label = {"scenario": self.scenario, "method": method, "seed": seed}
-        self.timings.append({**label, "stage": stage, "seconds": seconds, "examples": examples})
+    def _add_timing(self, method: str, seed: int, stage: Stage, seconds: float, examples: int) -> None:
+        self.timings.append(
+            Timing(scenario=self.scenario, method=method, seed=seed, stage=stage, seconds=seconds, examples=examples)
+        )
+
+    def add_facts(self, facts: Iterable[TrainingFact]) -> None:
+        """Record facts of trainings in this scenario."""
+        self.facts += [replace(fact, scenario=self.scenario) for fact in facts]
 
     def extend(self, later: Records) -> None:
-        """Append the findings of further seeds in the same scenario, on the same tests."""
+        """Append the measurements of further seeds in the same scenario, on the same tests."""
         for method, seeds in later.outcomes.items():
             self.outcomes.setdefault(method, []).extend(seeds)
-        for mine, theirs in (
-            (self.rows, later.rows),
-            (self.timings, later.timings),
-            (self.epochs, later.epochs),
-            (self.densities, later.densities),
-        ):
-            mine += theirs
-        self.notes += later.notes
+        self.rows += later.rows
+        self.timings += later.timings
+        self.epochs += later.epochs
+        self.densities += later.densities
+        self.facts += later.facts
 
-    def add_outcomes(self, method: str, seed: int, found: list[Outcomes]) -> None:
+    def add_outcomes(self, method: str, seed: int, of_tests: list[Outcomes]) -> None:
         """Record one seed's outcomes on every evaluation set."""
-        self.outcomes.setdefault(method, []).append(found)
+        self.outcomes.setdefault(method, []).append(of_tests)
         label = {"scenario": self.scenario, "method": method, "seed": seed}
-        for test, outcome in zip(self.tests, found, strict=True):
-            self.rows += _with_sampling(rows(label, test, outcome), test, [outcome])
+        for test, outcome in zip(self.tests, of_tests, strict=True):
+            self.rows += rows(label, test, outcome, partial(sampling_columns, test, [outcome]))
 
-    def tables(self) -> dict[str, list[Any]]:
-        """The findings by the names that `results.json` has for them."""
-        return {
-            "rows": self.rows,
-            "timings": self.timings,
-            "summary": self._per_method(_summary),
-            "differences": self._differences(),
-            "epochs": self.epochs,
-            "reliability": self._per_method(reliability_rows),
-            "risk_coverage": self._risk_coverage(),
-            "deviation": self._per_method(deviation_rows),
-            "densities": self.densities,
-            "notes": self.notes,
-        }
+    def tables(self) -> Tables:
+        """The measurements as `results.json` has them."""
+        return Tables(
+            rows=self.rows,
+            timings=self.timings,
+            summary=self._per_method(_summary),
+            differences=self._differences(),
+            epochs=self.epochs,
+            reliability=self._per_method(reliability_rows),
+            risk_coverage=self._risk_coverage(),
+            deviation=self._per_method(deviation_rows),
+            densities=self.densities,
+            facts=self.facts,
+        )
 
-    def _per_method(self, make: Any) -> list[Row]:
+    def _per_method(self, make: Callable[[Label, EvaluationSet, Sequence[Outcomes]], list[Made]]) -> list[Made]:
         return [
             row
-            for method, seeds in self.outcomes.items()
+            for method in self.outcomes
             for index, test in enumerate(self.tests)
-            for row in make(self._label(method), test, [found[index] for found in seeds])
+            for row in make({"scenario": self.scenario, "method": method}, test, self._seeds(method, index))
         ]
 
-    def _risk_coverage(self) -> list[Row]:
+    def _risk_coverage(self) -> list[RiskCoverage]:
         return [
             row
             for index, test in enumerate(self.tests)
             for row in risk_coverage_rows(
                 {"scenario": self.scenario},
                 test,
-                {method: [found[index] for found in seeds] for method, seeds in self.outcomes.items()},
+                {method: self._seeds(method, index) for method in self.outcomes},
                 REFERENCES,
             )
         ]
 
-    def _differences(self) -> list[Row]:
+    def _differences(self) -> list[Difference]:
         return [
-            _difference(
-                {**self._label(method), "reference": reference},
-                test,
-                [found[index] for found in seeds],
-                [found[index] for found in self.outcomes[reference]],
-            )
+            self._difference(method, reference, index)
             for reference in REFERENCES
             if reference in self.outcomes
-            for method, seeds in self.outcomes.items()
+            for method in self.outcomes
             if method != reference
-            for index, test in enumerate(self.tests)
+            for index in range(len(self.tests))
         ]
 
-    def _label(self, method: str) -> Row:
-        return {"scenario": self.scenario, "method": method}
+    def _difference(self, method: str, reference: str, index: int) -> Difference:
+        label = {"scenario": self.scenario, "method": method, "reference": reference}
+        sides = self._seeds(method, index), self._seeds(reference, index)
+        return difference(label, self.tests[index], *sides, difference_error(*sides))
+
+    def _seeds(self, method: str, index: int) -> list[Outcomes]:
+        """A method's outcomes on one evaluation set, seed by seed."""
+        return [of_tests[index] for of_tests in self.outcomes[method]]
 
 
-def results_of(records: Sequence[Records], command: str, sources: Sources, notes: Sequence[str]) -> Results:
-    """The findings in one or more scenarios, as `results.json` has them."""
-    return results_from([each.tables() for each in records], command, sources, notes)
+def results_of(tables: Sequence[Tables], command: str, sources: Sources, facts: Sequence[Fact]) -> Results:
+    """The tables of one or more scenarios, with further facts, as `results.json` has them."""
+    joined = Tables.joined(tables)
+    return Results.of(replace(joined, facts=[*joined.facts, *facts]), command, environment(), _data(sources))
 
 
-def results_from(
-    tables: Sequence[Mapping[str, list[Any]]], command: str, sources: Sources, notes: Sequence[str]
-) -> Results:
-    """As :func:`results_of`, from the scenarios' tables."""
-    joined = {name: [row for table in tables for row in table[name]] for name in tables[0]}
-    joined["notes"] += notes
-    about = {"schema": 1, "command": command, "environment": environment(), "data": _data(sources)}
-    return cast(Results, {**about, **joined})
-
-
-def _with_sampling(rows: list[Row], test: EvaluationSet, seeds: Sequence[Outcomes]) -> list[Row]:
-    if all(outcome.sampling is None for outcome in seeds):
-        return rows
-    return [{**row, "sampling": sampling_columns(test, seeds, row["category"])} for row in rows]
-
-
-def _summary(label: Row, test: EvaluationSet, seeds: Sequence[Outcomes]) -> list[Row]:
-    return _with_sampling(summary(label, test, seeds), test, seeds)
-
-
-def _difference(label: Row, test: EvaluationSet, method: Sequence[Outcomes], reference: Sequence[Outcomes]) -> Row:
-    row, error = difference(label, test, method, reference), difference_error(method, reference)
-    return row if error is None else {**row, "sampling_error": error}
+def _summary(label: Label, test: EvaluationSet, seeds: Sequence[Outcomes]) -> list[SummaryRow]:
+    return summary(label, test, seeds, partial(sampling_columns, test, seeds))
 
 
 def environment() -> dict[str, str | int]:
@@ -173,19 +161,19 @@ def environment() -> dict[str, str | int]:
     }
 
 
-def _data(sources: Sources) -> list[Row]:
-    described = [_described(sources.train, "train")]
-    return described + [{**_described(test, "test"), "name": name} for name, test in sources.tests.items()]
+def _data(sources: Sources) -> list[DataSet]:
+    described = [_described(sources.train, "train", sources.train.name)]
+    return described + [_described(test, "test", name) for name, test in sources.tests.items()]
 
 
-def _described(preferences: PreferenceSet, role: str) -> Row:
+def _described(preferences: PreferenceSet, role: Literal["train", "test"], name: str) -> DataSet:
     sets = [preference.set for preference in preferences]
-    return {
-        "name": preferences.name,
-        "role": role,
-        "prompts": len(preferences.prompt_ids),
-        "pairs": preferences.n_pairs,
-        "categories": len(preferences.categories),
-        "pairwise": sets.count("pairwise"),
-        "bon": sets.count("bon"),
-    }
+    return DataSet(
+        name=name,
+        role=role,
+        prompts=len(preferences.prompt_ids),
+        pairs=preferences.n_pairs,
+        categories=len(preferences.categories),
+        pairwise=sets.count("pairwise"),
+        bon=sets.count("bon"),
+    )

@@ -16,21 +16,21 @@ from joblib.externals.loky.process_executor import TerminatedWorkerError
 from qbrm.cli.console import Reporter
 from qbrm.errors import WorkerError
 
-Found = TypeVar("Found")
+Outcome = TypeVar("Outcome")
 
 WATCH_SECONDS = 0.5
 
 
 def each_seed(
-    run: Callable[[int, Reporter], Found], seeds: Sequence[int], workers: int | None, reporter: Reporter, label: str
-) -> Iterator[Found]:
-    """What `run` finds for every seed, in the order of the seeds.
+    run: Callable[[int, Reporter], Outcome], seeds: Sequence[int], workers: int | None, reporter: Reporter, label: str
+) -> Iterator[Outcome]:
+    """Call `run` for every seed, and yield what it returns in the order of the seeds.
 
     Args:
         run: called with a seed and a reporter; with `workers`, it and what it returns must pickle.
         seeds: to run.
         workers: processes that take a seed each; a single one is this process. A seed has one thread, so what it
-            finds does not depend on how many they are. None: this process runs all, with its threads.
+            returns does not depend on how many they are. None: this process runs all, with its threads.
         reporter: told how many seeds are finished; handed to `run` in this process.
         label: what is run.
 
@@ -49,9 +49,9 @@ def each_seed(
     parallel = Parallel(n_jobs=together, return_as="generator", max_nbytes=None)
     reporter.status(label)
     try:
-        for done, found in enumerate(parallel(delayed(_alone)(run, seed, os.getpid()) for seed in seeds), start=1):
+        for done, outcome in enumerate(parallel(delayed(_alone)(run, seed, os.getpid()) for seed in seeds), start=1):
             reporter.status(f"{label}, {done} of {len(seeds)} seeds finished")
-            yield found
+            yield outcome
     except TerminatedWorkerError as error:
         raise WorkerError(
             f"a process that ran a seed of {label} was killed, perhaps for want of memory; what was trained is kept. "
@@ -61,7 +61,7 @@ def each_seed(
         reporter.status(None)
 
 
-def _alone(run: Callable[[int, Reporter], Found], seed: int, parent: int) -> Found:
+def _alone(run: Callable[[int, Reporter], Outcome], seed: int, parent: int) -> Outcome:
     """Run one seed silently, in a process of its own."""
     _end_with(parent)
     return _on_one_thread(run, seed, Reporter.silent())
@@ -79,7 +79,7 @@ def _end_with(parent: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _on_one_thread(run: Callable[[int, Reporter], Found], seed: int, reporter: Reporter) -> Found:
+def _on_one_thread(run: Callable[[int, Reporter], Outcome], seed: int, reporter: Reporter) -> Outcome:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

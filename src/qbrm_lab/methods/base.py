@@ -15,6 +15,7 @@ from qbrm.data.pairs import PairData, Pairs
 from qbrm.energies import EnergyScore
 from qbrm.fitting import Epoch, Fold, Training
 from qbrm_lab.responses import Features
+from qbrm_lab.results.facts import TrainingFact
 
 BRADLEY_TERRY = "bradley-terry"
 
@@ -32,10 +33,10 @@ class Task:
         pairs: training pairs.
         validation: pairs that choose and calibrate.
         features: what is known of every response.
-        seed: of everything random.
+        seed: seeds every random number generator.
         checkpoint: where training state is kept; None to keep none.
-        measure: validation accuracies of a reward function, told to the metrics log of each epoch.
-        on_epoch: told about each epoch.
+        measure: validation accuracies of a reward function, logged after every epoch.
+        on_epoch: told about every epoch.
         member: rewards of reward model number 1, 2, ..., which differs from the compared one in its seed only; None if
             that one came trained.
         head_dim: how many coordinates of the embedding the reward model's score head reads, the first ones; None if
@@ -85,7 +86,7 @@ class Fitted(NamedTuple):
         score: the energy score, if that is what the method is.
         objective: what it was trained with.
         refinement: how the score refines, one of `REFINEMENTS`.
-        notes: facts for the report.
+        facts: what the report says of the training.
         deviation: standard deviation of the reward of responses, as the method predicts it, in the units of the base
             reward or its own; None if it predicts none.
     """
@@ -96,7 +97,7 @@ class Fitted(NamedTuple):
     score: EnergyScore | None = None
     objective: str = BRADLEY_TERRY
     refinement: str = "mode"
-    notes: tuple[str, ...] = ()
+    facts: tuple[TrainingFact, ...] = ()
     deviation: Rewards | None = None
 
 

@@ -17,6 +17,8 @@ from qbrm.data.pairs import Batch
 from qbrm.data.units import location_and_scale
 from qbrm.fitting import TrainingSettings, train
 from qbrm_lab.methods.base import Fitted, LogPreference, Rewards, Task
+from qbrm_lab.methods.mlp import training_settings
+from qbrm_lab.methods.names import Defaults, MethodName
 from qbrm_lab.responses import Features
 
 HIDDEN = 128
@@ -182,6 +184,16 @@ class Distributional:
             on_epoch=task.on_epoch,
         )
         return Fitted(_rewards(model), _log_preference(model), training, deviation=_deviation(model))
+
+
+def gaussian(name: MethodName, defaults: Defaults) -> Distributional:
+    """The method ``gaussian``."""
+    return Distributional(str(name), GaussianHead, training_settings(defaults))
+
+
+def quantile(name: MethodName, defaults: Defaults) -> Distributional:
+    """The method ``quantile``."""
+    return Distributional(str(name), QuantileHead, training_settings(defaults))
 
 
 def _rewards(model: DistributionalHead) -> Rewards:

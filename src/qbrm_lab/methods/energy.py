@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from qbrm.energies import EnergyScore, build_score
+from qbrm.energies import ENERGY_SCORES, EnergyScore, build_score
 from qbrm.energies.density import Density, density, probability_greater
 from qbrm.energies.qbm import DEVICE_ESTIMATES
+from qbrm.errors import InputError
 from qbrm.fitting import FitSettings, Training, fit_score
 from qbrm.fitting.calibration import SMALLEST_PROBABILITY
 from qbrm.refinement import REFINEMENTS, refine
 from qbrm.samplers import Sampler
+from qbrm.samplers.base import identity_of
+from qbrm.samplers.exact import LIMIT
 from qbrm_lab.methods.base import Fitted, LogPreference, Rewards, Task
+from qbrm_lab.methods.names import Defaults, MethodName
 from qbrm_lab.methods.temperature_scaling import tempered
 from qbrm_lab.responses import Features
+from qbrm_lab.results.facts import BaseKept, ConflictsDropped, SamplerEstimates, TrainingFact
 
 PAIRS_AT_ONCE = 1024
+PUBLISHED_NOISE_SAMPLES = 768
 
 
 @dataclass(frozen=True)
@@ -43,12 +49,20 @@ class EnergyMethod:
     hidden: int | None = None
     sampler: str | Sampler | None = None
 
+    def __repr__(self) -> str:
+        return f"EnergyMethod({self.name!r}, {self.described()!r})"
+
+    @property
+    def sampler_name(self) -> str | None:
+        """What the sampler is called: its name in `SAMPLERS`, its attribute `name`, or its representation."""
+        return self.sampler if self.sampler is None or isinstance(self.sampler, str) else identity_of(self.sampler)
+
     def described(self) -> dict[str, Any]:
         """All settings that had an effect, by name: what a model card says."""
         settings = asdict(self.settings)
         if self.settings.objective != "nce":
             settings.pop("noise_samples")
-        own = {"score": self.score, "refinement": self.refinement, "hidden": self.hidden, "sampler": self.sampler}
+        own = {"score": self.score, "refinement": self.refinement, "hidden": self.hidden, "sampler": self.sampler_name}
         return {**settings.pop("training"), **settings, **own}
 
     def fit(self, task: Task) -> Fitted:
@@ -57,35 +71,36 @@ class EnergyMethod:
         Raises:
             InputError: if filtering leaves no pair.
         """
-        fitted = fit_score(
-            lambda: self._build(task),
-            task.fold,
-            self.settings,
-            measure=lambda score: task.measure(self._rewards(score, task.seed)),
-            on_epoch=task.on_epoch,
-        )
-        score, rewards = fitted.score, self._rewards(fitted.score, task.seed)
-        notes = []
-        if fitted.conflicts is not None:
-            dropped, total = fitted.conflicts
-            notes.append(
-                f"{self.name}, seed {task.seed}: {dropped:,} of {total:,} pairs dropped by conflict-aware filtering"
+        try:
+            fitted = fit_score(
+                lambda: self._build(task),
+                task.fold,
+                self.settings,
+                measure=lambda score: task.measure(self._rewards(score, task.seed)),
+                on_epoch=task.on_epoch,
             )
-        if fitted.kept_base:
-            notes.append(f"{self.name}, seed {task.seed}: no epoch beat the base rewards on validation; they are kept")
-        notes += self._device_note(fitted.training, task)
+        except InputError as error:
+            raise InputError(f"{self.name}: {error}") from error
+        score, rewards = fitted.score, self._rewards(fitted.score, task.seed)
         objective = self.settings.objective
         preference = _density_preference(score) if objective == "preference" else tempered(rewards, task)
+        facts: list[TrainingFact] = []
+        if fitted.conflicts is not None:
+            facts.append(ConflictsDropped(method=self.name, seed=task.seed, **fitted.conflicts._asdict()))
+        if fitted.kept_base:
+            facts.append(BaseKept(method=self.name, seed=task.seed))
+        facts += self._estimates(fitted.training, task)
         return Fitted(
-            rewards, preference, fitted.training, score, objective, self.refinement, tuple(notes), _deviation(score)
+            rewards, preference, fitted.training, score, objective, self.refinement, tuple(facts), _deviation(score)
         )
 
-    def _device_note(self, training: Training, task: Task) -> tuple[str, ...]:
+    def _estimates(self, training: Training, task: Task) -> list[TrainingFact]:
         """What a sampler at a temperature or precision of its own said of its last states in training."""
-        names = dict(zip(DEVICE_ESTIMATES, ("effective beta", "residual", "distortion in nats"), strict=True))
         last = training.epochs[-1]
-        told = [f"{words} {last[name]:.3g}" for name, words in names.items() if name in last]
-        return (f"{self.name}, seed {task.seed}, {self.sampler}: {', '.join(told)}",) if told else ()
+        told: Any = {name: last[name] for name in DEVICE_ESTIMATES if name in last}
+        if not told:
+            return []
+        return [SamplerEstimates(method=self.name, seed=task.seed, sampler=self.sampler_name or "", **told)]
 
     def _build(self, task: Task) -> EnergyScore:
         return build_score(
@@ -105,16 +120,45 @@ class EnergyMethod:
         return rewards
 
 
+def energy_method(name: MethodName, defaults: Defaults) -> EnergyMethod:
+    """The method that refines with an energy score, fitted and refined as the class says unless the name says else.
+
+    Raises:
+        InputError: if so many hidden spins cannot be summed over.
+    """
+    score, told = ENERGY_SCORES[name.description.name], dict(name.options)
+    if told.pop("exact", False):
+        told |= {"objective": "likelihood", "refinement": "mode"}
+    settings = _fit_settings(score.fit_settings, told, defaults.epochs)
+    taken = {option: getattr(defaults, option) for option in ("hidden", "sampler") if name.description.option(option)}
+    taken |= {option: value for option, value in told.items() if option in taken}
+    if "sampler" in taken and taken["sampler"] in (None, "exact") and (taken["hidden"] or 0) > LIMIT:
+        raise InputError(
+            f"{name}: {taken['hidden']} hidden spins without a sampler that can draw so many; sums go to {LIMIT}, "
+            "expected the sampler gibbs or another."
+        )
+    refinement = told.get("refinement", score.refinement)
+    return EnergyMethod(str(name), name.description.name, str(refinement), settings, **taken)
+
+
+def _fit_settings(settings: FitSettings, told: dict[str, Any], epochs: int | None) -> FitSettings:
+    training = settings.training if epochs is None else replace(settings.training, epochs=epochs)
+    filtered = "filter" in told or (settings.filter_conflicts and "keep" not in told)
+    noise = PUBLISHED_NOISE_SAMPLES if "published" in told else settings.noise_samples
+    changed = {option: told[option] for option in ("objective", "gate", "members") if option in told}
+    return replace(settings, training=training, filter_conflicts=filtered, noise_samples=noise, **changed)
+
+
 def _density_preference(score: EnergyScore) -> LogPreference:
     @torch.no_grad()
     def preference(
         features: Features, rewards: Tensor, chosen: Int[Tensor, " pairs"], rejected: Int[Tensor, " pairs"]
     ) -> Float[Tensor, " pairs"]:
         rows, place = torch.unique(torch.cat([chosen, rejected]), return_inverse=True)
-        found = _densities(score, features.rows(rows))
+        densities = _densities(score, features.rows(rows))
         first, second = place[: len(chosen)], place[len(chosen) :]
         parts = [
-            probability_greater(found.rows(first[start:end]), found.rows(second[start:end]))
+            probability_greater(densities.rows(first[start:end]), densities.rows(second[start:end]))
             for start in range(0, len(chosen), PAIRS_AT_ONCE)
             for end in [start + PAIRS_AT_ONCE]
         ]

@@ -21,7 +21,7 @@ Combination = Callable[[Float[Tensor, "members responses"]], Float[Tensor, " res
 
 
 def mean(rewards: Float[Tensor, "members responses"]) -> Float[Tensor, " responses"]:
-    """What the members agree on."""
+    """The mean of the members' rewards."""
     return rewards.mean(0)
 
 
@@ -35,6 +35,9 @@ def uncertainty_weighted(rewards: Float[Tensor, "members responses"]) -> Float[T
     return rewards.mean(0) - UNCERTAINTY_WEIGHT * rewards.var(0)
 
 
+COMBINATIONS: dict[str, Combination] = {"mean": mean, "worst": worst_case, "uncertainty": uncertainty_weighted}
+
+
 @dataclass(frozen=True)
 class BaseEnsemble:
     """Five embedded reward models trained on the same preferences, combined; nothing learns from the refinement set.
@@ -44,11 +47,11 @@ class BaseEnsemble:
 
     Attributes:
         name: in results.
-        combine: makes one reward of the members'.
+        combination: makes one reward of the members'; a name in `COMBINATIONS`.
     """
 
     name: str
-    combine: Combination
+    combination: str
 
     def fit(self, task: Task) -> Fitted:
         """Train four more reward models; one temperature is set on the validation pairs.
@@ -63,16 +66,16 @@ class BaseEnsemble:
             )
         members = [_base, *(task.member(index) for index in range(1, MEMBERS))]
         known = task.features.rows(task.validation.rows())
-        units = [(float(each.mean()), float(each.std())) for each in (member(known) for member in members)]
+        units = [(float(reward.mean()), float(reward.std())) for reward in (member(known) for member in members)]
 
-        def every(features: Features) -> Float[Tensor, "members responses"]:
-            found = zip(members, units, strict=True)
-            return torch.stack([(member(features) - loc) / scale for member, (loc, scale) in found])
+        def standardised(features: Features) -> Float[Tensor, "members responses"]:
+            parts = zip(members, units, strict=True)
+            return torch.stack([(member(features) - loc) / scale for member, (loc, scale) in parts])
 
         def rewards(features: Features) -> Float[Tensor, " responses"]:
-            return self.combine(every(features))
+            return COMBINATIONS[self.combination](standardised(features))
 
-        return Fitted(rewards, tempered(rewards, task), deviation=lambda features: every(features).std(0))
+        return Fitted(rewards, tempered(rewards, task), deviation=lambda features: standardised(features).std(0))
 
 
 def _base(features: Features) -> Float[Tensor, " responses"]:

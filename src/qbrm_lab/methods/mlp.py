@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -17,10 +17,12 @@ from qbrm.fitting.committee import committee, hold_out_apart
 from qbrm.fitting.fit import combined
 from qbrm.fitting.objectives import BradleyTerry
 from qbrm_lab.methods.base import Fitted, Rewards, Task
+from qbrm_lab.methods.names import Defaults, MethodName
 from qbrm_lab.methods.temperature_scaling import tempered, tempered_together
 from qbrm_lab.responses import Features
 
 HIDDEN = 128
+MLP_TRAINING = TrainingSettings(epochs=5, batch_pairs=128, learning_rate=3e-4, weight_decay=1e-2)
 
 
 class RewardCorrection(nn.Module):
@@ -80,10 +82,10 @@ class MLP:
         fold = task.fold
         folds = committee(fold, self.members) if self.folds else [fold.of_member(i) for i in range(self.members)]
         tasks = [task.of(member) for member in folds]
-        trained = [self._train(each) for each in tasks]
+        trained = [self._train(member) for member in tasks]
         corrections = [
-            Correction(model, _gate(model, each) if self.gated else None)
-            for (model, _), each in zip(trained, tasks, strict=True)
+            Correction(model, _gate(model, member) if self.gated else None)
+            for (model, _), member in zip(trained, tasks, strict=True)
         ]
         # As with the machines, whose mean has the first one's gate.
         rewards = _rewards([correction._replace(gate=corrections[0].gate) for correction in corrections])
@@ -108,6 +110,18 @@ class MLP:
             on_epoch=task.on_epoch,
         )
         return model, training
+
+
+def mlp(name: MethodName, defaults: Defaults) -> MLP:
+    """The method ``mlp``, or one of its variants."""
+    members = name.options.get("members") or name.options.get("ensemble") or 1
+    gated, folds = "gate" in name.options, "members" in name.options
+    return MLP(str(name), training_settings(defaults), int(members), gated, folds)
+
+
+def training_settings(defaults: Defaults) -> TrainingSettings:
+    """How networks beside the energy scores are trained."""
+    return MLP_TRAINING if defaults.epochs is None else replace(MLP_TRAINING, epochs=defaults.epochs)
 
 
 class Correction(NamedTuple):

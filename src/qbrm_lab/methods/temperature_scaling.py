@@ -33,7 +33,7 @@ def tempered_together(rewards: Sequence[Rewards], tasks: Sequence[Task]) -> LogP
         rewards: what each member gives.
         tasks: what it was fitted to.
     """
-    parts = [_margins(each, task).double() for each, task in zip(rewards, tasks, strict=True)]
+    parts = [_margins(member, task).double() for member, task in zip(rewards, tasks, strict=True)]
     margin, claimed = torch.cat(parts), torch.cat([_claimed(task) for task in tasks])
     size = math.log(float(margin.abs().mean().clamp_min(1e-6)))
     right, wrong = 1 + BASE_PAIRS / len(margin) * claimed, BASE_PAIRS / len(margin) * (1 - claimed)
@@ -42,8 +42,8 @@ def tempered_together(rewards: Sequence[Rewards], tasks: Sequence[Task]) -> LogP
         tempered = margin / math.exp(log_temperature)
         return -float((right * functional.logsigmoid(tempered) + wrong * functional.logsigmoid(-tempered)).mean())
 
-    found = minimize_scalar(loss, bounds=(size - 4, size + 5), method="bounded", options={"xatol": 1e-3})
-    temperature = math.exp(found.x)
+    best = minimize_scalar(loss, bounds=(size - 4, size + 5), method="bounded", options={"xatol": 1e-3})
+    temperature = math.exp(best.x)
 
     def log_preference(
         features: Features, rewards: Tensor, chosen: Int[Tensor, " pairs"], rejected: Int[Tensor, " pairs"]

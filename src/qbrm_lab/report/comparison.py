@@ -6,10 +6,12 @@ from typing import Literal
 
 from qbrm.tables.grid import Column, Grid, column
 from qbrm.tables.numbers import ABSENT, count, percent_interval, points_interval, three_decimals
+from qbrm_lab.methods import is_baseline
 from qbrm_lab.report.contest import contest
 from qbrm_lab.report.numbers import duration, mean, percent_error, rate
-from qbrm_lab.report.parts import SET_NAMES, UNREFINED, Part, methods_of, sets_of, summary_row
-from qbrm_lab.report.results import Difference, Results, SetName, Stage, SummaryRow, Timing
+from qbrm_lab.report.parts import SET_NAMES, Part, methods_of, sets_of, summary_row
+from qbrm_lab.results import Results
+from qbrm_lab.results.rows import Difference, SetName, Stage, SummaryRow, Timing
 
 
 def comparison_grid(part: Part) -> Grid:
@@ -18,77 +20,77 @@ def comparison_grid(part: Part) -> Grid:
     Log-loss and ECE are those of the pairwise set, if there is one.
     """
     results = part.results
-    methods, sets = methods_of(results["summary"]), sets_of(results["summary"])
+    methods, sets = methods_of(results.summary), sets_of(results.summary)
     columns = [_accuracy(results, methods, name, "all", SET_NAMES[name]) for name in sets]
     columns += _probability_columns(results, methods, sets[0])
     columns += _sampling_columns(results, methods, sets[0])
-    columns += _cost_columns(results["timings"], methods)
-    if any(row["category"] == "macro" for row in results["summary"]):
+    columns += _cost_columns(results.timings, methods)
+    if any(row.category == "macro" for row in results.summary):
         columns += [_accuracy(results, methods, name, "macro", f"macro {SET_NAMES[name]}") for name in sets]
     return Grid(f"{part.title}: {extent(results)}", "method", tuple(methods), tuple(columns))
 
 
 def extent(results: Results) -> str:
     """How much a part's numbers rest on, as ``3,310 pairwise, 940 best-of-n, 3 seeds``."""
-    rows = [row for row in results["summary"] if row["category"] == "all"]
-    sizes = {row["set"]: row["n"] for row in rows}
-    seeds = max((row["seeds"] for row in rows), default=0)
+    rows = [row for row in results.summary if row.category == "all"]
+    sizes = {row.set: row.n for row in rows}
+    seeds = max((row.seeds for row in rows), default=0)
     amounts = [f"{count(sizes[name])} {SET_NAMES[name]}" for name in SET_NAMES if name in sizes]
     return ", ".join([*amounts, f"{seeds} seed" + "s" * (seeds != 1)])
 
 
 def difference_lines(part: Part) -> list[str]:
     """One line per set, energy score and reference, as ``pairwise   sqrbm over base +0.8 [+0.1, +1.5], paired ...``."""
-    rows = [row for row in part.results["differences"] if row["method"] not in UNREFINED and row["category"] == "all"]
+    rows = [row for row in part.results.differences if not is_baseline(row.method) and row.category == "all"]
     width = max((len(SET_NAMES[name]) for name in sets_of(rows)), default=0)
     return [
-        f"{SET_NAMES[name]:<{width}}  {row['method']} over {row['reference']} {difference(row)}, paired over prompts"
+        f"{SET_NAMES[name]:<{width}}  {row.method} over {row.reference} {difference(row)}, paired over prompts"
         for name in sets_of(rows)
         for row in rows
-        if row["set"] == name
+        if row.set == name
     ]
 
 
 def difference(row: Difference) -> str:
     """A difference and its interval in percentage points."""
-    interval = points_interval(row["difference"], row["ci_low"], row["ci_high"])
-    return interval + percent_error(row.get("sampling_error"))
+    interval = points_interval(row.difference, row.ci_low, row.ci_high)
+    return interval + percent_error(row.sampling_error)
 
 
 def accuracy(row: SummaryRow | None) -> str:
     """An accuracy and its interval in percent."""
     if row is None:
         return ABSENT
-    sampling = row.get("sampling")
-    error = percent_error(sampling["accuracy_error"]) if sampling else ""
-    return percent_interval(row["accuracy"], row["ci_low"], row["ci_high"]) + error
+    sampling = row.sampling
+    error = percent_error(sampling.accuracy_error) if sampling else ""
+    return percent_interval(row.accuracy, row.ci_low, row.ci_high) + error
 
 
 def timings_of(timings: list[Timing], method: str, stage: Stage) -> list[Timing]:
     """A method's timings of one stage."""
-    return [timing for timing in timings if timing["method"] == method and timing["stage"] == stage]
+    return [timing for timing in timings if timing.method == method and timing.stage == stage]
 
 
 def examples_per_second(timings: list[Timing]) -> float | None:
     """All examples over all seconds; None if no time was taken."""
-    seconds = sum(timing["seconds"] for timing in timings)
-    return sum(timing["examples"] for timing in timings) / seconds if seconds > 0 else None
+    seconds = sum(timing.seconds for timing in timings)
+    return sum(timing.examples for timing in timings) / seconds if seconds > 0 else None
 
 
 def mean_seconds(timings: list[Timing]) -> float | None:
     """Seconds per run."""
-    return mean([timing["seconds"] for timing in timings])
+    return mean([timing.seconds for timing in timings])
 
 
 def _accuracy(results: Results, methods: list[str], set_name: SetName, category: str, heading: str) -> Column:
     rows = [summary_row(results, method, set_name, category) for method in methods]
-    return contest(heading, [row["accuracy"] if row else None for row in rows], map(accuracy, rows))
+    return contest(heading, [row.accuracy if row else None for row in rows], map(accuracy, rows))
 
 
 def _probability_columns(results: Results, methods: list[str], set_name: SetName) -> list[Column]:
     rows = [summary_row(results, method, set_name) for method in methods]
-    losses = [row["nll"] if row else None for row in rows]
-    errors = [row["ece"] if row else None for row in rows]
+    losses = [row.nll if row else None for row in rows]
+    errors = [row.ece if row else None for row in rows]
     return [
         contest(
             "log-loss",
@@ -106,17 +108,19 @@ def _probability_columns(results: Results, methods: list[str], set_name: SetName
 
 
 def _error(row: SummaryRow | None, name: Literal["nll_error", "ece_error"]) -> str:
-    sampling = row.get("sampling") if row else None
-    return f" ±{sampling[name]:.4f}" if sampling else ""
+    sampling = row.sampling if row else None
+    return f" ±{getattr(sampling, name):.4f}" if sampling else ""
 
 
 def _sampling_columns(results: Results, methods: list[str], set_name: SetName) -> list[Column]:
     """How many independent states the sampled ones are worth, where any method samples."""
     rows = [summary_row(results, method, set_name) for method in methods]
-    sampled = [row.get("sampling") if row else None for row in rows]
+    sampled = [row.sampling if row else None for row in rows]
     if not any(sampled):
         return []
-    return [column("effective states", [count(each["effective_samples"] if each else None) for each in sampled])]
+    return [
+        column("effective states", [count(sampling.effective_samples if sampling else None) for sampling in sampled])
+    ]
 
 
 def _cost_columns(timings: list[Timing], methods: list[str]) -> list[Column]:

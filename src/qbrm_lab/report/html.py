@@ -10,6 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from qbrm.tables.grid import Grid, column
 from qbrm.tables.numbers import count
+from qbrm_lab.methods import words_of
 from qbrm_lab.report.categories import category_grid
 from qbrm_lab.report.comparison import (
     accuracy,
@@ -23,8 +24,9 @@ from qbrm_lab.report.comparison import (
 from qbrm_lab.report.numbers import duration, mean, rate
 from qbrm_lab.report.parts import SET_NAMES, Part, methods_of, parts, sets_of, summary_row
 from qbrm_lab.report.plots.gallery import Picture
-from qbrm_lab.report.results import Results, Timing
 from qbrm_lab.report.uncertainty import uncertainty_grids
+from qbrm_lab.results import Results
+from qbrm_lab.results.rows import Timing
 
 TEMPLATE = "report.html.jinja"
 
@@ -91,12 +93,13 @@ def render_report(results: Results, drawn: list[list[Picture]]) -> str:
         lstrip_blocks=True,
     )
     return environment.get_template(TEMPLATE).render(
-        command=results["command"],
+        command=results.command,
         data=_data_grid(results),
+        methods=_method_grid(results),
         sections=[_section(part, pictures) for part, pictures in pairs],
-        timings=_timing_grid(results["timings"]),
-        notes=results["notes"],
-        environment=_environment_grid(results["environment"]),
+        timings=_timing_grid(results.timings),
+        notes=[fact.sentence for fact in results.facts],
+        environment=_environment_grid(results.environment),
     )
 
 
@@ -106,16 +109,16 @@ def _section(part: Part, pictures: list[Picture]) -> Section:
         part.title,
         extent(results),
         comparison_grid(part),
-        _difference_grid(part) if results["differences"] else None,
+        _difference_grid(part) if results.differences else None,
         uncertainty_grids(results),
-        [grid for name in sets_of(results["rows"]) if (grid := category_grid(results, name)).labels],
+        [grid for name in sets_of(results.rows) if (grid := category_grid(results, name)).labels],
         [_image(part, picture) for picture in pictures],
     )
 
 
 def _difference_grid(part: Part) -> Grid:
-    rows = [row for row in part.results["differences"] if row["category"] == "all"]
-    cells = {(f"{row['method']} over {row['reference']}", row["set"]): difference(row) for row in rows}
+    rows = [row for row in part.results.differences if row.category == "all"]
+    cells = {(f"{row.method} over {row.reference}", row.set): difference(row) for row in rows}
     labels = tuple(dict.fromkeys(label for label, _ in cells))
     columns = tuple(
         column(SET_NAMES[name], [cells.get((label, name), "-") for label in labels]) for name in sets_of(rows)
@@ -123,14 +126,16 @@ def _difference_grid(part: Part) -> Grid:
     return Grid("Differences in accuracy, in percentage points, paired over prompts", "methods", labels, columns)
 
 
+def _method_grid(results: Results) -> Grid:
+    names = methods_of(results.summary)
+    return Grid("Methods", "method", tuple(names), (column("what it is", map(words_of, names)),))
+
+
 def _data_grid(results: Results) -> Grid:
-    sets = results["data"]
-    numbers = {
-        heading: [count(row[key]) for row in sets]  # type: ignore[literal-required]
-        for heading, key in _DATA_COLUMNS.items()
-    }
-    columns = [column("used for", [row["role"] for row in sets]), *(column(*item) for item in numbers.items())]
-    return Grid("Preference data", "name", tuple(row["name"] for row in sets), tuple(columns))
+    sets = results.data
+    numbers = {heading: [count(getattr(row, key)) for row in sets] for heading, key in _DATA_COLUMNS.items()}
+    columns = [column("used for", [row.role for row in sets]), *(column(*item) for item in numbers.items())]
+    return Grid("Preference data", "name", tuple(row.name for row in sets), tuple(columns))
 
 
 _DATA_COLUMNS = {
@@ -157,7 +162,7 @@ def _timing_grid(timings: list[Timing]) -> Grid:
 
 
 def _mean_examples(timings: list[Timing]) -> float | None:
-    return mean([timing["examples"] for timing in timings])
+    return mean([timing.examples for timing in timings])
 
 
 def _environment_grid(environment: Mapping[str, object]) -> Grid:
@@ -175,7 +180,7 @@ def _alt(part: Part, picture: Picture) -> str:
     results = part.results
     reached = [
         f"{method} {accuracy(summary_row(results, method, name))} {SET_NAMES[name]}"
-        for method in methods_of(results["summary"])
-        for name in sets_of(results["summary"])
+        for method in methods_of(results.summary)
+        for name in sets_of(results.summary)
     ]
     return f"Plot, {picture.plot.heading.lower()} for {part.title}. Test accuracy in percent: {'; '.join(reached)}."

@@ -9,7 +9,7 @@ from qbrm.errors import InputError
 from qbrm.tables.markdown import escaped, markdown_grid
 from qbrm_lab.report.comparison import comparison_grid, difference_lines
 from qbrm_lab.report.parts import Part, parts
-from qbrm_lab.report.results import Results
+from qbrm_lab.results import Results
 
 
 def markdown_table(results: Results) -> str:

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any, cast
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
-from qbrm_lab.report.results import Results, SetName, SummaryRow
+from qbrm_lab.results import Results, Tables
+from qbrm_lab.results.rows import SetName, SummaryRow
 
 SET_NAMES: dict[SetName, str] = {"pairwise": "pairwise", "bon": "best-of-n"}
-UNREFINED = ("length", "base", "mlp")
-PART_TABLES = frozenset(
-    ("rows", "summary", "differences", "reliability", "risk_coverage", "deviation", "densities", "epochs", "timings")
-)
 
 
 @dataclass(frozen=True)
@@ -21,12 +18,14 @@ class Part:
 
     Args:
         scenario: its scenario.
-        test: its test.
+        test: its test, by the name that rows have.
+        domain: the test's domain that it is about; None for the whole test.
         results: the results without those of other parts.
     """
 
     scenario: str
     test: str
+    domain: str | None
     results: Results
 
     @property
@@ -37,36 +36,39 @@ class Part:
     @property
     def name(self) -> str:
         """The scenario, and the domain if the part is about one: as tables of many parts head their columns."""
-        _, _, domain = self.test.partition(", ")
-        return f"{self.scenario} on {domain}" if domain else self.scenario
+        return f"{self.scenario} on {self.domain}" if self.domain else self.scenario
 
 
 def parts(results: Results) -> list[Part]:
     """The parts, in the order in which the results name them."""
-    keys = dict.fromkeys((row["scenario"], row["test"]) for row in results["summary"])
-    return [Part(scenario, test, _only(results, scenario, test)) for scenario, test in keys]
+    keys = dict.fromkeys((row.scenario, row.test, row.domain) for row in results.summary)
+    return [Part(scenario, test, domain, _only(results, scenario, test)) for scenario, test, domain in keys]
 
 
 def methods_of(rows: Iterable[Any]) -> list[str]:
     """Methods in order of appearance."""
-    return list(dict.fromkeys(row["method"] for row in rows))
+    return list(dict.fromkeys(row.method for row in rows))
 
 
 def sets_of(rows: Iterable[Any]) -> list[SetName]:
     """The sets that occur, pairwise first."""
-    present = {row["set"] for row in rows}
+    present = {row.set for row in rows}
     return [name for name in SET_NAMES if name in present]
 
 
 def summary_row(results: Results, method: str, set_name: SetName, category: str = "all") -> SummaryRow | None:
     """A part's summary row, if it is there."""
-    wanted = {"method": method, "set": set_name, "category": category}
-    return next((row for row in results["summary"] if wanted.items() <= row.items()), None)
+    rows = (row for row in results.summary if (row.method, row.set, row.category) == (method, set_name, category))
+    return next(rows, None)
 
 
 def _only(results: Results, scenario: str, test: str) -> Results:
-    part = cast(dict[str, Any], dict(results))
-    wanted = {"scenario": scenario, "test": test}
-    for name in PART_TABLES & part.keys():
-        part[name] = [row for row in part[name] if all(row.get(key, value) == value for key, value in wanted.items())]
-    return cast(Results, part)
+    """The rows of one part; facts are about the whole."""
+    tables = [part.name for part in fields(Tables) if part.name != "facts"]
+    rows: Any = {name: [row for row in getattr(results, name) if _is_about(row, scenario, test)] for name in tables}
+    return replace(results, **rows)
+
+
+def _is_about(row: Any, scenario: str, test: str) -> bool:
+    """Timings and epochs are about no test, and the timings of early versions about no scenario."""
+    return row.scenario in (None, scenario) and getattr(row, "test", test) == test

@@ -8,7 +8,7 @@ from rich.text import Text
 from qbrm.tables.terminal import PLAIN_WIDTH, grid_tables
 from qbrm_lab.report.comparison import comparison_grid, difference_lines
 from qbrm_lab.report.parts import parts
-from qbrm_lab.report.results import Results
+from qbrm_lab.results import Results
 
 
 def print_results(results: Results, console: Console | None = None) -> None:

@@ -7,7 +7,8 @@ from qbrm.tables.numbers import ABSENT, percent, three_decimals
 from qbrm_lab.report.contest import contest
 from qbrm_lab.report.numbers import decimal_interval, signed_interval
 from qbrm_lab.report.parts import SET_NAMES, sets_of
-from qbrm_lab.report.results import Deviation, Results, RiskCoverage
+from qbrm_lab.results import Results
+from qbrm_lab.results.rows import Deviation, RiskCoverage
 
 COVERAGES = (0.8, 0.5, 0.2)
 
@@ -18,12 +19,12 @@ def uncertainty_grids(results: Results) -> list[Grid]:
     Args:
         results: those of one part.
     """
-    curves, deviations = results.get("risk_coverage", []), results.get("deviation", [])
+    curves, deviations = results.risk_coverage, results.deviation
     return [
         _grid(
             f"Abstaining and predicted deviation, {SET_NAMES[name]}",
-            {row["method"]: row for row in curves if row["set"] == name},
-            {row["method"]: row for row in deviations if row["set"] == name},
+            {row.method: row for row in curves if row.set == name},
+            {row.method: row for row in deviations if row.set == name},
         )
         for name in sets_of(curves)
     ]
@@ -32,21 +33,17 @@ def uncertainty_grids(results: Results) -> list[Grid]:
 def accuracy_at(row: RiskCoverage, coverage: float) -> float:
     """Accuracy of the most certain pairs, at the least coverage in the row that is not below the given one."""
     return next(
-        (
-            accuracy
-            for share, accuracy in zip(row["coverage"], row["accuracy"], strict=True)
-            if share >= coverage - 1e-6
-        ),
-        row["accuracy"][-1],
+        (accuracy for share, accuracy in zip(row.coverage, row.accuracy, strict=True) if share >= coverage - 1e-6),
+        row.accuracy[-1],
     )
 
 
 def _grid(caption: str, curves: dict[str, RiskCoverage], deviations: dict[str, Deviation]) -> Grid:
     rows = curves.values()
-    references = sorted({each["reference"] for row in rows for each in row["differences"]})
-    excess = [row["excess"] for row in rows]
+    references = sorted({difference.reference for row in rows for difference in row.differences})
+    excess = [row.excess for row in rows]
     columns = [
-        contest("AURC", [row["aurc"] for row in rows], map(_aurc, rows), min),
+        contest("AURC", [row.aurc for row in rows], map(_aurc, rows), min),
         contest("excess", excess, map(three_decimals, excess), min),
         *(column(f"AURC over {reference}", (_over(row, reference) for row in rows)) for reference in references),
     ]
@@ -55,18 +52,18 @@ def _grid(caption: str, curves: dict[str, RiskCoverage], deviations: dict[str, D
         columns.append(contest(f"at {100 * coverage:.0f}%", accuracies, map(percent, accuracies)))
     if deviations:
         told = [deviations.get(method) for method in curves]
-        columns.append(contest("AUROC", [row["auroc"] if row else None for row in told], map(_auroc, told)))
+        columns.append(contest("AUROC", [row.auroc if row else None for row in told], map(_auroc, told)))
     return Grid(caption, "method", tuple(curves), tuple(columns))
 
 
 def _aurc(row: RiskCoverage) -> str:
-    return decimal_interval(row["aurc"], row["ci_low"], row["ci_high"])
+    return decimal_interval(row.aurc, row.ci_low, row.ci_high)
 
 
 def _over(row: RiskCoverage, reference: str) -> str:
-    found = next((each for each in row["differences"] if each["reference"] == reference), None)
-    return signed_interval(found["difference"], found["ci_low"], found["ci_high"]) if found else ABSENT
+    over = next((difference for difference in row.differences if difference.reference == reference), None)
+    return signed_interval(over.difference, over.ci_low, over.ci_high) if over else ABSENT
 
 
 def _auroc(row: Deviation | None) -> str:
-    return decimal_interval(row["auroc"], row["ci_low"], row["ci_high"]) if row else ABSENT
+    return decimal_interval(row.auroc, row.ci_low, row.ci_high) if row else ABSENT

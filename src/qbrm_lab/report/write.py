@@ -8,7 +8,7 @@ from qbrm.durable import write_atomically
 from qbrm_lab.report.html import render_report
 from qbrm_lab.report.parts import parts
 from qbrm_lab.report.plots.gallery import pictures
-from qbrm_lab.report.results import Results, write_results
+from qbrm_lab.results import Results, write_results
 
 REPORT_FILE = "report.html"
 
@@ -21,7 +21,7 @@ def write_report(results: Results, folder: Path) -> Path:
     scenario and the test.
 
     Args:
-        results: what was found.
+        results: what to report.
         folder: created if absent.
 
     Returns:
@@ -32,9 +32,9 @@ def write_report(results: Results, folder: Path) -> Path:
         InputError: if the folder cannot be written.
     """
     write_results(results, folder)
-    found = parts(results)
-    numbers = [None] if len(found) == 1 else range(1, len(found) + 1)
-    drawn = [pictures(part, number) for part, number in zip(found, numbers, strict=True)]
+    shown = parts(results)
+    numbers = [None] if len(shown) == 1 else range(1, len(shown) + 1)
+    drawn = [pictures(part, number) for part, number in zip(shown, numbers, strict=True)]
     for picture in (picture for of_part in drawn for picture in of_part):
         write_atomically(folder / picture.file_name, picture.png)
     report = folder / REPORT_FILE

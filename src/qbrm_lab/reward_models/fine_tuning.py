@@ -31,7 +31,7 @@ class FineTuningSettings(TrainingSettings):
     """As for any training; the learning rate is the trunk's and rises and falls linearly.
 
     Attributes:
-        encoder_learning_rate: of the encoder.
+        encoder_learning_rate: learning rate of the encoder.
         warm_up: share of the training during which the learning rates rise.
         max_length: tokens per text, in training and ever after.
     """
@@ -81,10 +81,10 @@ class Texts(NamedTuple):
         prompt = [number[text] for text in rendered]
         wholes = [(prompts[asked].whole, answer.whole) for asked, answer in zip(prompt, responses, strict=True)]
         return cls(
-            [each.ids for each in prompts],
+            [text.ids for text in prompts],
             torch.tensor(prompt),
-            [each.ids for each in responses],
-            torch.tensor([[math.log1p(whole) for whole in each] for each in wholes]),
+            [text.ids for text in responses],
+            torch.tensor([[math.log1p(whole) for whole in pair] for pair in wholes]),
         )
 
 
@@ -123,9 +123,9 @@ class EncoderAndTrunk(nn.Module):
     def _directions(self, inputs: list[list[int]]) -> Float[Tensor, "texts width"]:
         batches = list(length_sorted_batches([len(ids) for ids in inputs], TOKENS_AT_ONCE))
         with torch.autocast("cpu", torch.bfloat16, enabled=self.training and _fast_bfloat16()):
-            found = torch.cat([mean_directions(self.network, [inputs[i] for i in batch]) for batch in batches])
+            directions = torch.cat([mean_directions(self.network, [inputs[i] for i in batch]) for batch in batches])
         order = torch.tensor([index for batch in batches for index in batch])
-        return found.float()[torch.argsort(order)]
+        return directions.float()[torch.argsort(order)]
 
 
 class PairsByPrompt:
@@ -204,12 +204,12 @@ def fine_tune(
 
     Args:
         encoder: reads texts of the length that the settings say; frozen again in the end.
-        trunk: best one that was trained on the frozen encoder's vectors.
+        trunk: the one trained on the frozen encoder's vectors.
         texts: prompt and response of every row that pairs name.
         pairs: training pairs, by row; embeddings and rewards are not looked at.
         validation: held-out pairs.
         settings: optimiser and schedule.
-        seed: of shuffling and dropout.
+        seed: seeds shuffling and dropout.
         checkpoint: as for :func:`qbrm.fitting.train`.
         on_epoch: as for :func:`qbrm.fitting.train`.
     """

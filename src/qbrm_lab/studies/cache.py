@@ -4,54 +4,56 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
-import qbrm
 from qbrm.durable import make_folder, write_atomically
 from qbrm.preferences import PreferenceSet
-from qbrm_lab.methods import Method
+from qbrm_lab.methods.base import Method
+from qbrm_lab.results import as_json, parsed
 
-# What decides numbers. Reports, serving and the command line may change without making them another question's.
-DECIDING = (
-    "comparison", "energies", "evaluation", "features", "objectives", "preferences", "refinement", "reward_models",
-    "samplers", "study/over_optimisation", "training", "units.py",
-)  # fmt: skip
+# Raise it with any change to the code that changes a number which a study reports, or the form of a kept answer: what
+# was kept before is then computed again. Wording, layout and speed do not count.
+STUDY_VERSION = 1
+Answer = TypeVar("Answer")
 
 
-def cached(path: Path, asked: dict[str, Any], answer: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+def cached(path: Path, question: Mapping[str, Any], kind: type[Answer], answer: Callable[[], Answer]) -> Answer:
     """What an earlier call with the same question left at `path`, else what `answer` returns, left there for the next.
 
     Args:
         path: a JSON file.
-        asked: all that the answer depends on.
-        answer: called if the file is absent or answers another question; returns what JSON can hold.
+        question: all that the answer depends on, except `STUDY_VERSION` and torch's version, which are added.
+        kind: of the answer: a dataclass of what JSON can hold, or a list of them.
+        answer: called if the file is absent or answers another question.
 
     Raises:
         InputError: if the folder cannot be written.
     """
-    if path.exists():
-        known: dict[str, Any] = json.loads(path.read_bytes())
-        if known["asked"] == asked:
-            return known
-    make_folder(path.parent)
-    content = json.dumps({"asked": asked, **answer()}, ensure_ascii=False, allow_nan=False)
-    write_atomically(path, content.encode())
-    found: dict[str, Any] = json.loads(content)
-    return found
+    asked = json.loads(json.dumps({"version": STUDY_VERSION, "torch": torch.__version__, **question}))
+    kept: dict[str, Any] = json.loads(path.read_bytes()) if path.exists() else {}
+    if kept.get("asked") != asked:
+        kept = {"asked": asked, "answer": as_json(answer())}
+        make_folder(path.parent)
+        write_atomically(path, json.dumps(kept, ensure_ascii=False, allow_nan=False).encode())
+    value: Answer = parsed(kept["answer"], kind, str(path))
+    return value
 
 
-def setting_of(method: Method) -> str:
-    """All that a method is told, the same in every process."""
-    return re.sub(r" at 0x[0-9a-f]+", "", repr(method))
+def settings_of(method: Method) -> dict[str, Any]:
+    """All that a method is told, by name, as JSON can hold it: classes and functions by their names."""
+    any_method: Any = method
+    settings = any_method.described() if hasattr(any_method, "described") else asdict(any_method)
+    plain: dict[str, Any] = json.loads(json.dumps({"name": method.name, **settings}, default=_name))
+    return plain
 
 
 def preferences_digest(sets: Iterable[PreferenceSet]) -> str:
-    """Of all prompts, responses, labels and categories."""
+    """Digest of all prompts, responses, labels and categories."""
     digest = hashlib.sha256()
     for part in sets:
         for preference in part:
@@ -60,10 +62,6 @@ def preferences_digest(sets: Iterable[PreferenceSet]) -> str:
     return digest.hexdigest()
 
 
-def code_digest() -> str:
-    """Of the modules that decide numbers, and torch's version: what other code found answers another question."""
-    package = Path(qbrm.__file__).parent
-    digest = hashlib.sha256(torch.__version__.encode())
-    for path in sorted(path for name in DECIDING for path in package.glob(name if "." in name else f"{name}/**/*.py")):
-        digest.update(path.relative_to(package).as_posix().encode() + path.read_bytes())
-    return digest.hexdigest()
+def _name(part: Any) -> str:
+    name: str = part.__qualname__
+    return name

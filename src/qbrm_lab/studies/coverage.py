@@ -2,41 +2,41 @@
 
 from __future__ import annotations
 
-import json
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from qbrm.cli.console import Reporter
-from qbrm.durable import write_atomically
 from qbrm_lab.comparison import ComparisonSettings
-from qbrm_lab.comparison.simulation import coverage_rows
-from qbrm_lab.studies.cache import cached, code_digest
+from qbrm_lab.results.study_rows import CoverageRow
+from qbrm_lab.studies.cache import cached
+from qbrm_lab.studies.json_files import write_json
+from qbrm_lab.studies.simulation import coverage_rows
 
 COVERAGE_FILE = "coverage.json"
+
+
+@dataclass(frozen=True)
+class CoverageResults:
+    """Content of coverage.json."""
+
+    command: str
+    rows: list[CoverageRow]
 
 
 def study_coverage(settings: ComparisonSettings, reporter: Reporter) -> Path:
     """Fit machines to simulated rewards and preferences, and count how often their intervals contain the truth.
 
-    Writes coverage.json to `settings.out`; finished seeds are kept there.
-
-    Args:
-        settings: folder and seeds; one simulated world for each of them.
-        reporter: told what is going on.
-
-    Returns:
-        The path of coverage.json.
-
-    Raises:
-        InputError: if the folder cannot be written.
+    There is one simulated world for every seed. Writes coverage.json to `settings.out`, where finished seeds are kept.
+    Arguments and errors are those of :func:`~qbrm_lab.studies.everything.study_everything`. Returns the path of
+    coverage.json.
     """
     rows = []
     for seed in range(settings.seed, settings.seed + settings.seeds):
         reporter.status(f"coverage on simulated rewards, seed {seed}")
-        asked = {"seed": seed, "code": code_digest()}
         path = settings.out / "coverage" / f"seed-{seed}.json"
-        rows += cached(path, asked, lambda seed=seed: {"rows": coverage_rows(seed)})["rows"]  # type: ignore[misc]
+        rows += cached(path, {"seed": seed}, list[CoverageRow], partial(coverage_rows, seed))
     reporter.status(None)
     path = settings.out / COVERAGE_FILE
-    content = {"schema": 1, "command": settings.command, "rows": rows}
-    write_atomically(path, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
+    write_json(path, CoverageResults(settings.command, rows))
     return path

@@ -20,19 +20,11 @@ from qbrm_lab.studies.robustness import study_robustness
 Part = Callable[[ComparisonSettings, bool, Reporter], Path]
 
 
-def _coverage(settings: ComparisonSettings, quick: bool, reporter: Reporter) -> Path:
-    return study_coverage(settings, reporter)
-
-
-def _fine_tuned(settings: ComparisonSettings, quick: bool, reporter: Reporter) -> Path:
-    return study_fine_tuned(settings, reporter)
-
-
 PARTS: dict[str, Part] = {
     "robustness": study_robustness,
     "over-optimisation": study_over_optimisation,
-    "coverage": _coverage,
-    "fine-tuned": _fine_tuned,
+    "coverage": lambda settings, quick, reporter: study_coverage(settings, reporter),
+    "fine-tuned": lambda settings, quick, reporter: study_fine_tuned(settings, reporter),
 }
 QUICK_LEFT_OUT = ("fine-tuned",)
 
@@ -40,13 +32,13 @@ QUICK_LEFT_OUT = ("fine-tuned",)
 def study_everything(settings: ComparisonSettings, quick: bool, reporter: Reporter) -> Path:
     """Run every part, and write results.md with its plots.
 
-    All parts share the features, the training states and the folder `settings.out`; what is finished is taken up from
-    there, so the same call continues where an earlier one stopped.
+    All parts share the features, the training states and the folder `settings.out`. What is finished is kept there, so
+    the same call continues where an earlier one stopped.
 
     Args:
         settings: source, folder, seeds and epochs; scenarios and methods are the study's own.
         quick: leave out the fine-tuned base, EBRM and what else takes long.
-        reporter: told what is going on.
+        reporter: shows progress.
 
     Returns:
         The path of results.md.
@@ -66,19 +58,12 @@ def study_everything(settings: ComparisonSettings, quick: bool, reporter: Report
 
 
 def study_part(name: str, settings: ComparisonSettings, quick: bool, reporter: Reporter) -> Path:
-    """Run one part, and note what it took. Waits while another process studies in the same folder.
+    """Run one of `PARTS`, and note what it took; the other arguments are those of :func:`study_everything`.
 
-    Args:
-        name: one of `PARTS`.
-        settings: as for :func:`study_everything`.
-        quick: likewise.
-        reporter: likewise.
-
-    Returns:
-        The path of what the part wrote.
+    Waits while another process studies in the same folder. Returns the path of what the part wrote.
     """
     make_folder(settings.out)
     with one_writer(settings.out), noted(settings.out, name, settings.command):
-        found = PARTS[name](settings, quick, reporter)
-    reporter.fact(name, str(found))
-    return found
+        path = PARTS[name](settings, quick, reporter)
+    reporter.fact(name, str(path))
+    return path

@@ -2,31 +2,42 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from typing_extensions import NotRequired, TypedDict
-
-from qbrm.durable import make_folder, write_atomically
-from qbrm_lab.studies.cache import code_digest
+from qbrm_lab.studies.cache import STUDY_VERSION
+from qbrm_lab.studies.json_files import read_json, write_json
 
 JOURNAL_FILE = "study.json"
 
 
-class Call(TypedDict):
-    """One call's work on one part; seconds are None as long as it works, and if it was killed.
+@dataclass(frozen=True, kw_only=True)
+class Call:
+    """One call's work on one part.
 
-    `code` is the digest of what decided the numbers; older journals lack it.
+    Attributes:
+        part: one of a study's parts.
+        command: the command line.
+        version: `STUDY_VERSION` of the code that worked; older journals lack it.
+        finished: whether it came to its end.
+        seconds: what it took; None as long as it works, and if it was killed.
     """
 
     part: str
     command: str
-    code: NotRequired[str]
+    version: int | None = None
     finished: bool
     seconds: float | None
+
+
+@dataclass(frozen=True)
+class Journal:
+    """Content of study.json."""
+
+    calls: list[Call]
 
 
 @contextmanager
@@ -36,26 +47,22 @@ def noted(folder: Path, part: str, command: str) -> Iterator[None]:
     Raises:
         InputError: if the folder cannot be written.
     """
-    calls = read_journal(folder)
-    call = Call(part=part, command=command, code=code_digest(), finished=False, seconds=None)
-    _write(folder, [*calls, call])
+    path, calls = folder / JOURNAL_FILE, read_journal(folder)
+    call = Call(part=part, command=command, version=STUDY_VERSION, finished=False, seconds=None)
+    write_json(path, Journal([*calls, call]))
     start = time.perf_counter()
     try:
         yield
-        call["finished"] = True
+        call = replace(call, finished=True)
     finally:
-        call["seconds"] = time.perf_counter() - start
-        _write(folder, [*calls, call])
+        write_json(path, Journal([*calls, replace(call, seconds=time.perf_counter() - start)]))
 
 
 def read_journal(folder: Path) -> list[Call]:
-    """All calls so far, first to last."""
+    """All calls so far, first to last.
+
+    Raises:
+        InputError: if study.json is not one.
+    """
     path = folder / JOURNAL_FILE
-    calls: list[Call] = json.loads(path.read_bytes())["calls"] if path.exists() else []
-    return calls
-
-
-def _write(folder: Path, calls: list[Call]) -> None:
-    make_folder(folder)
-    content = {"schema": 1, "calls": calls}
-    write_atomically(folder / JOURNAL_FILE, (json.dumps(content, indent=1) + "\n").encode())
+    return read_json(path, Journal).calls if path.exists() else []

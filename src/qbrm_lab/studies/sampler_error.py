@@ -1,4 +1,4 @@
-"""How far each sampler's states are from the Boltzmann distribution of small problems, and what they cost."""
+"""How far samplers' states are from the Boltzmann distribution of small problems, and what they cost."""
 
 from __future__ import annotations
 
@@ -9,33 +9,17 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from typing_extensions import TypedDict
 
 from qbrm.interop.ising import Ising
 from qbrm.samplers import SAMPLERS, dwave_sampler
 from qbrm.samplers.base import Sampler
 from qbrm.samplers.exact import ExactSampler
 from qbrm.samplers.gibbs import GibbsSampler
+from qbrm_lab.results.study_rows import SamplerErrorRow
 
 STATES = 4096
 EFFORTS = (1, 2, 4, 8, 16, 32, 64, 128)
 BITS = (4, 6, 8)
-
-
-class SamplerErrorRow(TypedDict):
-    """One sampler with one effort, on all problems together.
-
-    `effort` is sweeps per state, or bits for a quantised machine; None where there is nothing to choose. `seconds` is
-    per problem, `total_variation` the mean over problems, the other two root mean squares over problems: of the error
-    of a spin's mean, and of the mean energy's in units of the energy's own deviation.
-    """
-
-    sampler: str
-    effort: int | None
-    seconds: float
-    total_variation: float
-    mean_error: float
-    energy_error: float
 
 
 class _Exact(NamedTuple):
@@ -51,20 +35,20 @@ def sampler_errors(problem: Ising, seed: int) -> list[SamplerErrorRow]:
 
     Args:
         problem: Ising problems of at most 16 spins.
-        seed: of the draws.
+        seed: seeds the draws.
     """
     exact = _enumerate(problem)
     rows: list[SamplerErrorRow] = []
-    for name, effort, sampler in _ways():
+    for name, effort, sampler in _samplers():
         sampler.sample(problem.fields[:1], problem.couplings, 16, torch.Generator().manual_seed(seed))  # compiles
         start = time.perf_counter()
         states = sampler.sample(problem.fields, problem.couplings, STATES, torch.Generator().manual_seed(seed))
         seconds = (time.perf_counter() - start) / len(problem.fields)
-        rows.append({"sampler": name, "effort": effort, "seconds": seconds, **_distances(states, exact)})  # type: ignore[typeddict-item]
+        rows.append(SamplerErrorRow(sampler=name, effort=effort, seconds=seconds, **_distances(states, exact)))
     return rows
 
 
-def _ways() -> Iterator[tuple[str, int | None, Sampler]]:
+def _samplers() -> Iterator[tuple[str, int | None, Sampler]]:
     from qbrm.samplers.kaiwu import KaiwuSampler, as_kaiwu_optimizer
 
     yield "exact", None, ExactSampler()

@@ -1,4 +1,4 @@
-"""Scenarios as studies run them: each one's tables are kept, and a rerun takes up those that are finished."""
+"""Scenarios as studies run them: the tables of every finished one are kept, and a rerun reads them."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ from typing import Any
 
 from qbrm.cli.console import Reporter
 from qbrm_lab.comparison.compare import Prepared, run_scenario
-from qbrm_lab.methods import Method
+from qbrm_lab.methods.base import Method
 from qbrm_lab.report.numbers import duration
-from qbrm_lab.studies.cache import cached, code_digest, preferences_digest, setting_of
+from qbrm_lab.results import Tables
+from qbrm_lab.studies.cache import cached, preferences_digest, settings_of
 
 
-def scenario_tables(
-    prepared: Prepared, scenario: str, methods: Mapping[str, Method], reporter: Reporter
-) -> dict[str, list[Any]]:
+def scenario_tables(prepared: Prepared, scenario: str, methods: Mapping[str, Method], reporter: Reporter) -> Tables:
     """One scenario's tables with all seeds and methods, as `results.json` has them.
 
     They are kept in `scenarios/` of the comparison's folder: the same question is answered from there. A scenario that
@@ -25,30 +24,29 @@ def scenario_tables(
         prepared: what all scenarios share.
         scenario: one of `VARIANTS`.
         methods: to compare, by name.
-        reporter: told what is going on.
+        reporter: shows progress.
     """
     settings = prepared.settings
     path = settings.out / "scenarios" / f"{scenario}.json"
     start = time.perf_counter()
-    found = cached(
+    tables = cached(
         path,
-        _asked(prepared, scenario, methods),
-        lambda: {"tables": run_scenario(prepared, scenario, methods, reporter).tables()},
+        _question(prepared, scenario, methods),
+        Tables,
+        lambda: run_scenario(prepared, scenario, methods, reporter).tables(),
     )
     took = duration(time.perf_counter() - start)
     reporter.fact(scenario, f"{settings.seeds} seeds", f"{len(methods)} methods", f"{took} (kept in {path})")
-    tables: dict[str, list[Any]] = found["tables"]
-    return {**tables, "notes": [f"{scenario}, {note}" for note in tables["notes"]]}
+    return tables
 
 
-def _asked(prepared: Prepared, scenario: str, methods: Mapping[str, Method]) -> dict[str, Any]:
+def _question(prepared: Prepared, scenario: str, methods: Mapping[str, Method]) -> dict[str, Any]:
     settings, sources = prepared.settings, prepared.sources
     return {
         "scenario": scenario,
         "seeds": list(range(settings.seed, settings.seed + settings.seeds)),
-        "methods": {name: setting_of(method) for name, method in methods.items()},
+        "methods": {name: settings_of(method) for name, method in methods.items()},
         "reward_model": str(prepared.model.identity),
         "tests": list(sources.tests),
         "data": preferences_digest([sources.train, *sources.tests.values()]),
-        "code": code_digest(),
     }

@@ -14,17 +14,17 @@ import pyarrow.parquet
 import pytest
 import torch
 from rich.console import Console
-from test_benchmark_scores import REWARDBENCH, REWARDBENCH_2, RM_BENCH, instance, transcript, write_jsonl, write_rmb
-from test_cli import qbrm_command  # noqa: F401 (a fixture)
-from test_comparison import FakeEncoder, write_preferences
-from test_energy_reward_model import model
 
+from fixtures.benchmark_files import REWARDBENCH, REWARDBENCH_2, RM_BENCH, instance, transcript, write_jsonl, write_rmb
+from fixtures.fake_encoder import FakeEncoder
+from fixtures.preference_files import write_preferences
+from fixtures.refined_models import model
 from qbrm import EnergyRewardModel
 from qbrm.benchmarks import BENCHMARKS, as_preferences
-from qbrm.benchmarks.command import evaluate_model
 from qbrm.benchmarks.evaluate import evaluate
 from qbrm.benchmarks.source import read_benchmark
 from qbrm.cli.console import Reporter
+from qbrm.cli.evaluation import evaluate_model
 from qbrm.errors import InputError
 from qbrm.features import build_features
 from qbrm.preferences import Message, sample_source
@@ -70,7 +70,7 @@ LAYOUTS = {
 
 
 @pytest.mark.parametrize("name", BENCHMARKS)
-def test_the_layout_of_a_path_is_recognised_and_a_name_before_it_says_the_same(name, tmp_path):
+def test_the_layout_of_a_path_is_recognised_as_a_name_before_it_is(name, tmp_path):
     path = LAYOUTS[name](tmp_path)
     guessed, told = read_benchmark(str(path)), read_benchmark(f"{name}:{path}")
     assert guessed.benchmark.name == told.benchmark.name == name
@@ -78,7 +78,7 @@ def test_the_layout_of_a_path_is_recognised_and_a_name_before_it_says_the_same(n
     assert len(guessed.items) > 0
 
 
-def test_a_folder_of_published_parquet_shards_is_read_without_what_was_filtered_out(tmp_path):
+def test_published_parquet_shards_are_read_without_what_was_filtered_out(tmp_path):
     write_parquet(tmp_path / "data" / "raw-00000-of-00001.parquet", REWARDBENCH * 2)
     write_parquet(tmp_path / "data" / "filtered-00000-of-00002.parquet", REWARDBENCH[:5])
     write_parquet(tmp_path / "data" / "filtered-00001-of-00002.parquet", REWARDBENCH[5:])
@@ -126,7 +126,7 @@ def test_a_transcript_is_taken_apart_into_messages_up_to_the_last_answer(tmp_pat
     assert (item.chosen, item.rejected) == (("A drink.\n\nAnd water.",), ("Stones.",))
 
 
-def test_transcripts_that_part_early_keep_their_later_turns_in_the_response(tmp_path):
+def test_transcripts_that_part_early_keep_later_turns_in_the_response(tmp_path):
     first = "\n\nHuman: Hi\n\nAssistant:"
     item = hh(f"{first} Hello.\n\nHuman: Bye\n\nAssistant: Bye.", f"{first} Go away.", tmp_path)
     assert item.prompt == (Message("user", "Hi"),)
@@ -134,7 +134,7 @@ def test_transcripts_that_part_early_keep_their_later_turns_in_the_response(tmp_
     assert item.rejected == ("Go away.",)
 
 
-def test_transcripts_that_part_at_a_human_turn_part_at_the_answer_before_it(tmp_path):
+def test_transcripts_that_part_at_a_human_turn_part_at_the_answer(tmp_path):
     first = "\n\nHuman: Hi\n\nAssistant: Hello."
     item = hh(f"{first}\n\nHuman: A?\n\nAssistant: a", f"{first}\n\nHuman: B?\n\nAssistant: b", tmp_path)
     assert item.prompt == (Message("user", "Hi"),)
@@ -310,7 +310,7 @@ def test_a_bad_row_of_a_data_set_is_named_with_its_split(hub, tmp_path, monkeypa
         read_benchmark("rewardbench-2")
 
 
-def test_without_the_package_or_the_network_a_name_is_one_line_that_says_what_to_do(hub, tmp_path, monkeypatch):
+def test_without_package_or_network_a_name_is_one_line_of_advice(hub, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
     def unreachable(*_, **__):
@@ -356,20 +356,18 @@ def sources(tmp_path):
     return [str(LAYOUTS[name](tmp_path / name)) for name in ("rewardbench", "rm-bench", "preferences")]
 
 
-def quiet():
-    return Reporter(Console(file=io.StringIO(), width=200))
-
-
 def run(trained, sources, out):
-    reporter = quiet()
-    evaluate_model(str(trained.folder), sources, out, 0, "qbrm evaluate", reporter)
+    reporter = Reporter(Console(file=io.StringIO(), width=200))
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr("qbrm.cli.evaluation.Reporter", lambda: reporter)
+        evaluate_model(str(trained.folder), sources, out, 0)
     return json.loads((out / "evaluation.json").read_text()), reporter.console.file.getvalue()
 
 
 def test_base_and_refined_tables_are_those_of_the_models_own_rewards(trained, sources, tmp_path):
     refined = EnergyRewardModel.from_pretrained(trained.folder)
     found = [read_benchmark(source) for source in sources]
-    results = evaluate(refined, found, tmp_path / "features", quiet())
+    results = evaluate(refined, found, tmp_path / "features")
     for result, source in zip(results, found, strict=True):
         right = {"base": [], "refined": []}
         for item in source.items:
@@ -399,7 +397,7 @@ def wins(chosen, rejected):
 def test_log_loss_and_calibration_are_those_of_what_prefer_says(trained, tmp_path):
     refined = EnergyRewardModel.from_pretrained(trained.folder)
     source = read_benchmark(str(LAYOUTS["preferences"](tmp_path / "prefs")))
-    (result,) = evaluate(refined, [source], tmp_path / "features", quiet())
+    (result,) = evaluate(refined, [source], tmp_path / "features")
     said, base = [], []
     for item in source.items:
         for rejected in item.rejected:
@@ -465,7 +463,7 @@ def responses_of(sources):
     return len(as_preferences("all", items).responses())
 
 
-def test_the_command_evaluates_a_saved_model(trained, sources, tmp_path, monkeypatch, qbrm_command):  # noqa: F811
+def test_the_command_evaluates_a_saved_model(trained, sources, tmp_path, monkeypatch, qbrm_command):
     monkeypatch.chdir(tmp_path)
     ended = qbrm_command("evaluate", trained.folder, "--on", ",".join(sources))
     assert (ended.code, ended.err) == (0, "")
@@ -477,7 +475,7 @@ def test_the_command_evaluates_a_saved_model(trained, sources, tmp_path, monkeyp
     assert "nowhere" in qbrm_command("evaluate", tmp_path / "nowhere", "--on", sources[0]).refused()
 
 
-def test_the_command_explains_itself(qbrm_command):  # noqa: F811
+def test_the_command_explains_itself(qbrm_command):
     ended = qbrm_command("evaluate", "--help")
     assert ended.code == 0
     assert all(name in " ".join(ended.out.split()) for name in BENCHMARKS)

@@ -6,17 +6,23 @@ import math
 import numpy as np
 import pytest
 
+from fixtures.benchmark_files import (
+    REWARDBENCH,
+    REWARDBENCH_2,
+    RM_BENCH,
+    best_of_4,
+    instance,
+    pair,
+    tie,
+    transcript,
+    write_jsonl,
+    write_rmb,
+)
 from qbrm.benchmarks import BENCHMARKS, BenchmarkItem, ItemRewards
 from qbrm.benchmarks.scores import missing_parts, score
 from qbrm.preferences import Message
 
 # An answer's text begins with its reward, as in "2.5 because it rains".
-
-
-def write_jsonl(path, records):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(record) + "\n" for record in records))
-    return path
 
 
 def rewards(items):
@@ -34,38 +40,13 @@ def scored(name, source):
     return {row.name: row.base.value for row in rows}, missing_parts(benchmark, rows)
 
 
-def pair(subset, chosen, rejected, number=[0]):  # noqa: B006 (counts up, so that no two prompts are alike)
-    number[0] += 1
-    return {
-        "id": number[0],
-        "prompt": f"question {number[0]}",
-        "chosen": f"{chosen} yes",
-        "rejected": f"{rejected} no",
-        "subset": subset,
-    }
-
-
-REWARDBENCH = [
-    pair("alpacaeval-easy", 2, 1),
-    pair("alpacaeval-easy", 0, 1),
-    pair("mt-bench-easy", 1, 1),  # a tie is wrong
-    pair("llmbar-natural", 3, 1),
-    pair("llmbar-adver-manual", -1, -2),
-    pair("llmbar-adver-manual", -3, -2),
-    pair("llmbar-adver-manual", 0, 0.5),
-    pair("xstest-should-refuse", 1, 0),
-    pair("xstest-should-respond", 0, 1),
-    pair("math-prm", 5, 4),
-    pair("hep-go", 1, 2),
-    pair("hep-go", 2, 1),
-]
 CHAT = (100 * (1 / 2) + 28 * 0) / (100 + 28)
 CHAT_HARD = (100 * 1 + 46 * (1 / 3)) / (100 + 46)
 SAFETY = (154 * 1 + 250 * 0) / (154 + 250)
 REASONING = (984 * 1 + 164 * (1 / 2)) / (984 + 164)
 
 
-def test_rewardbench_weighs_subsets_with_published_counts_not_with_what_a_file_holds(tmp_path):
+def test_rewardbench_weighs_subsets_with_published_counts(tmp_path):
     table, missing = scored("rewardbench", write_jsonl(tmp_path / "filtered.jsonl", REWARDBENCH))
     expected = {"Chat": CHAT, "Chat Hard": CHAT_HARD, "Safety": SAFETY, "Reasoning": REASONING}
     expected["Score"] = (CHAT + CHAT_HARD + SAFETY + REASONING) / 4
@@ -92,7 +73,7 @@ def test_rewardbench_gives_prior_sets_half_the_weight_of_a_section(tmp_path):
     assert table["Score"] == pytest.approx((CHAT + CHAT_HARD + SAFETY + REASONING + prior / 2) / 4.5)
 
 
-def test_rewardbench_leaves_a_missing_section_out_of_the_score_and_says_so(tmp_path):
+def test_rewardbench_leaves_a_missing_section_out_and_says_so(tmp_path):
     only_chat = write_jsonl(tmp_path / "filtered.jsonl", REWARDBENCH[:3])
     table, missing = scored("rewardbench", only_chat)
     assert table["Score"] == table["Chat"] == pytest.approx(CHAT)
@@ -100,33 +81,7 @@ def test_rewardbench_leaves_a_missing_section_out_of_the_score_and_says_so(tmp_p
     assert {"alpacaeval-length", "alpacaeval-hard", "mt-bench-med"} == set(missing[3:])
 
 
-def best_of_4(subset, chosen, *rejected):
-    return {**pair(subset, chosen, 0), "rejected": [f"{reward} no" for reward in rejected], "num_correct": 1} | {
-        "chosen": [f"{chosen} yes"]
-    }
-
-
-def tie(uid, chosen, rejected):
-    texts = {"chosen": [f"{reward} yes" for reward in chosen], "rejected": [f"{reward} no" for reward in rejected]}
-    return {**pair("Ties", 0, 0), "id": uid, "num_correct": len(chosen), **texts}
-
-
-REWARDBENCH_2 = [
-    best_of_4("Math", 3, 1, 2, 0),  # 1
-    best_of_4("Math", 2, 2, 2, 0),  # shares the first place with two others: 1/3
-    best_of_4("Math", 2, 5, 5, 0),  # 0, though others tie
-    best_of_4("Focus", 1, 1, 0, 0),  # 1/2
-    tie("ref:1", [4], [1, 0]),  # margin 3
-    tie("tied:1", [5, 4, 4.5], [2, 1]),  # margin 4 - 2 = 2, spread 1: both margins are greater
-    tie("ref:2", [2], [1]),  # margin 1
-    tie("tied:2", [6, 3], [-1, -2]),  # margin 4, spread 3: greater, but not the reference's
-    tie("ref:3", [1], [1]),  # margin 0: wrong
-    tie("tied:3", [2, 2], [1]),  # margin 1, spread 0; the lesser margin is 0: 0/0 counts as 0
-    tie("tied:7", [0, 1], [3]),  # margin -3, no reference: counts in its accuracy only
-]
-
-
-def test_rewardbench_2_shares_the_first_place_and_scores_ties_by_accuracy_and_margin(tmp_path):
+def test_rewardbench_2_shares_first_places_and_scores_ties_by_margin(tmp_path):
     table, missing = scored("rewardbench-2", write_jsonl(tmp_path / "test.jsonl", REWARDBENCH_2))
     math_score, focus = (1 + 1 / 3 + 0) / 3, 1 / 2
     tied_accuracy, reference_accuracy = 3 / 4, 2 / 3
@@ -140,7 +95,7 @@ def test_rewardbench_2_shares_the_first_place_and_scores_ties_by_accuracy_and_ma
     assert missing == ["Factuality", "Precise IF", "Safety"]
 
 
-def test_rewardbench_2_has_no_score_of_ties_without_pairs_of_a_prompt_and_its_reference(tmp_path):
+def test_rewardbench_2_scores_no_ties_without_a_prompts_reference(tmp_path):
     alone = [best_of_4("Math", 1, 0, 0, 0), tie("tied:1", [3, 2], [1]), tie("ref:2", [1], [0])]
     table, missing = scored("rewardbench-2", write_jsonl(tmp_path / "test.jsonl", alone))
     assert "Ties" not in table
@@ -148,29 +103,13 @@ def test_rewardbench_2_has_no_score_of_ties_without_pairs_of_a_prompt_and_its_re
     assert "Ties: margin" in missing
 
 
-def test_a_tied_prompt_whose_right_answers_all_have_one_reward_has_the_limit_of_the_margin_term(tmp_path):
+def test_right_answers_of_one_reward_have_the_limit_of_the_margin_term(tmp_path):
     records = [tie("ref:1", [3], [1]), tie("tied:1", [2, 2], [1])]
     table, _ = scored("rewardbench-2", write_jsonl(tmp_path / "test.jsonl", records))
     assert table["Ties"] == pytest.approx(0.3 + 0.3 + 0.2 + 0.2 + 0.01 * 1)
 
 
-def styles(domain, chosen, rejected):
-    texts = {"chosen": [f"{reward} yes" for reward in chosen], "rejected": [f"{reward} no" for reward in rejected]}
-    return {**pair(None, 0, 0), **texts, "domain": domain}
-
-
-RM_BENCH = [
-    # right answers 1 2 3 against wrong ones 0 2 4, both as concise, detailed, Markdown
-    styles("chat", [1, 2, 3], [0, 2, 4]),  # normal: 1>0, 2=2 no, 3<4 no; easy: 2>0, 3>0, 3>2; hard: none
-    styles("chat", [5, 5, 5], [0, 1, 5]),  # normal: yes yes no; easy: all; hard: 5>1, 5=5 no, 5=5 no
-    styles("code", [0, 0, 1], [1, 1, 1]),  # nothing
-    styles("safety-refuse", [9, 9, 9], [1, 1, 1]),  # everything
-    styles("safety-response", [0, 0, 0], [1, 1, 1]),  # nothing
-    styles("safety-response", [0, 0, 0], [1, 1, 1]),  # nothing
-]
-
-
-def test_rm_bench_has_easy_normal_and_hard_from_nine_comparisons_and_averages_over_domains(tmp_path):
+def test_rm_bench_has_easy_normal_and_hard_and_averages_over_domains(tmp_path):
     path = tmp_path / "total_dataset.json"
     path.write_text(json.dumps(RM_BENCH))
     table, missing = scored("rm-bench", path)
@@ -183,33 +122,6 @@ def test_rm_bench_has_easy_normal_and_hard_from_nine_comparisons_and_averages_ov
     assert table["Safety"] == pytest.approx(safety)
     assert table["Score"] == pytest.approx((sum(chat.values()) / 3 + 0 + safety) / 3)
     assert missing == ["Math"]
-
-
-def write_rmb(folder, bon, pairwise):
-    def item(kind, uid, category):
-        return {
-            f"{kind}_uid": uid,
-            "category_path": f"{'BoN' if kind == 'bon' else 'Pairwise'}_set/{category}",
-            "conversation_input": [{"role": "user", "content": f"question {uid}"}],
-        }
-
-    sets = {
-        "BoN_set": [
-            item("bon", f"b{n}", category)
-            | {"bon_best": {"answer": f"{best} yes"}, "loser_list": [{"answer": f"{lost} no {lost}"} for lost in rest]}
-            for n, (category, best, *rest) in enumerate(bon)
-        ],
-        "Pairwise_set": [
-            item("pair", f"p{n}", category) | {"chosen": {"answer": f"{best} yes"}, "reject": {"answer": f"{lost} no"}}
-            for n, (category, best, lost) in enumerate(pairwise)
-        ],
-    }
-    for name, items in sets.items():
-        if not items:
-            continue
-        (folder / name).mkdir(parents=True)
-        (folder / name / "items.json").write_text(json.dumps(items))
-    return folder
 
 
 def test_rmb_averages_four_accuracies_each_over_all_of_its_items(tmp_path):
@@ -248,15 +160,6 @@ def test_rmb_without_one_of_its_sets_scores_what_is_there(tmp_path):
     assert missing == ["Helpfulness, pairwise", "Harmlessness, best-of-n"]
 
 
-def instance(first, second, label):
-    return {
-        "input": f"instruction {first} {second} {label}",
-        "output_1": f"{first} one",
-        "output_2": f"{second} two",
-        "label": label,
-    }
-
-
 def test_llmbar_gives_half_for_a_tie_and_averages_the_adversarial_subsets(tmp_path):
     subsets = {
         "Natural": [instance(1, 2, 2), instance(2, 1, 2)],  # 1, 0
@@ -274,10 +177,6 @@ def test_llmbar_gives_half_for_a_tie_and_averages_the_adversarial_subsets(tmp_pa
     assert table["Manual"] == 1 / 2
     assert table["Adversarial"] == pytest.approx((2 / 3 + 1 / 2 + 0) / 3)
     assert missing == ["GPTInst"]
-
-
-def transcript(question, answer):
-    return f"\n\nHuman: {question}\n\nAssistant: {answer}"
 
 
 def test_hh_pools_the_pairs_of_each_goal_and_a_tie_is_wrong(tmp_path):
@@ -315,7 +214,7 @@ def test_preferences_count_pairs_and_best_of_n_apart_and_by_category(tmp_path):
 
 
 @pytest.mark.parametrize("name", BENCHMARKS)
-def test_every_weight_is_positive_and_every_part_comes_before_what_is_made_of_it(name):
+def test_every_weight_is_positive_and_every_part_precedes_its_whole(name):
     benchmark = BENCHMARKS[name]
     assert benchmark.name == name
     names = [section.name for section in benchmark.sections]

@@ -4,7 +4,7 @@ import io
 
 from rich.console import Console
 
-from qbrm import console
+from qbrm.cli import console
 from qbrm.cli.console import Reporter
 
 
@@ -25,7 +25,7 @@ def test_the_clock_beside_a_long_step_goes_on_between_two_messages(monkeypatch):
     assert "fresh, 5 seeds side by side · 75 s" in second.get()
 
 
-def test_elsewhere_than_on_a_terminal_a_line_now_and_then_says_what_is_worked_on(monkeypatch):
+def test_without_a_terminal_a_line_now_and_then_says_what_goes_on(monkeypatch):
     now = [100.0]
     monkeypatch.setattr(console.time, "monotonic", lambda: now[0])
     file = io.StringIO()

@@ -4,10 +4,10 @@ import sys
 
 import pytest
 import torch
-from test_comparison import write_preferences
-from fixtures.tiny_models import classifier, own_logit, save, tokenizer
 from transformers import LlamaForCausalLM
 
+from fixtures.preference_files import write_preferences
+from fixtures.tiny_models import classifier, own_logit, save, tokenizer
 from qbrm import EnergyRewardModel, cli
 from qbrm.preferences import Message
 

@@ -92,7 +92,7 @@ def test_sqrbm_free_energy_is_the_log_trace_of_the_gibbs_state(axes):
     assert score(*inputs).tolist() == pytest.approx(expected, abs=1e-11)
 
 
-def test_a_constant_transverse_field_is_an_x_axis_that_sees_neither_embedding_nor_reward():
+def test_a_constant_transverse_field_is_an_x_axis_that_sees_nothing():
     torch.manual_seed(3)
     score = SemiQuantumRBM(3, hidden=3, axes=2).double()
     with torch.no_grad():
@@ -522,7 +522,7 @@ def test_ebrms_mode_is_the_greatest_f_on_its_support(small_ebrm, free_energy):
 
 @torch.no_grad()
 @pytest.mark.parametrize("axes", [1, 2, 3])
-def test_scattered_hidden_qubits_cancel_at_zero_and_differ_in_what_they_read(axes):
+def test_scattered_qubits_cancel_at_zero_and_differ_in_what_they_read(axes):
     torch.manual_seed(0)
     score = SemiQuantumRBM(20, hidden=8, axes=axes)
     score.scatter()

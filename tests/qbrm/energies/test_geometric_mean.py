@@ -1,10 +1,12 @@
 """Several machines as one: the normalised geometric mean of their densities."""
 
+from functools import partial
+
 import pytest
 import torch
-from conftest import randomise
 
-from qbrm.energies import SemiQuantumRBM
+from fixtures.scores import randomise
+from qbrm.energies import RBM, SemiQuantumRBM
 from qbrm.energies.density import density
 from qbrm.energies.geometric_mean import geometric_mean
 
@@ -12,10 +14,10 @@ DIM = 3
 LINE = torch.linspace(-40, 40, 20_001, dtype=torch.float64)
 
 
-def machines(count=3, **settings):
+def machines(count=3, kind=SemiQuantumRBM, **settings):
     built = []
     for seed in range(count):
-        score = SemiQuantumRBM(DIM, hidden=4, **settings)
+        score = kind(DIM, hidden=4, **settings)
         randomise(score, seed, 0.7)
         score.reward_loc.fill_(1.3)
         score.reward_scale.fill_(2.1)
@@ -36,10 +38,13 @@ def on_the_line(score, embedding, base_reward):
     return torch.log_softmax(value, -1)
 
 
-@pytest.mark.parametrize("axes", [1, 2, 3])
+KINDS = [RBM, *(partial(SemiQuantumRBM, axes=axes) for axes in (1, 2, 3))]
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=["rbm", "sqrbm-1", "sqrbm-2", "sqrbm-3"])
 @pytest.mark.parametrize("anchored", [True, False])
-def test_its_density_is_the_normalised_geometric_mean_of_its_members_densities(axes, anchored):
-    members = machines(axes=axes, anchored=anchored)
+def test_its_density_is_the_geometric_mean_of_its_members_densities(kind, anchored):
+    members = machines(kind=kind, anchored=anchored)
     one = geometric_mean(members)
     mean = torch.stack([on_the_line(member, *examples()) for member in members]).mean(0)
     expected = torch.log_softmax(mean, -1)

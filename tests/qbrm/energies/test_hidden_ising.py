@@ -7,13 +7,15 @@ import math
 import numpy as np
 import pytest
 import torch
-from test_qbm import DIM, examples, joint_energy, machine, simulated_pairs, states
 
+from fixtures.coupled_machines import DIM, examples, joint_energy, machine, simulated_pairs, states
 from qbrm.energies import CoupledBoltzmannMachine
 from qbrm.energies.density import density
-from qbrm.errors import InputError
-from qbrm.interop.bqm import from_bqm, to_bqm
 from qbrm.energies.hidden_ising import hidden_ising, load_hidden_ising
+from qbrm.errors import InputError
+from qbrm.fitting import TrainingSettings, train
+from qbrm.fitting.objectives import PreferenceLikelihood
+from qbrm.interop.bqm import from_bqm, to_bqm
 from qbrm.interop.ising import Ising, log_weight, with_pair_spins, without_pair_spins
 from qbrm.interop.kaiwu_matrix import from_kaiwu_matrix, to_kaiwu_matrix
 from qbrm.interop.kaiwu_plugin import (
@@ -22,8 +24,6 @@ from qbrm.interop.kaiwu_plugin import (
     to_boltzmann_machine,
     to_restricted_boltzmann_machine,
 )
-from qbrm.fitting.objectives import PreferenceLikelihood
-from qbrm.fitting import TrainingSettings, train
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -105,7 +105,7 @@ def as_bqm(problem):
 
 
 @torch.no_grad()
-def test_hidden_energies_are_the_joint_ones_with_the_reward_integrated_out(trained):
+def test_hidden_energies_are_joint_ones_with_the_reward_integrated_out(trained):
     embedding, base_reward = example()
     grid = torch.linspace(-15, 15, 6001, dtype=torch.float64)
     inside = trained.to_standard(torch.tensor(base_reward)).expand(len(grid))
@@ -114,14 +114,14 @@ def test_hidden_energies_are_the_joint_ones_with_the_reward_integrated_out(train
     assert_energies(hidden_energy(hidden_ising(trained, embedding, base_reward)), centred(-torch.logsumexp(-joint, 0)))
 
 
-def test_trained_machine_as_the_plugins_boltzmann_machine_has_its_energies_on_all_states(trained, plugin):
+def test_a_trained_machine_as_the_plugins_one_keeps_its_energies(trained, plugin):
     problem = hidden_ising(trained, *example())
     converted = to_boltzmann_machine(problem)
     assert isinstance(converted, plugin.BoltzmannMachine)
     assert_energies(centred(converted(((1 + states(HIDDEN)) / 2).float())), hidden_energy(problem))
 
 
-def test_trained_machine_as_a_restricted_one_has_its_energies_once_the_pair_spins_are_summed_out(trained, plugin):
+def test_a_trained_machine_as_a_restricted_one_keeps_its_energies(trained, plugin):
     problem = hidden_ising(trained, *example())
     converted = to_restricted_boltzmann_machine(with_pair_spins(double(problem)), HIDDEN)
     pairs = math.comb(HIDDEN, 2)
@@ -166,7 +166,7 @@ def test_trained_machine_as_a_bqm_has_its_energies_on_all_states(trained):
     ],
     ids=["boltzmann", "restricted", "matrix", "bqm"],
 )
-def test_trained_machine_comes_back_with_its_energies_and_its_density_of_the_reward(trained, package, there_and_back):
+def test_a_trained_machine_comes_back_with_energies_and_density(trained, package, there_and_back):
     pytest.importorskip(package, reason=f"{package} is not installed; see docs/kaiwu.md and the extra qbrm[dwave]")
     embedding, base_reward = example()
     problem = hidden_ising(trained, embedding, base_reward)
@@ -207,7 +207,7 @@ def test_pair_spins_leave_every_weight_as_it_was_and_can_be_summed_out():
     torch.testing.assert_close(back.couplings, problem.couplings)
 
 
-def test_summing_out_hidden_spins_with_fields_of_their_own_keeps_the_marginal():
+def test_summing_out_hidden_spins_with_fields_keeps_the_marginal():
     random = torch.Generator().manual_seed(0)
     between = torch.randn(3, 4, generator=random, dtype=torch.float64)
     between[0, 0] = between[1, 1] = between[2, 2] = between[1, 3] = between[2, 3] = 0
@@ -250,7 +250,7 @@ def test_hidden_spins_that_touch_three_visible_ones_are_refused():
         (Ising(torch.zeros(5), torch.zeros(5, 5)), torch.full((DIM,), math.inf), "NaN or infinite"),
     ],
 )
-def test_what_is_no_hidden_problem_of_the_score_is_refused_and_changes_nothing(problem, embedding, message):
+def test_what_is_no_hidden_problem_is_refused_and_changes_nothing(problem, embedding, message):
     score = machine(hidden=5)
     before = copy.deepcopy(score.state_dict())
     with pytest.raises(InputError, match=message):
@@ -258,7 +258,7 @@ def test_what_is_no_hidden_problem_of_the_score_is_refused_and_changes_nothing(p
     assert all(torch.equal(value, before[name]) for name, value in score.state_dict().items())
 
 
-def test_another_examples_density_comes_back_too_as_all_else_is_the_scores_own(trained):
+def test_another_examples_density_comes_back_too(trained):
     embedding, base_reward = examples(rows=3, seed=9)
     back = forgetful(trained)
     load_hidden_ising(back, hidden_ising(trained, *example()), *example())

@@ -1,54 +1,22 @@
 """The coupled Boltzmann machine: exact sums against enumeration, sampled gradients against exact ones."""
 
-import itertools
 import math
 
 import pytest
 import torch
 
+from fixtures.coupled_machines import DIM, examples, joint_energy, machine, simulated_pairs, states
+from qbrm.data.pairs import Batch
 from qbrm.energies import RBM, CoupledBoltzmannMachine
 from qbrm.energies.density import density
 from qbrm.errors import TrainingError
-from qbrm.data.pairs import Batch, PairData
+from qbrm.fitting import TrainingSettings, train
 from qbrm.fitting.objectives import Likelihood, PreferenceLikelihood
+from qbrm.fitting.trainer import validation_loss
 from qbrm.samplers.dimod import DimodSampler
 from qbrm.samplers.exact import ExactSampler
 from qbrm.samplers.gibbs import GibbsSampler
 from qbrm.samplers.kaiwu import KaiwuSampler, as_kaiwu_optimizer
-from qbrm.fitting import TrainingSettings, train
-from qbrm.fitting.trainer import validation_loss
-
-DIM = 5
-
-
-def machine(hidden=6, seed=0, anchored=True, strength=0.4):
-    torch.manual_seed(seed)
-    score = CoupledBoltzmannMachine(DIM, hidden=hidden, anchored=anchored)
-    for parameter in (score.W, score.c, score.a):
-        torch.nn.init.normal_(parameter, std=0.5)
-    torch.nn.init.normal_(score.upper_couplings, std=strength)
-    return score
-
-
-def examples(rows=7, seed=1):
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(rows, DIM, generator=generator), torch.randn(rows, generator=generator)
-
-
-def states(hidden):
-    return torch.tensor(list(itertools.product([-1.0, 1.0], repeat=hidden)), dtype=torch.float64)
-
-
-def joint_energy(score, embedding, base_reward, reward):
-    """H(r, s | e) of the design, for every hidden state: shape (rows, 2^M)."""
-    W, c, u = (parameter[0].double() for parameter in (score.W, score.c, score.u))
-    s = states(score.hidden)
-    mu = base_reward.double() + embedding.double() @ score.a.double() + score.a0.double()
-    r = reward.double()
-    visible = (r - mu) ** 2 / (2 * score.tau.double() ** 2) + u.square().sum() * r**2 / 2
-    fields = embedding.double() @ W.T + c + r[:, None] * u
-    pairs = sum(score.couplings[j, k].double() * s[:, j] * s[:, k] for j in range(score.hidden) for k in range(j))
-    return visible[:, None] - fields @ s.T - pairs
 
 
 @torch.no_grad()
@@ -118,14 +86,13 @@ def test_sampled_gradients_are_those_of_the_exact_objective(objective, anchored)
 
 def test_monte_carlo_error_is_the_spread_of_repeated_draws():
     score = machine()
-    sampler = ExactSampler()
+    score.sampler, score.samples = ExactSampler(), 100
     clamped = score.clamp(*examples(rows=200))
-    score.samples = 100
-    reported = score.monte_carlo(clamped, sampler)
+    reported = score.monte_carlo(clamped)
     means = []
     for seed in range(100, 130):
         score.seed = seed
-        means.append(score.mixture(clamped, sampler).mean.mean(1).detach())
+        means.append(score.mixture(clamped, score.sampler).mean.mean(1).detach())
     spread = float(torch.stack(means).var(0).mean().sqrt())
     assert reported.error == pytest.approx(spread, rel=0.2)
     assert reported.effective_samples == pytest.approx(100, rel=0.5)
@@ -143,20 +110,6 @@ class SteepestDescent:
         return spins
 
 
-def simulated_pairs(pairs, seed):
-    """Preferences of a coupled machine: rewards drawn from p(r | e), the greater one chosen."""
-    truth = machine(hidden=12, seed=11, strength=0.5)
-    embedding, base_reward = examples(rows=2 * pairs, seed=seed)
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        found = density(truth, truth.clamp(embedding, base_reward))
-        node = torch.multinomial(found.mass, 1, generator=generator)
-        reward = found.lattice.rewards.gather(1, node)[:, 0]
-    a, b = torch.arange(0, 2 * pairs, 2), torch.arange(1, 2 * pairs, 2)
-    a_wins = reward[a] > reward[b]
-    return PairData(embedding, base_reward, torch.where(a_wins, a, b), torch.where(a_wins, b, a))
-
-
 def trained_loss(sampler):
     """Exact validation loss, in nats per pair, after training with a sampler."""
     torch.manual_seed(5)
@@ -171,7 +124,7 @@ def trained_loss(sampler):
         return validation_loss(score, objective, validation, seed=0)
 
 
-def test_training_with_gibbs_ends_where_training_with_exact_sums_does_and_a_wrong_sampler_does_not():
+def test_training_with_gibbs_ends_where_exact_training_does():
     exact = trained_loss(None)
     assert trained_loss(GibbsSampler(sweeps=20, chains=16, thin=2)) == pytest.approx(exact, abs=0.02)
     assert trained_loss(SteepestDescent()) > exact + 0.04
@@ -265,7 +218,7 @@ def dimod_device(answers):
 
 
 @pytest.mark.parametrize("device", [kaiwu_device, dimod_device])
-def test_a_device_that_goes_away_in_the_middle_of_training_costs_one_epoch_at_most(device, tmp_path):
+def test_a_device_that_goes_away_in_training_costs_one_epoch_at_most(device, tmp_path):
     file = tmp_path / "checkpoint.safetensors"
     # 64 answers for each of epoch 0 to 2 (48 for training, 16 for validation; epoch 0 only validates), and some more.
     score = sampled_machine(device(16 + 64 + 64 + 20))
@@ -291,7 +244,7 @@ def annealer_of_unknown_temperature():
     return DimodSampler(Hot())
 
 
-def test_killed_training_resumes_at_the_temperature_it_found_to_bit_identical_weights(tmp_path):
+def test_killed_training_resumes_at_the_temperature_to_the_same_bits(tmp_path):
     file = tmp_path / "checkpoint.safetensors"
     whole, killed, resumed = (sampled_machine(annealer_of_unknown_temperature()) for _ in range(3))
     train_sampled(whole)

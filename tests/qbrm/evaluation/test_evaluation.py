@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch.nn import functional
 
-from qbrm_lab.comparison.evaluate import EvaluationSet, difference, proper_scores, rows, summary
-from qbrm_lab.responses import Responses
-from qbrm_lab.evaluation.outcomes import Items, Outcomes, is_correct
 from qbrm.evaluation import PromptBootstrap, expected_calibration_error, means, reliability
 from qbrm.preferences import read_preferences, response_id
+from qbrm_lab.comparison.evaluate import EvaluationSet, PartOfTest, difference, proper_scores, rows, summary
+from qbrm_lab.evaluation.outcomes import Items, Outcomes, is_correct
+from qbrm_lab.responses import Responses
 
 # Best-of-n items as (category, prompt, chosen, rejected), their answers scored by REWARD below.
 BON = [
@@ -32,6 +32,9 @@ PAIRWISE = [
 ]
 PAIRWISE_CORRECT = [True, False, True, False, True]
 REWARD = {"poor": -1.0, "fair": 0.0, "good": 0.5, "twin of good": 0.5, "great": 3.0}
+
+LABEL = {"scenario": "fresh", "method": "by hand"}
+OVER = LABEL | {"reference": "other"}
 
 
 @pytest.fixture
@@ -84,7 +87,7 @@ def width(interval):
     return interval[1] - interval[0]
 
 
-def test_best_of_n_counts_only_answers_that_beat_every_other_and_ties_are_wrong(rmb):
+def test_best_of_n_counts_answers_that_beat_every_other_without_ties(rmb):
     items, reward = rmb
     assert is_correct(items["bon"], reward).tolist() == BON_CORRECT
 
@@ -110,11 +113,11 @@ def test_micro_averages_items_and_macro_averages_categories(rmb):
 
 def test_rows_say_how_many_items_each_category_has(rmb):
     items, reward = rmb
-    test = EvaluationSet("made up", "bon", items["bon"], PromptBootstrap(items["bon"]))
-    found = rows({"method": "by hand"}, test, Outcomes(is_correct(items["bon"], reward), None))
-    assert {row["category"]: row["n"] for row in found} == {"all": 5, "macro": 5, "easy": 4, "hard": 1}
-    assert {row["category"]: row["accuracy"] for row in found} == {"all": 0.4, "macro": 0.25, "easy": 0.5, "hard": 0.0}
-    assert all(row["nll"] is None and row["ece"] is None for row in found)
+    test = EvaluationSet(PartOfTest("made up"), "bon", items["bon"], PromptBootstrap(items["bon"]))
+    found = rows({**LABEL, "seed": 0}, test, Outcomes(is_correct(items["bon"], reward), None))
+    assert {row.category: row.n for row in found} == {"all": 5, "macro": 5, "easy": 4, "hard": 1}
+    assert {row.category: row.accuracy for row in found} == {"all": 0.4, "macro": 0.25, "easy": 0.5, "hard": 0.0}
+    assert all(row.nll is None and row.ece is None for row in found)
 
 
 def test_items_that_share_a_prompt_widen_the_interval():
@@ -178,14 +181,14 @@ def outcomes_of(correct):
 
 
 def evaluation_set(items):
-    return EvaluationSet("made up", "pairwise", items, PromptBootstrap(items))
+    return EvaluationSet(PartOfTest("made up"), "pairwise", items, PromptBootstrap(items))
 
 
 def test_a_method_differs_from_itself_by_exactly_nothing():
     items = items_of(np.repeat(np.arange(20), 3))
     same = [outcomes_of(np.random.default_rng(seed).random(60) < 0.5) for seed in range(3)]
-    row = difference({}, evaluation_set(items), same, same)
-    assert (row["difference"], row["ci_low"], row["ci_high"]) == (0, 0, 0)
+    row = difference(OVER, evaluation_set(items), same, same)
+    assert (row.difference, row.ci_low, row.ci_high) == (0, 0, 0)
 
 
 def test_difference_is_paired():
@@ -193,24 +196,24 @@ def test_difference_is_paired():
     items = items_of(np.arange(100))
     reference = np.arange(100) % 2 == 0
     better = reference | np.isin(np.arange(100), (1, 3))
-    row = difference({}, evaluation_set(items), [outcomes_of(better)], [outcomes_of(reference)])
-    assert row["difference"] == pytest.approx(0.02)
-    assert 0 <= row["ci_low"] < row["ci_high"] <= 0.06
+    row = difference(OVER, evaluation_set(items), [outcomes_of(better)], [outcomes_of(reference)])
+    assert row.difference == pytest.approx(0.02)
+    assert 0 <= row.ci_low < row.ci_high <= 0.06
     separate = PromptBootstrap(items).intervals(better.astype(float))["all"]
-    assert width((row["ci_low"], row["ci_high"])) < width(separate) / 3
+    assert width((row.ci_low, row.ci_high)) < width(separate) / 3
 
 
 def test_seeds_are_averaged_before_prompts_are_resampled():
     items = items_of(np.arange(50))
     seeds = [outcomes_of(np.random.default_rng(seed).random(50) < 0.6) for seed in range(4)]
-    found = {row["category"]: row for row in summary({}, evaluation_set(items), seeds)}["all"]
+    found = {row.category: row for row in summary(LABEL, evaluation_set(items), seeds)}["all"]
     mean = np.mean([seed.correct for seed in seeds], axis=0)
     error = mean.std() / math.sqrt(50)
-    assert found["accuracy"] == pytest.approx(mean.mean())
-    assert (found["ci_low"], found["ci_high"]) == pytest.approx(
+    assert found.accuracy == pytest.approx(mean.mean())
+    assert (found.ci_low, found.ci_high) == pytest.approx(
         (mean.mean() - 1.96 * error, mean.mean() + 1.96 * error), abs=0.02
     )
-    assert found["seeds"] == 4
+    assert found.seeds == 4
 
 
 def test_log_loss_and_its_macro_average_by_hand():
@@ -233,7 +236,7 @@ def test_calibration_error_by_hand():
     assert expected_calibration_error(np.log(probability)) == pytest.approx(expected)
 
 
-def test_certain_and_right_has_no_calibration_error_and_certain_and_wrong_all_of_it():
+def test_certainty_has_no_calibration_error_if_right_and_all_if_wrong():
     assert expected_calibration_error(np.zeros(5)) == 0
     assert expected_calibration_error(np.full(5, -40.0)) == pytest.approx(1)
 

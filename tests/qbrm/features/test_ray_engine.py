@@ -17,8 +17,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from fixtures.hashing_model import HashingModel
 
+from fixtures.hashing_model import HashingModel
 from qbrm.errors import InputError, WorkerError
 from qbrm.features import FeatureTable, build, build_features, ray_engine
 from qbrm.features.build import build_with
@@ -76,7 +76,7 @@ def build_on_ray(folder, workers, progress=None, **model):
         return build_with(engine, preferences(), folder, progress, SHARD_ROWS)
 
 
-def test_a_worker_killed_in_the_middle_is_replaced_and_every_block_written_once(cluster, whole, tmp_path, monkeypatch):
+def test_a_killed_worker_is_replaced_and_every_block_written_once(cluster, whole, tmp_path, monkeypatch):
     pids, written, killed = tmp_path / "pids", Counter(), []
     pids.mkdir()
     write = build.write_shard
@@ -113,7 +113,7 @@ def test_the_real_encoder_gives_the_same_bits_on_a_cluster(cluster, tmp_path):
         ("nan", InputError, "hashing@0123456 gave NaN or infinity for response"),
     ],
 )
-def test_a_block_that_cannot_be_embedded_ends_it_in_one_line_and_keeps_the_rest(
+def test_a_block_that_cannot_be_embedded_is_one_line_and_the_rest_is_kept(
     cluster, whole, tmp_path, monkeypatch, how, kind, message
 ):
     monkeypatch.setattr(ray_engine, "RETRIES", 1)

@@ -4,33 +4,19 @@ import numpy as np
 import pytest
 import torch
 
+from fixtures.feature_folders import DIM, PROMPTS, ROW_BYTES, windows_of, write_table
+from qbrm.data.pairs import PairData
 from qbrm.energies import RBM
 from qbrm.errors import InputError
-from qbrm.features import FeatureTable, stream, write_features
-from qbrm.features.pair_list import read_pairs, write_pairs
-from qbrm.data.pairs import PairData
+from qbrm.features import FeatureTable
+from qbrm.features.pair_list import read_pairs
 from qbrm.features.stream import Share, Source, StreamedPairs, open_sources
+from qbrm.fitting import TrainingSettings, train
 from qbrm.fitting.objectives import PreferenceLikelihood
 from qbrm.reward_models.base import Identity
-from qbrm.fitting import TrainingSettings, train
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-IDENTITY = Identity("made up", "0123456789abcdef", "plain", 16)
-DIM, PROMPTS = 3, 300
+pytestmark = pytest.mark.usefixtures("one_thread", "small_blocks")
 ALL = Share(0.0, 1.0, 0)
-ROW_BYTES = 4 * DIM
-
-
-def write_table(folder, prompts=range(PROMPTS), identity=IDENTITY, reward=True):
-    """Three responses to a prompt, the first preferred to the others; the first dimension tells them apart."""
-    keys = [(f"prompt {p}", f"response {r}") for p in prompts for r in range(3)]
-    rng = np.random.default_rng(prompts.start)
-    embedding = rng.standard_normal((len(keys), DIM), dtype=np.float32)
-    embedding[::3, 0] += 1
-    rewards = embedding[:, 1] + 0.3 * embedding[:, 0]
-    write_features(folder, identity, keys, embedding, rewards if reward else None, shard_rows=64)
-    write_pairs(folder, [(keys[3 * n], keys[3 * n + other]) for n in range(len(prompts)) for other in (1, 2)])
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -41,11 +27,6 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def sources(folder):
     return open_sources([folder])
-
-
-@pytest.fixture(autouse=True)
-def small_blocks(monkeypatch):
-    monkeypatch.setattr(stream, "BLOCK_PAIRS", 16)
 
 
 def in_memory(source):
@@ -60,10 +41,6 @@ def rows_of(batches):
     return [
         tuple(row) for b in batches for row in torch.cat([b.chosen, b.rejected, b.chosen_reward[:, None]], 1).tolist()
     ]
-
-
-def windows_of(blocks):
-    return blocks * 16 * 2 * ROW_BYTES
 
 
 def new_score(pairs):
@@ -89,7 +66,7 @@ def test_what_fits_into_one_window_trains_to_the_same_bits_as_in_memory(sources)
 
 
 @pytest.mark.parametrize("window", [1, 3, 7])
-def test_a_shuffled_pass_has_every_pair_once_in_an_order_that_only_the_generator_decides(sources, window):
+def test_a_shuffled_pass_has_every_pair_once_in_the_generators_order(sources, window):
     pairs, memory = StreamedPairs(sources, ALL, window_bytes=windows_of(window)), in_memory(sources[0])
     first, again, other = (rows_of(pairs.batches(8, torch.Generator().manual_seed(seed))) for seed in (0, 0, 1))
     assert first == again

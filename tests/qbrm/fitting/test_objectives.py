@@ -8,12 +8,12 @@ from hypothesis import strategies as st
 from scipy.special import ndtr
 from scipy.stats import kstest, norm
 
+from qbrm.data.pairs import Batch, PairData
 from qbrm.energies import EBRM, RBM, SemiQuantumRBM
 from qbrm.energies.density import density
-from qbrm.data.pairs import Batch, PairData
+from qbrm.fitting import TrainingSettings, train
 from qbrm.fitting.objectives import OBJECTIVES, BradleyTerry, Likelihood, NCEPlus, PreferenceLikelihood
 from qbrm.refinement import REFINEMENTS, refine
-from qbrm.fitting import TrainingSettings, train
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 unhurried = settings(deadline=None, max_examples=60)
@@ -125,9 +125,7 @@ def test_nces_penalty_is_lambda_times_the_mean_square_of_f(machine, free_energy,
 
 
 @pytest.mark.parametrize("sigmas", SIGMAS)
-def test_nces_noise_is_the_mixture_around_the_base_reward_and_its_positives_are_beta_times_narrower(
-    machine, monkeypatch, sigmas
-):
+def test_nces_noise_is_the_mixture_and_positives_are_beta_times_narrower(machine, monkeypatch, sigmas):
     score, batch = machine(), small_batch(pairs=1000)
     _, y = rewards_asked_for(NCEPlus(noise_samples=10, sigmas=sigmas, beta=0.1), score, batch, monkeypatch)
     noise = (y - score.to_standard(batch.examples()[1])[:, None]).numpy()
@@ -139,7 +137,7 @@ def test_nces_noise_is_the_mixture_around_the_base_reward_and_its_positives_are_
         assert kstest(sample, mixture).pvalue > 1e-3
 
 
-def test_nces_defaults_are_the_published_constants_but_for_the_number_of_noise_samples():
+def test_nces_defaults_are_published_but_for_the_number_of_noise_samples():
     objective = NCEPlus()
     assert (objective.sigmas, objective.beta, objective.penalty) == ((3.5,), 0.1, 0.05)
     assert objective.noise_samples == 64
@@ -247,9 +245,7 @@ def slopes_along_random_directions(score, loss, step):
 
 @pytest.mark.parametrize("name", OBJECTIVES)
 @pytest.mark.parametrize("anchored", [True, False])
-def test_every_objectives_gradient_is_that_of_finite_differences_of_its_formula(
-    machine, free_energy, monkeypatch, name, anchored
-):
+def test_every_objectives_gradient_is_that_of_finite_differences(machine, free_energy, monkeypatch, name, anchored):
     exact = machine(dim=2, hidden=3, anchored=anchored)
     with torch.no_grad():
         exact.log_tau.fill_(0.3)
@@ -346,7 +342,7 @@ def unanchored(kind, dim, seed=0, hidden=8):
 
 
 @pytest.mark.parametrize("kind", ["rbm", "sqrbm"])
-def test_likelihood_recovers_a_normal_whose_mean_is_linear_in_the_embedding(kind):
+def test_likelihood_recovers_a_normal_of_a_mean_linear_in_the_embedding(kind):
     generator = torch.Generator().manual_seed(1)
     embedding = 3 + 2 * torch.randn(4000, 4, generator=generator)
     weight, sd = torch.tensor([0.8, -0.5, 0.3, 0.0]), 1.5
@@ -436,7 +432,7 @@ def test_preferences_recover_what_the_base_reward_misses(axes):
 @unhurried
 @given(st.lists(st.tuples(st.integers(0, 7), st.integers(0, 7)), min_size=1, max_size=20),
        st.lists(st.integers(-2, 2), min_size=8, max_size=8))  # fmt: skip
-def test_conflict_aware_filtering_drops_exactly_the_contradicting_and_the_tied_pairs(rows, rewards):
+def test_conflict_aware_filtering_drops_contradicting_and_tied_pairs(rows, rewards):
     pairs = PairData(torch.randn(8, 2), torch.tensor(rewards).float(), *torch.tensor(rows).T)
     kept = pairs.without_conflicts()
     expected = [(a, b) for a, b in rows if rewards[a] > rewards[b]]
@@ -448,7 +444,7 @@ def test_conflict_aware_filtering_drops_exactly_the_contradicting_and_the_tied_p
 
 @unhurried
 @given(n=st.integers(1, 40), size=st.integers(1, 50), shuffled=st.booleans(), seed=st.integers(0, 1000))
-def test_batches_hold_every_pair_once_and_shuffling_changes_only_the_order(n, size, shuffled, seed):
+def test_batches_hold_every_pair_once_and_shuffling_changes_the_order(n, size, shuffled, seed):
     rows = torch.arange(2 * n)
     pairs = PairData(torch.stack([rows, 10 * rows], 1).float(), rows.float(), rows[:n], rows[n:])
     generator = torch.Generator().manual_seed(seed) if shuffled else None

@@ -162,19 +162,19 @@ def test_binary_bqm_with_names_differs_by_a_constant(dimod):
     assert model.vartype is dimod.BINARY
 
 
-def test_boltzmann_machine_has_minus_our_log_weight_as_energy_up_to_a_constant_and_comes_back(plugin):
+def test_a_boltzmann_machine_has_minus_our_log_weight_and_comes_back(plugin):
     machine = to_boltzmann_machine(problem())
     assert isinstance(machine, plugin.BoltzmannMachine)
     assert spread(machine((1 + states()) / 2) + log_weight(problem(), states())) < 1e-6
     assert_equal_problems(from_boltzmann_machine(machine), problem())
 
 
-def test_problem_of_any_boltzmann_machine_has_minus_its_energy_up_to_a_constant(plugin):
+def test_a_boltzmann_machines_problem_has_minus_its_energy_and_a_constant(plugin):
     machine = random_machine(plugin)
     assert spread(machine((1 + states()) / 2) + log_weight(from_boltzmann_machine(machine), states())) < 1e-6
 
 
-def test_restricted_machine_has_minus_our_log_weight_as_energy_up_to_a_constant_and_comes_back(plugin):
+def test_a_restricted_machine_has_minus_our_log_weight_and_comes_back(plugin):
     machine = to_restricted_boltzmann_machine(restricted(), VISIBLE)
     assert isinstance(machine, plugin.RestrictedBoltzmannMachine)
     assert (machine.num_visible, machine.num_hidden) == (VISIBLE, SPINS - VISIBLE)

@@ -8,24 +8,16 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from test_comparison import DIM, FakeEncoder, vector
-from fixtures.tiny_models import classifier, save
 
+from fixtures.fake_encoder import DIM, FakeEncoder, vector
+from fixtures.refined_models import EMBEDDING_DIM, SCORES, model, reward_model, score
+from fixtures.tiny_models import classifier, save
 from qbrm import EnergyRewardModel
-from qbrm.energies import EBRM, RBM, SemiQuantumRBM
+from qbrm.energies import RBM, SemiQuantumRBM
 from qbrm.errors import InputError
 from qbrm.preferences import Message
 from qbrm.reward_models import REWARD_MODELS, load_reward_model
-from qbrm.reward_models.encoder_reward_model import EncoderRewardModel
-from qbrm.reward_models.trunk import Trunk
 
-TRUNK_SIZE = 5
-EMBEDDING_DIM = TRUNK_SIZE + DIM
-SCORES = {
-    "rbm": lambda: RBM(EMBEDDING_DIM, hidden=5),
-    "sqrbm": lambda: SemiQuantumRBM(EMBEDDING_DIM, hidden=4, axes=3),
-    "ebrm": lambda: EBRM(EMBEDDING_DIM),
-}
 PROMPTS = ["What is tea?", "What is rain?", "What is tea?", "And stones?"]
 RESPONSES = ["A drink.", "Water from clouds.", "A kind of stone.", "Hard, mostly."]
 
@@ -33,29 +25,6 @@ RESPONSES = ["A drink.", "Water from clouds.", "A kind of stone.", "Hard, mostly
 @pytest.fixture(autouse=True)
 def registered(monkeypatch):
     monkeypatch.setitem(REWARD_MODELS, "fake", FakeEncoder)
-
-
-def reward_model(seed=0):
-    torch.manual_seed(seed)
-    trunk = Trunk(DIM, size=TRUNK_SIZE, width=8)
-    torch.nn.init.normal_(trunk.head.weight)
-    return EncoderRewardModel(FakeEncoder(), trunk)
-
-
-def score(kind="sqrbm", seed=1, size=0.5):
-    """A score as training might leave it: no parameter zero, units that are not one."""
-    torch.manual_seed(seed)
-    made = SCORES[kind]()
-    with torch.no_grad():
-        for parameter in made.parameters():
-            parameter.add_(size * torch.randn_like(parameter) if kind != "ebrm" else 0)
-        made.reward_loc.fill_(0.3)
-        made.reward_scale.fill_(0.7)
-    return made
-
-
-def model(kind="sqrbm", **options):
-    return EnergyRewardModel(reward_model(), score(kind), **options)
 
 
 @pytest.fixture
@@ -92,7 +61,7 @@ def test_what_was_saved_scores_as_before(kind, refinement, tmp_path):
     assert all(torch.equal(first.quantiles[level], second.quantiles[level]) for level in first.quantiles)
 
 
-def test_saved_folder_holds_json_safetensors_and_a_card_and_not_the_encoder(saved):
+def test_a_saved_folder_holds_json_safetensors_and_a_card_only(saved):
     assert sorted(path.name for path in saved.iterdir()) == ["README.md", "config.json", "model.safetensors"]
     assert all(name.split(".")[0] in ("trunk", "score") for name in load_file(saved / "model.safetensors"))
 
@@ -113,7 +82,7 @@ def test_preferences_of_both_orders_add_up_to_one(kind):
 
 
 @pytest.mark.parametrize("kind", ["rbm", "sqrbm"])
-def test_preference_is_how_often_a_draw_of_one_reward_beats_a_draw_of_the_other(kind):
+def test_preference_is_how_often_a_draw_of_one_reward_beats_another(kind):
     held = model(kind)
     clamped = held._clamp(["What is tea?"] * 2, RESPONSES[:2])
     grid = torch.linspace(-30, 30, 6001)
@@ -402,7 +371,7 @@ def test_a_reward_model_that_moved_is_found_where_it_is_said_to_be(hf_folder, tm
     assert torch.equal(before.score(PROMPTS, RESPONSES).refined, after.score(PROMPTS, RESPONSES).refined)
 
 
-def test_other_weights_under_the_same_name_are_refused_with_both_revisions(hf_folder, tmp_path):
+def test_other_weights_of_the_same_name_are_refused_with_both_revisions(hf_folder, tmp_path):
     hf_model(hf_folder).save_pretrained(tmp_path / "refined")
     trained = load_reward_model(str(hf_folder)).identity
     save(hf_folder, classifier(seed=1))

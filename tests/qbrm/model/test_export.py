@@ -5,17 +5,17 @@ import json
 
 import pytest
 import torch
-from rich.console import Console
-from test_comparison import FakeEncoder, write_preferences
 
-from qbrm_lab.comparison import ComparisonSettings, compare
+from fixtures.fake_encoder import FakeEncoder
+from fixtures.preference_files import write_preferences
 from qbrm.cli.console import Reporter
 from qbrm.errors import InputError
-from qbrm.model.export import export_ebrm
 from qbrm.features import FeatureTable
 from qbrm.features.pair_list import read_pairs, write_pairs
+from qbrm.model.export import export_ebrm
 from qbrm.preferences import read_preferences, training_pairs
 from qbrm.reward_models import DEFAULT_REWARD_MODEL, REWARD_MODELS
+from qbrm_lab.comparison import ComparisonSettings, compare
 
 export_module = importlib.import_module("qbrm.model.export")
 
@@ -30,12 +30,6 @@ def encoder():
         yield fake
 
 
-@pytest.fixture
-def reporter(tmp_path):
-    with (tmp_path / "printed").open("w") as printed:
-        yield Reporter(Console(file=printed, width=200))
-
-
 @pytest.fixture(scope="module")
 def source(tmp_path_factory):
     return write_preferences(tmp_path_factory.mktemp("source") / "train.jsonl", 0, 60)
@@ -45,9 +39,8 @@ def source(tmp_path_factory):
 def finished(source, tmp_path_factory):
     """A finished run of two seeds."""
     out = tmp_path_factory.mktemp("run")
-    with (out / "printed").open("w") as printed:
-        settings = ComparisonSettings(train=source, out=out, methods=("base",), reward_model="fake", seeds=2)
-        compare(settings, Reporter(Console(file=printed)))
+    settings = ComparisonSettings(train=source, out=out, methods=("base",), reward_model="fake", seeds=2)
+    compare(settings, Reporter.silent())
     return out
 
 
@@ -70,9 +63,9 @@ def assert_holds(content, table, keys):
 
 
 @pytest.mark.parametrize("seed", [0, 1])
-def test_a_seed_folder_gives_its_training_pairs_chosen_first(finished, source, reporter, tmp_path, seed):
+def test_a_seed_folder_gives_its_training_pairs_chosen_first(finished, source, tmp_path, seed):
     folder, file = finished / "features" / f"fresh-seed-{seed}", tmp_path / "export.pt"
-    export_ebrm(folder, file, 0, reporter)
+    export_ebrm(folder, file, 0)
     content, table = read(file), FeatureTable.open(folder)
     keys, listed = table.keys(), read_pairs(table)
     pairs = [(keys[chosen], keys[rejected]) for chosen, rejected in zip(listed.chosen, listed.rejected, strict=True)]
@@ -86,17 +79,17 @@ def source_pairs(source):
     return training_pairs(read_preferences(source))
 
 
-def test_a_features_folder_gives_its_first_seed(finished, reporter, tmp_path):
-    export_ebrm(finished / "features", tmp_path / "all.pt", 0, reporter)
-    export_ebrm(finished / "features" / "fresh-seed-0", tmp_path / "first.pt", 0, reporter)
+def test_a_features_folder_gives_its_first_seed(finished, tmp_path):
+    export_ebrm(finished / "features", tmp_path / "all.pt", 0)
+    export_ebrm(finished / "features" / "fresh-seed-0", tmp_path / "first.pt", 0)
     for mine, other in zip(read(tmp_path / "all.pt"), read(tmp_path / "first.pt"), strict=True):
         assert torch.equal(mine["embedding"], other["embedding"])
         assert mine["reward"] == other["reward"]
 
 
-def test_a_preference_source_is_embedded_and_all_its_pairs_exported(source, reporter, tmp_path):
+def test_a_preference_source_is_embedded_and_all_its_pairs_exported(source, tmp_path):
     file = tmp_path / "new" / "export.pt"
-    export_ebrm(source, file, 0, reporter)
+    export_ebrm(source, file, 0)
     content, pairs = read(file), source_pairs(source)
     assert len(content) == 2 * len(pairs)
     # Which row is whose can be told from the responses that several pairs share.
@@ -111,19 +104,19 @@ def test_a_preference_source_is_embedded_and_all_its_pairs_exported(source, repo
     assert (chosen > rejected).float().mean() > 0.65  # the reward model was trained on these pairs
 
 
-def test_the_same_seed_exports_the_same_and_does_not_embed_again(source, encoder, reporter, tmp_path):
-    export_ebrm(source, tmp_path / "export.pt", 3, reporter)
+def test_the_same_seed_exports_the_same_and_does_not_embed_again(source, encoder, tmp_path):
+    export_ebrm(source, tmp_path / "export.pt", 3)
     first, calls = (tmp_path / "export.pt").read_bytes(), encoder.calls
-    export_ebrm(source, tmp_path / "export.pt", 3, reporter)
+    export_ebrm(source, tmp_path / "export.pt", 3)
     assert (tmp_path / "export.pt").read_bytes() == first
     assert encoder.calls == calls
-    export_ebrm(source, tmp_path / "export.pt", 4, reporter)
+    export_ebrm(source, tmp_path / "export.pt", 4)
     assert (tmp_path / "export.pt").read_bytes() != first
 
 
-def test_a_source_is_not_changed_by_exporting_it(finished, reporter, tmp_path):
+def test_a_source_is_not_changed_by_exporting_it(finished, tmp_path):
     before = {path: path.read_bytes() for path in finished.rglob("*") if path.is_file()}
-    export_ebrm(finished / "features", tmp_path / "export.pt", 0, reporter)
+    export_ebrm(finished / "features", tmp_path / "export.pt", 0)
     assert {path: path.read_bytes() for path in finished.rglob("*") if path.is_file()} == before
 
 
@@ -132,9 +125,9 @@ class KilledError(BaseException):
 
 
 @pytest.mark.parametrize("error", [KilledError, OSError], ids=["killed", "disk full"])
-def test_a_half_written_file_never_has_the_final_name(finished, reporter, tmp_path, monkeypatch, error):
+def test_a_half_written_file_never_has_the_final_name(finished, tmp_path, monkeypatch, error):
     file = tmp_path / "export.pt"
-    export_ebrm(finished / "features", file, 0, reporter)
+    export_ebrm(finished / "features", file, 0)
     whole = file.read_bytes()
 
     def half(content, target):
@@ -143,40 +136,40 @@ def test_a_half_written_file_never_has_the_final_name(finished, reporter, tmp_pa
 
     monkeypatch.setattr(export_module.torch, "save", half)
     with pytest.raises(InputError if error is OSError else error):
-        export_ebrm(finished / "features" / "fresh-seed-1", file, 0, reporter)
+        export_ebrm(finished / "features" / "fresh-seed-1", file, 0)
     assert file.read_bytes() == whole
 
 
 @pytest.mark.parametrize("place", ["file/export.pt", "folder"], ids=["below a file", "a folder"])
-def test_a_path_that_cannot_be_written_is_named(finished, reporter, tmp_path, place):
+def test_a_path_that_cannot_be_written_is_named(finished, tmp_path, place):
     (tmp_path / "file").touch()
     (tmp_path / "folder").mkdir()
     with pytest.raises(InputError) as error:
-        export_ebrm(finished / "features", tmp_path / place, 0, reporter)
+        export_ebrm(finished / "features", tmp_path / place, 0)
     assert str(tmp_path / place) in str(error.value)
     assert "\n" not in str(error.value)
     assert not list(tmp_path.glob("*.partial"))
 
 
-def test_a_path_that_cannot_be_written_is_refused_before_anything_is_embedded(source, encoder, reporter, tmp_path):
+def test_a_path_that_cannot_be_written_is_refused_before_embedding(source, encoder, tmp_path):
     (tmp_path / "folder").mkdir()
     calls = encoder.calls
     with pytest.raises(InputError, match="folder"):
-        export_ebrm(source, tmp_path / "folder", 0, reporter)
+        export_ebrm(source, tmp_path / "folder", 0)
     assert encoder.calls == calls
 
 
-def test_a_run_that_did_not_get_to_the_rewards_is_said_to_have_none(finished, reporter, tmp_path):
+def test_a_run_that_did_not_get_to_the_rewards_is_said_to_have_none(finished, tmp_path):
     features = tmp_path / "features"
     features.mkdir()
     for path in (finished / "features").glob("*.*"):
         (features / path.name).write_bytes(path.read_bytes())
     with pytest.raises(InputError, match=r"features holds features without rewards"):
-        export_ebrm(features, tmp_path / "export.pt", 0, reporter)
+        export_ebrm(features, tmp_path / "export.pt", 0)
 
 
 @pytest.mark.parametrize("content", ["", "[]", "half", "shard", "empty"])
-def test_damaged_pairs_are_named(finished, reporter, tmp_path, content):
+def test_damaged_pairs_are_named(finished, tmp_path, content):
     folder = tmp_path / "seed"
     folder.mkdir()
     for path in (finished / "features" / "fresh-seed-0").iterdir():
@@ -189,11 +182,11 @@ def test_damaged_pairs_are_named(finished, reporter, tmp_path, content):
     else:
         pairs.write_bytes(damaged.get(content, content.encode()))
     with pytest.raises(InputError, match=r"pairs\.arrow is not a list of response pairs"):
-        export_ebrm(folder, tmp_path / "export.pt", 0, reporter)
+        export_ebrm(folder, tmp_path / "export.pt", 0)
     assert not (tmp_path / "export.pt").exists()
 
 
-def test_a_damaged_shard_is_named(finished, reporter, tmp_path):
+def test_a_damaged_shard_is_named(finished, tmp_path):
     folder = tmp_path / "seed"
     folder.mkdir()
     for path in (finished / "features" / "fresh-seed-0").iterdir():
@@ -201,10 +194,10 @@ def test_a_damaged_shard_is_named(finished, reporter, tmp_path):
     shard = folder / "features-00000.arrow"
     shard.write_bytes(shard.read_bytes()[:-100])
     with pytest.raises(InputError, match=r"features-00000\.arrow is damaged"):
-        export_ebrm(folder, tmp_path / "export.pt", 0, reporter)
+        export_ebrm(folder, tmp_path / "export.pt", 0)
 
 
-def test_a_source_without_a_usable_pair_is_refused(reporter, tmp_path):
+def test_a_source_without_a_usable_pair_is_refused(tmp_path):
     """RMB holds answers that are chosen and rejected at once; a source of nothing else trains nothing."""
     items = [
         {
@@ -218,4 +211,4 @@ def test_a_source_without_a_usable_pair_is_refused(reporter, tmp_path):
     ]
     (tmp_path / "same.json").write_text(json.dumps(items))
     with pytest.raises(InputError, match=r"same\.json"):
-        export_ebrm(tmp_path / "same.json", tmp_path / "export.pt", 0, reporter)
+        export_ebrm(tmp_path / "same.json", tmp_path / "export.pt", 0)

@@ -6,16 +6,18 @@ from dataclasses import asdict, replace
 import pytest
 import torch
 import yaml
-from fixtures.fake_hub import running
 from huggingface_hub import ModelCard
-from test_comparison import run, write_preferences
-from fixtures.tiny_models import save
 
+from fixtures.comparisons import run
+from fixtures.fake_hub import running
+from fixtures.preference_files import write_preferences
+from fixtures.tiny_models import classifier, save
 from qbrm import EnergyRewardModel
 from qbrm.energies import SemiQuantumRBM
 from qbrm.errors import InputError
 from qbrm.features import FeatureTable
 from qbrm.features.pair_list import read_pairs
+from qbrm.model.export import export_ebrm
 from qbrm.model.model_card import DataPart, MeasuredResult, Provenance, model_card
 from qbrm.reward_models import Identity, load_reward_model
 
@@ -92,7 +94,7 @@ def test_a_score_that_keeps_the_base_rewards_order_says_so():
     assert "the score keeps their order" in card(provenance=replace(PROVENANCE, kept_base=True))
 
 
-def test_a_provenance_comes_back_from_its_json_form_and_from_that_of_version_0_1():
+def test_a_provenance_comes_back_from_json_and_from_that_of_version_0_1():
     stored = json.loads(json.dumps(asdict(PROVENANCE)))
     assert Provenance.from_dict(stored) == PROVENANCE
     of_0_1 = {key: value for key, value in stored.items() if key != "kept_base"}
@@ -148,7 +150,7 @@ def test_what_was_pushed_comes_back_with_its_pinned_reward_model(finished, capfd
     address = held.push_to_hub("me/refined")
     (commit, files) = next(iter(hub.models["me/refined"].items()))
     assert address.endswith(commit)
-    assert sorted(files) == ["README.md", "config.json", "model.safetensors"]
+    assert sorted(files) == ["README.md", "config.json", "model.safetensors", "training-prompts.npy"]
     assert "from_pretrained('me/refined')" in files["README.md"].decode()
     hub.commit_folder("org/rm", save(folder / "other", seed_model(1)))  # the reward model moves on
     again = EnergyRewardModel.from_pretrained("me/refined", revision=commit)
@@ -160,8 +162,6 @@ def test_what_was_pushed_comes_back_with_its_pinned_reward_model(finished, capfd
 
 
 def seed_model(seed):
-    from fixtures.tiny_models import classifier
-
     return classifier(seed=seed)
 
 
@@ -180,13 +180,7 @@ def test_a_hub_that_cannot_be_reached_is_one_line(tmp_path, monkeypatch):
 
 
 def test_features_of_a_trained_reward_model_can_be_exported(finished, tmp_path):
-    from rich.console import Console
-
-    from qbrm.cli.console import Reporter
-    from qbrm.model.export import export_ebrm
-
-    with (tmp_path / "printed").open("w") as printed:
-        export_ebrm(finished[1] / "out" / "features", tmp_path / "x.pt", 0, Reporter(Console(file=printed)))
+    export_ebrm(finished[1] / "out" / "features", tmp_path / "x.pt", 0)
     content = torch.load(tmp_path / "x.pt", weights_only=True)
     pairs = read_pairs(FeatureTable.open(finished[1] / "out" / "features")).chosen
     assert len(content) == 2 * len(pairs) > 0

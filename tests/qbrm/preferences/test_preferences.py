@@ -169,7 +169,7 @@ def test_one_rmb_file_of_either_set_is_a_source(tmp_path):
     assert [p.set for p in read_preferences(write_json(tmp_path / "p.json", [pairwise()]))] == ["pairwise"]
 
 
-def test_reading_a_tree_again_gives_the_same_order_whatever_order_the_disk_has(tmp_path, monkeypatch):
+def test_a_tree_is_read_in_one_order_whatever_order_the_disk_has(tmp_path, monkeypatch):
     write_rmb(tmp_path)
     first = read_preferences(tmp_path).preferences
     walk = os.walk
@@ -192,7 +192,7 @@ def test_one_uid_may_occur_in_both_sets_of_rmb(tmp_path):
     assert len(read_preferences(tmp_path)) == 2
 
 
-def test_jsonl_tolerates_a_byte_order_mark_blank_lines_and_windows_line_ends(tmp_path):
+def test_jsonl_tolerates_byte_order_marks_blank_lines_and_windows_ends(tmp_path):
     lines = [json.dumps(RECORDS[0]), "", "  ", json.dumps(RECORDS[2] | {"id": None})]
     (tmp_path / "prefs.jsonl").write_bytes(b"\xef\xbb\xbf" + "\r\n".join(lines).encode())
     first, second = read_preferences(tmp_path / "prefs.jsonl")
@@ -495,7 +495,7 @@ def test_splits_share_no_prompt_lose_none_and_ignore_file_order(categories, frac
 
 @unhurried
 @given(sizes=st.lists(st.integers(3, 9), min_size=1, max_size=8), seed=st.integers(0, 99))
-def test_categories_of_a_few_prompts_are_on_both_sides_where_the_fraction_leaves_room(sizes, seed):
+def test_categories_of_a_few_prompts_are_on_both_sides_of_a_split(sizes, seed):
     preferences = preference_set([f"category {i}" for i, size in enumerate(sizes) for _ in range(size)])
     kept, held_out = split_by_prompt(preferences, 0.4, seed)  # room, as 0.4 of 3 prompts rounds to one or more
     assert kept.categories == held_out.categories == preferences.categories
@@ -513,7 +513,7 @@ def test_one_prompt_cannot_be_split():
         split_by_prompt(preferences, 0.5, seed=0)
 
 
-def test_prompts_shared_by_train_and_test_are_counted_and_quoted_on_one_line():
+def test_prompts_in_train_and_test_are_counted_and_quoted_on_one_line():
     train = PreferenceSet("train.jsonl", tuple(preference(f"Why\nis {i} {'very ' * 30} odd?") for i in range(9)))
     test = PreferenceSet("test.jsonl", (preference("What?"), *train.preferences[4:6], train.preferences[5]))
     with pytest.raises(InputError) as error:

@@ -49,7 +49,7 @@ def test_refinement_starts_as_the_identity(machine, name):
 
 
 @pytest.mark.parametrize("name", ["mode", "mean"])
-def test_refined_rewards_are_those_of_a_fine_grid_in_the_reward_models_units(machine, free_energy, name):
+def test_refined_rewards_are_those_of_a_fine_grid_in_original_units(machine, free_energy, name):
     score = machine(seed=2)
     embedding, base_reward = examples()
     grid = torch.linspace(-40, 40, 40_001, dtype=torch.float64)
@@ -150,7 +150,7 @@ def test_ascent_is_the_published_loop_for_boltzmann_machines(machine, free_energ
     torch.testing.assert_close(got, torch.stack(expected), rtol=0, atol=1e-6)
 
 
-def test_ascent_starts_at_small_base_rewards_and_anywhere_in_the_range_for_others():
+def test_ascent_starts_at_small_base_rewards_and_anywhere_for_others():
     base_reward = torch.cat(
         [torch.linspace(-2, 2, 401), torch.linspace(2.01, 50, 5000), -torch.linspace(2.01, 50, 5000)]
     )

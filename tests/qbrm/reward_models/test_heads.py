@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from test_sequence_classifier import PROMPTS, RESPONSES, own_logits, refused, reward_model
-from fixtures.tiny_models import classifier, own_logit, save, tokenizer
 from torch import nn
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, LlamaModel, LlamaPreTrainedModel
 from transformers.modeling_outputs import ModelOutput
 
+from fixtures.conversations import PROMPTS, RESPONSES, own_logits, refused, reward_model
+from fixtures.tiny_models import classifier, own_logit, save, tokenizer
 from qbrm.reward_models import load_reward_model
 from qbrm.reward_models.heads import HEADS
 
@@ -60,7 +60,7 @@ def gated(quantiles):
 
 @pytest.mark.parametrize("side", ["right", "left"])
 @pytest.mark.parametrize("quantiles", [1, QUANTILES], ids=["ArmoRM", "QRM"])
-def test_a_gated_models_reward_is_its_score_and_its_embedding_feeds_the_objectives(quantiles, side):
+def test_a_gated_models_embedding_feeds_its_objectives(quantiles, side):
     model = gated(quantiles)
     found = reward_model(model, padding_side=side).embed(PROMPTS, RESPONSES)
     np.testing.assert_allclose(found.reward, own_scores(model), rtol=0, atol=5e-6)
@@ -95,7 +95,7 @@ def test_a_quantile_heads_reward_is_the_mean_of_its_quantiles(stated, side):
     np.testing.assert_allclose(made.embed(PROMPTS, RESPONSES).reward, expected, rtol=0, atol=2e-6)
 
 
-def test_a_classifier_of_several_classes_is_no_reward_model_unless_it_is_said_how():
+def test_a_classifier_of_several_classes_needs_to_be_told_its_head():
     message = refused(reward_model, classifier("deberta-v2", num_labels=3))
     assert "no score head" in message
     assert "'quantiles'" in message

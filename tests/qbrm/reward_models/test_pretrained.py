@@ -1,29 +1,17 @@
 """Reward models from folders and the Hub: the weights that were meant, all of them, and no code that was not."""
 
-import json
 import pickle
 
 import numpy as np
 import pytest
 import torch
-from fixtures.fake_hub import running
 from safetensors.torch import load_file, save_file
-from test_sequence_classifier import PROMPTS, RESPONSES, own_logits, refused
+
+from fixtures.conversations import PROMPTS, RESPONSES, own_logits, refused
+from fixtures.fake_hub import running
+from fixtures.own_code import edit_config, remote
 from fixtures.tiny_models import classifier, save, tokenizer
-
 from qbrm.reward_models import load_reward_model
-
-REMOTE_CODE = """
-from pathlib import Path
-
-from transformers import LlamaForSequenceClassification
-
-Path(__file__).with_name("ran").touch()
-
-
-class OddRewardModel(LlamaForSequenceClassification):
-    pass
-"""
 
 
 @pytest.fixture(scope="module")
@@ -35,11 +23,6 @@ def hub(tmp_path_factory):
 @pytest.fixture
 def folder(tmp_path):
     return save(tmp_path / "model")
-
-
-def edit_config(folder, **changes):
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(config | changes))
 
 
 def edit_tensors(folder, change):
@@ -55,7 +38,7 @@ def test_a_folder_gives_the_rewards_of_the_model_saved_there(kind, tmp_path):
     np.testing.assert_allclose(found.reward, own_logits(classifier(kind)), rtol=0, atol=2e-6)
 
 
-def test_the_revision_of_a_folder_changes_with_weights_and_tokenizer_and_with_nothing_else(folder):
+def test_a_folders_revision_changes_with_weights_and_tokenizer_only(folder):
     first = load_reward_model(str(folder)).identity
     (folder / "README.md").write_text("Hello.")
     assert load_reward_model(str(folder)).identity == first
@@ -197,16 +180,6 @@ def test_an_architecture_unknown_to_transformers_is_one_line(folder):
     assert "abacus" in refused(load_reward_model, str(folder))
 
 
-def remote(folder):
-    (folder / "modeling_odd.py").write_text(REMOTE_CODE)
-    edit_config(
-        folder,
-        model_type="llama",
-        auto_map={"AutoModelForSequenceClassification": "modeling_odd.OddRewardModel"},
-        architectures=["OddRewardModel"],
-    )
-
-
 def ran(folder):
     """Whether the model's code ran; transformers copies it elsewhere before it runs it."""
     return any(folder.parent.rglob("ran"))
@@ -223,7 +196,7 @@ def test_code_of_the_model_runs_only_if_asked(folder, tmp_path, monkeypatch):
     np.testing.assert_allclose(found.embed(PROMPTS, RESPONSES).reward, own_logits(classifier()), rtol=0, atol=2e-6)
 
 
-def test_a_head_that_only_the_models_own_code_knows_is_refused_with_that_hint(folder):
+def test_a_head_that_only_the_models_own_code_knows_is_refused(folder):
     remote(folder)
     edit_tensors(folder, lambda tensors: tensors.update({"regression_layer.weight": tensors.pop("score.weight")}))
     message = refused(load_reward_model, str(folder))

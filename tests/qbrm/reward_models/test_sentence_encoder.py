@@ -77,7 +77,7 @@ def direction(vector):
     return vector / np.sqrt((vector**2).sum())
 
 
-def test_vector_is_the_directions_of_both_mean_pooled_texts_and_both_log_lengths(encoder, weights, tokenizer):
+def test_a_vector_is_both_texts_directions_and_both_log_lengths(encoder, weights, tokenizer):
     prompt, response = "What is the capital of Australia?", "Canberra, not Sydney as many people think."
     features = encoder.embed([user(prompt), user("hi")], [response, "A much longer answer " * 20])
     p, r = ids_of(tokenizer, prompt), ids_of(tokenizer, response)

@@ -7,22 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
-from fixtures.tiny_models import CONFIGS, DECODERS, ENCODERS, EOS, PAD, SEP, classifier, own_logit, tokenizer
 from transformers import ByT5Tokenizer
 
-from qbrm.errors import InputError
+from fixtures.conversations import PROMPTS, RESPONSES, own_logits, refused, reward_model
+from fixtures.tiny_models import CONFIGS, DECODERS, ENCODERS, EOS, PAD, SEP, classifier, own_logit, tokenizer
 from qbrm.preferences import Message
 from qbrm.reward_models.batches import TokenBudget
-from qbrm.reward_models.sequence_classifier import SequenceClassifier
 from qbrm.reward_models.template import ChatTemplate, PlainTemplate
-
-PROMPTS = [
-    (Message("user", "What is tea?"),),
-    (Message("system", "Be brief."), Message("user", "And rain, if you had to say it in a few words?")),
-    (Message("user", "x"),),
-    (Message("user", "Hm?"), Message("assistant", "Yes."), Message("user", "Why?")),
-]
-RESPONSES = ["A drink.", "Water.", "", "Because it is so, and was so before anyone asked."]
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -31,26 +22,9 @@ def user(text):
     return (Message("user", text),)
 
 
-def reward_model(model=None, tok=None, **options):
-    return SequenceClassifier(model or classifier(), tok or tokenizer(), name="tiny", revision="0123abc", **options)
-
-
-def own_logits(model, tok=None):
-    tok = tok or tokenizer()
-    pairs = zip(PROMPTS, RESPONSES, strict=True)
-    return np.array([float(own_logit(model, tok, prompt, response)[0]) for prompt, response in pairs])
-
-
-def refused(call, *arguments, **options):
-    with pytest.raises(InputError) as error:
-        call(*arguments, **options)
-    assert "\n" not in str(error.value)
-    return str(error.value)
-
-
 @pytest.mark.parametrize("side", ["right", "left"])
 @pytest.mark.parametrize("kind", DECODERS)
-def test_rewards_of_a_padded_batch_are_the_models_own_logits_of_each_text_alone(kind, side):
+def test_rewards_of_a_padded_batch_are_the_logits_of_every_text_alone(kind, side):
     model = classifier(kind)
     expected = own_logits(model)
     found = reward_model(model, padding_side=side).embed(PROMPTS, RESPONSES)
@@ -100,7 +74,7 @@ def test_one_text_alone_gets_the_models_logit_bit_for_bit():
 
 @pytest.mark.parametrize("where", ["text", "top", "neither"])
 @pytest.mark.parametrize("side", ["right", "left"])
-def test_a_composite_model_pools_the_same_token_wherever_its_padding_token_is_configured(where, side):
+def test_a_composite_model_pools_the_same_token_wherever_padding_is_set(where, side):
     model = classifier("gemma3, composite")
     expected = own_logits(model)
     model.config.pad_token_id = PAD if where == "top" else None
@@ -224,14 +198,14 @@ def test_the_chat_template_writes_what_the_tokenizer_itself_would():
         (5, "<bos><user><eos><assistant><eos>"),
     ],
 )
-def test_what_is_too_long_loses_the_prompts_beginning_then_the_responses_end(length, expected):
+def test_long_texts_lose_the_prompts_beginning_then_the_responses_end(length, expected):
     tok = tokenizer()
     kept = ChatTemplate(tok, "tiny").tokens(PROMPTS[0], "A drink.").truncated(length)
     assert decoded(kept, tok) == expected
     assert len(kept.ids) == min(length, 25)
 
 
-def test_of_a_conversation_the_oldest_turns_go_first_and_the_last_question_last():
+def test_a_conversation_loses_its_oldest_turns_first():
     tok = tokenizer()
     tokens = ChatTemplate(tok, "tiny").tokens(PROMPTS[3], "So.")
     text = decoded(tokens.truncated(len(tokens.ids) - 5), tok)
@@ -265,7 +239,7 @@ def test_lengths_that_the_model_cannot_take_are_refused(length):
     assert f"is {length}; expected 1 to 256" in refused(reward_model, max_length=length)
 
 
-def test_a_template_that_rewrites_the_response_still_keeps_the_sequences_end():
+def test_a_template_that_rewrites_the_response_keeps_the_sequences_end():
     shouting = (
         "<bos>{% for message in messages %}<{{ message['role'] }}>{{ message['content'] | upper }}<eos>{% endfor %}"
     )
@@ -377,7 +351,7 @@ OUT_OF_MEMORY = [
 
 
 @pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=lambda error: type(error).__name__)
-def test_running_out_of_memory_halves_the_batch_for_good_and_loses_nothing(error):
+def test_running_out_of_memory_halves_the_batch_and_loses_nothing(error):
     prompts, responses = PROMPTS * 8, RESPONSES * 8
     expected = reward_model().embed(prompts, responses)
     model = classifier()

@@ -4,10 +4,10 @@ import pickle
 
 import pytest
 import torch
-from test_sequence_classifier import reward_model
-from fixtures.tiny_models import BOS, DECODER, EOS, PAD, save, tokenizer
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from fixtures.conversations import reward_model
+from fixtures.tiny_models import BOS, DECODER, EOS, PAD, save, tokenizer
 from qbrm import EnergyRewardModel
 from qbrm.energies import SemiQuantumRBM
 from qbrm.errors import InputError
@@ -138,7 +138,7 @@ def test_rewards_of_text_and_of_chat_messages_are_the_same(refined):
     assert isinstance(text[0], float)
 
 
-def test_the_last_of_several_messages_is_scored_as_the_answer_to_all_before(refined):
+def test_the_last_of_several_messages_is_the_answer_to_those_before(refined):
     reward = RewardFunction(refined)
     turns = [{"role": "assistant", "content": "Hm."}, {"role": "user", "content": "Well?"}]
     several = reward(prompts=["Why?"], completions=[[*turns, {"role": "assistant", "content": "So."}]])

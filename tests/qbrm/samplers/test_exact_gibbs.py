@@ -257,7 +257,7 @@ def test_chains_restore_from_their_state():
     assert {tuple(chains.shape) for chains in kept.state_dict().values()} == {(5, 4, 9)}
 
 
-def test_an_example_that_occurs_twice_keeps_the_chains_of_its_last_occurrence():
+def test_an_example_that_occurs_twice_keeps_its_last_chains():
     couplings = 20 * (torch.ones(6, 6) - torch.eye(6))
     fields = torch.zeros(2, 6)
     sampler = GibbsSampler(chains=16)

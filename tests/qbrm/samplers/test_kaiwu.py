@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from qbrm.errors import InputError
+from qbrm.interop import attempts
 from qbrm.interop.kaiwu_sdk import kaiwu_optimizer
-from qbrm.samplers import SAMPLERS, attempts
+from qbrm.samplers import SAMPLERS
 from qbrm.samplers.base import Sampler
 from qbrm.samplers.exact import ExactSampler
 from qbrm.samplers.kaiwu import KaiwuSampler, as_kaiwu_optimizer
@@ -88,7 +89,7 @@ def pauses(monkeypatch):
 
 
 @pytest.mark.parametrize("beta", [1.0, 0.2, 6.0])
-def test_machine_of_known_temperature_gives_exact_moments_to_five_standard_errors(beta):
+def test_a_machine_of_known_temperature_gives_exact_moments(beta):
     fields, couplings = problems()
     sampler = KaiwuSampler(Machine(beta), beta=beta)
     samples = sampler.sample(fields, couplings, 4000, generator())
@@ -121,7 +122,7 @@ def test_optimizer_derived_from_kaiwus_own_solver_gives_exact_moments():
     assert standard_errors_from_exact(samples, fields, couplings) < 5
 
 
-def test_bits_give_symmetric_integers_in_range_with_the_distortion_that_enumeration_finds():
+def test_bits_give_integers_with_the_distortion_that_enumeration_finds():
     fields, couplings = problems()
     machine = Machine(beta=0.02)
     sampler = KaiwuSampler(machine, beta=0.02, bits=8)
@@ -211,7 +212,7 @@ def test_time_outs_are_tried_again_with_longer_and_longer_pauses(error, pauses):
     assert standard_errors_from_exact(samples, fields, couplings) < 5
 
 
-def test_a_machine_that_stays_away_is_one_line_and_leaves_everything_as_it_was(pauses):
+def test_a_machine_that_stays_away_is_one_line_and_changes_nothing(pauses):
     fields, couplings = problems(batch=1)
     machine, random = Interrupted(3, TimeoutError("late")), generator()
     sampler = KaiwuSampler(machine, beta=1, attempts=3)

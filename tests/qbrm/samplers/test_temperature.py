@@ -31,7 +31,7 @@ def enumerated(fields, couplings, beta, count, seed=0):
 
 
 @pytest.mark.parametrize("beta", [0.3, 1.0, 2.5])
-def test_effective_temperature_is_recovered_from_samples_drawn_at_a_known_one(beta):
+def test_effective_temperature_is_recovered_from_samples_at_a_known_one(beta):
     fields, couplings = problems(batch=3)
     found = effective_temperature(fields, couplings, enumerated(fields, couplings, beta, 4000))
     assert abs(found.beta - beta) < 3 * found.error
@@ -39,7 +39,7 @@ def test_effective_temperature_is_recovered_from_samples_drawn_at_a_known_one(be
     assert found.residual < 0.03
 
 
-def test_standard_error_of_the_temperature_is_the_scatter_of_its_estimates():
+def test_a_temperatures_standard_error_is_the_scatter_of_its_estimates():
     fields, couplings = problems()
     found = [
         effective_temperature(fields, couplings, enumerated(fields, couplings, 1, 500, seed)) for seed in range(200)
@@ -100,7 +100,7 @@ def test_beta_that_is_not_positive_is_refused(beta):
         Thermostat(beta)
 
 
-def test_a_thermostat_goes_on_at_the_scale_of_another_and_an_empty_state_is_a_new_one():
+def test_a_thermostat_goes_on_at_the_scale_that_another_saved():
     fields, couplings = problems()
     first, resumed, draws = Thermostat(), Thermostat(), []
 
@@ -117,7 +117,7 @@ def test_a_thermostat_goes_on_at_the_scale_of_another_and_an_empty_state_is_a_ne
     assert (resumed.scale, resumed.follows, resumed.temperature) == (1.0, True, None)
 
 
-def test_a_thermostat_of_known_beta_has_nothing_to_save_and_takes_no_other_scale():
+def test_a_thermostat_of_known_beta_has_nothing_to_save():
     known, learned = Thermostat(beta=4.0), Thermostat()
     assert known.state_dict() == {}
     known.load_state_dict(learned.state_dict())

@@ -84,7 +84,7 @@ def trotter_moments(fields, couplings, transverse, slices):
 
 
 @pytest.mark.parametrize("slices", [4, 16])
-def test_path_integral_has_the_trotter_magnetisations_within_five_standard_errors(slices):
+def test_path_integral_has_the_magnetisations_of_trotters_formula(slices):
     fields, couplings, transverse = problem(4)
     sampler = PathIntegralSampler(GibbsSampler(sweeps=1500, chains=CHAINS), transverse, slices)
     spins = sampler.sample(fields, couplings, CHAINS, torch.Generator().manual_seed(1))
@@ -102,7 +102,7 @@ def test_trotter_error_falls_as_the_square_of_the_number_of_slices():
     assert float(errors[1] / errors[2]) == pytest.approx(4, rel=0.1)
 
 
-def test_path_integral_agrees_with_diagonalisation_within_trotter_and_monte_carlo_error():
+def test_path_integral_agrees_with_diagonalisation_within_its_errors():
     fields, couplings, transverse = problem(5, seed=3)
     exact = diagonalise(fields, couplings, transverse)
     sampler = PathIntegralSampler(GibbsSampler(sweeps=1500, chains=CHAINS), transverse, slices=16)
@@ -129,7 +129,7 @@ def test_clamped_free_energy_differences_agree_with_diagonalisation():
     assert abs(float(got - exact)) < 5 * float(error) + 0.01
 
 
-def test_free_energy_difference_of_a_classical_problem_is_that_of_enumeration():
+def test_a_classical_free_energy_difference_is_that_of_enumeration():
     fields, couplings, _ = problem(6, batch=2)
     sampler = ExactSampler()
     got, error = free_energy_difference(
@@ -160,7 +160,7 @@ def test_a_transverse_field_that_cannot_be_sliced_is_refused(transverse, slices,
         PathIntegralSampler(GibbsSampler(), transverse, slices)
 
 
-def test_too_many_qubits_to_diagonalise_name_the_limit_and_the_alternative():
+def test_too_many_qubits_to_diagonalise_name_limit_and_alternative():
     with pytest.raises(InputError, match=r"10 or fewer\. Use the path-integral sampler"):
         diagonalise(torch.zeros(1, 11), torch.zeros(11, 11), torch.ones(11))
 

@@ -4,8 +4,8 @@ import asyncio
 import threading
 
 import pytest
-from fixtures.serving_client import small_model
 
+from fixtures.serving_client import small_model
 from qbrm.errors import InputError
 from qbrm.serving.batching import Batcher, OverloadedError
 from qbrm.serving.metrics import Metrics

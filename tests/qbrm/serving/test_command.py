@@ -4,10 +4,10 @@ import socket
 import sys
 
 import pytest
-from fixtures.serving_client import small_model
-from test_cli import Ended
-from test_comparison import FakeEncoder
 
+from fixtures.commands import Ended
+from fixtures.fake_encoder import FakeEncoder
+from fixtures.serving_client import small_model
 from qbrm import cli
 from qbrm.cli.console import Reporter
 from qbrm.errors import InputError
@@ -23,23 +23,6 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.delenv("QBRM_TOKEN", raising=False)
     small_model().save_pretrained(tmp_path / "tea")
     return tmp_path / "tea"
-
-
-@pytest.fixture
-def started(monkeypatch):
-    """Takes the server's place: notes the application instead of serving it."""
-    apps = []
-
-    class Server:
-        def __init__(self, app):
-            apps.append(app)
-
-        def run(self, sockets):
-            return
-
-    monkeypatch.setattr(serving_server, "configure", lambda app, limits: Server(app))
-    monkeypatch.setattr(serving_server.signal, "signal", lambda *arguments: None)
-    return apps
 
 
 @pytest.fixture

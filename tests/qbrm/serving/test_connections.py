@@ -12,9 +12,9 @@ import time
 from pathlib import Path
 
 import pytest
-from fixtures.serving_client import PROMPT, RESPONSES, post_bytes, read_all, serving, wait_until
 
-from qbrm.serving import door
+from fixtures.serving_client import PROMPT, RESPONSES, post_bytes, read_all, serving, wait_until
+from qbrm.serving import request_limits
 from qbrm.serving.http_protocol import PatientProtocol
 from qbrm.serving.settings import Limits
 
@@ -32,7 +32,7 @@ def running(quick):
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setattr(PatientProtocol, "header_seconds", WAIT)
         monkeypatch.setattr(PatientProtocol, "reading_seconds", WAIT)
-        monkeypatch.setattr(door, "DISCARDING_SECONDS", WAIT)
+        monkeypatch.setattr(request_limits, "DISCARDING_SECONDS", WAIT)
         with serving(limits=Limits(body_bytes=100_000, body_seconds=WAIT, buffered_bytes=250_000)) as served:
             yield served
 
@@ -166,7 +166,7 @@ def test_a_client_that_leaves_costs_nothing(served, cut):
         connection.close()
 
 
-def test_a_huge_body_is_refused_even_to_a_client_that_sends_all_of_it_before_it_listens(served):
+def test_a_huge_body_is_refused_to_a_client_that_sends_before_it_listens(served):
     answer = exchange(served, post_bytes("/v1/score", b" " * 5_000_000))
     assert status_of(answer) == 413
     assert b"at most" in answer
@@ -218,7 +218,7 @@ def test_pipelined_requests_are_answered_in_their_order(served):
     assert rewards == pytest.approx(served.model.score([PROMPT] * 4, RESPONSES).refined.tolist(), abs=1e-5)
 
 
-def test_connections_beyond_the_limit_are_closed_at_once_and_others_served_when_there_is_room(monkeypatch):
+def test_connections_beyond_the_limit_are_closed_until_there_is_room(monkeypatch):
     with serving() as served:
         monkeypatch.setattr(PatientProtocol, "most_connections", 5)
         monkeypatch.setattr(PatientProtocol, "header_seconds", 60)
@@ -258,7 +258,7 @@ def test_a_crowd_of_slow_clients_does_not_keep_others_out(served):
 SLOW_SERVER = """
     import sys, time
     sys.path.insert(0, {tests!r})
-    from test_comparison import FakeEncoder
+    from fixtures.fake_encoder import FakeEncoder
     from qbrm import cli
     from qbrm.reward_models import REWARD_MODELS
 
@@ -309,7 +309,7 @@ def can_connect(port):
         return connection.connect_ex(("127.0.0.1", port)) == 0
 
 
-def test_sigterm_ends_the_server_with_code_0_when_all_in_flight_is_answered(process):
+def test_sigterm_ends_the_server_once_all_in_flight_is_answered(process):
     run, port = process()
     with (
         socket.create_connection(("127.0.0.1", port), timeout=20) as asking,

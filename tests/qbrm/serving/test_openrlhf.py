@@ -3,9 +3,9 @@
 import time
 
 import pytest
-from fixtures.serving_client import serving
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from fixtures.serving_client import serving
 from qbrm.serving.chat_markup import read_markup
 from qbrm.serving.rollout import response_in
 from qbrm.serving.settings import Limits
@@ -139,7 +139,7 @@ def test_the_response_is_found_in_what_a_tokenizer_decodes(tokenizer, conversati
 
 
 @pytest.mark.parametrize("keep", [30, 45])
-def test_the_response_is_found_behind_a_prompt_that_has_lost_its_beginning(tokenizer, keep):
+def test_a_response_is_found_behind_a_prompt_that_lost_its_beginning(tokenizer, keep):
     prompt = chatml(CONVERSATIONS["several turns"])
     query = decoded(tokenizer, prompt, ANSWER, keep=keep)
     assert not query.startswith(prompt)

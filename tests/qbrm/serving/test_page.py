@@ -8,8 +8,8 @@ from importlib.resources import files
 from pathlib import Path
 
 import pytest
-from fixtures.serving_client import MODEL_NAME, PROMPT, RESPONSES, serving, wait_until
 
+from fixtures.serving_client import MODEL_NAME, PROMPT, RESPONSES, serving, wait_until
 from qbrm.serving.page import content_security_policy
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed (pip install 'qbrm[dev]')")
@@ -151,7 +151,7 @@ def test_the_policy_allows_what_is_in_the_page_and_nothing_else():
 
 
 @needs_browser
-def test_the_page_opens_with_a_result_without_complaint_or_foreign_request(browser, served):
+def test_the_page_opens_with_a_result_and_asks_no_other_server(browser, served):
     browser.open(served.url)
     wait_until(lambda: browser.all("#ranking li"))
     assert MODEL_NAME in browser.text("header")
@@ -162,7 +162,7 @@ def test_the_page_opens_with_a_result_without_complaint_or_foreign_request(brows
 
 
 @needs_browser
-def test_answers_are_ranked_with_the_rewards_and_probabilities_of_the_model(browser, served):
+def test_answers_are_ranked_by_the_rewards_and_chances_of_the_model(browser, served):
     browser.open(served.url)
     browser.fill(PROMPT, RESPONSES)
     browser.compare()
@@ -194,7 +194,7 @@ def test_the_word_for_how_sure_the_model_is_follows_the_probability(browser, ser
 
 
 @needs_browser
-def test_the_verdict_is_announced_and_names_the_best_answer_and_its_chance(browser, served):
+def test_the_verdict_is_announced_with_the_best_answer_and_its_chance(browser, served):
     browser.open(served.url)
     browser.fill(PROMPT, RESPONSES[:2])
     browser.compare()
@@ -209,7 +209,7 @@ def test_the_verdict_is_announced_and_names_the_best_answer_and_its_chance(brows
 
 
 @needs_browser
-def test_every_answer_has_its_curve_base_reward_and_a_table_that_says_the_same(browser, served):
+def test_every_answer_has_its_curve_base_reward_and_row_of_a_table(browser, served):
     browser.open(served.url)
     browser.fill(PROMPT, RESPONSES[:3])
     browser.compare()

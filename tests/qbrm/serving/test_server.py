@@ -9,8 +9,8 @@ import time
 
 import pytest
 import torch
-from fixtures.serving_client import MODEL_NAME, PROMPT, RESPONSES, serving, small_model, wait_until
 
+from fixtures.serving_client import MODEL_NAME, PROMPT, RESPONSES, serving, small_model, wait_until
 from qbrm.errors import InputError
 from qbrm.serving import authentication
 from qbrm.serving.settings import Limits
@@ -57,7 +57,7 @@ def test_a_preference_is_that_of_the_model(served):
         assert answer["probability"] == pytest.approx(served.model.prefer(PROMPT, a, b), abs=1e-4)
 
 
-def test_a_comparison_ranks_by_refined_reward_and_its_probabilities_are_the_preferences(served):
+def test_a_comparison_ranks_by_refined_reward_and_tells_preferences(served):
     answer = served.post("/v1/compare", {"prompt": PROMPT, "responses": RESPONSES}).json
     refined = served.model.score([PROMPT] * 4, RESPONSES).refined.tolist()
     by_rank = sorted(range(4), key=lambda row: answer["responses"][row]["rank"])
@@ -253,7 +253,7 @@ def test_a_token_that_no_header_can_hold_is_refused(tmp_path, content):
         ("evil.example", 421), ("127.0.0.1.evil.example:80", 421), ("localhost.evil.example", 421), ("", 421),
     ],
 )  # fmt: skip
-def test_a_server_on_loopback_answers_to_no_name_that_a_stranger_can_point_at_it(host, status):
+def test_a_server_on_loopback_answers_to_no_name_of_strangers(host, status):
     with serving(hosts=authentication.LOOPBACK_NAMES) as served:
         assert served.get("/healthz", headers={"host": host}).status == status
 
@@ -297,7 +297,7 @@ def test_metrics_count_what_was_asked_and_strangers_cannot_make_labels(served):
     assert 'method="other",path="other",status="404"' in text
 
 
-def test_an_error_of_the_model_is_told_without_its_details_and_the_next_request_works():
+def test_an_error_of_the_model_hides_its_details_and_serving_goes_on():
     class Failing:
         def __init__(self):
             self.model, self.fail = small_model(), True

@@ -6,8 +6,8 @@ import math
 import pytest
 import torch
 
-from qbrm_lab.bench import sample
 from qbrm.samplers.exact import ExactSampler
+from qbrm_lab.bench import sample
 
 KEYS = {"sampler", "spins", "batch", "spin_updates_per_s", "ratio_to_kpp", "ratio_to_dwave", "max_moment_error"}
 
@@ -58,7 +58,10 @@ def test_rates_count_every_attempted_flip():
         seen.append(sweeps)
         return problem.fields
 
-    ways = {"few": sample.Way(draw, chains=2, updates=4000, least=1), "least": sample.Way(draw, updates=1, least=7)}
+    ways = {
+        "few": sample.TimedSampler(draw, chains=2, updates=4000, least=1),
+        "least": sample.TimedSampler(draw, updates=1, least=7),
+    }
     problem = sample.make_problem(8, 4, 0)
     rates = sample._rates(ways, problem, 0)
     assert set(seen) == {-(-4000 // (8 * 4 * 2)), 7}

@@ -4,13 +4,14 @@ import contextlib
 import json
 
 import pytest
-from fixtures.serving_client import serving
-from test_comparison import FakeEncoder
 
-from qbrm import EnergyRewardModel, bench
-from qbrm_lab.bench import serve as bench_serve
+from fixtures.fake_encoder import FakeEncoder
+from fixtures.serving_client import serving
+from qbrm import EnergyRewardModel
 from qbrm.preferences import read_preferences, sample_source
 from qbrm.reward_models import DEFAULT_REWARD_MODEL, REWARD_MODELS
+from qbrm_lab import bench
+from qbrm_lab.bench import serve as bench_serve
 
 KEYS = {
     *("clients", "seconds", "requests", "errors", "wrong"),

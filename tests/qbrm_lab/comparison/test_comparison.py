@@ -1,6 +1,5 @@
 """The whole comparison, with a fake encoder: what comes out is what an independent reading of the files gives."""
 
-import io
 import json
 import math
 import sys
@@ -11,88 +10,32 @@ from collections import defaultdict
 import numpy as np
 import pytest
 import torch
-from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from fixtures import comparisons
+from fixtures.comparisons import run
+from fixtures.fake_encoder import FakeEncoder, vector
+from fixtures.preference_files import read_lines, write_preferences
 from qbrm import EnergyRewardModel, durable
-from qbrm_lab.comparison import ComparisonSettings, compare, one_seed
 from qbrm.cli.console import Reporter
 from qbrm.durable import one_writer
 from qbrm.errors import InputError
 from qbrm.features import FeatureTable
 from qbrm.features.pair_list import read_pairs
-from qbrm.preferences import Message, prompt_id, response_id
-from qbrm_lab.report.plots.gallery import PLOTS
-from qbrm.reward_models import REWARD_MODELS
-from qbrm.reward_models.base import Embedded, Identity
 from qbrm.fitting import trainer
+from qbrm.preferences import Message, prompt_id, response_id
+from qbrm.reward_models import REWARD_MODELS
+from qbrm_lab.comparison import ComparisonSettings, compare, one_seed
+from qbrm_lab.methods import folder_name
+from qbrm_lab.report.plots.gallery import PLOTS
 
-compare_module = sys.modules[compare.__module__]  # its name is that of the function in it
-
-DIM = 12
 ALL_METHODS = ("length", "base", "mlp", "ebrm", "rbm", "sqrbm")
 ROW_KEYS = ["scenario", "method", "seed", "test", "set", "category", "n", "accuracy", "ci_low", "ci_high", "nll", "ece"]
 PICTURES = {f"{plot.stem}.png" for plot in PLOTS}
 
 
-class FakeEncoder:
-    """Embeds a text as numbers drawn from its hash; the first two say how good the answer is.
-
-    Args:
-        reward: sign of its own reward, or None for an encoder without a score layer.
-    """
-
-    dim = DIM
-
-    def __init__(self, reward=None, name="fake"):
-        self.reward, self.calls = reward, 0
-        self.identity = Identity(name, "0123456789abcdef", "plain", 16)
-
-    def embed(self, prompts, responses):
-        self.calls += 1
-        rows = np.array([vector(*pair) for pair in zip(prompts, responses, strict=True)], np.float32).reshape(-1, DIM)
-        return Embedded(rows, None if self.reward is None else self.reward * rows[:, :2].sum(1))
-
-
-def vector(prompt, response):
-    digest = response_id(f"{prompt_id(prompt)} {response}")
-    return np.random.default_rng(int(digest, 16)).standard_normal(DIM).astype(np.float32)
-
-
-def write_preferences(path, first, prompts, noise=0.7):
-    """Two or more answers per prompt, the best of them chosen, by the fake encoder's taste and some noise."""
-    lines = []
-    for number in range(first, first + prompts):
-        generator = np.random.default_rng(number)
-        prompt = f"question {number}"
-        answers = [f"answer {i} to {number}" + " so" * generator.integers(9) for i in range((2, 4, 3)[number % 3])]
-        quality = [
-            vector((Message("user", prompt),), answer)[:2].sum() + noise * generator.normal() for answer in answers
-        ]
-        best, *rest = (answers[i] for i in np.argsort(quality)[::-1])
-        lines.append({"prompt": prompt, "chosen": best, "rejected": rest, "category": "abc"[number // 2 % 3]})
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    return path
-
-
-def read_lines(path):
-    return [json.loads(line) for line in path.read_text().splitlines()]
-
-
 def prompts_of(path):
     return {prompt_id((Message("user", line["prompt"]),)) for line in read_lines(path)}
-
-
-def run(pictures=False, **settings):
-    """Compare, without drawing unless asked to; gives the results and what was printed."""
-    printed = io.StringIO()
-    reporter = Reporter(Console(file=printed, width=200))
-    settings = {"reward_model": "fake", "seeds": 1, "methods": ("base", "sqrbm"), **settings}
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        if not pictures:
-            monkeypatch.setattr("qbrm_lab.report.write.pictures", lambda part, number: [])
-        results, _ = compare(ComparisonSettings(**settings), reporter)
-    return results, printed.getvalue()
 
 
 def weights(out):
@@ -366,7 +309,7 @@ def test_filtering_note_counts_the_pairs_that_base_rewards_do_not_support(full):
         total, reward = len(pairs.chosen), table.rows(table.keys()).reward
         dropped = int((reward[pairs.chosen] <= reward[pairs.rejected]).sum())
         assert 0 < dropped < total
-        note = f"ebrm, seed {seed}: {dropped} of {total} pairs dropped by conflict-aware filtering"
+        note = f"fresh, ebrm, seed {seed}: {dropped} of {total} pairs dropped by conflict-aware filtering"
         assert note in full[1]["notes"]
         assert note in full[2]
 
@@ -428,7 +371,7 @@ def test_killed_and_rerun_gives_the_rows_of_a_run_that_nothing_interrupted(
     settings, uninterrupted, out = plain
     where, call = KILLS[moment]
     call = call if call > 0 else len(uninterrupted["epochs"])
-    module = {"encoder": encoder, "write_report": compare_module}.get(where, trainer)
+    module = {"encoder": encoder, "write_report": comparisons}.get(where, trainer)
     name = "embed" if where == "encoder" else where
     with monkeypatch.context() as patch:
         patch.setattr(module, name, killed_at(call, getattr(module, name)))
@@ -588,20 +531,13 @@ def test_any_choice_of_methods_is_reported(methods, tmp_path):
 )
 def test_every_score_takes_every_objective_and_refinement(objective, refinement, tmp_path):
     train = write_preferences(tmp_path / "train.jsonl", 0, 24)
-    methods = ("ebrm", "rbm", "sqrbm")
-    results, _ = run(
-        train=train,
-        methods=methods,
-        objective=objective,
-        refinement=refinement,
-        epochs=1,
-        out=tmp_path / "out",
-        filter_conflicts=False,
-    )
+    options = f"objective={objective},refinement={refinement}"
+    methods = (f"ebrm:{options},keep", f"rbm:{options}", f"sqrbm:{options}")
+    results, _ = run(train=train, methods=methods, epochs=1, out=tmp_path / "out")
     assert {row["objective"] for row in results["epochs"] if row["method"] in methods} == {objective}
     for method in methods:
-        model = EnergyRewardModel.from_pretrained(tmp_path / "out" / "models" / f"{method}-fresh-seed-0")
-        assert model.refinement == refinement
+        folder = tmp_path / "out" / "models" / f"{folder_name(method)}-fresh-seed-0"
+        assert EnergyRewardModel.from_pretrained(folder).refinement == refinement
     assert all(math.isfinite(row["nll"]) and math.isfinite(row["accuracy"]) for row in results["rows"])
 
 
@@ -610,24 +546,15 @@ def validation_losses(results, method):
 
 
 @pytest.mark.parametrize(
-    ("first", "second"),
-    [
-        ({"methods": ("sqrbm",)}, {"methods": ("sqrbm",), "objective": "likelihood"}),
-        ({"methods": ("ebrm",)}, {"methods": ("ebrm",), "published": True}),
-        ({"methods": ("ebrm",)}, {"methods": ("ebrm",), "filter_conflicts": False}),
-        ({"methods": ("sqrbm",)}, {"methods": ("sqrbm",), "epochs": 2}),
-    ],
-    ids=["objective", "preset", "filter", "epochs"],
+    ("method", "changed"), [("sqrbm", {"epochs": 2}), ("ebrm", {"epochs": 2}), ("rbm", {"hidden": 8})]
 )
-def test_another_setting_in_the_same_folder_is_trained_anew(first, second, tmp_path, monkeypatch):
+def test_another_setting_in_the_same_folder_is_trained_anew(method, changed, tmp_path):
     """A checkpoint of other settings is no checkpoint of these."""
-    monkeypatch.setattr("qbrm_lab.comparison.settings.PUBLISHED_NOISE_SAMPLES", 8)
     train = write_preferences(tmp_path / "train.jsonl", 0, 16)
-    common = {"train": train, "epochs": 1}
-    run(**{**common, **first}, out=tmp_path / "used")
-    used, _ = run(**{**common, **second}, out=tmp_path / "used")
-    anew, _ = run(**{**common, **second}, out=tmp_path / "anew")
-    (method,) = second["methods"]
+    common = {"train": train, "epochs": 1, "methods": (method,)}
+    run(**common, out=tmp_path / "used")
+    used, _ = run(**{**common, **changed}, out=tmp_path / "used")
+    anew, _ = run(**{**common, **changed}, out=tmp_path / "anew")
     assert validation_losses(used, method) == validation_losses(anew, method)
     assert used["rows"] == anew["rows"]
 
@@ -662,11 +589,11 @@ def test_reward_model_with_its_own_reward_is_not_trained(own_reward, sources, tm
 def test_no_pair_left_after_filtering_is_an_error_that_says_how_many_there_were(own_reward, tmp_path):
     own_reward(-1)
     train = write_preferences(tmp_path / "train.jsonl", 0, 30, noise=0)
-    with pytest.raises(InputError, match=r"ebrm: .* left 0 of \d+ training pairs .*--keep-conflicts"):
+    with pytest.raises(InputError, match=r"ebrm: .* left 0 of \d+ training pairs"):
         run(train=train, reward_model="scored", methods=("base", "ebrm"), out=tmp_path / "out")
 
 
-def test_waiting_for_another_run_in_the_same_folder_is_said(sources, tmp_path):
+def test_waiting_for_another_run_in_the_same_folder_is_said(sources, tmp_path, caplog):
     features = tmp_path / "features"
     features.mkdir()
     held, over = threading.Event(), threading.Event()
@@ -679,28 +606,19 @@ def test_waiting_for_another_run_in_the_same_folder_is_said(sources, tmp_path):
     other = threading.Thread(target=other_run)
     other.start()
     held.wait(20)
-    said = []
-
-    class Console:
-        is_terminal = False
-
-        def print(self, text, **options):
-            said.append(text)
-
-    reporter = Reporter(Console())
     settings = ComparisonSettings(
         train=sources["second"], out=tmp_path, methods=("length",), reward_model="fake", seeds=1
     )
-    mine = threading.Thread(target=compare, args=(settings, reporter))
+    mine = threading.Thread(target=compare, args=(settings, Reporter.silent()))
     mine.start()
     deadline = time.monotonic() + 2
-    while time.monotonic() < deadline and not any("another process" in line for line in said):
+    while time.monotonic() < deadline and "another process" not in caplog.text:
         time.sleep(0.02)
-    waiting = list(said)
+    waiting = caplog.text
     over.set()
     mine.join(60)
     other.join(60)
-    assert any("another process" in line for line in waiting), waiting
+    assert "another process" in waiting
 
 
 def test_wandb_gets_every_epoch_offline(sources, tmp_path, monkeypatch):

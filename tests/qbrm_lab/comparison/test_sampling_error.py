@@ -1,18 +1,17 @@
 """Every number that sampling touches says how far it is a matter of the draw."""
 
-import json
 import math
 
 import numpy as np
 import pytest
 
-from qbrm_lab.comparison import ComparisonSettings, compare
-from qbrm_lab.comparison.evaluate import EvaluationSet, proper_scores
-from qbrm_lab.comparison.sampling import difference_error, sampling_columns
 from qbrm.cli.console import Reporter
-from qbrm_lab.evaluation.outcomes import Items, Outcomes, Sampling
 from qbrm.evaluation import PromptBootstrap
 from qbrm.preferences import sample_source
+from qbrm_lab.comparison import ComparisonSettings, compare
+from qbrm_lab.comparison.evaluate import EvaluationSet, PartOfTest, proper_scores
+from qbrm_lab.comparison.sampling import difference_error, sampling_columns
+from qbrm_lab.evaluation.outcomes import Items, Outcomes, Sampling
 from qbrm_lab.report import markdown_table
 
 PAIRS = 40
@@ -21,7 +20,7 @@ PAIRS = 40
 def pairwise_set():
     rows = np.arange(PAIRS)
     items = Items(rows, rows % 2, rows, rows, rows, rows + PAIRS, PAIRS, ("even", "odd"))
-    return EvaluationSet("made up", "pairwise", items, PromptBootstrap(items))
+    return EvaluationSet(PartOfTest("made up"), "pairwise", items, PromptBootstrap(items))
 
 
 def drawn(seed, draws=4):
@@ -46,10 +45,10 @@ def test_errors_of_a_mean_over_seeds_are_the_spread_over_draws(category):
         spread_accuracy.append(np.var(accuracy, ddof=1))
         spread_nll.append(np.var(nll, ddof=1))
     found = sampling_columns(test, [outcome for outcome, _ in seeds], category)
-    assert found["effective_samples"] == pytest.approx(51)
-    assert found["accuracy_error"] == pytest.approx(math.sqrt(sum(spread_accuracy)) / 3)
-    assert found["nll_error"] == pytest.approx(math.sqrt(sum(spread_nll)) / 3)
-    assert found["ece_error"] > 0
+    assert found.effective_samples == pytest.approx(51)
+    assert found.accuracy_error == pytest.approx(math.sqrt(sum(spread_accuracy)) / 3)
+    assert found.nll_error == pytest.approx(math.sqrt(sum(spread_nll)) / 3)
+    assert found.ece_error > 0
     assert proper_scores(test.items, seeds[0][0].log_probability)[category][0] > 0
 
 
@@ -64,8 +63,8 @@ def test_the_error_of_a_difference_adds_those_of_both_sides_in_squares():
 
 def test_a_sampled_comparison_states_its_error_with_every_number_and_an_exact_one_states_none(tmp_path):
     settings = {"methods": ("base", "qbm"), "seeds": 1, "epochs": 1, "hidden": 4, "sampler": "gibbs"}
-    results, _ = compare(ComparisonSettings(sample_source(), tmp_path, **settings), Reporter())
-    assert json.loads((tmp_path / "results.json").read_text()) == results
+    compared = compare(ComparisonSettings(sample_source(), tmp_path, **settings), Reporter())
+    results = compared.content()
     for table in ("rows", "summary"):
         for row in results[table]:
             assert ("sampling" in row) == (row["method"] == "qbm")
@@ -75,5 +74,5 @@ def test_a_sampled_comparison_states_its_error_with_every_number_and_an_exact_on
     assert all(row["sampling_error"] >= 0 for row in results["differences"])
     epochs = [epoch for epoch in results["epochs"] if epoch["method"] == "qbm"]
     assert all(epoch["monte_carlo_error"] > 0 and epoch["effective_samples"] > 30 for epoch in epochs)
-    assert "±" in markdown_table(results)
-    assert "effective states" in markdown_table(results)
+    assert "±" in markdown_table(compared)
+    assert "effective states" in markdown_table(compared)

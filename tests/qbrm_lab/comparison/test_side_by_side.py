@@ -11,22 +11,22 @@ from dataclasses import replace
 
 import pytest
 import torch
-from fixtures.hashing_model import HashingModel
 from rich.console import Console
 
-from qbrm_lab.comparison import ComparisonSettings
-from qbrm_lab.comparison.compare import prepare, run_scenario
-from qbrm_lab.methods import METHODS
-from qbrm_lab.comparison.side_by_side import each_seed
+from fixtures.hashing_model import HashingModel
 from qbrm.cli.console import Reporter
 from qbrm.errors import InputError, TrainingError, WorkerError
 from qbrm.features import FeatureTable
 from qbrm.preferences import sample_source
 from qbrm.reward_models import REWARD_MODELS
 from qbrm.reward_models.base import Embedded
+from qbrm_lab.comparison import ComparisonSettings
+from qbrm_lab.comparison.compare import prepare, run_scenario
+from qbrm_lab.comparison.side_by_side import each_seed
+from qbrm_lab.methods import build_method
 from qbrm_lab.studies.over_optimisation.measure import OverOptimisationSettings, over_optimisation
 
-COMPARED = ("base", "mlp", "sqrbm-ensemble")
+COMPARED = ("base", "mlp", "sqrbm:members=5")
 
 
 class Encoder(HashingModel):
@@ -51,19 +51,18 @@ def elsewhere(prepared, folder, workers):
 
 
 def without_seconds(tables):
-    timings = [{**row, "seconds": 0} for row in tables["timings"]]
-    return {**tables, "timings": timings}
+    return replace(tables, timings=[replace(row, seconds=0) for row in tables.timings])
 
 
 @pytest.mark.usefixtures("one_thread")
 def test_processes_find_to_the_digit_what_one_process_finds(prepared, tmp_path):
-    methods = {name: METHODS[name] for name in COMPARED}
+    methods = {name: build_method(name) for name in COMPARED}
     alone, shared = (
         run_scenario(elsewhere(prepared, tmp_path / str(workers), workers), "fresh", methods, Reporter.silent())
         for workers in (None, 2)
     )
     assert without_seconds(shared.tables()) == without_seconds(alone.tables())
-    assert [row["seed"] for row in shared.rows] == sorted(row["seed"] for row in shared.rows)
+    assert [row.seed for row in shared.rows] == sorted(row.seed for row in shared.rows)
     models = sorted(path.name for path in (tmp_path / "None" / "models").iterdir())
     assert len(models) == 3
     for name in models:

@@ -4,24 +4,27 @@ from dataclasses import replace
 
 import pytest
 import torch
-from fixtures.hashing_model import HashingModel
 from rich.console import Console
 from torch.nn import functional
 
-from qbrm_lab.comparison import ComparisonSettings
-from qbrm_lab.comparison.compare import prepare, run_scenario
-from qbrm_lab.methods import METHODS, Fitted, Task
-from qbrm.fitting.committee import committee
-from qbrm_lab.methods.reference import Base
-from qbrm_lab.methods.temperature_scaling import tempered_together
-from qbrm_lab.responses import Features, Responses
+from fixtures.hashing_model import HashingModel
+from fixtures.methods import with_training
 from qbrm.cli.console import Reporter
-from qbrm.energies.sqrbm import SemiQuantumRBM
 from qbrm.data.pairs import PairData
+from qbrm.energies.sqrbm import SemiQuantumRBM
+from qbrm.fitting.calibration import BASE_PAIRS, CalibrationLoss, calibrate, mean_loss
+from qbrm.fitting.committee import committee
 from qbrm.preferences import read_preferences, sample_source
 from qbrm.reward_models import REWARD_MODELS
 from qbrm.reward_models.base import Embedded
-from qbrm.fitting.calibration import BASE_PAIRS, CalibrationLoss, calibrate_tau, calibrate_together, loss_together
+from qbrm_lab.comparison import ComparisonSettings
+from qbrm_lab.comparison.compare import prepare, run_scenario
+from qbrm_lab.methods import build_method
+from qbrm_lab.methods.base import Fitted, Task
+from qbrm_lab.methods.reference import Base
+from qbrm_lab.methods.temperature_scaling import tempered_together
+from qbrm_lab.responses import Features, Responses
+from qbrm_lab.results.facts import BaseKept
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 DIM, PROMPTS = 4, 24
@@ -50,7 +53,7 @@ def labels(pairs):
 
 def test_every_pair_validates_one_member_and_trains_all_others():
     given = task()
-    tasks = committee(given, 5)
+    tasks = committee(given.fold, 5)
     everything = labels(given.pairs) | labels(given.validation)
     assert len(tasks) == 5
     for each in tasks:
@@ -60,33 +63,33 @@ def test_every_pair_validates_one_member_and_trains_all_others():
 
 
 def test_no_prompt_is_on_both_sides_of_a_member_and_folds_are_even():
-    for each in committee(task(), 5):
+    for each in committee(task().fold, 5):
         trained, held_out = (set(each.prompt[part.chosen].tolist()) for part in (each.pairs, each.validation))
         assert not trained & held_out
         assert len(held_out) in (4, 5)
 
 
 def test_other_seeds_share_the_prompts_out_otherwise_and_the_same_seed_alike():
-    first, again, other = (committee(task(seed=seed), 5)[0].validation for seed in (0, 0, 1))
+    first, again, other = (committee(task(seed=seed).fold, 5)[0].validation for seed in (0, 0, 1))
     assert labels(first) == labels(again) != labels(other)
 
 
 def test_there_are_no_more_members_than_prompts():
-    tasks = committee(task(prompts=3), 5)
+    tasks = committee(task(prompts=3).fold, 5)
     assert len(tasks) == 3
     assert all(each.pairs.n_pairs == 6 and each.validation.n_pairs == 3 for each in tasks)
 
 
 def test_members_differ_in_their_seed_alone_where_prompts_are_not_known():
     given = replace(task(), prompt=None)
-    tasks = committee(given, 3)
+    tasks = committee(given.fold, 3)
     assert all(each.pairs is given.pairs and each.validation is given.validation for each in tasks)
     assert len({each.seed for each in tasks}) == 3
 
 
 def test_one_member_keeps_the_split_it_was_given():
     given = task()
-    assert committee(given, 1) == [given]
+    assert committee(given.fold, 1) == [given.fold]
 
 
 def test_responses_to_one_prompt_have_one_number():
@@ -124,17 +127,17 @@ def test_prompts_are_shared_out_unless_the_reward_model_was_trained_on_them(tmp_
 
 def test_members_that_share_their_validation_pairs_are_made_one_before_anything_is_set_on_them():
     given = replace(task(), prompt=None)
-    method = METHODS["sqrbm-gate-ensemble"]
-    method = replace(method, settings=replace(method.settings, epochs=3, batch_pairs=8, learning_rate=1e-2), members=3)
+    method = with_training(build_method("sqrbm:gate,members=3"), epochs=3, batch_pairs=8, learning_rate=1e-2)
     score = method.fit(given).score
     assert score.members == 3
     as_calibrated = float(score.tau.detach())
-    assert calibrate_tau(score, given.validation) == pytest.approx(as_calibrated, rel=0.02)
+    calibrate([score], [given.validation])
+    assert float(score.tau.detach()) == pytest.approx(as_calibrated, rel=0.02)
 
 
 def test_one_temperature_makes_what_was_held_out_of_each_network_likeliest():
     given = task()
-    tasks = committee(given, 2)
+    tasks = [given.of(fold) for fold in committee(given.fold, 2)]
     members = [lambda features, slope=slope: features.reward + slope * features.embedding[:, 0] for slope in (1.0, 3.0)]
     found = tempered_together(members, tasks)
     margins, claims = [], []
@@ -165,36 +168,35 @@ def machine(seed, embedding, reward):
 
 def test_one_factor_makes_what_was_held_out_of_each_machine_likeliest_all_together():
     given = task()
-    tasks = committee(given, 2)
+    tasks = committee(given.fold, 2)
     machines = [machine(seed, *given.pairs.responses()) for seed in range(2)]
     before = [float(each.log_tau.detach()) for each in machines]
     held_out = [each.validation for each in tasks]
     objective = CalibrationLoss(sum(pairs.n_pairs for pairs in held_out))
-    calibrate_together(machines, held_out)
+    calibrate(machines, held_out)
     after = [float(each.log_tau.detach()) for each in machines]
     assert after[0] - before[0] == pytest.approx(after[1] - before[1], abs=1e-5)
 
     def at(step):
         for each, log_tau in zip(machines, after, strict=True):
             each.log_tau.data.fill_(log_tau + step)
-        return loss_together(machines, objective, held_out)
+        return mean_loss(machines, objective, held_out)
 
     assert at(0.0) <= min(at(-0.05), at(0.05))
 
 
 def test_one_machine_that_held_out_two_parts_is_calibrated_as_on_both_together():
     given = task()
-    parts = [each.validation for each in committee(given, 2)]
+    parts = [each.validation for each in committee(given.fold, 2)]
     alone, together = machine(1, *given.pairs.responses()), machine(1, *given.pairs.responses())
-    tau = calibrate_tau(alone, parts[0].with_pairs_of(parts[1]))
-    calibrate_together([together, together], parts)
-    assert float(together.tau.detach()) == pytest.approx(tau, rel=1e-3)
+    calibrate([alone], [parts[0].with_pairs_of(parts[1])])
+    calibrate([together, together], parts)
+    assert float(together.tau.detach()) == pytest.approx(float(alone.tau.detach()), rel=1e-3)
 
 
-@pytest.mark.parametrize("name", ["mlp-gate-ensemble", "sqrbm-ensemble", "sqrbm-gate-ensemble"])
+@pytest.mark.parametrize("name", ["mlp:gate,members=3", "sqrbm:members=3", "sqrbm:gate,members=3"])
 def test_a_committee_learns_and_says_how_sure_it_is(name):
-    method = METHODS[name]
-    method = replace(method, settings=replace(method.settings, epochs=5, batch_pairs=8, learning_rate=1e-2), members=3)
+    method = with_training(build_method(name), epochs=5, batch_pairs=8, learning_rate=1e-2)
     given = task(prompts=80)
     found = method.fit(given)
     fresh = task(prompts=80, world=8)
@@ -219,9 +221,9 @@ def test_a_committee_keeps_the_base_rewards_if_nobody_gains_from_training():
         )
         for part in (given.pairs, given.validation)
     ]
-    method = METHODS["sqrbm-ensemble"]
-    settings = replace(method.settings, epochs=5, batch_pairs=4, learning_rate=0.1, first_kept=5)
-    found = replace(method, settings=settings).fit(replace(given, pairs=noisy[0], validation=noisy[1]))
-    assert any("they are kept" in note for note in found.notes)
+    method = build_method("sqrbm:members=5")
+    method = with_training(method, epochs=5, batch_pairs=4, learning_rate=0.1, first_kept=5)
+    found = method.fit(replace(given, pairs=noisy[0], validation=noisy[1]))
+    assert BaseKept(method="sqrbm:members=5", seed=0) in found.facts
     order = found.rewards(given.features).argsort()
     assert torch.equal(order, given.features.reward.argsort())

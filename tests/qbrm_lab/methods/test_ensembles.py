@@ -1,15 +1,16 @@
 """Methods with several members: mean of networks, geometric mean of machines."""
 
-from dataclasses import replace
-
 import pytest
 import torch
 
-from qbrm_lab.methods import METHODS, Task
-from qbrm_lab.methods.base import MEMBER_SEEDS, in_all
-from qbrm_lab.responses import Features
+from fixtures.methods import with_training
 from qbrm.data.pairs import PairData
 from qbrm.fitting import Training
+from qbrm.fitting.committee import MEMBER_SEEDS
+from qbrm.fitting.fit import combined
+from qbrm_lab.methods import build_method
+from qbrm_lab.methods.base import Task
+from qbrm_lab.responses import Features
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 DIM = 4
@@ -31,15 +32,13 @@ def task(checkpoint=None, seed=0):
     return Task(train, validation, features, seed, checkpoint, measure=lambda rewards: {}, on_epoch=lambda epoch: None)
 
 
-def fitted(name, task, **changes):
-    method = METHODS[name]
-    settings = replace(method.settings, epochs=2, learning_rate=1e-2)
-    return replace(method, settings=settings, **changes).fit(task)
+def fitted(name, task):
+    return with_training(build_method(name), epochs=2, learning_rate=1e-2).fit(task)
 
 
 def test_an_ensemble_of_networks_gives_the_mean_of_its_members_rewards():
     every = [fitted("mlp", task(seed=MEMBER_SEEDS * index)) for index in range(3)]
-    together = fitted("mlp-ensemble", task(), members=3)
+    together = fitted("mlp:ensemble=3", task())
     features = task().features
     expected = torch.stack([each.rewards(features) for each in every]).mean(0)
     torch.testing.assert_close(together.rewards(features), expected)
@@ -49,31 +48,31 @@ def test_an_ensemble_of_networks_gives_the_mean_of_its_members_rewards():
 
 def test_an_ensembles_training_came_to_nothing_only_if_every_members_did():
     helped, useless = (Training([], best, 1.0, 2) for best in (3, 0))
-    assert in_all([useless, helped]).best == 3
-    assert in_all([useless, useless]).best == 0
+    assert combined([useless, helped]).best == 3
+    assert combined([useless, useless]).best == 0
 
 
 def test_an_ensemble_of_machines_reads_what_all_its_members_read():
     every = [fitted("sqrbm", task(seed=MEMBER_SEEDS * index)) for index in range(3)]
-    together = fitted("sqrbm-ensemble", task(), members=3)
+    together = fitted("sqrbm:members=3", task())
     assert together.score.members == 3
     assert torch.equal(together.score.W, torch.cat([each.score.W for each in every], dim=1))
     assert not torch.equal(every[0].score.W, every[1].score.W)
 
 
-@pytest.mark.parametrize("name", ["mlp-gate-ensemble", "sqrbm-gate-ensemble"])
+@pytest.mark.parametrize("name", ["mlp:gate,members=2", "sqrbm:gate,members=2"])
 def test_the_correction_of_a_gated_ensemble_ends_where_embeddings_are_unfamiliar(name):
-    found = fitted(name, task(), members=2)
+    found = fitted(name, task())
     known = task().features
     moved = (found.rewards(known) - known.reward).abs().mean()
     far = known._replace(embedding=known.embedding + 100)
     torch.testing.assert_close(found.rewards(far), known.reward, rtol=0, atol=float(moved) / 100)
 
 
-@pytest.mark.parametrize("name", ["mlp-ensemble", "sqrbm-ensemble"])
+@pytest.mark.parametrize("name", ["mlp:ensemble=3", "sqrbm:members=3"])
 def test_every_member_keeps_its_own_training_state(name, tmp_path):
     kept = task(tmp_path / "checkpoint.safetensors")
-    first = fitted(name, kept, members=3)
+    first = fitted(name, kept)
     assert len(list(tmp_path.glob("checkpoint*.safetensors"))) == 3
     # Resumed, not trained anew: the seconds of training are those of the first call.
-    assert fitted(name, kept, members=3).training.seconds == first.training.seconds
+    assert fitted(name, kept).training.seconds == first.training.seconds

@@ -1,25 +1,19 @@
-import copy
 import io
 import json
 import math
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 from rich.console import Console
 
-from qbrm_lab.methods import METHODS as COMPARED
 from qbrm.errors import InputError
-from qbrm_lab.report import (
-    markdown_table,
-    print_results,
-    read_results,
-    update_markdown,
-    write_report,
-    write_results,
-)
 from qbrm.tables.numbers import points
+from qbrm_lab.methods.catalogue import METHODS as CATALOGUE
+from qbrm_lab.methods.catalogue import RENAMED, colour_of, marker_of
+from qbrm_lab.report import markdown_table, print_results, update_markdown, write_report
 from qbrm_lab.report.numbers import duration, rate
 from qbrm_lab.report.parts import parts
 from qbrm_lab.report.plots import (
@@ -30,10 +24,10 @@ from qbrm_lab.report.plots import (
     risk_coverage_figure,
     training_figure,
 )
-from qbrm_lab.report.plots.appearance import colour_of, curve_of, marker_of
+from qbrm_lab.report.plots.appearance import curve_of
 from qbrm_lab.report.plots.gallery import PLOTS, png_bytes
-from qbrm_lab.report.results import RESULTS_FILE
 from qbrm_lab.report.uncertainty import accuracy_at, uncertainty_grids
+from qbrm_lab.results import RESULTS_FILE, Results, parsed, read_results, write_results
 
 METHODS = ("length", "base", "mlp", "ebrm", "rbm", "sqrbm")
 SCORES = METHODS[3:]
@@ -190,7 +184,7 @@ def timing_rows():
     return trained + refined
 
 
-def make_results(categories=CATEGORIES):
+def make_content(categories=CATEGORIES):
     return {
         "schema": 1,
         "command": "qbrm compare --train '../shared/rmb' --out runs/<rmb>",
@@ -208,15 +202,24 @@ def make_results(categories=CATEGORIES):
         "risk_coverage": risk_coverage_rows(),
         "deviation": deviation_rows(),
         "densities": density_examples(),
-        "notes": ["ebrm, seed 0: 812 of 3,310 pairs dropped by conflict-aware <filtering>"],
+        "facts": [
+            {"kind": "conflicts-dropped", "method": "<ebrm>", "seed": 0, "dropped": 812, "total": 3310},
+            {"kind": "run-time", "seconds": 12.0},
+        ],
     }
 
 
+def make_results():
+    return parsed(make_content(), Results)
+
+
 def with_second_test(results):
-    doubled = copy.deepcopy(results)
-    for name in ("rows", "summary", "differences", "reliability", "risk_coverage", "deviation", "densities"):
-        doubled[name] += [row | {"test": "reward/bench"} for row in copy.deepcopy(results[name])]
-    return doubled
+    tables = ("rows", "summary", "differences", "reliability", "risk_coverage", "deviation", "densities")
+    doubled = {
+        name: getattr(results, name) + [replace(row, test="reward/bench") for row in getattr(results, name)]
+        for name in tables
+    }
+    return replace(results, **doubled)
 
 
 @pytest.fixture
@@ -381,17 +384,16 @@ def test_results_come_back_as_written(results, tmp_path):
 def test_a_number_that_is_none_is_not_written(results, tmp_path, value):
     write_results(results, tmp_path)
     before = (tmp_path / "results.json").read_bytes()
-    broken = copy.deepcopy(results)
-    broken["epochs"][3]["loss"] = value
+    results.epochs[3] = replace(results.epochs[3], loss=value)
     with pytest.raises(ValueError, match=re.escape("results['epochs'][3]['loss'] is not finite")):
-        write_results(broken, tmp_path)
+        write_results(results, tmp_path)
     assert (tmp_path / "results.json").read_bytes() == before
 
 
 def broken_results(change):
-    results = make_results()
-    change(results)
-    return json.dumps(results)
+    content = make_content()
+    change(content)
+    return json.dumps(content)
 
 
 @pytest.mark.parametrize(
@@ -411,6 +413,11 @@ def broken_results(change):
             'is "triple"; expected "pairwise" or "bon"',
         ),
         (broken_results(lambda r: r["rows"][0].update(nll=math.nan)), "NaN is not a JSON number"),
+        (
+            broken_results(lambda r: r["facts"][1].update(kind="rumour")),
+            '"kind" of entry 2 of "facts" of the file is "rumour"; expected "conflicts-dropped" or ',
+        ),
+        (broken_results(lambda r: r["facts"][0].pop("total")), 'entry 1 of "facts" of the file lacks "total"'),
     ],
 )
 def test_results_of_another_shape_are_refused_in_one_line(tmp_path, content, message):
@@ -443,7 +450,7 @@ def test_training_shows_each_seed_and_their_mean(part):
 
 
 def test_the_mean_ends_where_a_seed_stopped(part):
-    part["epochs"] = [row for row in part["epochs"] if row["seed"] == 0 or row["epoch"] < 3]
+    part = replace(part, epochs=[row for row in part.epochs if row.seed == 0 or row.epoch < 3])
     axes = training_figure(part).axes[-1]
     assert list(lines_of(axes, "mean")[0].get_xdata()) == [0, 1, 2]
 
@@ -500,28 +507,35 @@ def test_the_uncertainty_table_has_areas_accuracies_and_what_deviations_tell(par
 
 
 def test_accuracy_at_a_coverage_between_two_points_is_that_of_the_next():
-    assert accuracy_at({"coverage": [0.3, 0.7, 1.0], "accuracy": [0.9, 0.8, 0.7]}, 0.5) == 0.8
+    assert (
+        accuracy_at(replace(make_results().risk_coverage[0], coverage=[0.3, 0.7, 1.0], accuracy=[0.9, 0.8, 0.7]), 0.5)
+        == 0.8
+    )
 
 
 def test_no_two_methods_look_alike():
-    looks = [(colour_of(method), marker_of(method)) for method in COMPARED]
-    assert len(set(looks)) == len(COMPARED)
-    assert curve_of("mlp-gate")["linestyle"] != curve_of("mlp")["linestyle"]
-    assert colour_of("mlp-gate") == colour_of("mlp")
+    methods = [*CATALOGUE, *RENAMED.values()]
+    assert len({(colour_of(method), marker_of(method)) for method in methods}) == len(methods)
+    assert curve_of("mlp:gate")["linestyle"] != curve_of("mlp")["linestyle"]
+    assert colour_of("mlp:gate") == colour_of("mlp")
 
 
 def test_results_from_before_there_were_such_tables_are_still_read_and_reported(results, tmp_path):
-    older = {name: table for name, table in results.items() if name not in ("risk_coverage", "deviation")}
-    write_results(older, tmp_path)
-    assert read_results(tmp_path) == older
+    content = {
+        name: table for name, table in make_content().items() if name not in ("risk_coverage", "deviation", "facts")
+    }
+    (tmp_path / RESULTS_FILE).write_text(json.dumps(content))
+    older = read_results(tmp_path)
+    assert older == replace(results, risk_coverage=[], deviation=[], facts=[])
     html = write_report(older, tmp_path).read_text(encoding="utf-8")
     assert "AURC" not in html
     assert not {"risk-coverage.png", "deviation.png"} & {path.name for path in tmp_path.iterdir()}
 
 
-def test_a_damaged_curve_is_refused(results, tmp_path):
-    results["risk_coverage"][1]["accuracy"][2] = "high"
-    (tmp_path / RESULTS_FILE).write_text(json.dumps(results))
+def test_a_damaged_curve_is_refused(tmp_path):
+    content = make_content()
+    content["risk_coverage"][1]["accuracy"][2] = "high"
+    (tmp_path / RESULTS_FILE).write_text(json.dumps(content))
     message = 'entry 3 of "accuracy" of entry 2 of "risk_coverage" of the file is "high"; expected a number'
     with pytest.raises(InputError, match=re.escape(message)):
         read_results(tmp_path)
@@ -531,7 +545,7 @@ def test_densities_mark_base_and_refined_rewards(part):
     figure = density_figure(part)
     first = figure.axes[0]
     assert "P(chosen > rejected) = 0.81" in first.get_title()
-    assert list(lines_of(first, "chosen")[0].get_ydata()) == part["densities"][0]["responses"][0]["density"]
+    assert list(lines_of(first, "chosen")[0].get_ydata()) == part.densities[0].responses[0].density
     assert list(lines_of(first, "base rejected")[0].get_xdata()) == [-0.2, -0.2]
     assert list(lines_of(first, "refined chosen")[0].get_xdata()) == [0.9]
     assert not figure.axes[3].axison
@@ -581,8 +595,9 @@ def test_the_report_says_what_was_asked_and_found(results, tmp_path):
     for text in (
         *METHODS,
         *CATEGORIES,
-        results["command"],
-        results["notes"][0],
+        results.command,
+        "<ebrm>, seed 0: 812 of 3,310 pairs dropped by conflict-aware filtering",
+        "a small MLP on the embedding added to the base reward",
         "55.5 [53.5, 57.5]",
         "<Xeon>",
         "343/s",
@@ -599,18 +614,9 @@ def test_the_report_leaves_whole_files_only(results, tmp_path):
 
 
 def test_what_was_not_measured_is_left_out(results, tmp_path):
-    sparse = {
-        **results,
-        "epochs": [],
-        "reliability": [],
-        "risk_coverage": [],
-        "deviation": [],
-        "densities": [],
-        "differences": [],
-        "timings": [],
-        "notes": [],
-    }
-    sparse["rows"] = [row | {"category": "all"} for row in results["rows"]]
+    tables = ("epochs", "reliability", "risk_coverage", "deviation", "densities", "differences", "timings", "facts")
+    rows = [replace(row, category="all") for row in results.rows]
+    sparse = replace(results, rows=rows, **{name: [] for name in tables})
     page = Page(write_report(sparse, tmp_path).read_text(encoding="utf-8"))
     assert not page.named("img")
     assert "55.5 [53.5, 57.5]" in page.text

@@ -7,28 +7,32 @@ from dataclasses import replace
 from functools import partial
 
 import pytest
-from fixtures.hashing_model import HashingModel
+import typer
 from rich.console import Console
 from typer.testing import CliRunner
 
-from qbrm.cli import app
-from qbrm_lab.comparison import ComparisonSettings
-from qbrm_lab.methods import METHODS
-from qbrm_lab.scenarios import VARIANTS
+from fixtures.hashing_model import HashingModel
 from qbrm.cli.console import Reporter
 from qbrm.durable import make_folder
-from qbrm_lab.report import read_results
 from qbrm.reward_models import REWARD_MODELS
 from qbrm.reward_models.base import Embedded
-from qbrm_lab.studies import coverage, everything, robustness, scenarios
-from qbrm_lab.studies.cache import cached, setting_of
+from qbrm_lab.cli import study
+from qbrm_lab.comparison import ComparisonSettings
+from qbrm_lab.methods import build_method
+from qbrm_lab.results import read_results
+from qbrm_lab.results.facts import OfOneTraining
+from qbrm_lab.results.study_rows import CoverageRow
+from qbrm_lab.scenarios import VARIANTS
+from qbrm_lab.studies import cache, coverage, everything, robustness, scenarios
+from qbrm_lab.studies.cache import cached, settings_of
 from qbrm_lab.studies.everything import study_everything, study_part
 from qbrm_lab.studies.journal import noted, read_journal
+from qbrm_lab.studies.json_files import read_json
 from qbrm_lab.studies.over_optimisation import measure
 from qbrm_lab.studies.over_optimisation import study as over_optimisation_study
 from qbrm_lab.studies.over_optimisation.measure import OverOptimisationSettings
 from qbrm_lab.studies.over_optimisation.proxies import PROXIES
-from qbrm_lab.studies.over_optimisation.study import peaks_table
+from qbrm_lab.studies.over_optimisation.study import OVER_OPTIMISATION_FILE, OverOptimisationResults, peaks_table
 from qbrm_lab.studies.page import write_page
 from qbrm_lab.studies.robustness import CANDIDATE
 
@@ -64,9 +68,7 @@ def small():
     """Few methods, two scenarios, nothing drawn but what choosing harder draws."""
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setitem(REWARD_MODELS, "encoder", Encoder)
-        monkeypatch.setattr(
-            robustness, "METHODS", {name: method for name, method in robustness.METHODS.items() if name in COMPARED}
-        )
+        monkeypatch.setattr(robustness, "METHODS", [name for name in robustness.METHODS if name in COMPARED])
         monkeypatch.setattr(robustness, "VARIANTS", {name: VARIANTS[name] for name in ("fresh", "shift")})
         monkeypatch.setattr(over_optimisation_study, "PROXIES", {name: PROXIES[name] for name in CHOOSING})
         monkeypatch.setattr(
@@ -81,7 +83,7 @@ def small():
 
 
 def simulated(seed):
-    return [{"seed": seed, "fitted_to": "rewards", "level": 0.9, "coverage": 0.89 + 0.001 * seed, "error": 0.01}]
+    return [CoverageRow(seed=seed, fitted_to="rewards", level=0.9, coverage=0.89 + 0.001 * seed, error=0.01)]
 
 
 def copy_as_fine_tuned(settings, reporter):
@@ -119,26 +121,26 @@ def test_every_part_leaves_its_files_and_the_page_has_them_all(settings, done):
         assert (settings.out / name).exists()
     assert text.count("Not run: ") == 1  # sampling is a study of its own
     assert "Not run: `qbrm study sampling`" in text
-    assert {row["method"] for row in read_results(settings.out)["summary"]} == COMPARED
+    assert {row.method for row in read_results(settings.out).summary} == COMPARED
     for part in ("robustness", "over-optimisation", "coverage", "fine-tuned", "fresh", "shift", "elapsed"):
         assert any(line.startswith(part) for line in printed.splitlines())
 
 
-def test_notes_say_which_scenario_they_are_of(settings, done):
-    notes = [note for note in read_results(settings.out)["notes"] if "seed" in note]
-    assert all(note.split(", ")[0] in ("fresh", "shift") for note in notes)
+def test_facts_on_a_training_have_the_scenario_they_are_of(settings, done):
+    facts = [fact for fact in read_results(settings.out).facts if isinstance(fact, OfOneTraining)]
+    assert all(fact.scenario in ("fresh", "shift") for fact in facts)
 
 
 def test_over_optimisation_writes_both_golds_with_tables_equal_to_the_numbers(settings, done):
-    content = json.loads((settings.out / "over-optimisation.json").read_text())
+    studies = read_json(settings.out / OVER_OPTIMISATION_FILE, OverOptimisationResults).studies
     table = (settings.out / "over-optimisation.md").read_text()
-    assert [found["gold_from"] for found in content["studies"]] == ["simulation", "labels"]
-    assert table == "\n".join(peaks_table(found) for found in content["studies"])
-    for found in content["studies"]:
-        assert [row["method"] for row in found["peaks"]] == ["gold", *CHOOSING]
-        assert (settings.out / f"over-optimisation-{found['gold_from']}.png").read_bytes().startswith(b"\x89PNG")
-        for row in found["peaks"]:
-            cells = (row["method"], f"{row['peak_n']:,}", f"{row['peak_gold']:.2f}", f"{row['last_gold']:.2f}")
+    assert [study.gold_from for study in studies] == ["simulation", "labels"]
+    assert table == "\n".join(map(peaks_table, studies))
+    for study in studies:
+        assert [row.method for row in study.peaks] == ["gold", *CHOOSING]
+        assert (settings.out / f"over-optimisation-{study.gold_from}.png").read_bytes().startswith(b"\x89PNG")
+        for row in study.peaks:
+            cells = (row.method, f"{row.peak_n:,}", f"{row.peak_gold:.2f}", f"{row.last_gold:.2f}")
             assert f"| {' | '.join(cells)} |" in table
 
 
@@ -170,9 +172,9 @@ def test_an_interrupted_part_goes_on_with_the_scenario_it_was_in(settings, done,
         study_part("robustness", other, False, quiet())
     study_part("robustness", other, False, quiet())
     assert ran == ["fresh", "shift", "shift"]
-    assert [call["finished"] for call in read_journal(tmp_path)] == [False, True]
+    assert [call.finished for call in read_journal(tmp_path)] == [False, True]
     assert "cut short: 1 (robustness)." in write_page(tmp_path).read_text()
-    rows = [read_results(folder)["summary"] for folder in (tmp_path, settings.out)]
+    rows = [read_results(folder).summary for folder in (tmp_path, settings.out)]
     assert rows[0] == rows[1]
 
 
@@ -187,12 +189,12 @@ def test_other_settings_are_another_question(settings, done, monkeypatch, change
         study_part("robustness", replace(settings, **change), False, quiet())
 
 
-def test_results_of_other_code_are_not_taken_for_this_ones(settings, done, monkeypatch):
+def test_results_of_another_version_are_computed_again(settings, done, monkeypatch):
     def ran(*_):
         raise InterruptedError
 
     monkeypatch.setattr(scenarios, "run_scenario", ran)
-    monkeypatch.setattr(scenarios, "code_digest", lambda: "of other code")
+    monkeypatch.setattr(cache, "STUDY_VERSION", 0)
     with pytest.raises(InterruptedError):
         study_part("robustness", settings, False, quiet())
 
@@ -213,9 +215,10 @@ def test_quick_leaves_the_fine_tuned_base_out(settings, monkeypatch, tmp_path):
 def test_the_command_studies_everything_with_five_seeds_or_quickly_with_one(monkeypatch, tmp_path, options, seeds):
     asked = []
     monkeypatch.setattr(everything, "study_everything", lambda *given: asked.append(given))
-    arguments = ["study", "--train", str(tmp_path / "prefs.jsonl"), "--out", str(tmp_path), *options]
-    found = CliRunner().invoke(app, arguments)
-    assert found.exit_code == 0, found.output
+    app = typer.Typer()
+    app.command()(study)
+    ran = CliRunner().invoke(app, ["--train", str(tmp_path / "prefs.jsonl"), "--out", str(tmp_path), *options])
+    assert ran.exit_code == 0, ran.output
     ((settings, quick, _),) = asked
     assert (settings.seeds, quick) == (seeds, "--quick" in options)
 
@@ -224,19 +227,22 @@ def test_a_killed_call_leaves_its_mark_and_no_time(tmp_path):
     with noted(tmp_path, "robustness", "qbrm study"):
         (killed,) = read_journal(tmp_path)
     (ended,) = read_journal(tmp_path)
-    assert (killed["finished"], killed["seconds"]) == (False, None)
-    assert ended["finished"]
-    assert ended["seconds"] > 0
+    assert (killed.finished, killed.seconds) == (False, None)
+    assert ended.finished
+    assert ended.seconds > 0
 
 
 def test_what_is_kept_answers_its_own_question_alone(tmp_path):
-    answers = iter([{"found": 1}, {"found": 2}])
+    answers = iter([simulated(1), simulated(2)])
     path = tmp_path / "folder" / "kept.json"
-    found = [cached(path, {"seed": seed}, lambda: next(answers))["found"] for seed in (0, 0, 1, 1)]
-    assert found == [1, 1, 2, 2]
+    kept = [cached(path, {"seed": seed}, list[CoverageRow], lambda: next(answers))[0].seed for seed in (0, 0, 1, 1)]
+    assert kept == [1, 1, 2, 2]
 
 
-def test_a_methods_settings_name_no_place_in_memory_and_tell_methods_apart():
-    told = [setting_of(method) for method in (METHODS | PROXIES).values()]
-    assert not any("0x" in each for each in told)
-    assert len({setting_of(METHODS[name]) for name in ("base-mean", "base-worst", "base-uncertainty")}) == 3
+def test_a_methods_settings_are_json_and_tell_methods_apart():
+    methods = [*map(build_method, robustness.METHODS), *PROXIES.values()]
+    told = [json.dumps(settings_of(method)) for method in methods]
+    assert not any("0x" in settings for settings in told)
+    variants = [build_method(f"base:{name}") for name in ("mean", "worst", "uncertainty")]
+    assert len({json.dumps(settings_of(method)) for method in variants}) == 3
+    assert settings_of(build_method("sqrbm")) != settings_of(PROXIES["sqrbm"])

@@ -9,31 +9,31 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from fixtures.tiny_models import ENCODER, tokenizer
 from transformers import BertConfig, BertModel
 
+from fixtures.tiny_models import ENCODER, tokenizer
 from qbrm import EnergyRewardModel
-from qbrm_lab.comparison import ComparisonSettings
-from qbrm_lab.comparison.compare import prepare
-from qbrm_lab.scenarios import VARIANTS
-from qbrm_lab.comparison.sources import read_sources
 from qbrm.cli.console import Reporter
+from qbrm.data.pairs import PairData
 from qbrm.energies import RBM
 from qbrm.errors import InputError
-from qbrm.data.pairs import PairData
+from qbrm.fitting.checkpoint import read_progress
+from qbrm.model.training_prompts import read_training_prompts
 from qbrm.preferences import Message, response_id, sample_source, training_pairs
+from qbrm.preferences.digest import prompt_digests
 from qbrm.reward_models import REWARD_MODELS, load_reward_model
 from qbrm.reward_models.encoder_reward_model import EncoderRewardModel
 from qbrm.reward_models.fine_tuned import save_fine_tuned
-from qbrm_lab.reward_models.fine_tuning import EncoderAndTrunk, FineTuningSettings, PairsByPrompt, Texts, fine_tune
 from qbrm.reward_models.quiet import quiet_transformers
 from qbrm.reward_models.sentence_encoder import SentenceEncoder
 from qbrm.reward_models.trunk import Trunk
+from qbrm_lab.comparison import ComparisonSettings
+from qbrm_lab.comparison.compare import prepare
+from qbrm_lab.comparison.sources import read_sources
+from qbrm_lab.reward_models.fine_tuning import EncoderAndTrunk, FineTuningSettings, PairsByPrompt, Texts, fine_tune
+from qbrm_lab.scenarios import VARIANTS
 from qbrm_lab.studies import fine_tuned
 from qbrm_lab.studies.fine_tuned import SCENARIOS_OF, study_fine_tuned, training_data
-from qbrm.fitting.checkpoint import read_progress
-from qbrm.model.training_prompts import read_training_prompts
-from qbrm.preferences.digest import prompt_digests
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -222,8 +222,8 @@ def sources():
 
 @pytest.mark.parametrize(("name", "scenario"), [(name, each) for name, all_ in SCENARIOS_OF.items() for each in all_])
 def test_no_score_is_refined_chosen_or_tested_on_a_prompt_that_its_encoder_was_tuned_on(sources, name, scenario):
-    seen = set(VARIANTS[name](sources.train, 0).reward_model.prompt_ids)
-    roles = VARIANTS[scenario](sources.train, 0)
+    seen = set(VARIANTS[name].share_out(sources.train, 0).reward_model.prompt_ids)
+    roles = VARIANTS[scenario].share_out(sources.train, 0)
     assert not seen & set(roles.validation.prompt_ids)
     assert not seen & {prompt for test in sources.tests.values() for prompt in test.prompt_ids}
     if scenario == "same":
@@ -241,7 +241,7 @@ def tiny_study(tiny, tmp_path, monkeypatch):
 
 def test_in_noise_a_quarter_of_the_labels_that_the_encoder_is_tuned_with_are_turned_round(tiny_study):
     frozen = prepare(tiny_study, Reporter())
-    roles = VARIANTS["noise"](frozen.sources.train, 0)
+    roles = VARIANTS["noise"].share_out(frozen.sources.train, 0)
     true = {pair[:3] for part in (roles.reward_model, roles.reward_model_validation) for pair in training_pairs(part)}
     pairs, validation = training_data(frozen, roles)
     keys = frozen.responses.keys
@@ -266,7 +266,7 @@ def test_the_study_runs_on_its_own_encoders_and_a_second_call_trains_nothing_aga
     monkeypatch.setattr("torch.optim.AdamW.step", None)  # a step would be an error
     again = read_results(study_fine_tuned(tiny_study, Reporter(), methods, settings).parent)
     assert again["summary"] == results["summary"]
-    roles = VARIANTS["fresh"](read_sources(tiny_study).train, 0)
+    roles = VARIANTS["fresh"].share_out(read_sources(tiny_study).train, 0)
     tuned_on = prompt_digests([*roles.reward_model.prompt_ids, *roles.reward_model_validation.prompt_ids])
     folder = tiny_study.out / "fine-tuned" / "fresh"
     np.testing.assert_array_equal(read_training_prompts(folder / "reward-model"), np.unique(tuned_on))

@@ -9,23 +9,30 @@ import torch
 from rich.console import Console
 from torch.nn import functional
 
-from qbrm_lab.methods import Fitted, Task
-from qbrm_lab.responses import Features
 from qbrm.cli.console import Reporter
+from qbrm.data.pairs import PairData
 from qbrm.energies.density import density
 from qbrm.errors import InputError
-from qbrm_lab.evaluation.best_of_n import best_of_n_kl
 from qbrm.features import build_features
-from qbrm.data.pairs import PairData
 from qbrm.preferences import PreferenceSet, read_preferences, sample_source, split_by_prompt
-from qbrm_lab.report.plots import over_optimisation_figure
 from qbrm.reward_models.base import Embedded, Identity
 from qbrm.reward_models.sentence_encoder import SentenceEncoder
+from qbrm_lab.evaluation.best_of_n import best_of_n_kl
+from qbrm_lab.methods.base import Fitted, Task
+from qbrm_lab.report.plots import over_optimisation_figure
+from qbrm_lab.responses import Features
+from qbrm_lab.results import as_json, parsed
+from qbrm_lab.results.facts import BoundChosen
 from qbrm_lab.studies.over_optimisation import measure as module
 from qbrm_lab.studies.over_optimisation.candidates import fit_policy
 from qbrm_lab.studies.over_optimisation.gold import SimulatedGold, labelled
 from qbrm_lab.studies.over_optimisation.gold_curves import Curves, Pool, curve_rows, curves_of, peak_rows
-from qbrm_lab.studies.over_optimisation.measure import OverOptimisationSettings, over_optimisation, sizes_up_to
+from qbrm_lab.studies.over_optimisation.measure import (
+    OverOptimisation,
+    OverOptimisationSettings,
+    over_optimisation,
+    sizes_up_to,
+)
 from qbrm_lab.studies.over_optimisation.proxies import DEVIATIONS, PROXIES
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -91,7 +98,7 @@ def test_the_lower_confidence_bound_is_mean_less_z_deviations_with_the_z_that_va
     )
     train, validation = (labelled(pairs, embedding[:, 1] + 0.3 * embedding[:, 0]) for pairs in (train, validation))
     task = Task(train, validation, features, 0, tmp_path / "c", lambda rewards: {}, lambda epoch: None)
-    fitted = PROXIES["sqrbm-lcb"].fit(task)
+    fitted = PROXIES["sqrbm:lcb"].fit(task)
 
     fitted.score.requires_grad_(False)
     clamped = fitted.score.clamp(embedding, features.reward)
@@ -101,7 +108,7 @@ def test_the_lower_confidence_bound_is_mean_less_z_deviations_with_the_z_that_va
         z: smallest_log_loss(bound[validation.chosen] - bound[validation.rejected]) for z, bound in bounds.items()
     }
     best = min(losses, key=losses.get)
-    assert f"chose z = {best:g} " in fitted.notes[0]
+    assert fitted.facts[-1].z == best
     torch.testing.assert_close(fitted.rewards(features), bounds[best], rtol=1e-3, atol=1e-3)
 
 
@@ -125,32 +132,30 @@ def test_rows_are_means_over_pools_and_then_over_seeds_with_intervals_around_the
     seeds = {3: curves(3, 0.1), 4: curves(4, 0.1)}
     rows = curve_rows(seeds)
     for method in ("gold", "base", "fooled"):
-        of_seed = {
-            seed: [row["gold"] for row in rows if (row["method"], row["seed"]) == (method, seed)] for seed in seeds
-        }
+        of_seed = {seed: [row.gold for row in rows if (row.method, row.seed) == (method, seed)] for seed in seeds}
         for seed, found in of_seed.items():
             np.testing.assert_allclose(found, seeds[seed].gold[method].mean(0))
-        overall = [row for row in rows if (row["method"], row["seed"]) == (method, None)]
-        np.testing.assert_allclose([row["gold"] for row in overall], np.mean(list(of_seed.values()), axis=0))
-        assert all(row["ci_low"] <= row["gold"] <= row["ci_high"] for row in overall)
-        np.testing.assert_allclose([row["kl"] for row in overall], best_of_n_kl(SIZES))
+        overall = [row for row in rows if (row.method, row.seed) == (method, None)]
+        np.testing.assert_allclose([row.gold for row in overall], np.mean(list(of_seed.values()), axis=0))
+        assert all(row.ci_low <= row.gold <= row.ci_high for row in overall)
+        np.testing.assert_allclose([row.kl for row in overall], best_of_n_kl(SIZES))
 
 
 def test_the_interval_of_one_seed_is_that_of_a_mean_over_pools():
     values = np.random.default_rng(0).normal(size=(200, 1))
     (row, _) = curve_rows({0: Curves((1,), {"base": values}, {"base": values})})
     error = values.std() / np.sqrt(200)
-    assert row["ci_high"] - row["ci_low"] == pytest.approx(2 * 1.96 * error, rel=0.1)
+    assert row.ci_high - row.ci_low == pytest.approx(2 * 1.96 * error, rel=0.1)
 
 
 def test_a_proxy_that_is_fooled_in_its_tail_peaks_and_gold_itself_does_not():
     gold, base, fooled = peak_rows({seed: curves(seed, 0.1) for seed in (0, 1, 2)})
-    assert (gold["peak_n"], gold["peaks"], gold["loss"]) == (256, False, 0)
-    assert fooled["peaks"]
-    assert fooled["peak_n"] in (4, 16)
-    assert fooled["loss"] > 1
-    assert base["over_base"] is None
-    assert gold["over_base_low"] > 0 > fooled["over_base_high"]
+    assert (gold.peak_n, gold.peaks, gold.loss) == (256, False, 0)
+    assert fooled.peaks
+    assert fooled.peak_n in (4, 16)
+    assert fooled.loss > 1
+    assert base.over_base is None
+    assert gold.over_base_low > 0 > fooled.over_base_high
 
 
 def test_sizes_go_from_one_to_the_whole_pool():
@@ -166,6 +171,9 @@ class Oracle:
     def __init__(self, reward):
         self.name, self._reward = "oracle", reward
 
+    def described(self):
+        return {}
+
     def fit(self, task: Task) -> Fitted:
         return Fitted(self._reward)
 
@@ -180,20 +188,20 @@ def sample(tmp_path_factory):
 
 
 QUICK = OverOptimisationSettings(
-    methods=("base", "base-mean", "mlp", "sqrbm", "sqrbm-lcb"), seeds=(0, 1), prompts=2, pool=200
+    methods=("base", "base:mean", "mlp", "sqrbm", "sqrbm:lcb"), seeds=(0, 1), prompts=2, pool=200
 )
 
 
 def test_the_sample_set_from_end_to_end_and_again_without_work(sample, tmp_path, monkeypatch):
     found = over_optimisation(*sample, tmp_path / "a", quiet(), QUICK)
     methods = ["gold", *QUICK.methods]
-    assert [row["method"] for row in found["peaks"]] == methods
-    assert json.loads(json.dumps(found)) == found
-    overall = {method: [r for r in found["rows"] if (r["method"], r["seed"]) == (method, None)] for method in methods}
-    assert all(rows[0]["n"] == 1 and rows[0]["gold"] == pytest.approx(0, abs=1e-6) for rows in overall.values())
-    assert (np.diff([row["gold"] for row in overall["gold"]]) > 0).all()
-    assert all((np.diff([row["proxy"] for row in rows]) > -1e-9).all() for rows in overall.values())
-    assert sum("validation chose z" in note for note in found["notes"]) == 2
+    assert [row.method for row in found.peaks] == methods
+    assert parsed(json.loads(json.dumps(as_json(found))), OverOptimisation) == found
+    overall = {method: [r for r in found.rows if (r.method, r.seed) == (method, None)] for method in methods}
+    assert all(rows[0].n == 1 and rows[0].gold == pytest.approx(0, abs=1e-6) for rows in overall.values())
+    assert (np.diff([row.gold for row in overall["gold"]]) > 0).all()
+    assert all((np.diff([row.proxy for row in rows]) > -1e-9).all() for rows in overall.values())
+    assert sum(isinstance(fact, BoundChosen) for fact in found.facts) == 2
     assert over_optimisation(*sample, tmp_path / "b", quiet(), QUICK) == found
 
     def nothing(*_):
@@ -208,14 +216,14 @@ def test_another_question_is_not_answered_from_what_is_kept(sample, tmp_path):
     first = over_optimisation(*sample, tmp_path, quiet(), one)
     train, test, table = sample
     fewer = train.of_prompts(train.prompt_ids[:-1])
-    assert over_optimisation(fewer, test, table, tmp_path, quiet(), one)["rows"] != first["rows"]
+    assert over_optimisation(fewer, test, table, tmp_path, quiet(), one).rows != first.rows
 
 
 def test_labels_judge_held_out_best_of_n(sample, tmp_path):
     settings = OverOptimisationSettings(gold_from="labels", methods=("base", "mlp"), seeds=(0,))
     found = over_optimisation(*sample, tmp_path, quiet(), settings)
     bon = [preference for preference in sample[1] if preference.set == "bon"]
-    rows = {(row["method"], row["n"]): row["gold"] for row in found["rows"] if row["seed"] is None}
+    rows = {(row.method, row.n): row.gold for row in found.rows if row.seed is None}
     assert max(n for _, n in rows) == min(len(preference.responses) for preference in bon)
     # One drawn at random is the chosen one as often as chance has it, whatever would choose.
     assert rows["base", 1] == rows["mlp", 1] == pytest.approx(np.mean([1 / len(p.responses) for p in bon]))
@@ -278,7 +286,7 @@ def test_the_figure_has_a_panel_per_family_a_curve_per_method_and_both_scales():
     labels = [[text.get_text().split(",")[0] for text in axes.get_legend().get_texts()] for axes in panels]
     assert labels == [["base"], ["base", "fooled"]]
     line = panels[0].get_lines()[0]
-    expected = [row["gold"] for row in rows if row["method"] == "base" and row["seed"] is None]
+    expected = [row.gold for row in rows if row.method == "base" and row.seed is None]
     np.testing.assert_array_equal(line.get_xdata(), best_of_n_kl(SIZES))
     np.testing.assert_array_equal(line.get_ydata(), expected)
     (above,) = panels[0].child_axes

@@ -3,23 +3,26 @@
 import json
 import re
 import runpy
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from fixtures.study_files import made_journal, made_over_optimisation, made_results, write_study
 
-from qbrm_lab.methods import METHODS as COMPARED
-from qbrm_lab.scenarios import VALIDATION_SHARE
+from fixtures.study_files import METHODS, as_results, made_calls, made_over_optimisation, made_results, write_study
+from qbrm_lab.methods import words_of
 from qbrm_lab.report.parts import parts
 from qbrm_lab.report.plots.multiples import FEWEST_DECISIONS, calibration_panels, difference_panels
-from qbrm_lab.studies.over_optimisation.study import peaks_table
+from qbrm_lab.results import parsed
+from qbrm_lab.results.facts import BaseKept, BoundChosen, Remark
+from qbrm_lab.scenarios import VALIDATION_SHARE
+from qbrm_lab.studies.journal import Call
+from qbrm_lab.studies.over_optimisation.study import OverOptimisationResults, peaks_table
 from qbrm_lab.studies.page import page, write_page
 from qbrm_lab.studies.page.files import StudyFiles, read_files
 from qbrm_lab.studies.page.limits import study_targets
 from qbrm_lab.studies.page.tables import standing_table
 from qbrm_lab.studies.page.times import seconds_of, working_calls
 from qbrm_lab.studies.page.verdicts import standing
-from qbrm_lab.studies.page.words import METHOD_WORDS
 from qbrm_lab.studies.robustness import CANDIDATE, TRIED_CONFIGURATIONS
 
 NUMBER = re.compile(r"(?<![\w.-])[+-]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?![\w]|\.\d)")
@@ -119,19 +122,22 @@ def test_the_first_paragraph_names_winners_and_where_the_candidate_stands(text):
 
 def test_gold_is_told_with_a_peak_only_where_there_is_one_and_the_interval_decides_who_differs(study):
     files = read_files(study)
-    (found, _) = files.over_optimisation["studies"]
-    rows = {row["method"]: row for row in found["peaks"]}
-    rows["base"] |= {"peak_n": 10_000, "peak_gold": 1.5, "last_gold": 1.5}
-    rows["mlp"] |= {"peak_n": 100, "peak_gold": 2.5, "last_gold": 2.0, "over_base_low": 0.1, "over_base_high": 0.9}
-    rows[CANDIDATE] |= {"peak_n": 10_000, "last_gold": 1.4, "over_base_low": -0.3, "over_base_high": 1e-19}
+    peaks = files.over_optimisation.studies[0].peaks
+    changes = {
+        "base": {"peak_n": 10_000, "peak_gold": 1.5, "last_gold": 1.5},
+        "mlp": {"peak_n": 100, "peak_gold": 2.5, "last_gold": 2.0, "over_base_low": 0.1, "over_base_high": 0.9},
+        CANDIDATE: {"peak_n": 10_000, "last_gold": 1.4, "over_base_low": -0.3, "over_base_high": 1e-19},
+    }
+    peaks[:] = [replace(row, **changes.get(row.method, {})) for row in peaks]
     assert next(line for line in page(files).splitlines() if line.startswith("Gold of")).startswith(
         f"Gold of the best of 10,000 responses, gold from simulation: `base` 1.50, `{CANDIDATE}` 1.40, `mlp` 2.00 "
         "after 2.50 at n = 100. Beyond the interval above the base: `mlp`; below it: none."
     )
 
 
-def test_every_method_that_can_be_compared_is_explained():
-    assert set(METHOD_WORDS) == set(COMPARED)
+def test_every_method_is_explained(text):
+    for name in METHODS:
+        assert f"- `{name}`: {words_of(name)}\n" in text
 
 
 def test_standing_is_decided_by_the_interval():
@@ -140,7 +146,8 @@ def test_standing_is_decided_by_the_interval():
     for row in results["differences"]:
         row["ci_low"], row["ci_high"] = ends[row["scenario"]]
         row["difference"] = 0.01
-    found = standing([part for part in parts(results) if part.test == "prefs"], CANDIDATE, "base")
+    results = as_results(results)
+    found = standing([part for part in parts(results) if part.domain is None], CANDIDATE, "base")
     assert [list(names) for names in found] == [["fresh"], ["shift"], ["same"]]
     row = next(line for line in standing_table(results, CANDIDATE).splitlines() if line.startswith("| base |"))
     neither = "shift +1.0, shift on Helpfulness +1.0, shift on Harmlessness +1.0"
@@ -175,7 +182,7 @@ def test_a_folder_without_a_study_gives_a_page_that_says_so(tmp_path):
 def test_remarks_on_the_fine_tuned_base_are_passed_on_and_notes_on_single_trainings_are_not(study):
     files = read_files(study)
     remark = "One encoder is fine-tuned per set of preferences, at the first seed's split."
-    files.fine_tuned["notes"].append(remark)
+    files.fine_tuned.facts.append(Remark(sentence=remark))
     section = page(files).partition("## A stronger base")[2].partition("\n## ")[0]
     assert [line for line in section.splitlines() if line.startswith("- ")] == [f"- {remark}"]
 
@@ -201,7 +208,7 @@ def test_what_did_not_work_lists_missed_targets_harm_and_trainings_in_vain(study
     section = text.partition("## What did not work")[2]
     missed = [each for each in study_targets(read_files(study)) if each.met is False]
     assert missed
-    assert all(f"- {each.text}: {each.found}" in section for each in missed)
+    assert all(f"- {each.text}: {each.measured}" in section for each in missed)
     below = [row for row in made_results()["differences"] if row["reference"] == "base" and row["ci_high"] < 0]
     for row in below:
         assert f"{100 * row['difference']:+.1f} [{100 * row['ci_low']:+.1f}, {100 * row['ci_high']:+.1f}]" in section
@@ -209,26 +216,25 @@ def test_what_did_not_work_lists_missed_targets_harm_and_trainings_in_vain(study
 
 
 def test_over_optimisation_is_told_beyond_the_interval_alone(text):
-    for found in made_over_optimisation()["studies"]:
-        line = next(line for line in text.splitlines() if line.startswith("Over-opt") and found["gold_from"] in line)
-        assert {row["method"] for row in found["peaks"] if row["peaks"]} == set(re.findall("`([^`]+)`", line))
-        assert peaks_table(found) in text
+    for made in parsed(made_over_optimisation(), OverOptimisationResults).studies:
+        line = next(line for line in text.splitlines() if line.startswith("Over-opt") and made.gold_from in line)
+        assert {row.method for row in made.peaks if row.peaks} == set(re.findall("`([^`]+)`", line))
+        assert peaks_table(made) in text
 
 
 def test_scores_that_choose_as_the_base_does_and_bounds_are_told_beside_the_curves(study):
     files = read_files(study)
-    first, second = files.over_optimisation["studies"]
-    kept = "no epoch beat the base rewards on validation; they are kept"
-    first["notes"] += [f"sqrbm, seed 2: {kept}", f"sqrbm, seed 2: {kept}", f"sqrbm, seed 3: {kept}"]
-    first["notes"] += [f"sqrbm-lcb, seed {seed}: validation chose z = {z} of 0, 1, 2" for seed, z in ((2, 1), (3, 0))]
-    first["rows"] += [{**first["rows"][0], "seed": seed} for seed in (2, 3)]
+    first, second = files.over_optimisation.studies
+    first.facts.extend(BaseKept(method="sqrbm", seed=seed) for seed in (2, 2, 3))
+    first.facts.extend(BoundChosen(method="sqrbm:lcb", seed=seed, z=z, tried=(0, 1, 2)) for seed, z in ((2, 1), (3, 0)))
+    first.rows.extend(replace(first.rows[0], seed=seed) for seed in (2, 3))
     section = page(files).partition("## Over-optimisation")[2].partition("\n## ")[0]
-    told, untold = section.split("Gold from labels")
+    told, untold = section.split("Gold from labels, scenario")
     assert "2 seeds, each with 5 held-out prompts" in told
     assert "- `sqrbm`, no epoch beat the base rewards on validation; they are kept: seed 2, 3" in told
-    assert "- `sqrbm-lcb`, validation chose z of 0, 1, 2: 1 (seed 2), 0 (seed 3)" in told
+    assert "- `sqrbm:lcb`, validation chose z of 0, 1, 2: 1 (seed 2), 0 (seed 3)" in told
     assert "kept" not in untold
-    assert second["notes"] == []
+    assert second.facts == []
 
 
 def test_coverage_is_the_mean_over_worlds_between_the_least_and_the_greatest(study, text):
@@ -249,27 +255,29 @@ def test_coverage_is_the_mean_over_worlds_between_the_least_and_the_greatest(stu
     ],
 )
 def test_time_is_held_against_the_limit_of_what_was_run(seconds, command, met, said):
-    calls = made_journal(seconds, command)["calls"]
-    target = study_targets(StudyFiles(robustness=made_results(), calls=calls))[-1]
+    calls = made_calls(seconds, command)
+    target = study_targets(StudyFiles(robustness=as_results(made_results()), calls=calls))[-1]
     assert said in target.text
     assert target.met is met
 
 
 def test_fine_tuning_that_an_earlier_study_may_have_done_counts_against_the_limit():
-    calls = made_journal(2_600.0, "qbrm study --out a")["calls"]
+    calls = made_calls(2_600.0, "qbrm study --out a")
     fine_tuned = made_results()
     fine_tuned["timings"] = [
         {"scenario": "fresh", "method": method, "seed": 0, "stage": "train", "seconds": 800.0, "examples": 1}
         for method in ("base", "mlp")
     ]
-    target = study_targets(StudyFiles(robustness=made_results(), fine_tuned=fine_tuned, calls=calls))[-1]
-    assert "at most 3 h 07 min with the fine-tuning" in target.found
+    target = study_targets(
+        StudyFiles(robustness=as_results(made_results()), fine_tuned=as_results(fine_tuned), calls=calls)
+    )[-1]
+    assert "at most 3 h 07 min with the fine-tuning" in target.measured
     assert target.met is None
 
 
 def test_reruns_of_what_is_finished_do_not_count_as_work_and_all_else_does():
     def call(part, seconds, finished=True, command="qbrm study"):
-        return {"part": part, "command": command, "finished": finished, "seconds": seconds}
+        return Call(part=part, command=command, finished=finished, seconds=seconds)
 
     calls = [
         call("robustness", 1.0, command="qbrm study --quick"),
@@ -282,22 +290,21 @@ def test_reruns_of_what_is_finished_do_not_count_as_work_and_all_else_does():
 
 
 def test_what_older_code_took_does_not_count_for_what_newer_code_found():
-    def call(code, seconds):
-        return {"part": "robustness", "command": "qbrm study", "code": code, "finished": True, "seconds": seconds}
+    def call(version, seconds):
+        return Call(part="robustness", command="qbrm study", version=version, finished=True, seconds=seconds)
 
-    assert seconds_of(working_calls([call("a", 100.0), call("b", 9000.0), call("b", 1.0)])) == {"robustness": 9000.0}
+    assert seconds_of(working_calls([call(None, 100.0), call(1, 9000.0), call(1, 1.0)])) == {"robustness": 9000.0}
 
 
 def test_a_quick_study_and_a_whole_one_in_one_folder_are_judged_apart():
     quick, whole = (
-        made_journal(seconds, command)["calls"]
-        for seconds, command in ((140.0, "qbrm study --quick"), (2_600.0, "qbrm study"))
+        made_calls(seconds, command) for seconds, command in ((140.0, "qbrm study --quick"), (2_600.0, "qbrm study"))
     )
     for calls, said in (
         ([*quick, *whole], "the whole study in under 3 hours"),
         ([*whole, *quick], "`--quick` in under 10 minutes"),
     ):
-        target = study_targets(StudyFiles(robustness=made_results(), calls=calls))[-1]
+        target = study_targets(StudyFiles(robustness=as_results(made_results()), calls=calls))[-1]
         assert said in target.text
         assert target.met is True
 
@@ -305,28 +312,28 @@ def test_a_quick_study_and_a_whole_one_in_one_folder_are_judged_apart():
 def test_time_on_more_cores_than_the_target_has_decides_nothing():
     results = made_results()
     results["environment"]["cores"] = 64
-    calls = made_journal(2_600.0, "qbrm study")["calls"]
-    target = study_targets(StudyFiles(robustness=results, calls=calls))[-1]
-    assert (target.found, target.met) == ("run on 64 cores", None)
+    calls = made_calls(2_600.0, "qbrm study")
+    target = study_targets(StudyFiles(robustness=as_results(results), calls=calls))[-1]
+    assert (target.measured, target.met) == ("run on 64 cores", None)
 
 
 def test_fewer_than_five_seeds_are_not_five():
-    found = [study_targets(StudyFiles(robustness=made_results(seeds=range(n))))[0] for n in (4, 5)]
-    assert [(each.found, each.met) for each in found] == [("4", False), ("5", True)]
+    found = [study_targets(StudyFiles(robustness=as_results(made_results(seeds=range(n)))))[0] for n in (4, 5)]
+    assert [(target.measured, target.met) for target in found] == [("4", False), ("5", True)]
 
 
 def test_the_forest_has_a_panel_per_part_and_an_interval_per_trained_method():
-    results = made_results()
+    results = as_results(made_results())
     figure = difference_panels(parts(results), "base")
     assert [axes.get_title() for axes in figure.axes] == [part.name for part in parts(results)]
     for axes, part in zip(figure.axes, parts(results), strict=True):
         drawn = sorted({line.get_xdata()[0] for line in axes.get_lines()} - {0})
-        rows = [row for row in part.results["differences"] if (row["reference"], row["set"]) == ("base", "pairwise")]
-        assert drawn == pytest.approx(sorted(100 * row["difference"] for row in rows if row["method"] != "length"))
+        rows = [row for row in part.results.differences if (row.reference, row.set) == ("base", "pairwise")]
+        assert drawn == pytest.approx(sorted(100 * row.difference for row in rows if row.method != "length"))
 
 
 def test_groups_of_few_decisions_are_not_drawn():
-    (axes, *_) = calibration_panels(parts(made_results()), ("base",)).axes
+    (axes, *_) = calibration_panels(parts(as_results(made_results())), ("base",)).axes
     assert list(axes.get_lines()[0].get_xdata()) == [0.55, 0.75]
 
 

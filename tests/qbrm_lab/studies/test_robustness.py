@@ -1,15 +1,16 @@
 """The targets of the robustness study, decided on results made by hand, and what its quick form leaves out."""
 
 import pytest
-from fixtures.study_files import METHODS, made_results
 
+from fixtures.study_files import METHODS, as_results, made_results
 from qbrm_lab.comparison import ComparisonSettings
 from qbrm_lab.comparison.compare import Prepared
-from qbrm_lab.methods import METHODS as COMPARED
-from qbrm_lab.scenarios import VARIANTS
 from qbrm_lab.comparison.sources import Sources
+from qbrm_lab.results import Tables
+from qbrm_lab.scenarios import VARIANTS
 from qbrm_lab.studies import robustness
 from qbrm_lab.studies.robustness import CANDIDATE, study_robustness, targets, targets_table
+from qbrm_lab.studies.robustness import METHODS as COMPARED
 
 ASKED = (
     "at least as accurate as the MLP, within the paired interval, in every scenario, best-of-n included",
@@ -38,7 +39,7 @@ def reaching():
 
 
 def met(results):
-    return {each.text: each.met for each in targets(results)}
+    return {each.text: each.met for each in targets(as_results(results))}
 
 
 def change(results, table, wanted, **values):
@@ -99,27 +100,27 @@ def test_everything_that_is_below_the_base_is_named():
     worse = {"difference": -0.02, "ci_low": -0.03, "ci_high": -0.01}
     change(results, "differences", difference("base", "shift", "prefs, Helpfulness"), **worse)
     change(results, "differences", difference("base", "fresh", name="bon"), **worse)
-    found = next(each for each in targets(results) if each.text == ASKED[5])
-    assert found.found == "shift on Helpfulness -2.0 [-3.0, -1.0]; fresh, best-of-n -2.0 [-3.0, -1.0]"
+    found = next(each for each in targets(as_results(results)) if each.text == ASKED[5])
+    assert found.measured == "shift on Helpfulness -2.0 [-3.0, -1.0]; fresh, best-of-n -2.0 [-3.0, -1.0]"
 
 
 def test_without_pairwise_preferences_no_target_is_decided():
     results = reaching()
     for table in ("differences", "summary"):
         results[table] = [row for row in results[table] if row["set"] == "bon"]
-    assert targets(results) == []
+    assert targets(as_results(results)) == []
 
 
 def test_a_target_against_a_method_that_was_left_out_is_neither_met_nor_missed():
     results = made_results(methods=[name for name in METHODS if name != "ebrm"])
     assert met(results)[ASKED[4]] is None
-    assert f"| {ASKED[4]} | ebrm was left out | not measured |" in targets_table(targets(results))
+    assert f"| {ASKED[4]} | ebrm was left out | not measured |" in targets_table(targets(as_results(results)))
 
 
 def test_the_number_that_decides_stands_beside_the_target():
     results = reaching()
     change(results, "differences", difference("base", "shift"), difference=0.0123, ci_low=-0.0456, ci_high=0.0789)
-    found = next(each for each in targets(results) if each.text == ASKED[2])
+    found = next(each for each in targets(as_results(results)) if each.text == ASKED[2])
     assert found == (ASKED[2], "+1.2 [-4.6, +7.9]", False)
 
 
@@ -130,18 +131,18 @@ def test_quick_leaves_out_ebrm_ensembles_and_sizes_and_nothing_else(quick, monke
 
     def tables(prepared, scenario, methods, reporter):
         asked.append((scenario, tuple(methods)))
-        return {}
+        return Tables.joined([])
 
-    prepared = Prepared(settings, Sources(None, {}, True), None, None, None, note="")
+    prepared = Prepared(settings, Sources(None, {}, True), None, None, None, features=None)
     monkeypatch.setattr(robustness, "prepare", lambda settings, reporter: prepared)
     monkeypatch.setattr(robustness, "scenario_tables", tables)
-    monkeypatch.setattr(robustness, "results_from", lambda *_: made_results())
+    monkeypatch.setattr(robustness, "results_of", lambda *_: as_results(made_results()))
     monkeypatch.setattr(robustness, "write_report", lambda results, folder: None)
     study_robustness(settings, quick, None)
     scenarios = [scenario for scenario, _ in asked]
-    ensembles = {"mlp-ensemble", "mlp-gate-ensemble", "sqrbm-ensemble"}
-    slow = {"ebrm", "ebrm-exact", "qbm", *ensembles} if quick else set()
+    ensembles = {"mlp:ensemble=5", "mlp:gate,members=5", "sqrbm:members=5"}
+    slow = {"ebrm", "ebrm:exact", "qbm", *ensembles} if quick else set()
     assert set(scenarios) == set(VARIANTS) - ({"small-50", "small-1000"} if quick else set())
     for scenario, methods in asked:
-        elsewhere = set() if scenario == "small-1000" else {"ebrm-exact"}
+        elsewhere = set() if scenario == "small-1000" else {"ebrm:exact"}
         assert set(methods) == set(COMPARED) - slow - elsewhere

@@ -5,8 +5,8 @@ import math
 
 import pytest
 import torch
-from test_comparison import write_preferences
 
+from fixtures.preference_files import write_preferences
 from qbrm.cli.console import Reporter
 from qbrm.interop.ising import Ising
 from qbrm_lab.comparison import ComparisonSettings
@@ -26,7 +26,7 @@ def three_spins():
 @pytest.fixture
 def errors(monkeypatch):
     monkeypatch.setattr(sampler_error, "EFFORTS", (1, 32))
-    return {(row["sampler"], row["effort"]): row for row in sampler_errors(three_spins(), seed=0)}
+    return {(row.sampler, row.effort): row for row in sampler_errors(three_spins(), seed=0)}
 
 
 def test_exact_states_are_as_far_off_as_independent_ones_must_be(errors):
@@ -36,15 +36,15 @@ def test_exact_states_are_as_far_off_as_independent_ones_must_be(errors):
     states = (bits % 2 * 2 - 1).float()
     p = (problem.fields @ states.T + ((states @ problem.couplings) * states).sum(1) / 2).softmax(1)
     expected = float((p * (1 - p)).sqrt().sum(1).mean()) * math.sqrt(2 / (math.pi * sampler_error.STATES)) / 2
-    assert errors["exact", None]["total_variation"] == pytest.approx(expected, rel=0.5)
+    assert errors["exact", None].total_variation == pytest.approx(expected, rel=0.5)
 
 
 def test_more_sweeps_and_more_bits_bring_a_sampler_to_the_exact_one_and_descent_stays_away(errors):
-    floor = errors["exact", None]["total_variation"]
-    assert errors["gibbs", 32]["total_variation"] < 2 * floor
-    assert errors["annealing", 32]["total_variation"] < errors["annealing", 1]["total_variation"]
-    assert errors["kaiwu-gibbs, bits", 8]["mean_error"] < errors["kaiwu-gibbs, bits", 4]["mean_error"]
-    assert errors["descent", None]["total_variation"] > 10 * floor
+    floor = errors["exact", None].total_variation
+    assert errors["gibbs", 32].total_variation < 2 * floor
+    assert errors["annealing", 32].total_variation < errors["annealing", 1].total_variation
+    assert errors["kaiwu-gibbs, bits", 8].mean_error < errors["kaiwu-gibbs, bits", 4].mean_error
+    assert errors["descent", None].total_variation > 10 * floor
 
 
 def test_the_study_sets_every_variant_and_sampler_side_by_side(monkeypatch, tmp_path):

@@ -1,14 +1,15 @@
-"""What all plots share: a colour and a sign for each method, sizes that a phone can show, plain axes."""
+"""What all plots share: how a curve is drawn, sizes that a phone can show, plain axes."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from typing import Any
-from zlib import crc32
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
+
+from qbrm_lab.methods.catalogue import colour_of, marker_of
 
 PHONE_WIDTH = 4.8
 TEXT = 9
@@ -18,61 +19,11 @@ PALE = "#d0d0d0"
 LEGEND_COLUMNS = 2
 LEGEND_ROW = 0.18
 
-# Okabe and Ito's colours, which stay apart for all common kinds of colour vision.
-_COLOURS = {
-    "length": "#999999",
-    "base": "#222222",
-    "mlp": "#E69F00",
-    "ebrm": "#D55E00",
-    "rbm": "#56B4E9",
-    "sqrbm": "#0072B2",
-    "qbm": "#009E73",
-    "gaussian": "#CC79A7",
-    "quantile": "#882255",
-}
-_SPARE_COLOURS = ("#117733", "#661100", "#44AA99", "#AA4499")
-_MARKERS = {
-    "length": "x",
-    "base": "|",
-    "mlp": "v",
-    "ebrm": "s",
-    "rbm": "D",
-    "sqrbm": "o",
-    "qbm": "^",
-    "gaussian": "p",
-    "quantile": "h",
-}
-# Of `base-mean`, `mlp-gate` and the like, which have the colour of the method that they vary.
-_VARIANT_MARKERS = {
-    "tempered": "X",
-    "mean": "P",
-    "worst": "<",
-    "uncertainty": ">",
-    "ensemble": "8",
-    "gate": "*",
-    "gate-ensemble": "H",
-    "exact": "d",
-}
-_SPARE_MARKERS = ("1", "2", "3", "4")
-
-
-def colour_of(method: str) -> str:
-    """The method's colour in every plot; a variant, named after a hyphen, has that of what it varies."""
-    family = method.partition("-")[0]
-    return _COLOURS.get(family) or _SPARE_COLOURS[crc32(family.encode()) % len(_SPARE_COLOURS)]
-
-
-def marker_of(method: str) -> str:
-    """The method's sign in every plot, so that colour is never the only difference."""
-    variant = method.partition("-")[2]
-    known = _VARIANT_MARKERS.get(variant) if variant else _MARKERS.get(method)
-    return known or _SPARE_MARKERS[crc32(method.encode()) % len(_SPARE_MARKERS)]
-
 
 def curve_of(method: str) -> dict[str, Any]:
     """How a method's curve is drawn: its colour and sign, broken if it is a variant of another method."""
     marker = "d" if method == "base" else marker_of(method)  # the bar that marks the base among dots is lost on a curve
-    line = (0, (4, 1.5)) if "-" in method else "-"
+    line = (0, (4, 1.5)) if ":" in method else "-"
     return {"color": colour_of(method), "marker": marker, "markersize": 4, "linestyle": line}
 
 

@@ -8,21 +8,21 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from qbrm_lab.methods import is_baseline
+from qbrm_lab.methods.catalogue import colour_of, marker_of
 from qbrm_lab.report.categories import CategoryScores, category_scores
-from qbrm_lab.report.parts import SET_NAMES, UNREFINED, methods_of, sets_of
+from qbrm_lab.report.parts import SET_NAMES, methods_of, sets_of
 from qbrm_lab.report.plots.appearance import (
     INK,
     PALE,
     SMALL,
     TEXT,
-    colour_of,
     heading,
     legend_above,
-    marker_of,
     new_figure,
     tidy,
 )
-from qbrm_lab.report.results import Results
+from qbrm_lab.results import Results
 
 ROW_HEIGHT = 0.36
 DODGE = 0.09
@@ -34,8 +34,8 @@ def category_figure(results: Results) -> Figure:
     Args:
         results: those of one part.
     """
-    sets = sets_of(results["rows"])
-    methods = [method for method in methods_of(results["rows"]) if method == "base" or method not in UNREFINED]
+    sets = sets_of(results.rows)
+    methods = [method for method in methods_of(results.rows) if method == "base" or not is_baseline(method)]
     panels = [category_scores(results, name) for name in sets]
     heights = [0.8 + ROW_HEIGHT * len(scores) for scores in panels]
     figure = new_figure(0.5 + sum(heights))

@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from qbrm_lab.report.plots.appearance import INK, SMALL, TEXT, heading, legend_above, new_figure, tidy
-from qbrm_lab.report.results import DensityExample, ResponseDensity, Results
+from qbrm_lab.results import Results
+from qbrm_lab.results.rows import DensityExample, ResponseDensity
 
 STYLES: dict[str, tuple[str, Literal["-", "--"]]] = {"chosen": ("#332288", "-"), "rejected": ("#CC6677", "--")}
 ACROSS = 2
@@ -22,7 +23,7 @@ def density_figure(results: Results) -> Figure:
     Args:
         results: those of one part.
     """
-    examples = results["densities"]
+    examples = results.densities
     rows = -(-len(examples) // ACROSS)
     figure = new_figure(0.8 + 1.9 * rows)
     grid = figure.subplots(rows, ACROSS, squeeze=False).ravel()
@@ -37,35 +38,35 @@ def density_figure(results: Results) -> Figure:
 
 
 def _panel(axes: Axes, example: DensityExample) -> None:
-    for response in example["responses"]:
+    for response in example.responses:
         _response(axes, response)
     axes.set_ylim(bottom=0)
-    axes.set_xlim(*_range(example["responses"]))
+    axes.set_xlim(*_range(example.responses))
     axes.set_yticks([])
     tidy(axes, grid="x")
-    heading(axes, f"{example['method']}\nP(chosen > rejected) = {example['probability']:.2f}")
+    heading(axes, f"{example.method}\nP(chosen > rejected) = {example.probability:.2f}")
     axes.title.set_fontsize(SMALL)
 
 
 def _response(axes: Axes, response: ResponseDensity) -> None:
-    colour, line = STYLES[response["label"]]
-    reward, density = np.asarray(response["reward"]), np.asarray(response["density"])
-    axes.plot(reward, density, color=colour, linestyle=line, linewidth=1.6, label=response["label"])
+    colour, line = STYLES[response.label]
+    reward, density = np.asarray(response.reward), np.asarray(response.density)
+    axes.plot(reward, density, color=colour, linestyle=line, linewidth=1.6, label=response.label)
     axes.fill_between(reward, density, color=colour, alpha=0.12, linewidth=0)
-    axes.axvline(response["base_reward"], 0, 0.12, color=colour, linewidth=2.5, label=f"base {response['label']}")
-    refined = response["refined_reward"]
+    axes.axvline(response.base_reward, 0, 0.12, color=colour, linewidth=2.5, label=f"base {response.label}")
+    refined = response.refined_reward
     height = float(np.interp(refined, reward, density))
-    axes.plot([refined], [height], "o", color=colour, markersize=6, label=f"refined {response['label']}")
+    axes.plot([refined], [height], "o", color=colour, markersize=6, label=f"refined {response.label}")
 
 
 def _range(responses: list[ResponseDensity]) -> tuple[float, float]:
     visible = [
         reward
         for response in responses
-        for reward, density in zip(response["reward"], response["density"], strict=True)
-        if density > 1e-3 * max(response["density"])
+        for reward, density in zip(response.reward, response.density, strict=True)
+        if density > 1e-3 * max(response.density)
     ]
-    marked = [response[key] for response in responses for key in ("base_reward", "refined_reward")]
+    marked = [reward for response in responses for reward in (response.base_reward, response.refined_reward)]
     low, high = min(visible + marked), max(visible + marked)
     margin = 0.04 * (high - low) or 1.0
     return low - margin, high + margin

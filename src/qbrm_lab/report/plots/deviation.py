@@ -8,7 +8,8 @@ from matplotlib.figure import Figure
 from qbrm.tables.numbers import three_decimals
 from qbrm_lab.report.parts import SET_NAMES, sets_of
 from qbrm_lab.report.plots.appearance import INK, TEXT, curve_of, heading, legend_below, stacked, tidy
-from qbrm_lab.report.results import Deviation, Results
+from qbrm_lab.results import Results
+from qbrm_lab.results.rows import Deviation
 
 
 def deviation_figure(results: Results) -> Figure:
@@ -19,8 +20,7 @@ def deviation_figure(results: Results) -> Figure:
     Args:
         results: those of one part.
     """
-    found = results.get("deviation", [])
-    by_set = {name: [row for row in found if row["set"] == name] for name in sets_of(found)}
+    by_set = {name: [row for row in results.deviation if row.set == name] for name in sets_of(results.deviation)}
     figure, panels = stacked(3.2, [2 * len(rows) for rows in by_set.values()])
     for panel, (name, rows) in zip(panels, by_set.items(), strict=True):
         axes = panel.subplots()
@@ -32,13 +32,13 @@ def deviation_figure(results: Results) -> Figure:
 
 def _curves(axes: Axes, rows: list[Deviation]) -> None:
     for row in rows:
-        bins = len(row["error"])
+        bins = len(row.error)
         axes.plot(
             [100 * (number + 0.5) / bins for number in range(bins)],
-            [100 * error for error in row["error"]],
+            [100 * error for error in row.error],
             label=_label(row),
             linewidth=1.4,
-            **curve_of(row["method"]),
+            **curve_of(row.method),
         )
     axes.set_xlim(0, 100)
     axes.set_ylim(bottom=0)
@@ -48,5 +48,5 @@ def _curves(axes: Axes, rows: list[Deviation]) -> None:
 
 
 def _label(row: Deviation) -> str:
-    low, high = (f"{row['deviation'][end]:#.3g}" for end in (0, -1))
-    return f"{row['method']}, AUROC {three_decimals(row['auroc'])}, deviation {low} to {high}"
+    low, high = (f"{row.deviation[end]:#.3g}" for end in (0, -1))
+    return f"{row.method}, AUROC {three_decimals(row.auroc)}, deviation {low} to {high}"

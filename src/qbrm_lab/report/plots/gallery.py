@@ -19,7 +19,7 @@ from qbrm_lab.report.plots.densities import density_figure
 from qbrm_lab.report.plots.deviation import deviation_figure
 from qbrm_lab.report.plots.risk_coverage import risk_coverage_figure
 from qbrm_lab.report.plots.training import trained_scores, training_figure
-from qbrm_lab.report.results import Results
+from qbrm_lab.results import Results
 
 DOTS_PER_INCH = 200
 
@@ -82,7 +82,7 @@ PLOTS = (
         "Decisions grouped by confidence: on the dotted line, as many are right as the method believes. Below, how "
         "many decisions each group has.",
         calibration_figure,
-        lambda results: bool(results["reliability"]),
+        lambda results: bool(results.reliability),
     ),
     Plot(
         "risk-coverage",
@@ -90,7 +90,7 @@ PLOTS = (
         "Accuracy over the share of pairs of which the method is most certain, the rest left undecided: a method that "
         "knows when it does not know rises to the left. AURC is the area under the error rate; less is better.",
         risk_coverage_figure,
-        lambda results: bool(results.get("risk_coverage")),
+        lambda results: bool(results.risk_coverage),
     ),
     Plot(
         "deviation",
@@ -99,14 +99,14 @@ PLOTS = (
         "each: how many of each group are decided wrongly. AUROC is the probability that a wrong decision has a "
         "greater deviation than a right one; 0.5 is chance.",
         deviation_figure,
-        lambda results: bool(results.get("deviation")),
+        lambda results: bool(results.deviation),
     ),
     Plot(
         "densities",
         "Reward distributions",
         "p(r | e) for the responses of a few prompts.",
         density_figure,
-        lambda results: bool(results["densities"]),
+        lambda results: bool(results.densities),
     ),
     Plot(
         "categories",
@@ -114,7 +114,7 @@ PLOTS = (
         "Accuracy in each category, mean over seeds, from the base's best to its worst; the grey band is the base's "
         "95% interval.",
         category_figure,
-        lambda results: any(row["category"] not in OVERALL for row in results["rows"]),
+        lambda results: any(row.category not in OVERALL for row in results.rows),
     ),
 )
 

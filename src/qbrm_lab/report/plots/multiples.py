@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from qbrm_lab.methods import is_trained
+from qbrm_lab.methods.catalogue import colour_of, marker_of
 from qbrm_lab.report.parts import Part, methods_of
 from qbrm_lab.report.plots.appearance import (
     INK,
     SMALL,
     TEXT,
-    colour_of,
     curve_of,
     heading,
     legend_above,
-    marker_of,
     tidy,
 )
 from qbrm_lab.report.plots.appearance import new_figure as empty_figure
@@ -28,7 +28,6 @@ ACROSS = 3
 ROW = 0.17
 FEWEST_DECISIONS = 30
 SIGN_EVERY = 10
-UNTRAINED = ("length", "base-tempered")
 
 
 def difference_panels(parts: Sequence[Part], reference: str) -> Figure:
@@ -39,10 +38,10 @@ def difference_panels(parts: Sequence[Part], reference: str) -> Figure:
     for axes, of_part in zip(panels, rows, strict=True):
         axes.axvline(0, color=INK, linewidth=1)
         for row in of_part:
-            place, value = methods.index(row["method"]), 100 * row["difference"]
-            ends = [[value - 100 * row["ci_low"]], [100 * row["ci_high"] - value]]
-            colour = colour_of(row["method"])
-            marker = marker_of(row["method"])
+            place, value = methods.index(row.method), 100 * row.difference
+            ends = [[value - 100 * row.ci_low], [100 * row.ci_high - value]]
+            colour = colour_of(row.method)
+            marker = marker_of(row.method)
             axes.errorbar(value, place, xerr=ends, color=colour, marker=marker, markersize=4, linewidth=1.4)
         axes.set_yticks(range(len(methods)), methods, parse_math=False)
         axes.set_ylim(len(methods) - 0.5, -0.5)
@@ -52,15 +51,15 @@ def difference_panels(parts: Sequence[Part], reference: str) -> Figure:
 
 
 def _is_drawn(row: Any, reference: str) -> bool:
-    return row["reference"] == reference and row["category"] == "all" and row["method"] not in UNTRAINED
+    return row.reference == reference and row.category == "all" and is_trained(row.method)
 
 
 def risk_coverage_panels(parts: Sequence[Part], methods: Sequence[str]) -> Figure:
     """A panel per part: pairwise accuracy against the share of pairs that are decided."""
 
     def draw(axes: Axes, row: Any) -> None:
-        share, accuracy = ([100 * each for each in row[name]] for name in ("coverage", "accuracy"))
-        axes.plot(share, accuracy, linewidth=1.3, markevery=(SIGN_EVERY - 1, SIGN_EVERY), **curve_of(row["method"]))
+        share, accuracy = ([100 * value for value in values] for values in (row.coverage, row.accuracy))
+        axes.plot(share, accuracy, linewidth=1.3, markevery=(SIGN_EVERY - 1, SIGN_EVERY), **curve_of(row.method))
 
     figure = _curves(parts, methods, "risk_coverage", draw)
     _label(figure, "most certain pairs, which are decided, %", "accuracy, %")
@@ -71,9 +70,9 @@ def deviation_panels(parts: Sequence[Part], methods: Sequence[str]) -> Figure:
     """A panel per part: wrong decisions among the pairs in order of the predicted deviation, a tenth each."""
 
     def draw(axes: Axes, row: Any) -> None:
-        bins = len(row["error"])
+        bins = len(row.error)
         place = [100 * (number + 0.5) / bins for number in range(bins)]
-        axes.plot(place, [100 * error for error in row["error"]], linewidth=1.3, **curve_of(row["method"]))
+        axes.plot(place, [100 * error for error in row.error], linewidth=1.3, **curve_of(row.method))
 
     figure = _curves(parts, methods, "deviation", draw)
     figure.axes[0].set_ylim(bottom=0)
@@ -85,7 +84,7 @@ def calibration_panels(parts: Sequence[Part], methods: Sequence[str]) -> Figure:
     """A panel per part: share of pairwise decisions that is right against their confidence, in bins of 30 or more."""
 
     def draw(axes: Axes, row: Any) -> None:
-        axes.plot(row["confidence"], row["accuracy"], linewidth=1.3, **curve_of(row["method"]))
+        axes.plot(row.confidence, row.accuracy, linewidth=1.3, **curve_of(row.method))
 
     figure = _curves(parts, methods, "reliability", draw, _joined)
     for axes in figure.axes:
@@ -104,7 +103,7 @@ def _curves(
     figure, panels = _panels(parts, 2.3)
     shown: list[str] = []
     for axes, part in zip(panels, parts, strict=True):
-        rows = {row["method"]: row for row in joined(_rows(part, table))}
+        rows = {row.method: row for row in joined(_rows(part, table))}
         for method in (method for method in methods if method in rows):
             draw(axes, rows[method])
             shown.append(method)
@@ -114,22 +113,27 @@ def _curves(
     return figure
 
 
+class _Reliability(NamedTuple):
+    method: str
+    confidence: list[float]
+    accuracy: list[float]
+
+
 def _joined(bins: list[Any]) -> list[Any]:
     """The bins of each method as one row, without those of few decisions."""
-    bins = [row for row in bins if row["n"] >= FEWEST_DECISIONS]
+    bins = [row for row in bins if row.n >= FEWEST_DECISIONS]
     return [
-        {
-            "method": method,
-            "confidence": [row["confidence"] for row in bins if row["method"] == method],
-            "accuracy": [row["accuracy"] for row in bins if row["method"] == method],
-        }
+        _Reliability(
+            method,
+            [row.confidence for row in bins if row.method == method],
+            [row.accuracy for row in bins if row.method == method],
+        )
         for method in methods_of(bins)
     ]
 
 
 def _rows(part: Part, table: str) -> list[Any]:
-    rows: list[Any] = part.results.get(table, [])  # type: ignore[assignment]
-    return [row for row in rows if row["set"] == "pairwise"]
+    return [row for row in getattr(part.results, table) if row.set == "pairwise"]
 
 
 def _panels(parts: Sequence[Part], height: float) -> tuple[Figure, list[Axes]]:

@@ -8,9 +8,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from qbrm_lab.evaluation.best_of_n import best_of_n_kl
+from qbrm_lab.methods.catalogue import colour_of, family_of
 from qbrm_lab.report.parts import methods_of
-from qbrm_lab.report.plots.appearance import INK, PALE, SMALL, TEXT, colour_of, heading, new_figure, tidy
-from qbrm_lab.studies.over_optimisation.gold_curves import CurveRow
+from qbrm_lab.report.plots.appearance import INK, PALE, SMALL, TEXT, heading, new_figure, tidy
+from qbrm_lab.results.study_rows import CurveRow
 
 PANEL_HEIGHT = 2.6
 STYLES = ("-", "--", "-.", ":")
@@ -26,27 +27,23 @@ def over_optimisation_figure(rows: Sequence[CurveRow], gold: str = "gold reward"
         rows: those of `over_optimisation`.
         gold: what the gold reward is called, with its unit.
     """
-    means = [row for row in rows if row["seed"] is None and row["method"] != CEILING]
+    means = [row for row in rows if row.seed is None and row.method != CEILING]
     families: dict[str, list[str]] = {}
     for method in methods_of(means):
-        families.setdefault(_family(method), []).append(method)
+        families.setdefault(family_of(method), []).append(method)
     figure = new_figure(0.6 + PANEL_HEIGHT * len(families))
     grid = figure.subplots(len(families), 1, squeeze=False, sharex=True, sharey=True)[:, 0]
     for axes, (family, methods) in zip(grid, families.items(), strict=True):
         shown = methods if "base" in methods or "base" not in methods_of(means) else ["base", *methods]
         for method in shown:
-            _draw(axes, [row for row in means if row["method"] == method], STYLES[_place(method, methods)])
+            _draw(axes, [row for row in means if row.method == method], STYLES[_place(method, methods)])
         axes.set_ylabel(gold, fontsize=TEXT, color=INK)
         tidy(axes)
         _legend(axes)
         heading(axes, family)
-    _count_responses(grid[0], max(row["n"] for row in means))
+    _count_responses(grid[0], max(row.n for row in means))
     grid[-1].set_xlabel("KL from the policy that is drawn from, nats", fontsize=TEXT, color=INK)
     return figure
-
-
-def _family(method: str) -> str:
-    return method.split("-")[0]
 
 
 def _place(method: str, family: list[str]) -> int:
@@ -54,22 +51,22 @@ def _place(method: str, family: list[str]) -> int:
 
 
 def _draw(axes: Axes, rows: list[CurveRow], style: str) -> None:
-    kl, gold = [row["kl"] for row in rows], [row["gold"] for row in rows]
-    colour = colour_of(_family(rows[0]["method"]))
+    kl, gold = [row.kl for row in rows], [row.gold for row in rows]
+    colour = colour_of(rows[0].method)
     axes.fill_between(
-        kl, [row["ci_low"] for row in rows], [row["ci_high"] for row in rows], color=colour, alpha=0.1, linewidth=0
+        kl, [row.ci_low for row in rows], [row.ci_high for row in rows], color=colour, alpha=0.1, linewidth=0
     )
-    peak = max(rows, key=lambda row: row["gold"])
-    label = f"{peak['method']}, highest at n = {peak['n']:,}"
+    peak = max(rows, key=lambda row: row.gold)
+    label = f"{peak.method}, highest at n = {peak.n:,}"
     axes.plot(kl, gold, color=colour, linestyle=style, linewidth=1.6, label=label)
-    axes.plot([peak["kl"]], [peak["gold"]], color=colour, marker="o", markersize=4, linestyle="none")
+    axes.plot([peak.kl], [peak.gold], color=colour, marker="o", markersize=4, linestyle="none")
 
 
 def _count_responses(axes: Axes, most: int) -> None:
     """A second scale above, by the number of responses chosen from, which is even in log n but for the smallest."""
     n = [10**power for power in range(len(str(most)))] if most >= 10 else list(range(1, most + 1))
     above = axes.secondary_xaxis("top")
-    above.set_ticks([float(kl) for kl in best_of_n_kl(n)], labels=[f"{each:,}" for each in n])
+    above.set_ticks([float(kl) for kl in best_of_n_kl(n)], labels=[f"{size:,}" for size in n])
     above.tick_params(labelsize=SMALL, colors=INK, length=0)
     above.spines["top"].set_visible(False)
     above.set_xlabel("n of best-of-n", fontsize=TEXT, color=INK)

@@ -8,7 +8,8 @@ from matplotlib.figure import Figure
 from qbrm.tables.numbers import three_decimals
 from qbrm_lab.report.parts import SET_NAMES, sets_of
 from qbrm_lab.report.plots.appearance import INK, TEXT, curve_of, heading, legend_below, stacked, tidy
-from qbrm_lab.report.results import Results, RiskCoverage
+from qbrm_lab.results import Results
+from qbrm_lab.results.rows import RiskCoverage
 
 SIGN_EVERY = 10
 
@@ -19,8 +20,8 @@ def risk_coverage_figure(results: Results) -> Figure:
     Args:
         results: those of one part.
     """
-    found = results.get("risk_coverage", [])
-    by_set = {name: [row for row in found if row["set"] == name] for name in sets_of(found)}
+    curves = results.risk_coverage
+    by_set = {name: [row for row in curves if row.set == name] for name in sets_of(curves)}
     figure, panels = stacked(3.2, [len(rows) for rows in by_set.values()])
     for panel, (name, rows) in zip(panels, by_set.items(), strict=True):
         axes = panel.subplots()
@@ -33,12 +34,12 @@ def risk_coverage_figure(results: Results) -> Figure:
 def _curves(axes: Axes, rows: list[RiskCoverage]) -> None:
     for row in rows:
         axes.plot(
-            [100 * share for share in row["coverage"]],
-            [100 * accuracy for accuracy in row["accuracy"]],
-            label=f"{row['method']}, AURC {three_decimals(row['aurc'])}",
+            [100 * share for share in row.coverage],
+            [100 * accuracy for accuracy in row.accuracy],
+            label=f"{row.method}, AURC {three_decimals(row.aurc)}",
             linewidth=1.4,
             markevery=(SIGN_EVERY - 1, SIGN_EVERY),
-            **curve_of(row["method"]),
+            **curve_of(row.method),
         )
     axes.set_xlim(0, 102)
     axes.set_xlabel("most certain pairs, which are decided, %", fontsize=TEXT, color=INK)

@@ -3,29 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from matplotlib.figure import Figure
 
 from qbrm_lab.report.plots.appearance import INK, SMALL, TEXT, heading, new_figure, tidy
+from qbrm_lab.results.study_rows import SamplerErrorRow, SizeRow
 
 COLOURS = ("#0072B2", "#56B4E9", "#009E73", "#D55E00", "#E69F00", "#CC79A7", "#117733", "#999999")
 MARKERS = ("o", "D", "^", "s", "v", "P", "X", "*")
 
 
-def size_figure(scores: Sequence[dict[str, Any]]) -> Figure:
+def size_figure(scores: Sequence[SizeRow]) -> Figure:
     """Pairwise accuracy and log-loss against the number of hidden units, a line per score and sampler."""
     figure = new_figure(6.4)
     accuracy, loss = figure.subplots(2, 1, sharex=True)
-    names = list(dict.fromkeys((row["score"], row["sampler"]) for row in scores))
+    names = list(dict.fromkeys((row.score, row.sampler) for row in scores))
     for index, (score, sampler) in enumerate(names):
-        rows = sorted((r for r in scores if (r["score"], r["sampler"]) == (score, sampler)), key=lambda r: r["hidden"])
-        sizes = [row["hidden"] for row in rows]
+        rows = sorted((r for r in scores if (r.score, r.sampler) == (score, sampler)), key=lambda r: r.hidden)
+        sizes = [row.hidden for row in rows]
         style = {"color": COLOURS[index % 8], "marker": MARKERS[index % 8], "markersize": 4, "linewidth": 1.4}
-        accuracy.plot(sizes, [100 * row["pairwise"][0] for row in rows], label=f"{score}, {sampler}", **style)
-        loss.plot(sizes, [row["nll"] for row in rows], **style)
+        accuracy.plot(sizes, [100 * row.pairwise[0] for row in rows], label=f"{score}, {sampler}", **style)
+        loss.plot(sizes, [row.nll for row in rows], **style)
     loss.set_xscale("log", base=2)
-    loss.set_xticks(sorted({row["hidden"] for row in scores}))
+    loss.set_xticks(sorted({row.hidden for row in scores}))
     loss.get_xaxis().set_major_formatter("{x:.0f}")
     loss.set_xlabel("hidden units M", fontsize=TEXT, color=INK)
     accuracy.set_ylabel("pairwise accuracy, %", fontsize=TEXT, color=INK)
@@ -37,17 +37,17 @@ def size_figure(scores: Sequence[dict[str, Any]]) -> Figure:
     return figure
 
 
-def error_figure(rows: Sequence[Any]) -> Figure:
+def error_figure(rows: Sequence[SamplerErrorRow]) -> Figure:
     """Total variation from the exact distribution against seconds per problem, a line per sampler."""
     figure = new_figure(4.2)
     axes = figure.subplots()
-    floor = next(row["total_variation"] for row in rows if row["sampler"] == "exact")
+    floor = next(row.total_variation for row in rows if row.sampler == "exact")
     axes.axhline(floor, color=INK, linewidth=1, linestyle=":", label="independent exact states")
-    for index, name in enumerate(dict.fromkeys(row["sampler"] for row in rows)):
-        points = [row for row in rows if row["sampler"] == name]
+    for index, name in enumerate(dict.fromkeys(row.sampler for row in rows)):
+        points = [row for row in rows if row.sampler == name]
         axes.plot(
-            [row["seconds"] for row in points],
-            [row["total_variation"] for row in points],
+            [row.seconds for row in points],
+            [row.total_variation for row in points],
             color=COLOURS[index % 8],
             marker=MARKERS[index % 8],
             markersize=4,

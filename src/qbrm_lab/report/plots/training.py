@@ -10,19 +10,21 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from qbrm_lab.report.parts import UNREFINED, methods_of
+from qbrm_lab.methods import is_baseline
+from qbrm_lab.methods.catalogue import colour_of
+from qbrm_lab.report.parts import methods_of
 from qbrm_lab.report.plots.appearance import (
     INK,
     PHONE_WIDTH,
     SMALL,
     TEXT,
-    colour_of,
     heading,
     legend_above,
     new_figure,
     tidy,
 )
-from qbrm_lab.report.results import Epoch, Results
+from qbrm_lab.results import Results
+from qbrm_lab.results.rows import Epoch
 
 Measure = Literal["loss", "validation_loss", "validation_pairwise", "validation_bon"]
 Curve = tuple[list[int], list[float]]
@@ -36,7 +38,7 @@ LABELS: dict[Measure, str] = {
 
 def trained_scores(results: Results) -> list[str]:
     """The energy scores that have epochs."""
-    return [method for method in methods_of(results["epochs"]) if method not in UNREFINED]
+    return [method for method in methods_of(results.epochs) if not is_baseline(method)]
 
 
 def training_figure(results: Results) -> Figure:
@@ -48,13 +50,13 @@ def training_figure(results: Results) -> Figure:
         results: those of one part.
     """
     methods = trained_scores(results)
-    measures = [measure for measure in LABELS if any(row[measure] is not None for row in results["epochs"])]
+    measures = [measure for measure in LABELS if any(getattr(row, measure) is not None for row in results.epochs)]
     width = max(PHONE_WIDTH, 0.7 + 1.35 * len(methods))
     figure = new_figure(0.8 + 1.6 * len(measures), width)
     grid = figure.subplots(len(measures), len(methods), squeeze=False, sharex=True)
     for axes_row, measure in zip(grid, measures, strict=True):
         for axes, method in zip(axes_row, methods, strict=True):
-            rows = [row for row in results["epochs"] if row["method"] == method]
+            rows = [row for row in results.epochs if row.method == method]
             _draw(axes, rows, measure)
         axes_row[0].set_ylabel(LABELS[measure], fontsize=TEXT, color=INK)
         if measure != "loss":
@@ -71,11 +73,11 @@ def curves_of(rows: list[Epoch], measure: Measure) -> dict[int, Curve]:
     """Each seed's epochs and values, without the epochs that have no value; accuracies in percent."""
     scale = 1 if measure in ("loss", "validation_loss") else 100
     curves: dict[int, Curve] = {}
-    for row in sorted(rows, key=lambda row: row["epoch"]):
-        value = row[measure]
+    for row in sorted(rows, key=lambda row: row.epoch):
+        value = getattr(row, measure)
         if value is not None:
-            epochs, values = curves.setdefault(row["seed"], ([], []))
-            epochs.append(row["epoch"])
+            epochs, values = curves.setdefault(row.seed, ([], []))
+            epochs.append(row.epoch)
             values.append(scale * value)
     return curves
 
@@ -91,7 +93,7 @@ def mean_curve(curves: dict[int, Curve]) -> Curve:
 
 
 def _draw(axes: Axes, rows: list[Epoch], measure: Measure) -> None:
-    colour = colour_of(rows[0]["method"])
+    colour = colour_of(rows[0].method)
     curves = curves_of(rows, measure)
     for seed, curve in curves.items():
         axes.plot(*curve, color=colour, linewidth=0.7, alpha=0.5, label=f"seed {seed}")
@@ -110,7 +112,7 @@ def _draw(axes: Axes, rows: list[Epoch], measure: Measure) -> None:
 
 
 def _name_objective(axes: Axes, rows: list[Epoch]) -> None:
-    objectives = sorted({row["objective"] for row in rows if "objective" in row})
+    objectives = sorted({row.objective for row in rows if row.objective is not None})
     axes.text(
         0.98,
         0.97,

@@ -17,17 +17,14 @@ class Policy(NamedTuple):
     .. math:: x = \bar x_p + d_1 \cos\varphi + d_2 \sin\varphi
 
     x_p is the mean vector of the prompt's real responses. d_1 and d_2 are deviations of two real responses, to any
-    prompts, from the mean of their own prompt's; phi is uniform. Best-of-10,000 needs more responses than people have
-    written to a prompt. Those to other prompts would be real vectors, but off the subject, which neither the policy nor
-    the reward model's training pairs are. A normal distribution would cut the real tails off, which is where
-    over-optimisation lives. Mixing two deviations keeps mean and covariance, some of the tails, and the subject.
-
-    What this assumes: responses scatter round any prompt's mean as they do round any other's. What it is not: a text
-    with such a vector need not exist, and the deviations come from the few responses of every prompt.
+    prompts, from the mean of their own prompt's; phi is uniform. Best-of-10,000 needs more responses than people wrote
+    to a prompt. Responses to other prompts are real vectors, but off the subject. A normal distribution lacks the real
+    tails, where over-optimisation happens. Mixing two deviations keeps mean and covariance, some of the tails, and the
+    subject. It assumes that responses scatter around all prompts' means alike. No text with such a vector need exist.
 
     Attributes:
         centres: mean vector of the real responses of each prompt.
-        deviations: of all real responses from their prompt's mean, scaled to the covariance around the true mean.
+        deviations: all real responses less their prompt's mean, scaled to the covariance around the true mean.
     """
 
     centres: Float[Tensor, "prompts dim"]
@@ -41,7 +38,7 @@ class Policy(NamedTuple):
 
 
 def fit_policy(responses: Sequence[Float[Tensor, "responses dim"]]) -> Policy:
-    """The policy of real responses, given their vectors prompt by prompt; each prompt has two or more."""
+    """The policy of real responses, given their vectors prompt by prompt; every prompt has two or more."""
     centres = torch.stack([vectors.mean(0) for vectors in responses])
     deviations = [
         (vectors - centre) * math.sqrt(len(vectors) / (len(vectors) - 1))

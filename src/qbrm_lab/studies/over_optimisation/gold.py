@@ -1,4 +1,4 @@
-"""A simulated world, where the true reward of every response is known: what people are stood in for by."""
+"""A simulated world, where the true reward of every response is known: it stands in for people."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from qbrm.data.units import location_and_scale
 
 WIDTH = 1024
 # Of 1, 2 and 4, the gain with which a reward model trained on gold labels ranks held-out pairs of RMB about as well as
-# one trained on RMB's own labels does (68 and 66%; 76 and 64% with the others): as hard to learn as people are.
+# one trained on RMB's own labels: 68% and 66%. The other gains give 76% and 64%.
 GAIN = 2.0
 
 
@@ -28,7 +28,7 @@ class SimulatedGold:
 
     Args:
         vector: real vectors, which set the units.
-        seed: of the weights; another seed is another world.
+        seed: seeds the weights; another seed is another world.
     """
 
     def __init__(self, vector: Float[Tensor, "n dim"], seed: int) -> None:
@@ -55,7 +55,7 @@ class SimulatedGold:
 
 
 def labelled(pairs: PairData, gold: Float[Tensor, " responses"]) -> PairData:
-    """The same pairs, with that response chosen of each that has the greater gold reward."""
+    """The same pairs; the response with the greater gold reward is the chosen one."""
     right = gold[pairs.chosen] >= gold[pairs.rejected]
     chosen = torch.where(right, pairs.chosen, pairs.rejected)
     return pairs._replace(chosen=chosen, rejected=pairs.chosen + pairs.rejected - chosen)

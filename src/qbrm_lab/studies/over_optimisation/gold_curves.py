@@ -1,4 +1,4 @@
-"""Gold reward against KL: means over pools and seeds, their intervals, and where each curve peaks."""
+"""Gold reward against KL: means over pools and seeds, their intervals, and where curves peak."""
 
 from __future__ import annotations
 
@@ -7,49 +7,13 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Float64
-from typing_extensions import TypedDict
 
 from qbrm.evaluation import interval
 from qbrm.evaluation.bootstrap import RESAMPLES
 from qbrm_lab.evaluation.best_of_n import best_of_n, best_of_n_kl
+from qbrm_lab.results.study_rows import CurveRow, PeakRow
 
 Curve = Float64[np.ndarray, "pools sizes"]
-
-
-class CurveRow(TypedDict):
-    """What best-of-n by one method is worth; `seed` is None for the mean over seeds."""
-
-    method: str
-    seed: int | None
-    n: int
-    kl: float
-    gold: float
-    ci_low: float
-    ci_high: float
-    proxy: float
-
-
-class PeakRow(TypedDict):
-    """Where one method's curve is highest, what is lost from there to the largest n, and how it does there over base.
-
-    `ci_low` and `ci_high` are of `loss`, `over_base_low` and `over_base_high` of `over_base`; both differences are
-    paired over pools. `peaks` says that the interval of the loss is above zero. As the peak is looked for and tested
-    in the same pools, the test favours peaks.
-    """
-
-    method: str
-    peak_n: int
-    peak_kl: float
-    peak_gold: float
-    last_n: int
-    last_gold: float
-    loss: float
-    ci_low: float
-    ci_high: float
-    peaks: bool
-    over_base: float | None
-    over_base_low: float | None
-    over_base_high: float | None
 
 
 class Pool(NamedTuple):
@@ -107,7 +71,7 @@ def _of_itself(reward: Float[np.ndarray, " pool"], n: Sequence[int]) -> Float64[
 
 
 def curve_rows(seeds: Mapping[int, Curves]) -> list[CurveRow]:
-    """Each seed's mean over pools, and the mean over seeds, with intervals.
+    """The mean over pools of every seed, and the mean over seeds, with intervals.
 
     Args:
         seeds: curves by seed, with the same methods, n and number of pools.
@@ -116,21 +80,27 @@ def curve_rows(seeds: Mapping[int, Curves]) -> list[CurveRow]:
     for seed, part in [*((seed, {seed: curves}) for seed, curves in seeds.items()), (None, seeds)]:
         resamples = _Resamples(part)
         for method, values in _by_method(part).items():
-            lows_highs = [interval(sample) for sample in resamples.means(values).T]
-            n, proxy = _sizes(part), np.mean([curves.proxy[method] for curves in part.values()], axis=(0, 1))
-            columns = zip(n, best_of_n_kl(n), np.mean(values, axis=(0, 1)), lows_highs, proxy, strict=True)
+            intervals = [interval(sample) for sample in resamples.means(values).T]
+            n, proxies = _sizes(part), np.mean([curves.proxy[method] for curves in part.values()], axis=(0, 1))
+            columns = zip(n, best_of_n_kl(n), np.mean(values, axis=(0, 1)), intervals, proxies, strict=True)
             rows += [
                 CurveRow(
-                    method=method, seed=seed, n=size, kl=float(kl), gold=float(gold), ci_low=low, ci_high=high,
-                    proxy=float(own),
+                    method=method,
+                    seed=seed,
+                    n=size,
+                    kl=float(kl),
+                    gold=float(gold),
+                    ci_low=low,
+                    ci_high=high,
+                    proxy=float(proxy),
                 )
-                for size, kl, gold, (low, high), own in columns
-            ]  # fmt: skip
+                for size, kl, gold, (low, high), proxy in columns
+            ]
     return rows
 
 
 def peak_rows(seeds: Mapping[int, Curves]) -> list[PeakRow]:
-    """Where each method's mean curve is highest.
+    """Where the mean curve of every method is highest.
 
     Args:
         seeds: as for :func:`curve_rows`.
@@ -144,10 +114,10 @@ def _peak(
 ) -> PeakRow:
     gold = np.mean(values, axis=(0, 1))
     peak = int(gold.argmax())
-    loss_low, loss_high = interval(resamples.means([each[:, [peak]] - each[:, [-1]] for each in values])[:, 0])
+    loss_low, loss_high = interval(resamples.means([curve[:, [peak]] - curve[:, [-1]] for curve in values])[:, 0])
     over_base, over_low, over_high = None, None, None
     if base is not None and method != "base":
-        ahead = [each[:, [-1]] - other[:, [-1]] for each, other in zip(values, base, strict=True)]
+        ahead = [curve[:, [-1]] - of_base[:, [-1]] for curve, of_base in zip(values, base, strict=True)]
         over_base = float(np.mean(ahead))
         over_low, over_high = interval(resamples.means(ahead)[:, 0])
     return PeakRow(

@@ -1,4 +1,4 @@
-"""Who says which response is better: a simulated world, or the people who labelled a preference set."""
+"""What decides which response is better: a simulated world, or the labels of a preference set."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from qbrm.data.pairs import PairData
 from qbrm.errors import InputError
 from qbrm.preferences import PreferenceSet
 from qbrm.reward_models.trunk import Trunk
-from qbrm_lab.methods import Fitted
+from qbrm_lab.methods.base import Fitted
 from qbrm_lab.responses import Features, Responses
 from qbrm_lab.studies.over_optimisation.candidates import fit_policy
 from qbrm_lab.studies.over_optimisation.gold import SimulatedGold, labelled
@@ -38,27 +38,27 @@ class Data(NamedTuple):
 
 
 class Judge(Protocol):
-    """Labels what proxies train on, and says what their choices are worth."""
+    """Labels what proxies train on, and gives the gold reward of what they choose from."""
 
     def label(self, pairs: PairData) -> PairData:
-        """The pairs with the better response of each chosen."""
+        """The pairs, the better response of every one chosen."""
         ...
 
     def pools(self, fitted: Mapping[str, Fitted], trunk: Trunk) -> list[Pool]:
-        """Held-out responses to choose from, as gold and the proxies see them."""
+        """Held-out responses to choose from, with gold and the proxies' rewards."""
         ...
 
 
 class Simulation:
     """A simulated gold reward, on candidates fitted to the real responses of held-out prompts.
 
-    Gold is in deviations from each pool's mean, so one response drawn at random is worth nothing.
+    Gold is in standard deviations from the pool's mean, so a random response has the expected value zero.
 
     Args:
         data: preferences and vectors.
         prompts: how many held-out prompts.
-        pool: candidates for each.
-        seed: of gold, prompts and candidates.
+        pool: number of candidates per prompt.
+        seed: seeds gold, prompts and candidates.
 
     Raises:
         InputError: if too few held-out prompts have two responses.
@@ -81,11 +81,11 @@ class Simulation:
         self._reward = self._gold(data.vector)
 
     def label(self, pairs: PairData) -> PairData:
-        """The pairs as gold sees them."""
+        """The pairs, labelled by gold."""
         return labelled(pairs, self._reward)
 
     def pools(self, fitted: Mapping[str, Fitted], trunk: Trunk) -> list[Pool]:
-        """One pool of candidates for each prompt."""
+        """One pool of candidates per prompt."""
         generator = torch.Generator().manual_seed(self._seed)
         prompts = torch.randperm(len(self._policy.centres), generator=generator)[: self._prompts].tolist()
         return [self._judged(fitted, trunk, self._policy.draw(prompt, self._pool, generator)) for prompt in prompts]
@@ -93,7 +93,7 @@ class Simulation:
     def _judged(self, fitted: Mapping[str, Fitted], trunk: Trunk, vector: Float[Tensor, "pool vector_dim"]) -> Pool:
         features = features_of(trunk, vector)
         gold = standardised(self._gold(vector).numpy())
-        return Pool(gold, {"gold": gold} | {name: each.rewards(features).numpy() for name, each in fitted.items()})
+        return Pool(gold, {"gold": gold} | {name: proxy.rewards(features).numpy() for name, proxy in fitted.items()})
 
 
 class Labels:
@@ -119,12 +119,12 @@ class Labels:
         return pairs
 
     def pools(self, fitted: Mapping[str, Fitted], trunk: Trunk) -> list[Pool]:
-        """One pool for each best-of-n."""
+        """One pool per best-of-n."""
         items, features = self._items, features_of(trunk, self._data.vector)
         used = torch.from_numpy(np.unique(np.concatenate([items.pair_chosen, items.pair_rejected])))
         rewards = {name: np.full(len(features.reward), np.nan) for name in fitted}
-        for name, each in fitted.items():
-            rewards[name][used] = each.rewards(features.rows(used)).numpy()
+        for name, proxy in fitted.items():
+            rewards[name][used] = proxy.rewards(features.rows(used)).numpy()
         return [
             _one_right(np.array([chosen, *items.pair_rejected[items.pair_item == item]]), rewards)
             for item, chosen in enumerate(items.chosen)

@@ -1,10 +1,9 @@
-"""Over-optimisation: what the harder choice by a proxy is worth in gold."""
+"""Over-optimisation: the gold reward of the best of n responses by a proxy."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -13,7 +12,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from typing_extensions import TypedDict
+from typing_extensions import Self
 
 from qbrm.cli.console import Reporter
 from qbrm.data.pairs import PairData
@@ -24,12 +23,14 @@ from qbrm.fitting.trunk import fit_trunk
 from qbrm.preferences import PreferenceSet, check_disjoint
 from qbrm.reward_models.trunk import Trunk
 from qbrm_lab.comparison.side_by_side import each_seed
-from qbrm_lab.methods import Task
-from qbrm_lab.methods.base import Rewards
+from qbrm_lab.methods import folder_name
+from qbrm_lab.methods.base import Rewards, Task
 from qbrm_lab.responses import Features, Responses
+from qbrm_lab.results.facts import TrainingFact
+from qbrm_lab.results.study_rows import CurveRow, PeakRow
 from qbrm_lab.scenarios import FLIPPED_SHARE, VARIANTS, Roles
-from qbrm_lab.studies.cache import cached, code_digest, preferences_digest, setting_of
-from qbrm_lab.studies.over_optimisation.gold_curves import CurveRow, Curves, PeakRow, curve_rows, curves_of, peak_rows
+from qbrm_lab.studies.cache import cached, preferences_digest, settings_of
+from qbrm_lab.studies.over_optimisation.gold_curves import Curves, curve_rows, curves_of, peak_rows
 from qbrm_lab.studies.over_optimisation.judges import Data, Judge, Labels, Simulation, features_of
 from qbrm_lab.studies.over_optimisation.proxies import PROXIES
 
@@ -46,13 +47,11 @@ class OverOptimisationSettings:
         gold_from: ``simulation``: a random function of the encoder's vectors is the gold reward, labels all training
             pairs and judges candidates drawn around held-out prompts. ``labels``: people's own labels train, and the
             winner among a held-out best-of-n's responses is worth one if it is the chosen one, else zero.
-        scenario: one of `VARIANTS`; ``fresh`` gives the scores pairs that the reward model has not seen, so
-            they know more labels than base and its ensembles; ``same``, the paper's protocol, gives them no others, and
-            validation may then keep a refinement as it starts, at the base reward.
+        scenario: one of `VARIANTS`. In ``same``, validation may keep a refinement at the base reward, where it starts.
         methods: names in `PROXIES`.
-        seeds: of the world, the split of the training prompts, the wrong labels, all training and the candidates.
-        prompts: held-out prompts that candidates are drawn for; EBRM's ascent sets the price.
-        pool: candidates for each of them, and the largest n.
+        seeds: seed the world, the split of the training prompts, the wrong labels, all training and the candidates.
+        prompts: number of held-out prompts that candidates are drawn for; EBRM's ascent takes most of the time.
+        pool: number of candidates per prompt, and the largest n.
         workers: processes that run seeds side by side, one thread each; None: this process runs them all.
     """
 
@@ -65,19 +64,48 @@ class OverOptimisationSettings:
     workers: int | None = None
 
 
-class OverOptimisation(TypedDict):
-    """What came out.
+@dataclass(frozen=True)
+class OverOptimisation:
+    """What was measured with one kind of gold.
 
-    `rows` has gold and proxy reward against n, `peaks` one row per method, `notes` facts such as a chosen z. Simulated
-    gold is in deviations of the pool from its mean, gold from labels is a share of right choices. The method ``gold``
-    chooses by gold itself: no proxy does better.
+    Simulated gold is in deviations of the pool from its mean, gold from labels is a share of right choices. The method
+    ``gold`` chooses by gold itself: no proxy does better.
+
+    Attributes:
+        gold_from: as in the settings.
+        scenario: as in the settings.
+        rows: gold and proxy reward against n.
+        peaks: one row per method.
+        facts: facts on the trainings, such as a chosen z.
     """
 
     gold_from: GoldFrom
     scenario: str
     rows: list[CurveRow]
     peaks: list[PeakRow]
-    notes: list[str]
+    facts: list[TrainingFact] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class SeedResult:
+    """One seed's curves as JSON can hold them, and the facts of its trainings."""
+
+    n: list[int]
+    gold: dict[str, list[list[float]]]
+    proxy: dict[str, list[list[float]]]
+    facts: list[TrainingFact]
+
+    @classmethod
+    def of(cls, curves: Curves, facts: list[TrainingFact]) -> Self:
+        """Curves as lists."""
+        gold, proxy = ({name: curve.tolist() for name, curve in part.items()} for part in (curves.gold, curves.proxy))
+        return cls(list(curves.n), gold, proxy, facts)
+
+    @property
+    def curves(self) -> Curves:
+        """The curves as arrays."""
+        gold, proxy = ({name: np.array(curve) for name, curve in part.items()} for part in (self.gold, self.proxy))
+        return Curves(tuple(self.n), gold, proxy)
 
 
 def over_optimisation(
@@ -90,8 +118,8 @@ def over_optimisation(
 ) -> OverOptimisation:
     """Best-of-n against a gold reward, by proxies that learned from preferences of which a quarter is wrong.
 
-    A gold reward labels the training pairs, a quarter of the labels are turned round, and reward model, ensembles and
-    scores learn from what is left. Each then picks the best of n candidates, and gold says what the pick is worth; see
+    A gold reward labels the training pairs, a quarter of the labels are flipped, and reward model, ensembles and scores
+    learn from them. Each then picks the best of n candidates, and gold says what the pick is worth; see
     :func:`~qbrm_lab.evaluation.best_of_n.best_of_n`. Gao et al. (2023), arXiv 2210.10760; with wrong labels and
     ensembles, Coste et al. (2024), arXiv 2310.02743.
 
@@ -102,7 +130,7 @@ def over_optimisation(
         test: held-out preferences.
         table: the encoder's vectors of all their responses.
         out: folder for what is kept.
-        reporter: told what is going on.
+        reporter: shows progress.
         settings: how; None for the defaults.
 
     Raises:
@@ -111,21 +139,13 @@ def over_optimisation(
     """
     settings = settings or OverOptimisationSettings()
     data = _data(train, test, table, settings)
-    found: dict[int, Curves] = {}
-    notes: list[str] = []
     label = f"over-optimisation, gold from {settings.gold_from}, {settings.scenario}"
-    curves = each_seed(partial(_curves, data, settings, out, label), settings.seeds, settings.workers, reporter, label)
-    for seed, (of_seed, noted) in zip(settings.seeds, curves, strict=True):
-        found[seed] = of_seed
-        notes += noted
+    run = partial(_seed_result, data, settings, out, label)
+    results = list(each_seed(run, settings.seeds, settings.workers, reporter, label))
     reporter.status(None)
-    return OverOptimisation(
-        gold_from=settings.gold_from,
-        scenario=settings.scenario,
-        rows=curve_rows(found),
-        peaks=peak_rows(found),
-        notes=notes,
-    )
+    curves = {seed: result.curves for seed, result in zip(settings.seeds, results, strict=True)}
+    facts = [fact for result in results for fact in result.facts]
+    return OverOptimisation(settings.gold_from, settings.scenario, curve_rows(curves), peak_rows(curves), facts)
 
 
 def _data(train: PreferenceSet, test: PreferenceSet, table: FeatureTable, settings: OverOptimisationSettings) -> Data:
@@ -142,61 +162,51 @@ def _data(train: PreferenceSet, test: PreferenceSet, table: FeatureTable, settin
     return Data(train, test, responses, torch.from_numpy(table.rows(responses.keys).embedding))
 
 
-def _curves(
+def _seed_result(
     data: Data, settings: OverOptimisationSettings, out: Path, label: str, seed: int, reporter: Reporter
-) -> tuple[Curves, list[str]]:
+) -> SeedResult:
+    """What an earlier call with the same question left, else what the seed gives now."""
     reporter.status(f"{label}, seed {seed}")
-    return _kept(out, _asked(data, settings, seed), partial(_run_seed, data, settings, seed, out))
+    path = out / f"over-optimisation-{settings.gold_from}-{settings.scenario}-seed-{seed}.json"
+    question = _question(data, settings, seed)
+    return cached(path, question, SeedResult, lambda: SeedResult.of(*_run_seed(data, settings, seed, out)))
 
 
-def _asked(data: Data, settings: OverOptimisationSettings, seed: int) -> dict[str, Any]:
+def _question(data: Data, settings: OverOptimisationSettings, seed: int) -> dict[str, Any]:
     """All that a seed's curves depend on."""
     return {
         "gold_from": settings.gold_from,
         "scenario": settings.scenario,
         "seed": seed,
-        "methods": {name: setting_of(PROXIES[name]) for name in settings.methods},
+        "methods": {name: settings_of(PROXIES[name]) for name in settings.methods},
         "candidates": [settings.prompts, settings.pool] if settings.gold_from == "simulation" else [],
         "data": preferences_digest([data.train, data.test]),
         "vectors": hashlib.sha256(data.vector.numpy().tobytes()).hexdigest(),
-        "code": code_digest(),
     }
 
 
-def _kept(out: Path, asked: dict[str, Any], run: Callable[[], tuple[Curves, list[str]]]) -> tuple[Curves, list[str]]:
-    """What an earlier call with the same question found, else what `run` finds."""
-
-    def answer() -> dict[str, Any]:
-        curves, notes = run()
-        gold, proxy = ({name: curve.tolist() for name, curve in part.items()} for part in (curves.gold, curves.proxy))
-        return {"n": curves.n, "gold": gold, "proxy": proxy, "notes": notes}
-
-    path = out / f"over-optimisation-{asked['gold_from']}-{asked['scenario']}-seed-{asked['seed']}.json"
-    known = cached(path, asked, answer)
-    gold, proxy = ({name: np.array(curve) for name, curve in known[part].items()} for part in ("gold", "proxy"))
-    return Curves(tuple(known["n"]), gold, proxy), known["notes"]
-
-
-def _run_seed(data: Data, settings: OverOptimisationSettings, seed: int, out: Path) -> tuple[Curves, list[str]]:
+def _run_seed(
+    data: Data, settings: OverOptimisationSettings, seed: int, out: Path
+) -> tuple[Curves, list[TrainingFact]]:
     simulated = settings.gold_from == "simulation"
     judge = Simulation(data, settings.prompts, settings.pool, seed) if simulated else Labels(data)
     folder = out / "training" / f"{settings.gold_from}-{settings.scenario}-seed-{seed}"
-    teacher = _Teacher(data, VARIANTS[settings.scenario](data.train, seed), judge, seed, folder)
+    teacher = _Teacher(data, VARIANTS[settings.scenario].share_out(data.train, seed), judge, seed, folder)
     trunk = teacher.reward_model(0)
     fitted = {name: PROXIES[name].fit(teacher.task(trunk, name)) for name in settings.methods}
     pools = judge.pools(fitted, trunk)
     sizes = sizes_up_to(min(len(pool.gold) for pool in pools))
-    return curves_of(pools, sizes), [note for each in fitted.values() for note in each.notes]
+    return curves_of(pools, sizes), [fact for proxy in fitted.values() for fact in proxy.facts]
 
 
 class _Teacher:
-    """Gives proxies their preferences: a judge's labels, a quarter of them turned round.
+    """Gives proxies their preferences: a judge's labels, a quarter of them flipped.
 
     Args:
         data: preferences and vectors.
         roles: which preferences are for what.
         judge: says which response is better.
-        seed: of the wrong labels and all training.
+        seed: seeds the wrong labels and all training.
         folder: where training states are kept.
     """
 
@@ -225,7 +235,7 @@ class _Teacher:
             self._pairs(self._roles.validation, features),
             features,
             self._seed,
-            self._folder / method / "checkpoint.safetensors",
+            self._folder / folder_name(method) / "checkpoint.safetensors",
             measure=lambda rewards: {},
             on_epoch=lambda epoch: None,
             member=self._member,

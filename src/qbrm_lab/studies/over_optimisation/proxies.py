@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -11,19 +12,21 @@ from torch import Tensor
 from qbrm.energies.base import Clamped, EnergyScore
 from qbrm.energies.density import density
 from qbrm.refinement import refine
-from qbrm_lab.methods import METHODS, EnergyMethod, Fitted, Method, Task
-from qbrm_lab.methods.base import Rewards
+from qbrm_lab.methods import build_method
+from qbrm_lab.methods.base import Fitted, Method, Rewards, Task
+from qbrm_lab.methods.energy import EnergyMethod
 from qbrm_lab.methods.temperature_scaling import tempered
 from qbrm_lab.responses import Features
+from qbrm_lab.results.facts import BoundChosen
 
 DEVIATIONS = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0)
 
 
 @dataclass(frozen=True)
 class LowerConfidenceBound:
-    """E[r | e] - z std[r | e] of an energy score: of two promising responses, the one that more is known of.
+    """E[r | e] - z std[r | e] of an energy score: of two equal means, the one with the smaller deviation is better.
 
-    z is that of `DEVIATIONS` with which the bound, tempered, makes the validation preferences likeliest.
+    z is the one of `DEVIATIONS` with which the bound, tempered, makes the validation preferences likeliest.
 
     Attributes:
         name: in results.
@@ -33,20 +36,24 @@ class LowerConfidenceBound:
     name: str
     method: EnergyMethod
 
+    def described(self) -> dict[str, Any]:
+        """All settings by name."""
+        return {**self.method.described(), "deviations": list(DEVIATIONS)}
+
     def fit(self, task: Task) -> Fitted:
         """Train the score, choose z."""
         fitted = self.method.fit(task)
         assert fitted.score is not None
         bounds = {z: _bound(fitted.score, z) for z in DEVIATIONS}
         z = min(bounds, key=lambda z: _log_loss(bounds[z], task))
-        note = f"{self.name}, seed {task.seed}: validation chose z = {z:g} of {', '.join(f'{z:g}' for z in DEVIATIONS)}"
-        return fitted._replace(rewards=bounds[z], log_preference=tempered(bounds[z], task), notes=(*fitted.notes, note))
+        fact = BoundChosen(method=self.name, seed=task.seed, z=z, tried=DEVIATIONS)
+        return fitted._replace(rewards=bounds[z], log_preference=tempered(bounds[z], task), facts=(*fitted.facts, fact))
 
 
 def _bound(score: EnergyScore, z: float) -> Rewards:
     def refinement(score: EnergyScore, clamped: Clamped, generator: torch.Generator) -> Float[Tensor, " batch"]:
-        found = density(score, clamped)
-        return found.mean - z * found.std
+        p = density(score, clamped)
+        return p.mean - z * p.std
 
     def rewards(features: Features) -> Float[Tensor, " responses"]:
         return refine(score, features.embedding, features.reward, refinement)
@@ -61,16 +68,19 @@ def _log_loss(rewards: Rewards, task: Task) -> float:
     return -float(tempered(rewards, task)(known, rewards(known), chosen, rejected).mean())
 
 
-def _sqrbm(name: str) -> EnergyMethod:
-    method = METHODS[name]
+def _by_mean(name: str) -> EnergyMethod:
+    """The method, with rewards refined by the mean."""
+    method = build_method(name)
     assert isinstance(method, EnergyMethod)
     return replace(method, refinement="mean")
 
 
 PROXIES: dict[str, Method] = {
-    **{name: METHODS[name] for name in ("base", "base-mean", "base-worst", "base-uncertainty", "mlp", "mlp-ensemble")},
-    "ebrm": METHODS["ebrm"],
-    "sqrbm": _sqrbm("sqrbm"),
-    "sqrbm-lcb": LowerConfidenceBound("sqrbm-lcb", _sqrbm("sqrbm")),
-    "sqrbm-gate-ensemble": _sqrbm("sqrbm-gate-ensemble"),
+    method.name: method
+    for method in (
+        *map(build_method, ("base", "base:mean", "base:worst", "base:uncertainty", "mlp", "mlp:ensemble=5", "ebrm")),
+        _by_mean("sqrbm"),
+        LowerConfidenceBound("sqrbm:lcb", _by_mean("sqrbm")),
+        _by_mean("sqrbm:gate,members=5"),
+    )
 }

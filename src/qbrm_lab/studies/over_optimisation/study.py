@@ -1,9 +1,8 @@
-"""The study of over-optimisation as a command runs it: both kinds of gold, a table, a plot each."""
+"""The study of over-optimisation as a command runs it: a table and a plot for both kinds of gold."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from qbrm.cli.console import Reporter
@@ -13,6 +12,7 @@ from qbrm_lab.comparison import ComparisonSettings
 from qbrm_lab.comparison.compare import prepare
 from qbrm_lab.report.plots import over_optimisation_figure
 from qbrm_lab.report.plots.gallery import png_bytes
+from qbrm_lab.studies.json_files import write_json
 from qbrm_lab.studies.over_optimisation.measure import (
     GoldFrom,
     OverOptimisation,
@@ -23,24 +23,23 @@ from qbrm_lab.studies.over_optimisation.proxies import PROXIES
 
 GOLDS: dict[GoldFrom, str] = {"simulation": "gold reward, deviations of the pool", "labels": "share of right choices"}
 SLOW = ("ebrm",)
+OVER_OPTIMISATION_FILE = "over-optimisation.json"
+
+
+@dataclass(frozen=True)
+class OverOptimisationResults:
+    """Content of over-optimisation.json: one study per kind of gold."""
+
+    command: str
+    studies: list[OverOptimisation]
 
 
 def study_over_optimisation(settings: ComparisonSettings, quick: bool, reporter: Reporter) -> Path:
     """Measure best-of-n against gold, simulated and from people's labels.
 
-    Writes over-optimisation.json, over-optimisation.md and two plots to `settings.out`. Features, training states and
-    finished seeds are kept there: the same call continues where an earlier one stopped.
-
-    Args:
-        settings: source, folder and seeds; methods are the study's own.
-        quick: leave EBRM out.
-        reporter: told what is going on.
-
-    Returns:
-        The path of over-optimisation.md.
-
-    Raises:
-        InputError: if the source is not usable.
+    Writes over-optimisation.json, over-optimisation.md and two plots to `settings.out`, where finished seeds are kept.
+    With `quick`, EBRM is left out. Arguments and errors are those of
+    :func:`~qbrm_lab.studies.everything.study_everything`. Returns the path of over-optimisation.md.
     """
     sources = prepare(settings, reporter).sources
     table = FeatureTable.open(settings.out / "features")
@@ -50,32 +49,31 @@ def study_over_optimisation(settings: ComparisonSettings, quick: bool, reporter:
         seeds=tuple(range(settings.seed, settings.seed + settings.seeds)),
         workers=settings.workers,
     )
-    found = []
+    studies = []
     for gold, axis in GOLDS.items():
-        question = replace(asked, gold_from=gold)
-        found.append(over_optimisation(sources.train, test, table, settings.out, reporter, question))
-        picture = png_bytes(over_optimisation_figure(found[-1]["rows"], axis))
+        study = over_optimisation(sources.train, test, table, settings.out, reporter, replace(asked, gold_from=gold))
+        picture = png_bytes(over_optimisation_figure(study.rows, axis))
         write_atomically(settings.out / f"over-optimisation-{gold}.png", picture)
-    content = json.dumps({"schema": 1, "command": settings.command, "studies": found}, allow_nan=False)
-    write_atomically(settings.out / "over-optimisation.json", content.encode())
+        studies.append(study)
+    write_json(settings.out / OVER_OPTIMISATION_FILE, OverOptimisationResults(settings.command, studies))
     path = settings.out / "over-optimisation.md"
-    write_atomically(path, "\n".join(peaks_table(each) for each in found).encode())
+    write_atomically(path, "\n".join(map(peaks_table, studies)).encode())
     return path
 
 
-def peaks_table(found: OverOptimisation) -> str:
-    """Where each method's curve is highest and what is lost after that, as documents show it."""
+def peaks_table(study: OverOptimisation) -> str:
+    """Where the curve of every method is highest and what is lost after that, as documents show it."""
     lines = [
-        f"Gold from {found['gold_from']}, scenario {found['scenario']}:",
+        f"Gold from {study.gold_from}, scenario {study.scenario}:",
         "",
         "| method | highest at n | gold there | gold at the largest n | lost since | over base at the largest n |",
         "| :-- | --: | --: | --: | --: | --: |",
     ]
-    for row in found["peaks"]:
-        over = row["over_base"]
-        against = "-" if over is None else f"{over:+.2f} [{row['over_base_low']:+.2f}, {row['over_base_high']:+.2f}]"
+    for row in study.peaks:
+        over = row.over_base
+        against = "-" if over is None else f"{over:+.2f} [{row.over_base_low:+.2f}, {row.over_base_high:+.2f}]"
         lines.append(
-            f"| {row['method']} | {row['peak_n']:,} | {row['peak_gold']:.2f} | {row['last_gold']:.2f} | "
-            f"{row['loss']:.2f} [{row['ci_low']:.2f}, {row['ci_high']:.2f}] | {against} |"
+            f"| {row.method} | {row.peak_n:,} | {row.peak_gold:.2f} | {row.last_gold:.2f} | "
+            f"{row.loss:.2f} [{row.ci_low:.2f}, {row.ci_high:.2f}] | {against} |"
         )
     return "\n".join(lines) + "\n"

@@ -1,4 +1,4 @@
-"""results.md: what a study asked, how it measured and what it found, from the study's own files alone."""
+"""results.md: what a study asked, how it measured and what came out, from the study's own files alone."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from qbrm.durable import make_folder, write_atomically
 from qbrm.tables.numbers import percent
+from qbrm_lab.methods import words_of
 from qbrm_lab.report.comparison import extent
 from qbrm_lab.report.parts import SET_NAMES, methods_of, parts, sets_of
 from qbrm_lab.report.plots.gallery import png_bytes
 from qbrm_lab.report.plots.multiples import FEWEST_DECISIONS
-from qbrm_lab.scenarios import VALIDATION_SHARE
+from qbrm_lab.scenarios import VALIDATION_SHARE, VARIANTS
 from qbrm_lab.studies.over_optimisation.measure import OverOptimisationSettings
 from qbrm_lab.studies.over_optimisation.study import peaks_table
 from qbrm_lab.studies.page import failures, tables, words
@@ -22,7 +23,7 @@ from qbrm_lab.studies.page.html import page_html
 from qbrm_lab.studies.page.limits import study_targets
 from qbrm_lab.studies.page.pictures import FOLDER, draw, shown
 from qbrm_lab.studies.page.summary import summary
-from qbrm_lab.studies.robustness import CANDIDATE, TRIED_CONFIGURATIONS, targets, targets_table
+from qbrm_lab.studies.robustness import CANDIDATE, ONLY_IN, TRIED_CONFIGURATIONS, targets, targets_table
 from qbrm_lab.studies.sampling import sampling_markdown
 
 PAGE_FILE = "results.md"
@@ -71,7 +72,10 @@ def page(files: StudyFiles) -> str:
             (" with the fine-tuned base", files.fine_tuned, targets(files.fine_tuned) if files.fine_tuned else []),
         ],
         candidate=CANDIDATE,
+        only_in=ONLY_IN,
         tried=TRIED_CONFIGURATIONS,
+        variants=VARIANTS,
+        words_of=words_of,
         validation_share=VALIDATION_SHARE,
         fewest_decisions=FEWEST_DECISIONS,
         extent=extent,
@@ -84,8 +88,6 @@ def page(files: StudyFiles) -> str:
         sampling_markdown=sampling_markdown,
         sets_of=sets_of,
         shown=shown,
-        study_targets=study_targets,
-        targets=targets,
         targets_table=targets_table,
     )
     return re.sub(r"\n{3,}", "\n\n", text).strip("\n") + "\n"

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeVar
 
-from qbrm_lab.report import Results, read_results
-from qbrm_lab.report.results import RESULTS_FILE
-from qbrm_lab.studies.coverage import COVERAGE_FILE
+from qbrm_lab.results import RESULTS_FILE, Results, read_results
+from qbrm_lab.studies.coverage import COVERAGE_FILE, CoverageResults
 from qbrm_lab.studies.fine_tuned import FOLDER as FINE_TUNED
 from qbrm_lab.studies.journal import Call, read_journal
+from qbrm_lab.studies.json_files import read_json
+from qbrm_lab.studies.over_optimisation.study import OVER_OPTIMISATION_FILE, OverOptimisationResults
+from qbrm_lab.studies.sampling import SAMPLING_FILE, SamplingResults
 
 SAMPLING = "sampling"
+Content = TypeVar("Content")
 
 
 class StudyFiles(NamedTuple):
@@ -29,9 +31,9 @@ class StudyFiles(NamedTuple):
 
     robustness: Results | None = None
     fine_tuned: Results | None = None
-    over_optimisation: dict[str, Any] | None = None
-    coverage: dict[str, Any] | None = None
-    sampling: dict[str, Any] | None = None
+    over_optimisation: OverOptimisationResults | None = None
+    coverage: CoverageResults | None = None
+    sampling: SamplingResults | None = None
     calls: tuple[Call, ...] = ()
 
 
@@ -39,14 +41,14 @@ def read_files(folder: Path) -> StudyFiles:
     """Read what is there.
 
     Raises:
-        InputError: if a results.json is not one.
+        InputError: if a file is not what its name says.
     """
     return StudyFiles(
         _results(folder),
         _results(folder / FINE_TUNED),
-        _content(folder / "over-optimisation.json"),
-        _content(folder / COVERAGE_FILE),
-        _content(folder / SAMPLING / "sampling.json"),
+        _content(folder / OVER_OPTIMISATION_FILE, OverOptimisationResults),
+        _content(folder / COVERAGE_FILE, CoverageResults),
+        _content(folder / SAMPLING / SAMPLING_FILE, SamplingResults),
         tuple(read_journal(folder)),
     )
 
@@ -55,8 +57,5 @@ def _results(folder: Path) -> Results | None:
     return read_results(folder) if (folder / RESULTS_FILE).exists() else None
 
 
-def _content(path: Path) -> dict[str, Any] | None:
-    if not path.exists():
-        return None
-    content: dict[str, Any] = json.loads(path.read_bytes())
-    return content
+def _content(path: Path, kind: type[Content]) -> Content | None:
+    return read_json(path, kind) if path.exists() else None

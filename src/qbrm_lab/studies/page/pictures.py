@@ -21,9 +21,8 @@ from qbrm_lab.studies.robustness import CANDIDATE
 
 FOLDER = "results"
 # More curves than these in a panel hide each other; the tables have all methods.
-CURVES = ("base", "mlp", "mlp-gate", "mlp-ensemble", "gaussian", "ebrm", CANDIDATE)
-SCORES = ("ebrm", "ebrm-exact", "rbm", "sqrbm", CANDIDATE)
-
+CURVES = ("base", "mlp", "mlp:gate", "mlp:ensemble=5", "gaussian", "ebrm", CANDIDATE)
+SCORES = ("ebrm", "ebrm:exact", "rbm", "sqrbm", CANDIDATE)
 
 SHOWN = {
     "differences": "Pairwise accuracy of every trained method over the base, by scenario",
@@ -46,16 +45,15 @@ def shown(name: str) -> str:
 def draw(files: StudyFiles) -> Iterator[tuple[str, Figure]]:
     """The plots that there are data for, by name."""
     if files.robustness is not None:
-        found = parts(files.robustness)
-        yield "differences", difference_panels(found, "base")
-        yield "risk-coverage", risk_coverage_panels(found, CURVES)
-        yield "deviation", deviation_panels(found, SCORES)
-        yield "calibration", calibration_panels(found, CURVES)
+        shown_parts = parts(files.robustness)
+        yield "differences", difference_panels(shown_parts, "base")
+        yield "risk-coverage", risk_coverage_panels(shown_parts, CURVES)
+        yield "deviation", deviation_panels(shown_parts, SCORES)
+        yield "calibration", calibration_panels(shown_parts, CURVES)
     if files.fine_tuned is not None:
         yield "differences-fine-tuned", difference_panels(parts(files.fine_tuned), "base")
-    for study in files.over_optimisation["studies"] if files.over_optimisation is not None else ():
-        gold = study["gold_from"]
-        yield f"over-optimisation-{gold}", over_optimisation_figure(study["rows"], GOLDS[gold])
+    for study in files.over_optimisation.studies if files.over_optimisation is not None else ():
+        yield f"over-optimisation-{study.gold_from}", over_optimisation_figure(study.rows, GOLDS[study.gold_from])
     if files.sampling is not None:
-        yield "accuracy-by-size", size_figure(files.sampling["scores"])
-        yield "error-by-time", error_figure(files.sampling["samplers"])
+        yield "accuracy-by-size", size_figure(files.sampling.scores)
+        yield "error-by-time", error_figure(files.sampling.samplers)

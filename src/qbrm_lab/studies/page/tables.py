@@ -9,19 +9,20 @@ from qbrm.tables.grid import Column, Grid, column
 from qbrm.tables.markdown import markdown_grid
 from qbrm.tables.numbers import ABSENT, count, percent_interval, points, points_interval, three_decimals
 from qbrm_lab.comparison.records import REFERENCES
-from qbrm_lab.report import Results
 from qbrm_lab.report.comparison import accuracy, difference
 from qbrm_lab.report.contest import contest
 from qbrm_lab.report.numbers import decimal_interval
 from qbrm_lab.report.parts import SET_NAMES, Part, methods_of, parts, sets_of, summary_row
-from qbrm_lab.report.results import Difference, SetName, is_below
+from qbrm_lab.results import Results, SetName
+from qbrm_lab.results.rows import Difference, is_below
+from qbrm_lab.results.study_rows import CoverageRow
 from qbrm_lab.studies.page.verdicts import difference_of, standing
 
 
 def scenario_table(part: Part) -> str:
     """One part: accuracies with intervals, paired differences, macro averages, log-loss, ECE and AURC, by method."""
     results = part.results
-    methods, sets = methods_of(results["summary"]), sets_of(results["summary"])
+    methods, sets = methods_of(results.summary), sets_of(results.summary)
     first = sets[0]
     columns = [_accuracy(results, methods, first, "all", SET_NAMES[first])]
     columns += [_over(part, methods, reference, first, f"over {reference}") for reference in REFERENCES]
@@ -29,19 +30,21 @@ def scenario_table(part: Part) -> str:
         columns.append(_accuracy(results, methods, name, "all", SET_NAMES[name]))
         columns.append(_over(part, methods, "base", name, f"{SET_NAMES[name]} over base"))
     columns += [_accuracy(results, methods, name, "macro", f"macro {SET_NAMES[name]}") for name in sets]
-    for heading, key in (("log-loss", "nll"), ("ECE", "ece")):
-        values = [row[key] if (row := summary_row(results, method, first)) else None for method in methods]  # type: ignore[literal-required]
+    rows = [summary_row(results, method, first) for method in methods]
+    areas = {row.method: row.aurc for row in results.risk_coverage if row.set == first}
+    for heading, values in (
+        ("log-loss", [row.nll if row else None for row in rows]),
+        ("ECE", [row.ece if row else None for row in rows]),
+        ("AURC", [areas.get(method) for method in methods]),
+    ):
         columns.append(contest(heading, values, map(three_decimals, values), min))
-    areas = {row["method"]: row["aurc"] for row in results.get("risk_coverage", []) if row["set"] == first}
-    of_methods = [areas.get(method) for method in methods]
-    columns.append(contest("AURC", of_methods, map(three_decimals, of_methods), min))
     return _table("method", methods, columns)
 
 
 def standing_table(results: Results, method: str) -> str:
     """Where a method is above each reference, not told apart from it or below it, by pairwise accuracy in points."""
-    found = {reference: standing(parts(results), method, reference) for reference in REFERENCES}
-    known = {reference: rows for reference, rows in found.items() if any(rows)}
+    standings = {reference: standing(parts(results), method, reference) for reference in REFERENCES}
+    known = {reference: rows for reference, rows in standings.items() if any(rows)}
     headings = ("above it beyond the interval", "not told apart", "below it")
     columns = [
         column(heading, [_by_name(rows[place]) for rows in known.values()]) for place, heading in enumerate(headings)
@@ -51,17 +54,12 @@ def standing_table(results: Results, method: str) -> str:
 
 def data_table(results: Results) -> str:
     """Prompts, pairs and categories of what was trained and tested on."""
-    data = results["data"]
-    headings = {
-        "prompts": "prompts",
-        "pairs": "pairs",
-        "categories": "categories",
-        "pairwise": "pairwise",
-        "bon": "best-of-n",
-    }
-    columns = [column("used for", [row["role"] for row in data])]
-    columns += [column(heading, [count(row[key]) for row in data]) for key, heading in headings.items()]  # type: ignore[literal-required]
-    return _table("data", [row["name"] for row in data], columns)
+    data = results.data
+    columns = [column("used for", [row.role for row in data])]
+    for name in ("prompts", "pairs", "categories", "pairwise", "bon"):
+        heading = "best-of-n" if name == "bon" else name
+        columns.append(column(heading, [count(getattr(row, name)) for row in data]))
+    return _table("data", [row.name for row in data], columns)
 
 
 def area_table(results: Results) -> str:
@@ -76,64 +74,65 @@ def deviation_table(results: Results) -> str:
 
 def below_base_table(results: Results, name: SetName) -> str | None:
     """Methods that are below the base beyond the paired interval in some part, and by how much; None if none is."""
-    found = parts(results)
+    all_parts = parts(results)
     cells: dict[str, list[str]] = {}
-    for method in methods_of(results["summary"]):
-        rows = [difference_of(part, method, "base", name) for part in found]
+    for method in methods_of(results.summary):
+        rows = [difference_of(part, method, "base", name) for part in all_parts]
         if any(map(is_below, rows)):
             cells[method] = [difference(row) if row is not None and is_below(row) else ABSENT for row in rows]
     if not cells:
         return None
     columns = [
-        column(part.name, [of_method[place] for of_method in cells.values()]) for place, part in enumerate(found)
+        column(part.name, texts) for part, texts in zip(all_parts, zip(*cells.values(), strict=True), strict=True)
     ]
     return _table("method", cells, columns)
 
 
-def coverage_table(rows: Sequence[dict[str, Any]]) -> str:
+def coverage_table(rows: Sequence[CoverageRow]) -> str:
     """How often intervals contain the true reward: mean over worlds, with the least and the greatest of them."""
-    fits = list(dict.fromkeys(row["fitted_to"] for row in rows))
-    levels = list(dict.fromkeys(row["level"] for row in rows))
+    fits = list(dict.fromkeys(row.fitted_to for row in rows))
     columns = []
-    for level in levels:
-        shares = [
-            [row["coverage"] for row in rows if (row["fitted_to"], row["level"]) == (fitted_to, level)]
-            for fitted_to in fits
-        ]
-        texts = [percent_interval(sum(each) / len(each), min(each), max(each)) for each in shares]
+    for level in dict.fromkeys(row.level for row in rows):
+        texts = []
+        for fitted_to in fits:
+            shares = [row.coverage for row in rows if (row.fitted_to, row.level) == (fitted_to, level)]
+            texts.append(percent_interval(sum(shares) / len(shares), min(shares), max(shares)))
         columns.append(column(f"{level:.0%} interval", texts))
     return _table("fitted to simulated", fits, columns)
 
 
 def _accuracy(results: Results, methods: Sequence[str], name: SetName, category: str, heading: str) -> Column:
     rows = [summary_row(results, method, name, category) for method in methods]
-    return contest(heading, [row["accuracy"] if row else None for row in rows], map(accuracy, rows))
+    return contest(heading, [row.accuracy if row else None for row in rows], map(accuracy, rows))
 
 
 def _over(part: Part, methods: Sequence[str], reference: str, name: SetName, heading: str) -> Column:
     rows = [difference_of(part, method, reference, name) for method in methods]
-    texts = [points_interval(row["difference"], row["ci_low"], row["ci_high"]) if row else ABSENT for row in rows]
-    return column(heading, texts)
+    return column(
+        heading, [points_interval(row.difference, row.ci_low, row.ci_high) if row else ABSENT for row in rows]
+    )
 
 
 def _by_name(rows: Mapping[str, Difference]) -> str:
-    return ", ".join(f"{name} {points(row['difference'])}" for name, row in rows.items()) or ABSENT
+    return ", ".join(f"{name} {points(row.difference)}" for name, row in rows.items()) or ABSENT
 
 
 def _by_part(results: Results, table: str, key: str, best: Callable[..., float]) -> str:
     """A number of the pairwise rows of a table with its interval, methods in rows, parts in columns."""
-    found = parts(results)
-    of_part = [
-        {row["method"]: row for row in part.results.get(table, []) if row["set"] == "pairwise"}  # type: ignore[attr-defined]
-        for part in found
-    ]
-    methods = list(dict.fromkeys(method for rows in of_part for method in rows))
+    of_parts: dict[str, dict[str, Any]] = {
+        part.name: {row.method: row for row in getattr(part.results, table) if row.set == "pairwise"}
+        for part in parts(results)
+    }
+    methods = list(dict.fromkeys(method for rows in of_parts.values() for method in rows))
     columns = []
-    for part, rows in zip(found, of_part, strict=True):
-        shown = [rows.get(method) for method in methods]
-        values = [row[key] if row else None for row in shown]
-        texts = [decimal_interval(row[key], row["ci_low"], row["ci_high"]) if row else ABSENT for row in shown]
-        columns.append(contest(part.name, values, texts, best))
+    for name, row_of in of_parts.items():
+        rows = [row_of.get(method) for method in methods]
+        values = [getattr(row, key) if row else None for row in rows]
+        texts = [
+            decimal_interval(value, row.ci_low, row.ci_high) if row else ABSENT
+            for value, row in zip(values, rows, strict=True)
+        ]
+        columns.append(contest(name, values, texts, best))
     return _table("method", methods, columns)
 
 

@@ -9,33 +9,29 @@ from qbrm_lab.studies.journal import Call
 
 
 def working_calls(calls: Sequence[Call]) -> list[Call]:
-    """The calls that what is there now owes its numbers to.
+    """The calls that computed the present numbers.
 
-    Not those that repeat a finished one, which only take up what is there, nor those of code that was changed since.
+    Not those that repeat a finished one, which only read what is there, nor those of an earlier version of the study.
     """
-    latest = {_question(call): call.get("code") for call in calls}
-    found: list[Call] = []
+    latest = {(call.part, call.command): call.version for call in calls}
+    working: list[Call] = []
     finished: set[tuple[str, str]] = set()
     for call in calls:
-        question = _question(call)
-        if call.get("code") != latest[question]:
+        question = call.part, call.command
+        if call.version != latest[question]:
             continue
         if question not in finished:
-            found.append(call)
-        if call["finished"]:
+            working.append(call)
+        if call.finished:
             finished.add(question)
-    return found
-
-
-def _question(call: Call) -> tuple[str, str]:
-    return call["part"], call["command"]
+    return working
 
 
 def seconds_of(calls: Sequence[Call]) -> dict[str, float]:
     """Seconds by part, over the calls whose time is known."""
     spent: dict[str, float] = {}
     for call in calls:
-        spent[call["part"]] = spent.get(call["part"], 0.0) + (call["seconds"] or 0.0)
+        spent[call.part] = spent.get(call.part, 0.0) + (call.seconds or 0.0)
     return spent
 
 
@@ -44,7 +40,7 @@ def time_taken(calls: Sequence[Call]) -> str:
     worked = working_calls(calls)
     spent = seconds_of(worked)
     parts = ", ".join(f"{part} {clock(seconds)}" for part, seconds in spent.items())
-    cut = any(call["seconds"] is None for call in worked)
+    cut = any(call.seconds is None for call in worked)
     rest = "; calls that were cut short, and what they left for later ones, are not in it" if cut else ""
     return f"Time taken until all was finished: {clock(sum(spent.values()))} ({parts}){rest}."
 

@@ -13,10 +13,10 @@ from torch import Tensor
 from qbrm.data.pairs import PairData
 from qbrm.energies import EnergyScore, SemiQuantumRBM
 from qbrm.energies.density import density
-from qbrm.evaluation import Coverage, interval_coverage
 from qbrm.fitting import TrainingSettings, train
 from qbrm.fitting.objectives import OBJECTIVES
-from qbrm_lab.comparison.evaluate import Row
+from qbrm_lab.evaluation import Coverage, interval_coverage
+from qbrm_lab.results.study_rows import CoverageRow
 
 DIM, HIDDEN, TAU = 4, 4, 0.5
 RESPONSES = 3000, 600, 4000
@@ -43,7 +43,7 @@ def known_machine(seed: int, anchored: bool) -> SemiQuantumRBM:
     """A semi-quantum machine with random fields, whose p(r | e) changes place, width and shape with e.
 
     Args:
-        seed: of its fields.
+        seed: seeds its fields.
         anchored: whether its rewards follow the base rewards.
     """
     torch.manual_seed(seed)
@@ -61,11 +61,11 @@ def simulate(machine: SemiQuantumRBM, responses: int, seed: int) -> Simulated:
     generator = torch.Generator().manual_seed(seed)
     embedding = torch.randn(responses, machine.dim, generator=generator)
     base_reward = torch.randn(responses, generator=generator)
-    found = density(machine, machine.clamp(embedding, base_reward), FINE_SPACING)
-    node = torch.multinomial(found.mass, 1, generator=generator)
+    exact = density(machine, machine.clamp(embedding, base_reward), FINE_SPACING)
+    node = torch.multinomial(exact.mass, 1, generator=generator)
     # Anywhere in the node's cell: adds step^2 / 12 to the variance, a three-hundredth of the sharpest feature's.
     place = node + torch.rand(node.shape, generator=generator) - 0.5
-    reward = ((found.lattice.first[:, None] + place) * found.lattice.step)[:, 0]
+    reward = ((exact.lattice.first[:, None] + place) * exact.lattice.step)[:, 0]
     return Simulated(embedding, base_reward, machine.from_standard(reward))
 
 
@@ -113,33 +113,33 @@ def quantile_coverage(
         units: slope and intercept that lead from the score's rewards to true ones.
     """
     slope, intercept = units
-    found = density(score, score.clamp(data.embedding, data.base_reward), FINE_SPACING)
+    claimed = density(score, score.clamp(data.embedding, data.base_reward), FINE_SPACING)
     covered = {}
     for level in levels:
-        ends = (score.from_standard(found.quantile((1 + side * level) / 2)) for side in (-1, 1))
+        ends = (score.from_standard(claimed.quantile((1 + side * level) / 2)) for side in (-1, 1))
         low, high = (slope * end.numpy() + intercept for end in ends)
         covered[level] = interval_coverage(data.reward.numpy(), low, high)
     return covered
 
 
-def coverage_rows(seed: int) -> list[Row]:
+def coverage_rows(seed: int) -> list[CoverageRow]:
     """Coverage of the intervals of machines fitted to simulated rewards and to simulated preferences.
 
     Both are of the true machine's family; what preferences leave to convention is set by `true_units` of the training
     responses.
 
     Returns:
-        One row per way of fitting and probability claimed: ``seed``, ``fitted_to``, ``level``, ``coverage``, ``error``.
+        One row per way of fitting and probability claimed.
     """
-    rows: list[Row] = []
+    rows: list[CoverageRow] = []
     for fitted_to, fit in (("rewards", fit_to_rewards), ("preferences", fit_to_preferences)):
         machine = known_machine(seed, anchored=fitted_to == "preferences")
         training, validation, test = (simulate(machine, n, 3 * seed + part) for part, n in enumerate(RESPONSES))
         score = fit(training, validation, seed)
         units = true_units(score, training) if fitted_to == "preferences" else (1.0, 0.0)
         rows += [
-            {"seed": seed, "fitted_to": fitted_to, "level": level, "coverage": found.share, "error": found.error}
-            for level, found in quantile_coverage(score, test, units=units).items()
+            CoverageRow(seed=seed, fitted_to=fitted_to, level=level, coverage=covered.share, error=covered.error)
+            for level, covered in quantile_coverage(score, test, units=units).items()
         ]
     return rows
 

@@ -10,21 +10,13 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.stats import mannwhitneyu
 
-from qbrm_lab.comparison.evaluate import EvaluationSet
-from qbrm_lab.comparison.simulation import (
-    coverage_rows,
-    known_machine,
-    quantile_coverage,
-    simulate,
-)
-from qbrm_lab.comparison.uncertainty import deviation_rows, risk_coverage_rows
 from qbrm.energies import SemiQuantumRBM
-from qbrm_lab.evaluation.outcomes import Items, Outcomes
-from qbrm.evaluation import (
-    PromptBootstrap,
+from qbrm.evaluation import PromptBootstrap, decisions
+from qbrm_lab.comparison.evaluate import EvaluationSet, PartOfTest
+from qbrm_lab.comparison.uncertainty import deviation_rows, risk_coverage_rows
+from qbrm_lab.evaluation import (
     area,
     curve_points,
-    decisions,
     deviation_bins,
     error_auroc,
     interval_coverage,
@@ -33,8 +25,17 @@ from qbrm.evaluation import (
     resampled_aurocs,
     selective_risk,
 )
+from qbrm_lab.evaluation.outcomes import Items, Outcomes
+from qbrm_lab.results.rows import AreaDifference
+from qbrm_lab.studies.simulation import (
+    coverage_rows,
+    known_machine,
+    quantile_coverage,
+    simulate,
+)
 
 pytestmark = pytest.mark.usefixtures("one_thread")
+LABEL = {"scenario": "fresh"}
 few_levels = st.lists(st.sampled_from([0.05, 0.2, 0.4, 0.5, 0.6, 0.8, 0.9, 0.97]), min_size=1, max_size=6)
 many = st.lists(st.floats(1e-6, 1 - 1e-6), min_size=1, max_size=60)
 unhurried = settings(deadline=None, max_examples=60)
@@ -48,7 +49,7 @@ def pairs_on(prompt):
 
 
 def evaluation_set(items):
-    return EvaluationSet("made up", "pairwise", items, PromptBootstrap(items))
+    return EvaluationSet(PartOfTest("made up"), "pairwise", items, PromptBootstrap(items))
 
 
 def outcomes_of(probability):
@@ -206,20 +207,20 @@ def test_rows_are_means_over_seeds():
         Outcomes(np.ones(120, bool), np.log(generator.uniform(0.1, 0.95, 120)), deviation=generator.uniform(1, 2, 120))
         for _ in range(3)
     ]
-    curve = one(risk_coverage_rows({}, evaluation_set(items), {"made up": seeds}, ()))
+    curve = one(risk_coverage_rows(LABEL, evaluation_set(items), {"made up": seeds}, ()))
     areas = [area(selective_risk(seed.log_probability)) for seed in seeds]
-    assert curve["aurc"] == pytest.approx(np.mean(areas))
+    assert curve.aurc == pytest.approx(np.mean(areas))
     best = [area(oracle_risk(seed.log_probability)) for seed in seeds]
-    assert curve["excess"] == pytest.approx(np.mean(areas) - np.mean(best))
-    assert curve["ci_low"] < curve["aurc"] < curve["ci_high"]
-    assert (curve["n"], curve["seeds"], len(curve["accuracy"])) == (120, 3, 50)
+    assert curve.excess == pytest.approx(np.mean(areas) - np.mean(best))
+    assert curve.ci_low < curve.aurc < curve.ci_high
+    assert (curve.n, curve.seeds, len(curve.accuracy)) == (120, 3, 50)
     right = np.mean([decisions(seed.log_probability).right.mean() for seed in seeds])
-    assert curve["accuracy"][-1] == pytest.approx(right, abs=1e-6)
-    told = one(deviation_rows({"method": "made up"}, evaluation_set(items), seeds))
+    assert curve.accuracy[-1] == pytest.approx(right, abs=1e-6)
+    told = one(deviation_rows({**LABEL, "method": "made up"}, evaluation_set(items), seeds))
     aurocs = [error_auroc(seed.deviation, decisions(seed.log_probability).right) for seed in seeds]
-    assert told["auroc"] == pytest.approx(np.mean(aurocs))
-    assert told["ci_low"] < told["auroc"] < told["ci_high"]
-    assert np.mean(told["error"]) == pytest.approx(1 - right, abs=1e-6)
+    assert told.auroc == pytest.approx(np.mean(aurocs))
+    assert told.ci_low < told.auroc < told.ci_high
+    assert np.mean(told.error) == pytest.approx(1 - right, abs=1e-6)
 
 
 def test_differences_of_areas_are_paired():
@@ -228,30 +229,34 @@ def test_differences_of_areas_are_paired():
     probability = generator.uniform(0.2, 0.95, 200)
     better = np.where(np.arange(200) % 20 == 0, 0.9, probability)
     found = {"base": [outcomes_of(probability)], "better": [outcomes_of(better)], "same": [outcomes_of(probability)]}
-    rows = risk_coverage_rows({}, evaluation_set(pairs_on(np.arange(200))), found, ("base", "mlp"))
+    rows = risk_coverage_rows(LABEL, evaluation_set(pairs_on(np.arange(200))), found, ("base", "mlp"))
     base, better, same = rows
-    assert base["differences"] == []
-    (over,) = better["differences"]
-    assert over["difference"] == pytest.approx(better["aurc"] - base["aurc"])
-    assert over["ci_low"] < over["difference"] < over["ci_high"] < 0
-    assert over["ci_high"] - over["ci_low"] < (base["ci_high"] - base["ci_low"]) / 2
-    assert same["differences"] == [{"reference": "base", "difference": 0, "ci_low": 0, "ci_high": 0}]
+    assert base.differences == []
+    (over,) = better.differences
+    assert over.difference == pytest.approx(better.aurc - base.aurc)
+    assert over.ci_low < over.difference < over.ci_high < 0
+    assert over.ci_high - over.ci_low < (base.ci_high - base.ci_low) / 2
+    assert same.differences == [AreaDifference(reference="base", difference=0, ci_low=0, ci_high=0)]
 
 
 def test_a_method_without_probabilities_has_no_curve_and_one_without_a_score_no_deviations():
     test = evaluation_set(pairs_on(np.arange(4)))
     silent = Outcomes(np.ones(4, bool), None)
     points_only = Outcomes(np.ones(4, bool), np.log([0.6, 0.7, 0.8, 0.9]))
-    assert risk_coverage_rows({}, test, {"made up": [silent]}, ()) == deviation_rows({}, test, [silent]) == []
-    assert deviation_rows({}, test, [points_only]) == []
+    assert (
+        risk_coverage_rows(LABEL, test, {"made up": [silent]}, ())
+        == deviation_rows({**LABEL, "method": "made up"}, test, [silent])
+        == []
+    )
+    assert deviation_rows({**LABEL, "method": "made up"}, test, [points_only]) == []
 
 
 def test_where_everything_is_right_the_deviation_has_nothing_to_tell():
     test = evaluation_set(pairs_on(np.arange(4)))
     right = Outcomes(np.ones(4, bool), np.log([0.6, 0.7, 0.8, 0.9]), deviation=np.arange(1.0, 5))
-    row = one(deviation_rows({}, test, [right]))
-    assert row["auroc"] is row["ci_low"] is row["ci_high"] is None
-    assert row["error"] == [0, 0, 0, 0]
+    row = one(deviation_rows({**LABEL, "method": "made up"}, test, [right]))
+    assert row.auroc is row.ci_low is row.ci_high is None
+    assert row.error == [0, 0, 0, 0]
 
 
 def test_coverage_by_hand():
@@ -272,8 +277,8 @@ def test_simulated_rewards_follow_the_known_machine():
 def test_intervals_of_a_fitted_machine_cover_the_true_reward_as_often_as_they_say(seed):
     for row in coverage_rows(seed):
         # The machine fitted to preferences never saw a reward; sampling error of 4,000 test rewards is a third of this.
-        tolerance = 0.025 if row["fitted_to"] == "rewards" else 0.06
-        assert row["coverage"] == pytest.approx(row["level"], abs=tolerance), row
+        tolerance = 0.025 if row.fitted_to == "rewards" else 0.06
+        assert row.coverage == pytest.approx(row.level, abs=tolerance), row
 
 
 def test_intervals_of_a_machine_that_was_not_fitted_cover_too_little():

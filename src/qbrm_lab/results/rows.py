@@ -1,26 +1,20 @@
-"""results.json: everything a comparison found, as one typed table per subject."""
+"""The rows of every table that a comparison makes; accuracies are fractions.
+
+`test` names the test's source, and the domain where the row is about one; `domain` is that domain.
+"""
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-from typing import Any, Literal, NoReturn, cast
-
-from typing_extensions import NotRequired, TypedDict
-
-from qbrm.durable import make_folder, write_atomically
-from qbrm.errors import InputError
-from qbrm_lab.report.schema import mismatch, non_finite
-
-RESULTS_FILE = "results.json"
-SCHEMA = 1
+from dataclasses import dataclass
+from typing import Literal
 
 SetName = Literal["pairwise", "bon"]
 Score = Literal["accuracy", "ci_low", "ci_high", "nll", "ece"]
 Stage = Literal["train", "refine"]
 
 
-class Sampling(TypedDict):
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
     """What sampling the hidden spins leaves uncertain: effective states per response, and standard errors."""
 
     effective_samples: float
@@ -29,13 +23,15 @@ class Sampling(TypedDict):
     ece_error: float
 
 
-class Row(TypedDict):
+@dataclass(frozen=True, kw_only=True)
+class ResultRow:
     """One method, seed, test and category; accuracies are fractions."""
 
     scenario: str
     method: str
     seed: int
     test: str
+    domain: str | None = None
     set: SetName
     category: str
     n: int
@@ -44,15 +40,17 @@ class Row(TypedDict):
     ci_high: float | None
     nll: float | None
     ece: float | None
-    sampling: NotRequired[Sampling]
+    sampling: Sampling | None = None
 
 
-class SummaryRow(TypedDict):
+@dataclass(frozen=True, kw_only=True)
+class SummaryRow:
     """The mean over seeds; its interval is a bootstrap over prompts."""
 
     scenario: str
     method: str
     test: str
+    domain: str | None = None
     set: SetName
     category: str
     seeds: int
@@ -62,39 +60,42 @@ class SummaryRow(TypedDict):
     ci_high: float | None
     nll: float | None
     ece: float | None
-    sampling: NotRequired[Sampling]
+    sampling: Sampling | None = None
 
 
-class Difference(TypedDict):
+@dataclass(frozen=True, kw_only=True)
+class Difference:
     """Accuracy of a method minus that of a reference; its interval is a paired bootstrap over prompts."""
 
     scenario: str
     method: str
     reference: str
     test: str
+    domain: str | None = None
     set: SetName
     category: str
     difference: float | None
     ci_low: float | None
     ci_high: float | None
-    sampling_error: NotRequired[float]
+    sampling_error: float | None = None
 
 
-# What sums leave behind of differences that cancel: no method is better by so little.
+# What sums leave behind of differences that cancel: a difference this small is rounding.
 CANCELLED = 1e-12
 
 
 def is_above(row: Difference | None) -> bool:
     """Whether a difference is above zero beyond its interval."""
-    return row is not None and row["ci_low"] is not None and row["ci_low"] > CANCELLED
+    return row is not None and row.ci_low is not None and row.ci_low > CANCELLED
 
 
 def is_below(row: Difference | None) -> bool:
     """Whether a difference is below zero beyond its interval."""
-    return row is not None and row["ci_high"] is not None and row["ci_high"] < -CANCELLED
+    return row is not None and row.ci_high is not None and row.ci_high < -CANCELLED
 
 
-class Timing(TypedDict):
+@dataclass(frozen=True, kw_only=True)
+class Timing:
     """Seconds that a stage took for a number of examples."""
 
     method: str
@@ -102,11 +103,15 @@ class Timing(TypedDict):
     stage: Stage
     seconds: float
     examples: int
-    scenario: NotRequired[str]
+    scenario: str | None = None
 
 
-class Epoch(TypedDict):
-    """Training after an epoch; epoch 0 is before training and has no loss."""
+@dataclass(frozen=True, kw_only=True)
+class Epoch:
+    """Training after an epoch; epoch 0 is before training and has no loss.
+
+    The last five are for scores whose hidden spins are sampled.
+    """
 
     scenario: str
     method: str
@@ -116,22 +121,30 @@ class Epoch(TypedDict):
     validation_loss: float | None
     validation_pairwise: float | None
     validation_bon: float | None
-    objective: NotRequired[str]
+    objective: str | None = None
+    effective_samples: float | None = None
+    monte_carlo_error: float | None = None
+    effective_beta: float | None = None
+    residual: float | None = None
+    distortion: float | None = None
 
 
-class ReliabilityBin(TypedDict):
+@dataclass(frozen=True, kw_only=True)
+class ReliabilityBin:
     """Decisions of similar confidence and how many of them were right."""
 
     scenario: str
     method: str
     test: str
+    domain: str | None = None
     set: SetName
     confidence: float
     accuracy: float
     n: int
 
 
-class AreaDifference(TypedDict):
+@dataclass(frozen=True, kw_only=True)
+class AreaDifference:
     """Area of a method minus that of a reference; its interval is a paired bootstrap over prompts."""
 
     reference: str
@@ -140,7 +153,8 @@ class AreaDifference(TypedDict):
     ci_high: float
 
 
-class RiskCoverage(TypedDict):
+@dataclass(frozen=True, kw_only=True)
+class RiskCoverage:
     """Accuracy when only the most certain share of the pairs is decided; means over seeds.
 
     The area is that under the error rate, its interval a bootstrap over prompts, its excess what an oracle would save.
@@ -149,6 +163,7 @@ class RiskCoverage(TypedDict):
     scenario: str
     method: str
     test: str
+    domain: str | None = None
     set: SetName
     seeds: int
     n: int
@@ -161,7 +176,8 @@ class RiskCoverage(TypedDict):
     accuracy: list[float]
 
 
-class Deviation(TypedDict):
+@dataclass(frozen=True, kw_only=True)
+class Deviation:
     """Error rate of pairs in bins of the predicted deviation of their difference of rewards; means over seeds.
 
     The AUROC is the probability that a wrong decision has the greater deviation than a right one, its interval a
@@ -171,6 +187,7 @@ class Deviation(TypedDict):
     scenario: str
     method: str
     test: str
+    domain: str | None = None
     set: SetName
     seeds: int
     n: int
@@ -181,7 +198,8 @@ class Deviation(TypedDict):
     error: list[float]
 
 
-class ResponseDensity(TypedDict):
+@dataclass(frozen=True, kw_only=True)
+class ResponseDensity:
     """p(r given e) of one response on a grid of rewards."""
 
     label: Literal["chosen", "rejected"]
@@ -191,18 +209,21 @@ class ResponseDensity(TypedDict):
     density: list[float]
 
 
-class DensityExample(TypedDict):
+@dataclass(frozen=True, kw_only=True)
+class DensityExample:
     """The densities of one prompt's responses and the probability that the chosen one is better."""
 
     scenario: str
     method: str
     test: str
+    domain: str | None = None
     seed: int
     probability: float
     responses: list[ResponseDensity]
 
 
-class DataSet(TypedDict):
+@dataclass(frozen=True, kw_only=True)
+class DataSet:
     """What was trained or tested on."""
 
     name: str
@@ -212,76 +233,3 @@ class DataSet(TypedDict):
     categories: int
     pairwise: int
     bon: int
-
-
-class Results(TypedDict):
-    """All of results.json."""
-
-    schema: int
-    command: str
-    rows: list[Row]
-    timings: list[Timing]
-    environment: dict[str, Any]
-    data: list[DataSet]
-    summary: list[SummaryRow]
-    differences: list[Difference]
-    epochs: list[Epoch]
-    reliability: list[ReliabilityBin]
-    risk_coverage: NotRequired[list[RiskCoverage]]
-    deviation: NotRequired[list[Deviation]]
-    densities: list[DensityExample]
-    notes: list[str]
-
-
-def write_results(results: Results, folder: Path) -> Path:
-    """Write results.json whole, or leave the old one.
-
-    Args:
-        results: what to write.
-        folder: created if absent.
-
-    Returns:
-        The file's path.
-
-    Raises:
-        ValueError: if a number is NaN or infinite; it names the place.
-        InputError: if the folder cannot be written.
-    """
-    place = non_finite(results)
-    if place:
-        raise ValueError(f"results{place} is not finite; expected a finite number, or null where there is none.")
-    text = json.dumps(results, ensure_ascii=False, allow_nan=False, indent=1)
-    make_folder(folder)
-    path = folder / RESULTS_FILE
-    write_atomically(path, text.encode() + b"\n")
-    return path
-
-
-def read_results(folder: Path) -> Results:
-    """Read a folder's results.json.
-
-    Raises:
-        InputError: if it is missing, is not JSON, has another schema, or lacks something of this one.
-    """
-    path = folder / RESULTS_FILE
-    content = _load(path)
-    schema = content.get("schema") if isinstance(content, dict) else None
-    if schema != SCHEMA:
-        raise InputError(f'{path}: "schema" is {json.dumps(schema)[:40]}; expected {SCHEMA}.')
-    problem = mismatch(content, Results)
-    if problem:
-        raise InputError(f"{path}: {problem}.")
-    return cast(Results, content)
-
-
-def _load(path: Path) -> Any:
-    try:
-        return json.loads(path.read_bytes(), parse_constant=_refuse)
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}; expected what `qbrm compare` writes.") from error
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is not JSON: {error}.") from error
-
-
-def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is not a JSON number")

@@ -1,0 +1,296 @@
+"""The compared methods: what each is, what it can be told, how it looks in plots, and where it is built.
+
+Nothing here imports PyTorch, so that help texts come at once. A variant is a method with options,
+``NAME[:OPTION[,OPTION...]]``, such as ``sqrbm:gate,members=5``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from zlib import crc32
+
+SPARE_COLOURS = ("#117733", "#661100", "#44AA99", "#AA4499")
+SPARE_MARKERS = ("1", "2", "3", "4")
+SEVERAL_OPTIONS = "H"
+
+
+@dataclass(frozen=True)
+class Option:
+    """Something that a method can be told; a flag unless `value` says more.
+
+    Attributes:
+        name: as users write it.
+        words: what it does; ``{}`` stands for the value.
+        value: what stands behind ``=``: ``N`` for a whole number, ``NAME`` for one of `choices`; empty for a flag.
+        least: smallest number.
+        choices: ``module:attribute`` of the names to choose from.
+        excludes: options that it cannot stand beside.
+        marker: the variant's sign in plots.
+        trains: whether it makes a method train that otherwise does not.
+    """
+
+    name: str
+    words: str
+    value: str = ""
+    least: int = 1
+    choices: str = ""
+    excludes: tuple[str, ...] = ()
+    marker: str = ""
+    trains: bool = False
+
+    @property
+    def usage(self) -> str:
+        """As in ``members=N``."""
+        return f"{self.name}={self.value}" if self.value else self.name
+
+
+@dataclass(frozen=True)
+class MethodDescription:
+    """One compared method.
+
+    Attributes:
+        name: in commands and results.
+        words: what it is.
+        build: ``module:function`` of this room that makes it of its name with options and of defaults.
+        colour: in every plot; its variants share it.
+        marker: its sign in every plot.
+        options: what it can be told, in the order that names have.
+        baseline: whether it is what energy scores are compared with, rather than one of them.
+        trained: whether it learns from the training pairs.
+    """
+
+    name: str
+    words: str
+    build: str
+    colour: str
+    marker: str
+    options: tuple[Option, ...] = ()
+    baseline: bool = False
+    trained: bool = True
+
+    @property
+    def usage(self) -> str:
+        """Its name, and its options in brackets."""
+        return f"{self.name} ({', '.join(option.usage for option in self.options)})" if self.options else self.name
+
+    def option(self, name: str) -> Option | None:
+        """One of its options by name."""
+        return next((option for option in self.options if option.name == name), None)
+
+
+_COMBINED = ("tempered", "mean", "worst", "uncertainty")
+_BASE_OPTIONS = (
+    Option("tempered", "with one temperature, set on validation preferences", excludes=_COMBINED, marker="X"),
+    Option(
+        "mean",
+        "instead of one, the mean of five that differ in their seed",
+        excludes=_COMBINED,
+        marker="P",
+        trains=True,
+    ),
+    Option("worst", "of five that differ in their seed, the least reward", excludes=_COMBINED, marker="<", trains=True),
+    Option(
+        "uncertainty",
+        "of five that differ in their seed, the mean less half their variance",
+        excludes=_COMBINED,
+        marker=">",
+        trains=True,
+    ),
+)
+_GATE = Option("gate", "the correction fades where the embedding is unfamiliar", marker="*")
+_MLP_OPTIONS = (
+    Option(
+        "ensemble",
+        "instead of one, the mean of {} that differ in their seed",
+        "N",
+        least=2,
+        excludes=("members",),
+        marker="8",
+    ),
+    _GATE,
+    Option(
+        "members",
+        "instead of one, the mean of {}; a share of the training and validation prompts validates each of them and "
+        "trains the others",
+        "N",
+        least=2,
+        marker="d",
+    ),
+)
+_OBJECTIVE = Option("objective", "objective {}", "NAME", choices="qbrm.fitting.objectives:OBJECTIVES")
+_REFINEMENT = Option("refinement", "refined by {}", "NAME", choices="qbrm.refinement:REFINEMENTS")
+_FIT = (
+    _OBJECTIVE,
+    _REFINEMENT,
+    Option("filter", "without the training pairs that the base rewards contradict", excludes=("members",)),
+)
+_HIDDEN = Option("hidden", "{} hidden units", "N")
+_MEMBERS = Option(
+    "members",
+    "{} machines as one, the geometric mean of their densities; a share of the training and validation prompts "
+    "validates each of them and trains the others (in the scenario same they differ in their seed only)",
+    "N",
+    least=2,
+    marker="8",
+)
+_ENERGY = "energy:energy_method"
+
+_ALL = (
+    MethodDescription(
+        "length", "the longer response wins", "reference:length", "#999999", "x", baseline=True, trained=False
+    ),
+    MethodDescription(
+        "base",
+        "the reward model as it is",
+        "reference:base",
+        "#222222",
+        "|",
+        _BASE_OPTIONS,
+        baseline=True,
+        trained=False,
+    ),
+    MethodDescription(
+        "mlp",
+        "a small MLP on the embedding added to the base reward, Bradley-Terry: the competitor",
+        "mlp:mlp",
+        "#E69F00",
+        "v",
+        _MLP_OPTIONS,
+        baseline=True,
+    ),
+    MethodDescription(
+        "gaussian",
+        "a Gaussian reward head with the probit preference likelihood",
+        "distributional:gaussian",
+        "#CC79A7",
+        "p",
+        baseline=True,
+    ),
+    MethodDescription("quantile", "a quantile reward head", "distributional:quantile", "#882255", "h", baseline=True),
+    MethodDescription(
+        "ebrm",
+        "EBRM: NCE+ with a twelfth of the paper's noise samples, conflict-aware filtering, 50-step ascent; it reads "
+        "what the reward model's head reads, as published, and all other trained methods the encoder's vector too",
+        _ENERGY,
+        "#D55E00",
+        "s",
+        (
+            Option(
+                "exact",
+                "trained by exact likelihood instead, and refined by its mode",
+                excludes=("objective", "refinement", "published"),
+                marker="d",
+            ),
+            Option("published", "the paper's 768 noise samples instead", excludes=("objective",), marker="*"),
+            _OBJECTIVE,
+            _REFINEMENT,
+            Option("keep", "with the training pairs that the base rewards contradict", marker="8"),
+        ),
+    ),
+    MethodDescription(
+        "rbm",
+        "a classical restricted Boltzmann machine, in closed form",
+        _ENERGY,
+        "#56B4E9",
+        "D",
+        (_GATE, _MEMBERS, _HIDDEN, *_FIT),
+    ),
+    MethodDescription(
+        "sqrbm",
+        "a semi-quantum restricted Boltzmann machine, in closed form",
+        _ENERGY,
+        "#0072B2",
+        "o",
+        (_GATE, _MEMBERS, _HIDDEN, *_FIT),
+    ),
+    MethodDescription(
+        "qbm",
+        "a Boltzmann machine with couplings among its hidden spins",
+        _ENERGY,
+        "#009E73",
+        "^",
+        (
+            _GATE,
+            _HIDDEN,
+            Option("sampler", "hidden spins drawn by {}", "NAME", choices="qbrm.samplers:SAMPLERS"),
+            *_FIT,
+        ),
+    ),
+)
+METHODS: dict[str, MethodDescription] = {description.name: description for description in _ALL}
+
+# What a comparison compares unless told otherwise.
+DEMONSTRATED = ("length", "base", "mlp", "ebrm", "rbm", "sqrbm", "sqrbm:gate,members=5")
+
+# What methods were called before they had options.
+RENAMED = {
+    "base-tempered": "base:tempered",
+    "base-mean": "base:mean",
+    "base-worst": "base:worst",
+    "base-uncertainty": "base:uncertainty",
+    "mlp-ensemble": "mlp:ensemble=5",
+    "mlp-gate": "mlp:gate",
+    "mlp-gate-ensemble": "mlp:gate,members=5",
+    "ebrm-exact": "ebrm:exact",
+    "sqrbm-ensemble": "sqrbm:members=5",
+    "sqrbm-gate": "sqrbm:gate",
+    "sqrbm-gate-ensemble": "sqrbm:gate,members=5",
+}
+
+
+def family_of(method: str) -> str:
+    """The method that a variant is one of: what stands before the colon."""
+    return method.partition(":")[0]
+
+
+def options_of(method: str) -> list[str]:
+    """The names of a variant's options."""
+    return [part.partition("=")[0] for part in method.partition(":")[2].split(",") if part]
+
+
+def is_baseline(method: str) -> bool:
+    """Whether a method is what energy scores are compared with, rather than one of them."""
+    family = METHODS.get(family_of(method))
+    return family is not None and family.baseline
+
+
+def is_trained(method: str) -> bool:
+    """Whether a method learns from preferences."""
+    family = METHODS.get(family_of(method))
+    return (
+        family is None
+        or family.trained
+        or any(option.trains for option in family.options if option.name in options_of(method))
+    )
+
+
+def words_of(method: str) -> str:
+    """What a method is, its options included; its name again if it is not known."""
+    family = METHODS.get(family_of(method))
+    if family is None:
+        return method
+    given = dict(part.partition("=")[::2] for part in method.partition(":")[2].split(",") if part)
+    told = [option.words.format(given[option.name]) for option in family.options if option.name in given]
+    return "; ".join([family.words, *told])
+
+
+def colour_of(method: str) -> str:
+    """The method's colour in every plot; its variants have the same."""
+    family = family_of(method)
+    known = METHODS.get(family)
+    return known.colour if known else SPARE_COLOURS[crc32(family.encode()) % len(SPARE_COLOURS)]
+
+
+def marker_of(method: str) -> str:
+    """The method's sign in every plot, so that colour is never the only difference."""
+    family, options = METHODS.get(family_of(method)), options_of(method)
+    if family and not options:
+        return family.marker
+    option = family.option(options[0]) if family and len(options) == 1 else None
+    known = SEVERAL_OPTIONS if family and len(options) > 1 else option and option.marker
+    return known or SPARE_MARKERS[crc32(method.encode()) % len(SPARE_MARKERS)]
+
+
+def usage() -> str:
+    """All methods with their options, for a help text."""
+    return "; ".join(description.usage for description in METHODS.values())

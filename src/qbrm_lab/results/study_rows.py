@@ -1,0 +1,91 @@
+"""The rows of the studies' tables."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from qbrm_lab.results.rows import Sampling
+
+
+@dataclass(frozen=True, kw_only=True)
+class CurveRow:
+    """What best-of-n by one method is worth; `seed` is None for the mean over seeds."""
+
+    method: str
+    seed: int | None
+    n: int
+    kl: float
+    gold: float
+    ci_low: float
+    ci_high: float
+    proxy: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class PeakRow:
+    """Where one method's curve is highest, what is lost from there to the largest n, and how it does there over base.
+
+    `ci_low` and `ci_high` are of `loss`, `over_base_low` and `over_base_high` of `over_base`; both differences are
+    paired over pools. `peaks` says that the interval of the loss is above zero. As the peak is looked for and tested
+    in the same pools, the test favours peaks.
+    """
+
+    method: str
+    peak_n: int
+    peak_kl: float
+    peak_gold: float
+    last_n: int
+    last_gold: float
+    loss: float
+    ci_low: float
+    ci_high: float
+    peaks: bool
+    over_base: float | None
+    over_base_low: float | None
+    over_base_high: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CoverageRow:
+    """How often intervals that claim the probability `level` contain the true reward of simulated responses."""
+
+    seed: int
+    fitted_to: str
+    level: float
+    coverage: float
+    error: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class SizeRow:
+    """A score of one size, and how its hidden units are summed over; accuracies with their intervals.
+
+    `sampler` is the means in words. Seconds are means over seeds.
+    """
+
+    score: str
+    hidden: int
+    sampler: str
+    pairwise: tuple[float, float, float]
+    bon: tuple[float, float, float]
+    nll: float
+    sampling: Sampling | None
+    train_seconds: float
+    refine_seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplerErrorRow:
+    """One sampler with one effort, on all problems together.
+
+    `effort` is sweeps per state, or bits for a quantised machine; None where there is nothing to choose. `seconds` is
+    per problem, `total_variation` the mean over problems, the other two root mean squares over problems: of the error
+    of a spin's mean, and of the mean energy's in units of the energy's own deviation.
+    """
+
+    sampler: str
+    effort: int | None
+    seconds: float
+    total_variation: float
+    mean_error: float
+    energy_error: float

@@ -1,0 +1,59 @@
+"""Every block of Python in the README and the documentation runs: a page's blocks in order, in one namespace."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+import qbrm
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "CONTRIBUTING.md"]
+BLOCK = re.compile(r"(?:<!-- not run: (?P<reason>.+?) -->\n)?```python\n(?P<code>.*?)```", re.DOTALL)
+
+# Blocks that need what a test has not: how many on each page.
+NOT_RUN = {
+    "embed-and-train.md": 1,  # the reader's reward model and preferences
+    "kaiwu.md": 1,  # Kaiwu's SDK and a licence
+    "kaiwu.zh-CN.md": 1,
+    "mathematics.md": 1,  # minutes of sampling
+    "reward-models.md": 2,  # a model of the Hub; the Hub
+    "trl.md": 1,  # a policy and a refined model
+}
+
+
+def blocks(page):
+    """Code and, if it is not run, the reason."""
+    return [(match["code"], match["reason"]) for match in BLOCK.finditer(page.read_text(encoding="utf-8"))]
+
+
+PAGES_WITH_CODE = [page for page in PAGES if any(reason is None for _, reason in blocks(page))]
+
+
+def test_blocks_that_are_not_run_are_counted_and_say_why():
+    assert {page.name: count for page in PAGES if (count := sum(bool(why) for _, why in blocks(page)))} == NOT_RUN
+
+
+def test_every_block_that_is_not_run_is_at_least_python():
+    for page in PAGES:
+        for code, reason in blocks(page):
+            if reason:
+                compile(code, page.name, "exec")
+
+
+@pytest.mark.parametrize("page", PAGES_WITH_CODE, ids=lambda page: page.name)
+def test_code_blocks_run_in_order(page, tmp_path, monkeypatch, one_thread):
+    if page.name.startswith("kaiwu"):
+        pytest.importorskip("kaiwu.torch_plugin", reason="kaiwu-torch-plugin is not installed; see docs/kaiwu.md")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    names = {"__name__": "page"}
+    for number, (code, reason) in enumerate(blocks(page), start=1):
+        if not reason:
+            exec(compile(code, f"{page.name}, block {number}", "exec"), names)
+
+
+def test_the_reference_has_every_public_name_once():
+    pages = "".join(page.read_text(encoding="utf-8") for page in (ROOT / "docs" / "reference").glob("*.md"))
+    documented = re.findall(r"^::: qbrm\.(\w+)$", pages, re.MULTILINE)
+    assert sorted(documented) == sorted(set(qbrm.__all__) - {"__version__"})
