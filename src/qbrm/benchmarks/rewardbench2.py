@@ -22,12 +22,7 @@ MARGIN = "Ties: size of the margin"
 
 
 class Margins(NamedTuple):
-    """What the rewards of one prompt of Ties say.
-
-    Attributes:
-        between: lowest reward of a right answer less the highest of a wrong one.
-        within: spread of the rewards of the right answers.
-    """
+    """Of one prompt of Ties: lowest right reward less highest wrong one, and spread of the right answers' rewards."""
 
     between: float
     within: float

@@ -61,16 +61,9 @@ def score(
     refined: Sequence[ItemRewards],
     seed: int = 0,
 ) -> list[Row]:
-    """The official table, section by section, and the subsets it is made of.
+    """The official table of base and refined rewards, section by section, and the subsets it is made of.
 
     Sections of which the items hold nothing are left out, here and of the means that they are part of.
-
-    Args:
-        benchmark: whose rules and weights.
-        items: its items.
-        base: base rewards of each item.
-        refined: refined rewards of each item.
-        seed: of the resampling.
     """
     judged = benchmark.judge(items, base), benchmark.judge(items, refined)
     judgements = _judgements(benchmark, items, [(one.group, one.item) for one in judged[0]])

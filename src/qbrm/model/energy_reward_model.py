@@ -105,7 +105,7 @@ class EnergyRewardModel:
         save_model(Path(folder), self._parts())
 
     def push_to_hub(self, name: str, *, private: bool | None = None, token: str | None = None) -> str:
-        """Save to a model on the Hugging Face Hub, which is made if there is none.
+        """Save to a model on the Hugging Face Hub, which is made if there is none; return the commit's address.
 
         The card states the data, settings and results of the comparison that trained the model. A reward model from a
         folder stays where it is: who loads the refined one says where theirs is.
@@ -114,9 +114,6 @@ class EnergyRewardModel:
             name: id on the Hub, such as ``name/model``.
             private: whether a new model is; None for the account's default.
             token: of the account; None for the one that `hf auth login` stored.
-
-        Returns:
-            The address of the commit.
 
         Raises:
             InputError: if the Hub refuses or cannot be reached.

@@ -256,11 +256,7 @@ def fit_head(
 ) -> Trunk:
     """Train the score layer of the embedded reward model; an eighth of the prompts chooses the epoch.
 
-    Args:
-        preferences: what to train on.
-        keys: (prompt id, response id) of every row of `vectors`.
-        vectors: what the encoder gave.
-        seed: seeds split, initial weights, shuffling and dropout.
+    `vectors` are what the encoder gave, `keys` the (prompt id, response id) of their rows.
 
     Raises:
         InputError: if there is no pair to train on.

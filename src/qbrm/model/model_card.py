@@ -83,14 +83,9 @@ class Provenance:
 def model_card(
     name: str, identity: Identity, score: Mapping[str, Any], refinement: str, provenance: Provenance | None
 ) -> str:
-    """Write the card: YAML front matter for the Hub, then Markdown.
+    """Write the card: YAML front matter for the Hub, then Markdown, which says so if no provenance is known.
 
-    Args:
-        name: what the model is called, such as its id on the Hub.
-        identity: of the reward model that is refined.
-        score: name and settings of the energy score.
-        refinement: how it refines.
-        provenance: data, settings and results; None if none are known, which the card then says.
+    `name` is the model's id on the Hub or its folder, `score` the name and settings of the energy score.
     """
     parts = [
         f"---\n{_front_matter(name, identity, provenance)}\n---",

@@ -51,12 +51,8 @@ class Parts(NamedTuple):
 def save_model(folder: Path, parts: Parts, name: str | None = None) -> None:
     """Write a refined reward model without its reward model's own weights, and its model card.
 
-    The configuration, which makes the folder a model, comes last.
-
-    Args:
-        folder: where to.
-        parts: what to write.
-        name: id on the Hub, if it goes there; the card calls the model so, else by its folder.
+    The configuration, which makes the folder a model, comes last. The card calls the model by `name`, its id on the
+    Hub, if it goes there, else by its folder.
 
     Raises:
         InputError: if the folder cannot be written.

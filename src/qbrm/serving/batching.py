@@ -34,14 +34,7 @@ class Model(Protocol):
 
 @dataclass(frozen=True)
 class Job(Generic[Answer]):
-    """What one request asks, answered from its own rows of a batch.
-
-    Args:
-        prompts: one per response.
-        responses: to be scored.
-        answer: makes the request's answer of the distribution; runs in the worker thread.
-        future: of the event loop that the request came from.
-    """
+    """What one request asks, one prompt per response; the worker thread calls `answer` on its rows of a batch."""
 
     prompts: Sequence[PromptLike]
     responses: Sequence[str]

@@ -44,13 +44,7 @@ class Metrics:
 
 
 class CountRequests:
-    """Middleware that counts and times requests; unknown paths and methods share one label, so that labels stay few.
-
-    Args:
-        app: what answers.
-        metrics: where to count.
-        paths: the known ones.
-    """
+    """Middleware that counts and times requests; unknown paths and methods share one label, so that labels stay few."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics, paths: Collection[str]) -> None:
         self._app, self._metrics, self._paths = app, metrics, paths

@@ -53,9 +53,7 @@ def page_routes() -> APIRouter:
 def content_security_policy(html: str, *, own_files: bool = False) -> str:
     """A policy under which a browser runs only the inline scripts and styles of a page and contacts no other server.
 
-    Args:
-        html: the page.
-        own_files: whether it may also load scripts, styles and data: images of this server.
+    With `own_files` it may also load scripts, styles and data: images of this server.
     """
     own = "'self' " if own_files else ""
     rules = [

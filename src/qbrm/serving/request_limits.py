@@ -17,13 +17,7 @@ DISCARDING_SECONDS = 5.0
 
 
 class Refusal(NamedTuple):
-    """Why a request is refused.
-
-    Attributes:
-        status: of the answer.
-        detail: one line for the client.
-        challenge: the WWW-Authenticate header, for a 401.
-    """
+    """Why a request is refused: the answer's status, one line for the client, and the WWW-Authenticate of a 401."""
 
     status: HTTPStatus
     detail: str
