@@ -12,9 +12,9 @@ from torch import Tensor
 
 from qbrm.data.pairs import PairData
 from qbrm.errors import InputError
-from qbrm.evaluation import Items
 from qbrm.features import Key
 from qbrm.preferences import PreferenceSet, SetName, response_id, training_pairs
+from qbrm_lab.evaluation.outcomes import Items
 
 
 class Features(NamedTuple):

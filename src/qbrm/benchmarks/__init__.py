@@ -17,12 +17,4 @@ BENCHMARKS: dict[str, Benchmark] = {
     for benchmark in (RMB(), RewardBench(), RewardBench2(), RMBench(), HHRLHF(), LLMBar(), Preferences())
 }
 
-__all__ = [
-    "BENCHMARKS",
-    "Benchmark",
-    "BenchmarkItem",
-    "ItemRewards",
-    "Judgement",
-    "Section",
-    "as_preferences",
-]
+__all__ = ["BENCHMARKS", "Benchmark", "BenchmarkItem", "ItemRewards", "Judgement", "Section", "as_preferences"]

@@ -118,9 +118,21 @@ class Benchmark(ABC):
     def recognises(self, record: Mapping[str, Any]) -> bool:
         """Whether the first record of a source looks like one of this benchmark's."""
 
-    @abstractmethod
     def judge(self, items: Sequence[BenchmarkItem], rewards: Sequence[ItemRewards]) -> list[Judgement]:
-        """Judge every item by the official rule, ties included."""
+        """Judge every item by the official rule, ties included: here its value, in each of its groups."""
+        return [
+            Judgement(group, index, self.value(rewards[index]))
+            for index, item in enumerate(items)
+            for group in dict.fromkeys(self.groups(item))
+        ]
+
+    def groups(self, item: BenchmarkItem) -> Sequence[str]:
+        """What the item is averaged with."""
+        return [item.subset]
+
+    def value(self, rewards: ItemRewards) -> float:
+        """1 if every chosen response has a strictly greater reward than every rejected one, else 0: a tie is wrong."""
+        return float(rewards.chosen.min() > rewards.rejected.max())
 
     def cluster(self, item: BenchmarkItem) -> str:
         """What is resampled together when intervals are made: all items on one prompt."""
@@ -128,11 +140,7 @@ class Benchmark(ABC):
 
 
 class RecordBenchmark(Benchmark):
-    """A benchmark that is kept as records, one item each.
-
-    Attributes:
-        columns: what is read of a record.
-    """
+    """A benchmark that is kept as records, one item each, of which `columns` are read."""
 
     columns: ClassVar[tuple[str, ...]] = ("id", "prompt", "chosen", "rejected", "subset")
 
@@ -171,10 +179,10 @@ def as_preferences(name: str, items: Iterable[BenchmarkItem]) -> PreferenceSet:
         name,
         tuple(
             Preference(
-                uid=item.uid if len(item.chosen) == 1 else f"{item.uid}#{number}",
-                prompt=item.prompt,
-                chosen=chosen,
-                rejected=item.rejected,
+                item.uid if len(item.chosen) == 1 else f"{item.uid}#{number}",
+                item.prompt,
+                chosen,
+                item.rejected,
                 category=item.subset,
                 set="pairwise" if len(item.rejected) == 1 else "bon",
             )
@@ -182,8 +190,3 @@ def as_preferences(name: str, items: Iterable[BenchmarkItem]) -> PreferenceSet:
             for number, chosen in enumerate(item.chosen)
         ),
     )
-
-
-def beats_all(rewards: ItemRewards) -> float:
-    """1 if every chosen response has a strictly greater reward than every rejected one, else 0: a tie is wrong."""
-    return float(rewards.chosen.min() > rewards.rejected.max())

@@ -79,15 +79,11 @@ def evaluate(
     Raises:
         InputError: if the folder holds features of another model or cannot be written.
     """
-    everything = _preferences(sources)
+    everything = as_preferences("benchmarks", [item for source in sources for item in source.items])
     data = _embed(model, everything, features, progress)
     row = {key: index for index, key in enumerate(everything.responses())}
     refined = refine(model.energy_score, *data, REFINEMENTS[model.refinement], seed=seed).cpu()
     return [_result(model, source, row, data, refined, seed) for source in sources]
-
-
-def _preferences(sources: Sequence[BenchmarkSource]) -> PreferenceSet:
-    return as_preferences("benchmarks", [item for source in sources for item in source.items])
 
 
 def _embed(
@@ -109,9 +105,13 @@ def _result(
     seed: int,
 ) -> BenchmarkResult:
     keys = [_rows(item, row) for item in source.items]
-    base, better = (_item_rewards(keys, reward.numpy()) for reward in (data[1], refined))
+    base, better = (
+        [ItemRewards(reward[chosen], reward[rejected]) for chosen, rejected in keys]
+        for reward in (data[1].numpy(), refined.numpy())
+    )
     rows = score(source.benchmark, source.items, base, better, seed)
-    chosen, rejected = (torch.tensor(side) for side in zip(*_pairs(keys), strict=True))
+    matches = [(good, bad) for chosen, rejected in keys for good in chosen for bad in rejected]
+    chosen, rejected = (torch.tensor(side) for side in zip(*matches, strict=True))
     pairs = PairData(*data, chosen, rejected)
     base_log_probability = functional.logsigmoid(pairs.reward[chosen] - pairs.reward[rejected])
     return BenchmarkResult(
@@ -137,14 +137,6 @@ def _rows(item: BenchmarkItem, row: dict[Key, int]) -> tuple[list[int], list[int
         [row[item.prompt_id, response_id(text)] for text in side] for side in (item.chosen, item.rejected)
     )
     return chosen, rejected
-
-
-def _item_rewards(rows: Sequence[tuple[list[int], list[int]]], reward: np.ndarray) -> list[ItemRewards]:
-    return [ItemRewards(reward[chosen], reward[rejected]) for chosen, rejected in rows]
-
-
-def _pairs(rows: Sequence[tuple[list[int], list[int]]]) -> list[tuple[int, int]]:
-    return [(good, bad) for chosen, rejected in rows for good in chosen for bad in rejected]
 
 
 def _calibration(log_probability: Float64[np.ndarray, " pairs"]) -> Calibration:

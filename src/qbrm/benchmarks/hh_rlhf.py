@@ -8,10 +8,9 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from qbrm.benchmarks.base import BenchmarkItem, ItemRewards, Judgement, RecordBenchmark, beats_all, shown
+from qbrm.benchmarks.base import BenchmarkItem, RecordBenchmark, shown
 from qbrm.benchmarks.hub import hub_records
 from qbrm.benchmarks.records import Record, origin
-from qbrm.errors import InputError
 from qbrm.preferences import Message, Prompt
 from qbrm.preferences.field import Field
 
@@ -59,14 +58,10 @@ class HHRLHF(RecordBenchmark):
         subset = folder if folder in SUBSETS else record.origin.name
         return BenchmarkItem(record.uid(), prompt, (chosen,), (rejected,), subset)
 
-    def judge(self, items: Sequence[BenchmarkItem], rewards: Sequence[ItemRewards]) -> list[Judgement]:
-        """Each pair in its subset, in its goal and among all pairs."""
-        judgements = []
-        for index, item in enumerate(items):
-            goal = item.subset.partition("-")[0].capitalize()
-            groups = dict.fromkeys(["All pairs", goal if item.subset in SUBSETS else item.subset, item.subset])
-            judgements += [Judgement(group, index, beats_all(rewards[index])) for group in groups]
-        return judgements
+    def groups(self, item: BenchmarkItem) -> Sequence[str]:
+        """All pairs, the pair's goal and its subset."""
+        goal = item.subset.partition("-")[0].capitalize()
+        return ["All pairs", goal if item.subset in SUBSETS else item.subset, item.subset]
 
 
 def split_pair(chosen: Field, rejected: Field) -> tuple[Prompt, str, str]:
@@ -89,13 +84,9 @@ def split_pair(chosen: Field, rejected: Field) -> tuple[Prompt, str, str]:
 def _turns(transcript: Field) -> Prompt:
     pieces = TURN.split(transcript.string())
     if pieces[0].strip() or len(pieces) < 5:
-        raise _no_transcript(transcript)
+        raise transcript.refused(r'a transcript of "\n\nHuman:" and "\n\nAssistant:" turns')
     pairs = zip(pieces[1::2], pieces[2::2], strict=True)
     return tuple(Message(ROLES[speaker], text.strip()) for speaker, text in pairs)
-
-
-def _no_transcript(field: Field) -> InputError:
-    return field.refused(r'a transcript of "\n\nHuman:" and "\n\nAssistant:" turns')
 
 
 def _text(turns: Prompt) -> str:

@@ -13,8 +13,6 @@ from qbrm.errors import InputError
 from qbrm.preferences.field import Field
 from qbrm.preferences.quoting import one_line
 
-EXTRA = "qbrm[benchmarks]"
-
 
 def hub_records(repository: str, split: str, columns: Sequence[str], **where: str) -> Iterator[Record]:
     """Every row of one split of a data set on the Hugging Face Hub.
@@ -38,10 +36,7 @@ def hub_records(repository: str, split: str, columns: Sequence[str], **where: st
 
 
 def download_archive(url: str) -> Path:
-    """Download and unpack an archive, once.
-
-    Returns:
-        The folder it was unpacked in, in the cache of ``datasets``.
+    """Download an archive once, and unpack it in a folder in the cache of ``datasets``.
 
     Raises:
         InputError: if ``datasets`` is not installed, or the archive cannot be reached.
@@ -55,32 +50,22 @@ def _import_datasets() -> Any:
     try:
         import datasets
     except ImportError as error:
-        raise InputError(
-            f"a benchmark by name needs the package datasets; pip install '{EXTRA}', or give a path as NAME:PATH."
-        ) from error
+        needed = "a benchmark by name needs the package datasets; pip install 'qbrm[benchmarks]'"
+        raise InputError(f"{needed}, or give a path as NAME:PATH.") from error
     return datasets
 
 
 @contextmanager
 def _reaching(what: str, datasets: Any) -> Iterator[None]:
-    with _quiet():
-        try:
-            yield
-        except (OSError, ValueError, ImportError, datasets.exceptions.DatasetsError) as error:
-            reason = one_line(str(error.__cause__ or error).rstrip("."), 120)
-            raise InputError(
-                f"{what} cannot be downloaded ({reason}); expected a network, or a path as NAME:PATH."
-            ) from error
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence the hub's retries: a failure is one line, from this package."""
+    """Turn a failure into one line, and silence the hub's own about its retries."""
     from huggingface_hub.utils.logging import get_verbosity, set_verbosity
 
     verbosity = get_verbosity()
     set_verbosity(logging.ERROR)
     try:
         yield
+    except (OSError, ValueError, ImportError, datasets.exceptions.DatasetsError) as error:
+        failure = f"{what} cannot be downloaded ({one_line(str(error.__cause__ or error).rstrip('.'), 120)})"
+        raise InputError(f"{failure}; expected a network, or a path as NAME:PATH.") from error
     finally:
         set_verbosity(verbosity)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from qbrm.benchmarks.base import BenchmarkItem, ItemRewards, Judgement, RecordBenchmark, Section, shown
+from qbrm.benchmarks.base import BenchmarkItem, ItemRewards, RecordBenchmark, Section, shown
 from qbrm.benchmarks.hub import download_archive
 from qbrm.benchmarks.records import Record
 from qbrm.preferences.conversation import read_prompt
@@ -31,10 +31,7 @@ class LLMBar(RecordBenchmark):
     name = "llmbar"
     title = "LLMBar"
     columns = ("input", "output_1", "output_2", "label")
-    sections = (
-        *shown(*SUBSETS),
-        Section("Adversarial", dict.fromkeys(ADVERSARIAL, 1.0)),
-    )
+    sections = (*shown(*SUBSETS), Section("Adversarial", dict.fromkeys(ADVERSARIAL, 1.0)))
 
     def download(self) -> tuple[BenchmarkItem, ...]:
         """The repository on GitHub; the Hub has only a script that fetches it from there."""
@@ -42,7 +39,7 @@ class LLMBar(RecordBenchmark):
 
     def recognises(self, record: Mapping[str, Any]) -> bool:
         """Two outputs and a label."""
-        return {"input", "output_1", "output_2", "label"} <= record.keys()
+        return set(self.columns) <= record.keys()
 
     def choose(self, files: Sequence[Path]) -> Sequence[Path]:
         """The files of the five subsets, each ``dataset.json`` in a folder of its own."""
@@ -66,11 +63,7 @@ class LLMBar(RecordBenchmark):
             subset=str(folder.value),
         )
 
-    def judge(self, items: Sequence[BenchmarkItem], rewards: Sequence[ItemRewards]) -> list[Judgement]:
-        """One judgement per instance, in its subset."""
-        return [Judgement(item.subset, index, _value(rewards[index])) for index, item in enumerate(items)]
-
-
-def _value(rewards: ItemRewards) -> float:
-    right, wrong = rewards.chosen[0], rewards.rejected[0]
-    return 0.5 if right == wrong else float(right > wrong)
+    def value(self, rewards: ItemRewards) -> float:
+        """1 if the right output has the greater reward, 1/2 if both have the same, else 0."""
+        right, wrong = rewards.chosen[0], rewards.rejected[0]
+        return 0.5 if right == wrong else float(right > wrong)

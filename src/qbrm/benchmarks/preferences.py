@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from qbrm.benchmarks.base import Benchmark, BenchmarkItem, ItemRewards, Judgement, beats_all, shown
+from qbrm.benchmarks.base import Benchmark, BenchmarkItem, shown
 from qbrm.errors import InputError
 from qbrm.preferences import PreferenceSet, SetName, read_preferences
 
@@ -38,13 +38,9 @@ class Preferences(Benchmark):
         """The three columns."""
         return {"prompt", "chosen", "rejected"} <= record.keys()
 
-    def judge(self, items: Sequence[BenchmarkItem], rewards: Sequence[ItemRewards]) -> list[Judgement]:
-        """Each item in its set, and in its category."""
-        judgements = []
-        for index, item in enumerate(items):
-            value, (_, kind) = beats_all(rewards[index]), category_and_set(item)
-            judgements += [Judgement(group, index, value) for group in (kind, item.subset)]
-        return judgements
+    def groups(self, item: BenchmarkItem) -> Sequence[str]:
+        """The item's set, and its category."""
+        return [category_and_set(item)[1], item.subset]
 
 
 def as_items(preferences: PreferenceSet) -> tuple[BenchmarkItem, ...]:

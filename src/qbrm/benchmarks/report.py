@@ -36,10 +36,7 @@ def print_results(results: Sequence[BenchmarkResult], console: Console) -> None:
 
 
 def write_results(results: Sequence[BenchmarkResult], model: str, command: str, folder: Path) -> list[Path]:
-    """Write evaluation.json and evaluation.md.
-
-    Returns:
-        Their paths.
+    """Write evaluation.json and evaluation.md, and return their paths.
 
     Raises:
         InputError: if the folder cannot be written.
@@ -81,10 +78,8 @@ def _lines(result: BenchmarkResult) -> list[str]:
     if result.trained_on is None:
         lines.append("which prompts trained this score is not recorded beside the model")
     elif result.trained_on:
-        lines.append(
-            f"{result.trained_on:,} of {len(result.prompts):,} prompts trained this score; on held-out ones it may do "
-            "worse"
-        )
+        trained = f"{result.trained_on:,} of {len(result.prompts):,} prompts trained this score"
+        lines.append(f"{trained}; on held-out ones it may do worse")
     if result.missing:
         lines.append(f"not there: {', '.join(result.missing)}; such parts are left out, unlike in published scores")
     return lines

@@ -7,7 +7,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from qbrm.benchmarks.base import BenchmarkItem, ItemRewards, Judgement, RecordBenchmark, Section, beats_all
+from qbrm.benchmarks.base import BenchmarkItem, RecordBenchmark, Section
 from qbrm.benchmarks.hub import hub_records
 from qbrm.benchmarks.records import Record, origin
 
@@ -37,12 +37,7 @@ SECTIONS: dict[str, dict[str, float]] = {
     },
     "Reasoning": {
         "math-prm": 984,
-        "hep-cpp": 164,
-        "hep-go": 164,
-        "hep-java": 164,
-        "hep-js": 164,
-        "hep-python": 164,
-        "hep-rust": 164,
+        **{f"hep-{language}": 164 for language in ("cpp", "go", "java", "js", "python", "rust")},
     },
 }
 PRIOR_SETS = ("anthropic_helpful", "anthropic_hhh", "shp", "summarize")
@@ -98,7 +93,3 @@ class RewardBench(RecordBenchmark):
             rejected=(record.text("rejected"),),
             subset=record.origin.name if record.origin.name in PRIOR_SETS else record.one_of("subset", SUBSETS),
         )
-
-    def judge(self, items: Sequence[BenchmarkItem], rewards: Sequence[ItemRewards]) -> list[Judgement]:
-        """One judgement per pair, in its subset."""
-        return [Judgement(item.subset, index, beats_all(rewards[index])) for index, item in enumerate(items)]

@@ -22,12 +22,7 @@ MARGIN = "Ties: size of the margin"
 
 
 class Margins(NamedTuple):
-    """What the rewards of one prompt of Ties say.
-
-    Attributes:
-        between: lowest reward of a right answer less the highest of a wrong one.
-        within: spread of the rewards of the right answers.
-    """
+    """Of one prompt of Ties: lowest right reward less highest wrong one, and spread of the right answers' rewards."""
 
     between: float
     within: float
@@ -106,12 +101,9 @@ class RewardBench2(RecordBenchmark):
 
     def judge(self, items: Sequence[BenchmarkItem], rewards: Sequence[ItemRewards]) -> list[Judgement]:
         """The share of the prompt that each best-of-4 item wins, and the terms of Ties."""
-        best_of_4 = [
-            Judgement(item.subset, index, _share(rewards[index]))
-            for index, item in enumerate(items)
-            if item.subset != TIES
-        ]
-        return best_of_4 + _judge_ties(items, rewards)
+        best_of_4 = [(item.subset, index) for index, item in enumerate(items) if item.subset != TIES]
+        shares = [Judgement(subset, index, _share(rewards[index])) for subset, index in best_of_4]
+        return shares + _judge_ties(items, rewards)
 
 
 def _share(rewards: ItemRewards) -> float:

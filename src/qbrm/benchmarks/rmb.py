@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from qbrm.benchmarks.base import Benchmark, BenchmarkItem, ItemRewards, Judgement, Section, beats_all, shown
+from qbrm.benchmarks.base import Benchmark, BenchmarkItem, Section, shown
 from qbrm.benchmarks.hub import download_archive
 from qbrm.benchmarks.preferences import as_items, category_and_set
 from qbrm.preferences import read_preferences
@@ -45,11 +45,7 @@ class RMB(Benchmark):
         """An item of either set."""
         return "bon_uid" in record or "pair_uid" in record
 
-    def judge(self, items: Sequence[BenchmarkItem], rewards: Sequence[ItemRewards]) -> list[Judgement]:
-        """Each item in its goal and set, and in its category."""
-        judgements = []
-        for index, item in enumerate(items):
-            value, (category, kind) = beats_all(rewards[index]), category_and_set(item)
-            groups = dict.fromkeys([f"{category.partition('/')[0]}, {kind}", item.subset])
-            judgements += [Judgement(group, index, value) for group in groups]
-        return judgements
+    def groups(self, item: BenchmarkItem) -> Sequence[str]:
+        """The item's goal and set, and its category."""
+        category, kind = category_and_set(item)
+        return [f"{category.partition('/')[0]}, {kind}", item.subset]

@@ -13,8 +13,6 @@ from qbrm.evaluation import PromptBootstrap, interval
 
 # The first entry is the value itself, the others what each resample of the prompts gives.
 Sample = Float64[np.ndarray, " one_and_resamples"]
-
-
 Kind = Literal["section", "subset"]
 
 
@@ -47,15 +45,7 @@ class Row(NamedTuple):
 
 
 class Judgements(NamedTuple):
-    """Judgements as they are resampled; `category` is the group.
-
-    Attributes:
-        prompt: index of what each is resampled with.
-        category: index of each one's group.
-        item: index of each one's item.
-        prompts: number of resampled units.
-        categories: names of the groups.
-    """
+    """Judgements as they are resampled, by index: `prompt` is the unit of resampling, `category` the group."""
 
     prompt: Int[np.ndarray, " judgements"]
     category: Int[np.ndarray, " judgements"]
@@ -71,16 +61,9 @@ def score(
     refined: Sequence[ItemRewards],
     seed: int = 0,
 ) -> list[Row]:
-    """The official table, section by section, and the subsets it is made of.
+    """The official table of base and refined rewards, section by section, and the subsets it is made of.
 
     Sections of which the items hold nothing are left out, here and of the means that they are part of.
-
-    Args:
-        benchmark: whose rules and weights.
-        items: its items.
-        base: base rewards of each item.
-        refined: refined rewards of each item.
-        seed: of the resampling.
     """
     judged = benchmark.judge(items, base), benchmark.judge(items, refined)
     judgements = _judgements(benchmark, items, [(one.group, one.item) for one in judged[0]])
@@ -92,7 +75,9 @@ def score(
     leaves = section_groups(benchmark.sections)
 
     def row(name: str, kind: Kind) -> Row:
-        return Row(name, kind, _count(judgements, leaves.get(name, frozenset({name}))), *_estimates(samples, name))
+        base, refined = (side[name] for side in samples)
+        estimates = _estimate(base), _estimate(refined), _estimate(refined - base)
+        return Row(name, kind, _count(judgements, leaves.get(name, frozenset({name}))), *estimates)
 
     sections = [section.name for section in benchmark.sections if section.name in samples[0]]
     subsets = [group for group in judgements.categories if group not in sections]
@@ -163,11 +148,6 @@ def _weighted_mean(
     mean: Sample = np.full_like(total, np.nan)
     np.divide((there * np.nan_to_num(values)).sum(0), total, out=mean, where=total > 0)
     return mean
-
-
-def _estimates(samples: Sequence[Mapping[str, Sample]], name: str) -> tuple[Estimate, Estimate, Estimate]:
-    base, refined = (side[name] for side in samples)
-    return _estimate(base), _estimate(refined), _estimate(refined - base)
 
 
 def _estimate(sample: Sample) -> Estimate:

@@ -15,13 +15,7 @@ from qbrm.preferences.quoting import one_line
 
 
 class BenchmarkSource(NamedTuple):
-    """A benchmark that was read.
-
-    Attributes:
-        benchmark: its layout and score.
-        source: as the user wrote it.
-        items: its items.
-    """
+    """A benchmark and its items, as read from a source that is kept as the user wrote it."""
 
     benchmark: Benchmark
     source: str

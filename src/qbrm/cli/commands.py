@@ -4,43 +4,24 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
-from enum import Enum
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from qbrm.cli import options as opt
 
-
-class ExportFormat(str, Enum):
-    """File formats that `qbrm export` writes."""
-
-    EBRM_PT = "ebrm-pt"
-
-
-class Engine(str, Enum):
-    """Where the embeddings are computed."""
-
-    LOCAL = "local"
-    RAY = "ray"
-
-
-class Score(str, Enum):
-    """Energy scores that `qbrm train` fits."""
-
-    EBRM = "ebrm"
-    RBM = "rbm"
-    SQRBM = "sqrbm"
-    QBM = "qbm"
+ExportFormat = Literal["ebrm-pt"]
+Engine = Literal["local", "ray"]
+Score = Literal["ebrm", "rbm", "sqrbm", "qbm"]
 
 
 def embed(
     source: Annotated[Path, typer.Argument(help=f"What to embed: {opt.SOURCE_HELP}.")],
     out: Annotated[Path, typer.Option(help="Folder for the features.")],
     reward_model: opt.RewardModelName = "all-MiniLM-L6-v2",
-    engine: Annotated[Engine, typer.Option(help="This process, or actors on a Ray cluster.")] = Engine.LOCAL,
+    engine: Annotated[Engine, typer.Option(help="This process, or actors on a Ray cluster.")] = "local",
     workers: Annotated[
         int | None,
         typer.Option(
@@ -66,15 +47,8 @@ def embed(
     from qbrm.preferences import read_preferences, training_pairs
     from qbrm.reward_models import load_reward_model
 
-    options = opt.given(
-        revision=revision,
-        head=head,
-        template=template,
-        max_length=max_length,
-        dtype=dtype,
-        device_map=device_map,
-        trust_remote_code=trust_remote_code,
-    )
+    shape = opt.given(head=head, template=template, max_length=max_length)
+    place = opt.given(revision=revision, dtype=dtype, device_map=device_map, trust_remote_code=trust_remote_code)
     reporter = Reporter()
     preferences = read_preferences(source)
     pairs = len(training_pairs(preferences))
@@ -86,9 +60,8 @@ def embed(
             done.append(rows)
             advance(rows, total)
 
-        table = run(
-            preferences, out, partial(load_reward_model, reward_model, **options), engine.value, workers, follow
-        )
+        load = partial(load_reward_model, reward_model, **shape, **place)
+        table = run(preferences, out, load, engine, workers, follow)
     embedded = done[-1] - done[0]
     rate = f" ({embedded / (time.perf_counter() - start):,.1f}/s)" if embedded else ""
     reporter.fact("features", f"{done[-1]:,} responses", str(table.identity), f"{embedded:,} embedded now{rate}")
@@ -98,7 +71,7 @@ def embed(
 def train(
     features: Annotated[list[Path], typer.Argument(help="Feature folders of one reward model.", metavar="FEATURES...")],
     out: Annotated[Path, typer.Option(help="Folder for the model.")],
-    score: Annotated[Score, typer.Option(help="Energy score.")] = Score.SQRBM,
+    score: Annotated[Score, typer.Option(help="Energy score.")] = "sqrbm",
     gate: Annotated[bool, typer.Option("--gate", help="Fade the correction where embeddings are unfamiliar.")] = False,
     members: Annotated[
         int, typer.Option(help="Scores to train and validate on different prompts; their mean is the model.", min=1)
@@ -125,23 +98,21 @@ def train(
 
     def show_split(split: Split) -> None:
         held_out = f"{split.held_out:,} held out"
-        reporter.fact("training", f"{split.training:,} pairs", held_out, f"score {score.value}")
+        reporter.fact("training", f"{split.training:,} pairs", held_out, f"score {score}")
         reporter.fact("base reward", f"held out: accuracy {100 * split.base_accuracy:.1f}%")
 
     def show_epoch(epoch: Epoch) -> None:
         loss = f"loss {epoch['loss']:.4f}" if "loss" in epoch else "untrained"
-        accuracy = f"accuracy {100 * epoch['validation_accuracy']:.1f}%"
-        held_out = f"held out: loss {epoch['validation_loss']:.4f}, {accuracy}"
+        held_out = f"held out: loss {epoch['validation_loss']:.4f}, accuracy {100 * epoch['validation_accuracy']:.1f}%"
         reporter.fact(f"epoch {int(epoch['epoch'])}", loss, held_out)
 
     make_folder(out)
-    choice = ScoreChoice(score.value, gate, members, epochs=epochs)
-    checkpoint = out / "training" / "checkpoint.safetensors"
+    choice = ScoreChoice(score, gate, members, epochs=epochs)
     with one_writer(out), reporter.progress("training") as advance:
         fitted = fit_features(
             features,
             choice,
-            checkpoint=checkpoint,
+            checkpoint=out / "training" / "checkpoint.safetensors",
             seed=seed,
             progress=lambda step, done, total: advance(done, total),
             on_split=show_split,
@@ -181,20 +152,15 @@ def evaluate(
     """
     from qbrm.cli.evaluation import evaluate_model
 
-    options = opt.given(
-        reward_model=reward_model,
-        revision=revision,
-        dtype=dtype,
-        device_map=device_map,
-        trust_remote_code=trust_remote_code,
-    )
+    options = opt.given(reward_model=reward_model, revision=revision, dtype=dtype, device_map=device_map)
+    options |= opt.given(trust_remote_code=trust_remote_code)
     evaluate_model(model, opt.listed("--on", on), out, seed, **options)
 
 
 def export(
     source: Annotated[Path, typer.Argument(help=f"A feature folder of a run, or {opt.SOURCE_HELP}.")],
     file: Annotated[Path, typer.Argument(help="File to write.")],
-    format: Annotated[ExportFormat, typer.Option(help="What to write.")] = ExportFormat.EBRM_PT,  # noqa: A002
+    format: Annotated[ExportFormat, typer.Option(help="What to write.")] = "ebrm-pt",  # noqa: A002
     seed: Annotated[int, typer.Option(help="Seeds the reward model's training, for a preference source.", min=0)] = 0,
 ) -> None:
     """Write features as the published EBRM code reads them: {embedding, reward}, chosen and rejected alternating."""
@@ -246,11 +212,6 @@ def serve(
         batch=batch,
         batch_seconds=batch_wait / 1000,
     )
-    options = opt.given(
-        reward_model=reward_model,
-        revision=revision,
-        dtype=dtype,
-        device_map=device_map,
-        trust_remote_code=trust_remote_code,
-    )
+    options = opt.given(reward_model=reward_model, revision=revision, dtype=dtype, device_map=device_map)
+    options |= opt.given(trust_remote_code=trust_remote_code)
     run(ServerSettings(model, host, port, token_file, limits, options), Reporter().fact)

@@ -28,11 +28,7 @@ class _Clock(NamedTuple):
 
 
 class Reporter:
-    """Prints one line per finished step; during long ones, shows a bar (terminal) or a line every 15 s.
-
-    Args:
-        console: where to print.
-    """
+    """Prints one line per finished step; during long ones, shows a bar (terminal) or a line every 15 s."""
 
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console(highlight=False, soft_wrap=True)
@@ -67,22 +63,16 @@ class Reporter:
 
     @contextmanager
     def progress(self, label: str) -> Iterator[Advance]:
-        """Follow a long step.
-
-        Yields:
-            A function to be called with (done, total).
-        """
+        """Follow a long step: yields a function to be called with (done, total)."""
         if not self.console.is_terminal:
-            yield self._plain(label)
+
+            def plain(done: int, total: int) -> None:
+                if time.monotonic() - self._last_line >= PLAIN_SECONDS:
+                    self.fact(label, f"{done:,} of {total:,}")
+
+            yield plain
             return
         columns = (TextColumn(f"{label:<{LABEL_WIDTH}}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         with Progress(*columns, console=self.console, transient=True) as bar:
             task = bar.add_task(label, total=None)
             yield lambda done, total: bar.update(task, completed=done, total=total)
-
-    def _plain(self, label: str) -> Advance:
-        def advance(done: int, total: int) -> None:
-            if time.monotonic() - self._last_line >= PLAIN_SECONDS:
-                self.fact(label, f"{done:,} of {total:,}")
-
-        return advance

@@ -21,30 +21,19 @@ from qbrm.model.training_prompts import read_training_prompts
 from qbrm.preferences.digest import prompt_digests
 from qbrm.reward_models import LoadOptions
 
-DEFAULT_OUT = Path("runs/evaluation")
-
 
 def evaluate_model(
-    model: str,
-    sources: Sequence[str],
-    out: Path | None,
-    seed: int,
-    **options: Unpack[LoadOptions],
+    model: str, sources: Sequence[str], out: Path | None, seed: int, **options: Unpack[LoadOptions]
 ) -> None:
-    """Evaluate a saved model on benchmarks, print their tables and write them.
+    """Evaluate a saved model on benchmarks, print their tables and write them, by default to a folder named after it.
 
-    Args:
-        model: what `EnergyRewardModel.from_pretrained` takes.
-        sources: what `read_benchmark` takes.
-        out: folder for embeddings and results; None for one named after the model and where it is.
-        seed: seeds the intervals' resampling.
-        **options: of `EnergyRewardModel.from_pretrained`.
+    Model and options are those of `EnergyRewardModel.from_pretrained`, sources those of `read_benchmark`.
 
     Raises:
         InputError: if the model, a source or the folder is not usable.
     """
     reporter = Reporter()
-    folder = out or DEFAULT_OUT / _folder_name(model)
+    folder = out or Path("runs/evaluation", _folder_name(model))
     benchmarks = [_read(source, reporter) for source in sources]
     refined = EnergyRewardModel.from_pretrained(model, **options)
     make_folder(folder)

@@ -71,8 +71,7 @@ DeviceMap = Annotated[
     typer.Option(help="As in transformers, such as auto. Default: first GPU, else CPU.", rich_help_panel=REWARD_MODEL),
 ]
 TrustRemoteCode = Annotated[
-    bool,
-    typer.Option("--trust-remote-code", help="Run Python code of the model.", rich_help_panel=REWARD_MODEL),
+    bool, typer.Option("--trust-remote-code", help="Run Python code of the model.", rich_help_panel=REWARD_MODEL)
 ]
 
 

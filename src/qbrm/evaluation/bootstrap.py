@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import numpy as np
 from jaxtyping import Float, Float64, Int
@@ -13,30 +13,27 @@ LEVEL = 0.95
 AT_ONCE = 200
 
 Interval = tuple[float, float]
+ByCategory: TypeAlias = Float64[np.ndarray, "resamples categories"]
 
 
 class Grouped(Protocol):
-    """Items on prompts, in categories, such as `Items`: the input of the bootstrap."""
+    """Items on prompts, in categories: the input of the bootstrap."""
 
     @property
     def prompt(self) -> Int[np.ndarray, " items"]:
         """Index of each item's prompt."""
-        ...
 
     @property
     def category(self) -> Int[np.ndarray, " items"]:
         """Index of each item's category."""
-        ...
 
     @property
     def prompts(self) -> int:
         """Number of prompts."""
-        ...
 
     @property
     def categories(self) -> tuple[str, ...]:
         """Names of the categories."""
-        ...
 
 
 class PromptBootstrap:
@@ -52,9 +49,8 @@ class PromptBootstrap:
     def __init__(self, items: Grouped, seed: int = 0) -> None:
         generator = np.random.default_rng(seed)
         self._items = items
-        self._weights = generator.multinomial(
-            items.prompts, np.full(items.prompts, 1 / items.prompts), size=RESAMPLES
-        ).astype(np.float64)
+        share = np.full(items.prompts, 1 / items.prompts)
+        self._weights = generator.multinomial(items.prompts, share, size=RESAMPLES).astype(np.float64)
         self._counts = self._weights @ self._per_prompt(np.ones(len(items.prompt)))
 
     def _per_prompt(self, value: Float[np.ndarray, " items"]) -> Float64[np.ndarray, "prompts categories"]:
@@ -63,11 +59,7 @@ class PromptBootstrap:
         return total
 
     def intervals(self, value: Float[np.ndarray, " items"]) -> dict[str, Interval]:
-        """Intervals of the mean value: by category, over all items (``all``), of the mean over categories (``macro``).
-
-        Args:
-            value: one number per item, such as being correct or the difference of two methods' being correct.
-        """
+        """Intervals of the items' mean value: by category, over all (``all``), and over categories (``macro``)."""
         totals = self._weights @ self._per_prompt(value)
         by_category = self._divided(totals)
         samples = {
@@ -77,7 +69,7 @@ class PromptBootstrap:
         }
         return {name: interval(sample) for name, sample in samples.items()}
 
-    def means(self, value: Float[np.ndarray, " items"]) -> Float64[np.ndarray, "resamples categories"]:
+    def means(self, value: Float[np.ndarray, " items"]) -> ByCategory:
         """Mean value by category in each resample; NaN where a resample has no item of a category."""
         return self._divided(self._weights @ self._per_prompt(value))
 
@@ -95,10 +87,8 @@ class PromptBootstrap:
         parts = range(0, RESAMPLES, AT_ONCE)
         return np.concatenate([statistic(self._weights[start : start + AT_ONCE, prompt]) for start in parts])
 
-    def _divided(
-        self, totals: Float64[np.ndarray, "resamples categories"]
-    ) -> Float64[np.ndarray, "resamples categories"]:
-        means: Float64[np.ndarray, "resamples categories"] = np.full_like(totals, np.nan)
+    def _divided(self, totals: ByCategory) -> ByCategory:
+        means: ByCategory = np.full_like(totals, np.nan)
         np.divide(totals, self._counts, out=means, where=self._counts > 0)
         return means
 

@@ -32,11 +32,7 @@ class Decisions(NamedTuple):
 
 
 def decisions(log_probability: Float64[np.ndarray, " pairs"]) -> Decisions:
-    """Decide for the likelier side of every pair.
-
-    Args:
-        log_probability: log P(chosen > rejected).
-    """
+    """Decide for the likelier side of every pair, by log P(chosen > rejected)."""
     probability = np.exp(log_probability)
     right = np.where(np.abs(probability - 0.5) < ROUNDING, 0.5, probability > 0.5)
     return Decisions(np.maximum(probability, 1 - probability), right)

@@ -11,12 +11,7 @@ from qbrm.energies.density import Density, probability_greater
 
 
 class RewardCurves(NamedTuple):
-    """p(r | e) of n responses at equally spaced rewards, in the reward model's units, for plots.
-
-    Attributes:
-        reward: the nodes.
-        density: p(r | e) at the nodes, per unit of reward.
-    """
+    """p(r | e) of n responses, per unit of reward, at equally spaced rewards in the reward model's units, for plots."""
 
     reward: Float[Tensor, "n nodes"]
     density: Float[Tensor, "n nodes"]

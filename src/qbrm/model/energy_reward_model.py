@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 import numpy as np
 import torch
@@ -54,10 +54,8 @@ class EnergyRewardModel:
         training_prompts: UInt64[np.ndarray, " prompts"] | None = None,
     ) -> None:
         if energy_score.dim != reward_model.dim:
-            raise InputError(
-                f"the score takes embeddings of size {energy_score.dim}, {reward_model.identity} gives "
-                f"{reward_model.dim}; expected a score trained on this reward model's features."
-            )
+            sizes = f"embeddings of size {energy_score.dim}, {reward_model.identity} gives {reward_model.dim}"
+            raise InputError(f"the score takes {sizes}; expected a score trained on this reward model's features.")
         if refinement not in REFINEMENTS:
             raise InputError(f"unknown refinement {refinement!r}; expected one of: {', '.join(REFINEMENTS)}.")
         self.reward_model, self.energy_score, self.refinement = reward_model, energy_score.eval(), refinement
@@ -74,8 +72,7 @@ class EnergyRewardModel:
         Raises:
             InputError: if there are not as many prompts as responses.
         """
-        energy_score = self.energy_score
-        clamped = self._clamp(prompts, responses)
+        energy_score, clamped = self.energy_score, self._clamp(prompts, responses)
         fine = density(energy_score, clamped, FINE_SPACING)
         refined = REFINEMENTS[self.refinement](energy_score, clamped, torch.Generator().manual_seed(0))
         return RewardDistribution(
@@ -108,7 +105,7 @@ class EnergyRewardModel:
         save_model(Path(folder), self._parts())
 
     def push_to_hub(self, name: str, *, private: bool | None = None, token: str | None = None) -> str:
-        """Save to a model on the Hugging Face Hub, which is made if there is none.
+        """Save to a model on the Hugging Face Hub, which is made if there is none; return the commit's address.
 
         The card states the data, settings and results of the comparison that trained the model. A reward model from a
         folder stays where it is: who loads the refined one says where theirs is.
@@ -117,9 +114,6 @@ class EnergyRewardModel:
             name: id on the Hub, such as ``name/model``.
             private: whether a new model is; None for the account's default.
             token: of the account; None for the one that `hf auth login` stored.
-
-        Returns:
-            The address of the commit.
 
         Raises:
             InputError: if the Hub refuses or cannot be reached.
@@ -153,13 +147,8 @@ class EnergyRewardModel:
             InputError: if a file is missing or damaged, holds missing, extra or wrongly shaped tensors, or the reward
                 model is not the one that the score was trained on.
         """
-        options = RewardModelOptions()
-        if dtype is not None:
-            options["dtype"] = dtype
-        if device_map is not None:
-            options["device_map"] = device_map
-        if trust_remote_code:
-            options["trust_remote_code"] = True
+        given = {"dtype": dtype, "device_map": device_map, "trust_remote_code": trust_remote_code or None}
+        options = cast("RewardModelOptions", {key: value for key, value in given.items() if value is not None})
         return cls(*load_model(name, revision=revision, reward_model=reward_model, options=options))
 
     @classmethod
@@ -205,8 +194,7 @@ class EnergyRewardModel:
             TrainingError: if the loss is no longer finite.
         """
         choice = ScoreChoice(score, gate, members, hidden, sampler, epochs, device)
-        folder = None if features is None else Path(features)
-        fitted = fit_preferences(reward_model, preferences, choice, features=folder, seed=seed, progress=progress)
+        fitted = fit_preferences(reward_model, preferences, choice, features=features, seed=seed, progress=progress)
         return cls(*fitted.parts)
 
     def to(self, device: torch.device | str) -> EnergyRewardModel:
@@ -238,9 +226,8 @@ def _prompt(prompt: PromptLike) -> Prompt:
     try:
         messages = tuple(Message(message["role"], message["content"]) for message in prompt)
     except (TypeError, KeyError) as error:
-        raise InputError(
-            f"prompt {prompt!r}; expected a string or a list of {{'role', 'content'}} messages."
-        ) from error
+        expected = "a string or a list of {'role', 'content'} messages"
+        raise InputError(f"prompt {prompt!r}; expected {expected}.") from error
     if not all(isinstance(text, str) for message in messages for text in message):
         raise InputError(f"prompt {prompt!r}; expected strings as role and content.")
     return messages

@@ -44,7 +44,12 @@ def export_ebrm(source: Path, file: Path, seed: int = 0, progress: Progress | No
     Raises:
         InputError: if the source is not usable or `file` cannot be written.
     """
-    _check_place(file)
+    if file.is_dir():
+        raise InputError(f"{file} is a folder; expected the name of a file to write.")
+    try:
+        make_folder(file.parent)
+    except InputError as error:
+        raise InputError(f"{file} cannot be written: {error}") from error
     tables = _feature_tables(source)
     folder = tables[0] if tables else file.with_name(file.name + ".features")
     if tables:
@@ -56,15 +61,6 @@ def export_ebrm(source: Path, file: Path, seed: int = 0, progress: Progress | No
     _write(file, embedded)
     rows, dim = embedded.embedding.shape
     return Exported(rows // 2, dim, folder)
-
-
-def _check_place(file: Path) -> None:
-    if file.is_dir():
-        raise InputError(f"{file} is a folder; expected the name of a file to write.")
-    try:
-        make_folder(file.parent)
-    except InputError as error:
-        raise InputError(f"{file} cannot be written: {error}") from error
 
 
 def _feature_tables(folder: Path) -> list[Path]:
@@ -96,10 +92,8 @@ def _write(file: Path, embedded: Embedded) -> None:
     if embedded.reward is None:
         raise InputError(f"{file}: the features have no rewards; expected those of a reward model with a score layer.")
     rows = torch.from_numpy(embedded.embedding)
-    content = [
-        {"embedding": embedding, "reward": reward}
-        for embedding, reward in zip(rows, embedded.reward.tolist(), strict=True)
-    ]
+    pairs = zip(rows, embedded.reward.tolist(), strict=True)
+    content = [{"embedding": embedding, "reward": reward} for embedding, reward in pairs]
     aside = file.with_name(file.name + ".partial")
     try:
         torch.save(content, aside)
@@ -107,5 +101,5 @@ def _write(file: Path, embedded: Embedded) -> None:
     except (OSError, RuntimeError) as error:
         with suppress(OSError):
             aside.unlink()
-        reason = str(error).splitlines()[0]
-        raise InputError(f"{file} cannot be written ({reason}); expected a writable path.") from error
+        cause = str(error).splitlines()[0]
+        raise InputError(f"{file} cannot be written ({cause}); expected a writable path.") from error

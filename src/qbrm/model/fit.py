@@ -48,17 +48,9 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ScoreChoice:
-    """An energy score to fit, and its options.
+    """An energy score to fit, one of `ENERGY_SCORES`, and its options, as :meth:`qbrm.EnergyRewardModel.fit` says.
 
-    Attributes:
-        name: one of `ENERGY_SCORES`.
-        gate: whether the correction fades where embeddings are unfamiliar.
-        members: scores whose mean is the result. Each validates on other prompts if the features fit into a window in
-            memory; otherwise members differ in their seed only.
-        hidden: hidden units of a Boltzmann machine; None for its own default.
-        sampler: draws the hidden spins of ``qbm``; None sums over all spins.
-        epochs: passes over the pairs; None for the score's default.
-        device: where the score is trained; None for the first accelerator, or the CPU if there is none.
+    Members validate on different prompts if the features fit into a window in memory; else they differ in their seed.
     """
 
     name: str = "sqrbm"
@@ -78,9 +70,8 @@ class ScoreChoice:
         """
         check_known("score", self.name, ENERGY_SCORES)
         settings = replace(ENERGY_SCORES[self.name].fit_settings, gate=self.gate, members=self.members)
-        if self.epochs is None:
-            return settings
-        return replace(settings, training=replace(settings.training, epochs=self.epochs))
+        epochs = settings.training.epochs if self.epochs is None else self.epochs
+        return replace(settings, training=replace(settings.training, epochs=epochs))
 
     @property
     def refinement(self) -> str:
@@ -121,7 +112,7 @@ def fit_preferences(
     preferences: Preferences,
     choice: ScoreChoice,
     *,
-    features: Path | None = None,
+    features: str | Path | None = None,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> FittedModel:
@@ -136,16 +127,14 @@ def fit_preferences(
     """
     if features is None:
         with TemporaryDirectory() as folder:
-            return fit_preferences(
-                reward_model, preferences, choice, features=Path(folder), seed=seed, progress=progress
-            )
+            return fit_preferences(reward_model, preferences, choice, features=folder, seed=seed, progress=progress)
     check_known("score", choice.name, ENERGY_SCORES)
     read = preferences_of(preferences)
     prompts = np.unique(prompt_digests(read.prompt_ids))
     model = load_reward_model(str(reward_model)) if isinstance(reward_model, (str, Path)) else reward_model
-    table = build_features(model, read, features, progress and partial(progress, "features"))
+    table = build_features(model, read, Path(features), progress and partial(progress, "features"))
     if not table.has_reward:
-        model, table, read = _with_trained_head(model, table, read, features / "with-head", seed)
+        model, table, read = _with_trained_head(model, table, read, Path(features, "with-head"), seed)
     write_pairs(table.folder, key_pairs(training_pairs(read)), read.name)
     sources = open_sources([table.folder])
     fold, data = _fold(sources, choice.members, seed, progress)
@@ -184,7 +173,11 @@ def fit_features(
     """
     settings = choice.settings
     sources = open_sources(folders)
-    _check_loadable(sources[0])
+    if sources[0].table.identity.name.endswith(TRUNK):
+        raise InputError(
+            f"features in {sources[0].table.folder} come from the reward model that 'qbrm compare' trained for its own "
+            "run; expected features that 'qbrm embed' wrote with --reward-model."
+        )
     fold, data = _fold(sources, choice.members, seed, progress, window_bytes)
     validation = fold.validation
     if on_split is not None:
@@ -202,7 +195,10 @@ def fit_features(
         measure=measure,
         on_epoch=on_epoch,
     )
-    return _fitted_model(RecordedRewardModel(sources[0].table), fitted, choice, data, seed, _prompts(sources))
+    prompts = None
+    if sum(len(source.pairs.prompt) for source in sources) <= MOST_PAIRS_REMEMBERED:
+        prompts = np.unique(np.concatenate([source.pairs.prompt for source in sources]))
+    return _fitted_model(RecordedRewardModel(sources[0].table), fitted, choice, data, seed, prompts)
 
 
 def _fold(
@@ -216,10 +212,8 @@ def _fold(
     follow = partial(progress, "training") if progress else None
     pairs = StreamedPairs(tuple(sources), trained, window_bytes=window_bytes, progress=follow)
     if not (pairs.n_pairs and validation.n_pairs):
-        raise InputError(
-            f"all {pairs.n_pairs + validation.n_pairs} pairs are on one prompt; expected two or more, one to validate "
-            "with."
-        )
+        total_pairs = pairs.n_pairs + validation.n_pairs
+        raise InputError(f"all {total_pairs} pairs are on one prompt; expected two or more, one to validate with.")
     logger.info("%s pairs to train on, %s held out", f"{pairs.n_pairs:,}", f"{validation.n_pairs:,}")
     data = [
         DataPart(role, source.pairs.source or source.table.folder.name, *_sizes(source, share))
@@ -262,11 +256,7 @@ def fit_head(
 ) -> Trunk:
     """Train the score layer of the embedded reward model; an eighth of the prompts chooses the epoch.
 
-    Args:
-        preferences: what to train on.
-        keys: (prompt id, response id) of every row of `vectors`.
-        vectors: what the encoder gave.
-        seed: seeds split, initial weights, shuffling and dropout.
+    `vectors` are what the encoder gave, `keys` the (prompt id, response id) of their rows.
 
     Raises:
         InputError: if there is no pair to train on.
@@ -283,14 +273,6 @@ def _pairs(preferences: PreferenceSet, keys: Sequence[Key], vectors: torch.Tenso
         raise InputError(f"{preferences.name} has no pair of different responses to train a score layer on.")
     chosen, rejected = (torch.tensor([row[pair[side]] for pair in pairs]) for side in (0, 1))
     return PairData(vectors, torch.zeros(len(vectors)), chosen, rejected)
-
-
-def _check_loadable(source: Source) -> None:
-    if source.table.identity.name.endswith(TRUNK):
-        raise InputError(
-            f"features in {source.table.folder} come from the reward model that 'qbrm compare' trained for its own "
-            "run; expected features that 'qbrm embed' wrote with --reward-model."
-        )
 
 
 def _accuracy(pairs: PairData, reward: torch.Tensor) -> float:
@@ -314,12 +296,6 @@ def _fitted_model(
     settings = {**choice.described(), "seed": seed, best: fitted.training.best}
     provenance = Provenance(data, settings, kept_base=fitted.kept_base)
     return FittedModel(Parts(reward_model, fitted.score, choice.refinement, provenance, prompts), fitted)
-
-
-def _prompts(sources: Sequence[Source]) -> UInt64[np.ndarray, " prompts"] | None:
-    if sum(len(source.pairs.prompt) for source in sources) > MOST_PAIRS_REMEMBERED:
-        return None
-    return np.unique(np.concatenate([source.pairs.prompt for source in sources]))
 
 
 def _sizes(source: Source, share: Share) -> tuple[int, int]:

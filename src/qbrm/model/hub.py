@@ -11,16 +11,7 @@ from qbrm.reward_models.hub import HUB_ID
 
 
 def upload(folder: Path, name: str, *, private: bool | None, token: str | None) -> str:
-    """Put the files of a folder into a model on the Hub, which is made if there is none.
-
-    Args:
-        folder: what to upload.
-        name: id on the Hub.
-        private: whether a new model is; None for the account's default.
-        token: of the account; None for the one that `hf auth login` stored.
-
-    Returns:
-        The address of the commit.
+    """Put the files of a folder into a model on the Hub, as :meth:`qbrm.EnergyRewardModel.push_to_hub` says.
 
     Raises:
         InputError: if the Hub refuses or cannot be reached.
@@ -32,7 +23,6 @@ def upload(folder: Path, name: str, *, private: bool | None, token: str | None) 
         api.create_repo(name, private=private, exist_ok=True)
         commit = api.upload_folder(repo_id=name, folder_path=folder, commit_message="Upload a refined reward model")
     except Exception as error:  # the Hub's own errors, and those of its HTTP client, which changes between versions
-        raise InputError(
-            f"{name} cannot be uploaded ({reason(error)}); expected access to the Hugging Face Hub."
-        ) from error
+        cause = f"{name} cannot be uploaded ({reason(error)})"
+        raise InputError(f"{cause}; expected access to the Hugging Face Hub.") from error
     return str(commit.commit_url)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
 from qbrm.reward_models.base import Identity
 from qbrm.reward_models.hub import HUB_ID
+from qbrm.tables.numbers import percent, three_decimals
 
-TAGS = ["reward-model", "rlhf", "energy-based-model", "boltzmann-machine", "preference"]
 TASK = "text-classification"
+TAGS = ["reward-model", "rlhf", "energy-based-model", "boltzmann-machine", "preference"]
 KEPT_BASE = "No epoch beat the base rewards on held-out prompts, so the score keeps their order."
 
 
@@ -65,13 +66,9 @@ class Provenance:
     command: str = ""
     kept_base: bool = False
 
-    def to_dict(self) -> dict[str, Any]:
-        """As stored in a saved model's configuration."""
-        return asdict(self)
-
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> Provenance:
-        """Read what :meth:`to_dict` gave; results may hold further keys, as those of version 0.1 do.
+        """Read what a saved model's configuration holds; results may have further keys, as those of version 0.1 do.
 
         Raises:
             KeyError: if a key of a result is missing.
@@ -86,14 +83,9 @@ class Provenance:
 def model_card(
     name: str, identity: Identity, score: Mapping[str, Any], refinement: str, provenance: Provenance | None
 ) -> str:
-    """Write the card: YAML front matter for the Hub, then Markdown.
+    """Write the card: YAML front matter for the Hub, then Markdown, which says so if no provenance is known.
 
-    Args:
-        name: what the model is called, such as its id on the Hub.
-        identity: of the reward model that is refined.
-        score: name and settings of the energy score.
-        refinement: how it refines.
-        provenance: data, settings and results; None if none are known, which the card then says.
+    `name` is the model's id on the Hub or its folder, `score` the name and settings of the energy score.
     """
     parts = [
         f"---\n{_front_matter(name, identity, provenance)}\n---",
@@ -164,19 +156,15 @@ def _results(provenance: Provenance) -> str:
             result.set,
             f"{result.n:,}",
             result.method,
-            f"{100 * result.accuracy:.1f}",
-            f"[{100 * result.ci_low:.1f}, {100 * result.ci_high:.1f}]",
-            _number(result.nll),
-            _number(result.ece),
+            percent(result.accuracy),
+            f"[{percent(result.ci_low)}, {percent(result.ci_high)}]",
+            three_decimals(result.nll),
+            three_decimals(result.ece),
         ]
         for result in provenance.results
     ]
     note = "Accuracy in percent, a tie counts as wrong; intervals by bootstrap over prompts; this seed alone."
     return f"{_table(header, rows)}\n\n{note}"
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -39,15 +39,7 @@ SETTINGS = ("head", "template", "max_length", "padding_side", "dtype")
 
 
 class Parts(NamedTuple):
-    """The parts of a refined reward model: the arguments of :class:`~qbrm.EnergyRewardModel`.
-
-    Attributes:
-        reward_model: text -> embedding and base reward.
-        score: the energy score.
-        refinement: one of `REFINEMENTS`.
-        provenance: data, settings and results, if known.
-        training_prompts: digests of the prompts that the score was fitted on, if known.
-    """
+    """The parts of a refined reward model: the arguments of :class:`~qbrm.EnergyRewardModel`."""
 
     reward_model: RewardModel
     score: EnergyScore
@@ -59,12 +51,8 @@ class Parts(NamedTuple):
 def save_model(folder: Path, parts: Parts, name: str | None = None) -> None:
     """Write a refined reward model without its reward model's own weights, and its model card.
 
-    The configuration, which makes the folder a model, comes last.
-
-    Args:
-        folder: where to.
-        parts: what to write.
-        name: id on the Hub, if it goes there; the card calls the model so, else by its folder.
+    The configuration, which makes the folder a model, comes last. The card calls the model by `name`, its id on the
+    Hub, if it goes there, else by its folder.
 
     Raises:
         InputError: if the folder cannot be written.
@@ -72,7 +60,9 @@ def save_model(folder: Path, parts: Parts, name: str | None = None) -> None:
     reward_model, score = parts.reward_model, parts.score
     trunk = reward_model.trunk if isinstance(reward_model, EncoderRewardModel) else None
     base = reward_model.encoder if isinstance(reward_model, EncoderRewardModel) else reward_model
-    typed = base.identity if name is None else _published(base.identity)
+    typed = base.identity
+    if name is not None and Path(typed.name).is_absolute():  # the path is private and means nothing elsewhere
+        typed = replace(typed, name=Path(typed.name).name)
     kinds = {build: kind for kind, build in ENERGY_SCORES.items()}
     described = {"name": kinds[type(score)], **score.settings()}
     config = {
@@ -83,7 +73,7 @@ def save_model(folder: Path, parts: Parts, name: str | None = None) -> None:
         "trunk": trunk.settings() if trunk else None,
         "score": described,
         "refinement": parts.refinement,
-        "provenance": parts.provenance.to_dict() if parts.provenance else None,
+        "provenance": asdict(parts.provenance) if parts.provenance else None,
     }
     tensors = {f"score.{key}": value for key, value in score.state_dict().items()}
     tensors |= {f"trunk.{key}": value for key, value in trunk.state_dict().items()} if trunk else {}
@@ -99,17 +89,10 @@ def save_model(folder: Path, parts: Parts, name: str | None = None) -> None:
 def load_model(
     name: str | Path, *, revision: str | None, reward_model: str | None, options: RewardModelOptions
 ) -> Parts:
-    """Read what :func:`save_model` wrote.
-
-    Args:
-        name: a folder, or an id on the Hugging Face Hub.
-        revision: of the Hub.
-        reward_model: where the reward model is now, if not where it was.
-        options: where the reward model runs, in which number format, and whether its code may.
+    """Read what :func:`save_model` wrote, as :meth:`qbrm.EnergyRewardModel.from_pretrained` says.
 
     Raises:
-        InputError: if a file is missing or damaged, the reward model is not the one trained with, or tensors do not
-            fit.
+        InputError: if a file is missing or damaged, tensors do not fit, or the reward model is another one.
     """
     folder = Path(name) if Path(name).is_dir() else download(str(name), revision, (CONFIG, WEIGHTS, CARD, FILE))
     _refuse_pickles(folder)
@@ -132,11 +115,6 @@ def _located(identity: Identity) -> Identity:
     if identity.name in REWARD_MODELS or not Path(identity.name).is_dir():
         return identity
     return replace(identity, name=str(Path(identity.name).resolve()))
-
-
-def _published(identity: Identity) -> Identity:
-    """Without the path of a folder, which is private and means nothing on another machine."""
-    return replace(identity, name=Path(identity.name).name) if Path(identity.name).is_absolute() else identity
 
 
 class _Built(NamedTuple):
@@ -173,15 +151,12 @@ def _load_base(folder: Path, built: _Built, reward_model: str | None, options: R
     trained = built.identity
     name = reward_model or trained.name
     if trained.own_code and not options.get("trust_remote_code"):
-        raise InputError(
-            f"{folder} was trained on {trained} with the model's own code; expected --trust-remote-code "
-            "(trust_remote_code=True), if you trust that code."
-        )
+        own = f"{folder} was trained on {trained} with the model's own code"
+        expected = "--trust-remote-code (trust_remote_code=True), if you trust that code"
+        raise InputError(f"{own}; expected {expected}.")
     if name == trained.name and FOLDER_DIGEST.fullmatch(trained.revision) and not _is_here(name):
-        raise InputError(
-            f"{folder} was trained on {trained}, which is not a folder here; say where it is with --reward-model "
-            "(reward_model=...)."
-        )
+        absent = f"{folder} was trained on {trained}, which is not a folder here"
+        raise InputError(f"{absent}; say where it is with --reward-model (reward_model=...).")
     asked: RewardModelOptions = {**built.settings, **options}
     if not _is_here(name):
         asked["revision"] = trained.revision

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
-from http import HTTPStatus
 
 from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -66,6 +65,13 @@ def create_app(
         docs_url=None,
         redoc_url=None,
         lifespan=lambda app: _running(batcher),
+        exception_handlers={
+            RequestValidationError: _not_as_expected,
+            InputError: _not_as_expected,
+            OverloadedError: _try_again,
+            TimeoutError: _try_again,
+            Exception: _failed,
+        },
     )
     # RequestLimits checks the token; this documents it, and gives the documentation page a field for it.
     documented = [] if token is None else [Depends(HTTPBearer(auto_error=False))]
@@ -73,14 +79,6 @@ def create_app(
     app.include_router(openrlhf_routes(batcher, limits), dependencies=documented)
     app.include_router(_status_routes(batcher, metrics))
     app.include_router(page_routes())
-    for kind, answer in {
-        RequestValidationError: _not_as_expected,
-        InputError: _not_as_expected,
-        OverloadedError: _try_again,
-        TimeoutError: _try_again,
-        Exception: _failed,
-    }.items():
-        app.add_exception_handler(kind, answer)
     checks: list[Check] = [] if hosts is None else [answers_to(hosts)]
     if token is not None:
         checks.append(bears(token, PUBLIC))
@@ -123,9 +121,8 @@ def _status_routes(batcher: Batcher, metrics: Metrics) -> APIRouter:
     @routes.get("/readyz", responses={503: {"description": "A request made now would have to wait too long."}})
     async def ready() -> JSONResponse:
         """Say whether a request made now can expect an answer in time."""
-        if batcher.ready:
-            return JSONResponse({"status": "ready"})
-        return JSONResponse({"status": "busy"}, HTTPStatus.SERVICE_UNAVAILABLE)
+        ready = batcher.ready
+        return JSONResponse({"status": "ready" if ready else "busy"}, 200 if ready else 503)
 
     @routes.get("/metrics", response_class=Response)
     async def for_prometheus() -> Response:
@@ -137,7 +134,7 @@ def _status_routes(batcher: Batcher, metrics: Metrics) -> APIRouter:
 
 async def _not_as_expected(request: Request, error: Exception) -> JSONResponse:
     detail = _first(error) if isinstance(error, RequestValidationError) else str(error)
-    return JSONResponse({"detail": detail}, HTTPStatus.UNPROCESSABLE_ENTITY)
+    return JSONResponse({"detail": detail}, 422)
 
 
 def _first(error: RequestValidationError) -> str:
@@ -149,8 +146,8 @@ def _first(error: RequestValidationError) -> str:
 
 
 async def _try_again(request: Request, error: Exception) -> JSONResponse:
-    return JSONResponse({"detail": str(error)}, HTTPStatus.SERVICE_UNAVAILABLE, {"retry-after": "1"})
+    return JSONResponse({"detail": str(error)}, 503, {"retry-after": "1"})
 
 
 async def _failed(request: Request, error: Exception) -> JSONResponse:
-    return JSONResponse({"detail": "the model failed; the server's log says why."}, HTTPStatus.INTERNAL_SERVER_ERROR)
+    return JSONResponse({"detail": "the model failed; the server's log says why."}, 500)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import hmac
 import os
 from collections.abc import Collection
+from contextlib import suppress
 from hashlib import sha256
 from http import HTTPStatus
 from pathlib import Path
@@ -66,10 +66,8 @@ def _presented(header: str) -> bytes:
     if scheme.lower() == "bearer":
         return given
     if scheme.lower() == "basic":
-        try:
+        with suppress(ValueError):
             return base64.b64decode(given, validate=True).partition(b":")[2]
-        except (binascii.Error, ValueError):
-            return b""
     return b""
 
 

@@ -30,19 +30,11 @@ class Model(Protocol):
 
     def score(self, prompts: Sequence[PromptLike], responses: Sequence[str]) -> RewardDistribution:
         """The distribution of the reward of response i as an answer to prompt i."""
-        ...
 
 
 @dataclass(frozen=True)
 class Job(Generic[Answer]):
-    """What one request asks, answered from its own rows of a batch.
-
-    Args:
-        prompts: one per response.
-        responses: to be scored.
-        answer: makes the request's answer of the distribution; runs in the worker thread.
-        future: of the event loop that the request came from.
-    """
+    """What one request asks, one prompt per response; the worker thread calls `answer` on its rows of a batch."""
 
     prompts: Sequence[PromptLike]
     responses: Sequence[str]
@@ -108,10 +100,7 @@ class Batcher:
         return self._worker.is_alive() and not stuck and self._waiting < self._limits.waiting
 
     async def ask(
-        self,
-        prompts: Sequence[PromptLike],
-        responses: Sequence[str],
-        answer: Callable[[RewardDistribution], Answer],
+        self, prompts: Sequence[PromptLike], responses: Sequence[str], answer: Callable[[RewardDistribution], Answer]
     ) -> Answer:
         """Wait for the distribution of these responses, and what `answer` makes of it.
 
@@ -152,7 +141,8 @@ class Batcher:
         if first is None:
             return []
         batch, rows = [first], len(first)
-        closes = time.monotonic() + self._patience()
+        patience = max(self._limits.batch_seconds, min(PATIENT_SHARE * self._last_seconds, MOST_PATIENT_SECONDS))
+        closes = time.monotonic() + patience
         while rows < self._limits.batch:
             try:
                 job = self._queue.get(timeout=max(0.0, closes - time.monotonic()))
@@ -168,9 +158,6 @@ class Batcher:
             rows += len(job)
         return batch
 
-    def _patience(self) -> float:
-        return max(self._limits.batch_seconds, min(PATIENT_SHARE * self._last_seconds, MOST_PATIENT_SECONDS))
-
     def _answer(self, batch: Sequence[Job[Any]]) -> None:
         try:
             answers = self._answers(batch)
@@ -180,9 +167,9 @@ class Batcher:
                 return
             for job in batch:
                 self._answer([job])
-            return
-        for job, answer in zip(batch, answers, strict=True):
-            job.settle(answer)
+        else:
+            for job, answer in zip(batch, answers, strict=True):
+                job.settle(answer)
 
     def _answers(self, batch: Sequence[Job[Any]]) -> list[Any]:
         prompts = [prompt for job in batch for prompt in job.prompts]

@@ -6,8 +6,6 @@ import re
 
 from qbrm.model.energy_reward_model import PromptLike
 
-Turn = tuple[str, str]
-
 ROLES = {"model": "assistant", "human": "user"}
 
 # One pattern for each family of templates. Every pattern that begins to match also ends, at the latest with the text:
@@ -47,16 +45,16 @@ def strip_end(response: str) -> str:
         end -= len(tail) - mark.start()
 
 
-def _turns(prompt: str) -> list[Turn]:
+def _turns(prompt: str) -> list[tuple[str, str]]:
     for pattern in TURNS:
         if turns := pattern.findall(prompt):
             return [(ROLES.get(role, role), content.strip()) for role, content in turns]
     return _instructions(prompt)
 
 
-def _instructions(prompt: str) -> list[Turn]:
+def _instructions(prompt: str) -> list[tuple[str, str]]:
     """``[INST] question [/INST] answer``, as Llama 2 and Mistral write it, with the system's text in a question."""
-    turns: list[Turn] = []
+    turns: list[tuple[str, str]] = []
     for part in prompt.split("[INST]")[1:]:
         question, _, answer = part.partition("[/INST]")
         if "<</SYS>>" in question:

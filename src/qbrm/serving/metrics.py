@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -18,24 +19,16 @@ class Metrics:
     """Counters of one server, in a registry of their own."""
 
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
-        ProcessCollector(registry=self.registry)
-        self.requests = Counter(
-            "qbrm_requests", "Requests answered.", ("method", "path", "status"), registry=self.registry
-        )
-        self.request_seconds = Histogram(
-            "qbrm_request_seconds", "From headers to answer.", ("path",), registry=self.registry, buckets=SECONDS
-        )
-        self.scored = Counter("qbrm_responses_scored", "Responses that the model scored.", registry=self.registry)
-        self.batch_size = Histogram(
-            "qbrm_batch_responses", "Responses in a batch.", registry=self.registry, buckets=SIZES
-        )
-        self.model_seconds = Histogram(
-            "qbrm_model_seconds", "Model time of a batch.", registry=self.registry, buckets=SECONDS
-        )
-        self.waiting = Gauge(
-            "qbrm_responses_waiting", "Responses that wait for the model or are in it.", registry=self.registry
-        )
+        self.registry = registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        counter, histogram = partial(Counter, registry=registry), partial(Histogram, registry=registry)
+        self.requests = counter("qbrm_requests", "Requests answered.", ("method", "path", "status"))
+        self.request_seconds = histogram("qbrm_request_seconds", "From headers to answer.", ("path",), buckets=SECONDS)
+        self.scored = counter("qbrm_responses_scored", "Responses that the model scored.")
+        self.batch_size = histogram("qbrm_batch_responses", "Responses in a batch.", buckets=SIZES)
+        self.model_seconds = histogram("qbrm_model_seconds", "Model time of a batch.", buckets=SECONDS)
+        waiting = "Responses that wait for the model or are in it."
+        self.waiting = Gauge("qbrm_responses_waiting", waiting, registry=registry)
 
     @contextmanager
     def batch(self, responses: int) -> Iterator[None]:
@@ -51,13 +44,7 @@ class Metrics:
 
 
 class CountRequests:
-    """Middleware that counts and times requests; unknown paths and methods share one label, so that labels stay few.
-
-    Args:
-        app: what answers.
-        metrics: where to count.
-        paths: the known ones.
-    """
+    """Middleware that counts and times requests; unknown paths and methods share one label, so that labels stay few."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics, paths: Collection[str]) -> None:
         self._app, self._metrics, self._paths = app, metrics, paths

@@ -8,7 +8,6 @@ the policy was given them, a chat template applied if it uses one) and ``labels`
 from __future__ import annotations
 
 import asyncio
-from http import HTTPStatus
 from typing import Any
 
 from fastapi import APIRouter, HTTPException
@@ -64,26 +63,19 @@ def _read(request: GetRewardRequest, limits: Limits) -> tuple[list[PromptLike], 
 
 def _prompts(request: GetRewardRequest) -> list[str]:
     if request.prompts is None:
-        raise HTTPException(
-            HTTPStatus.UNPROCESSABLE_ENTITY,
-            "prompts is missing, which marks where the response in query begins; OpenRLHF sends it "
-            "from version 0.5.8 on.",
-        )
+        missing = "prompts is missing, which marks where the response in query begins"
+        raise HTTPException(422, f"{missing}; OpenRLHF sends it from version 0.5.8 on.")
     if len(request.prompts) != len(request.query):
-        raise HTTPException(
-            HTTPStatus.UNPROCESSABLE_ENTITY,
-            f"{len(request.query)} queries and {len(request.prompts)} prompts; expected as many of each.",
-        )
+        counted = f"{len(request.query)} queries and {len(request.prompts)} prompts"
+        raise HTTPException(422, f"{counted}; expected as many of each.")
     return request.prompts
 
 
 def _response(row: int, query: str, prompt: str) -> str:
     response = response_in(query, prompt)
     if response is None:
-        raise HTTPException(
-            HTTPStatus.UNPROCESSABLE_ENTITY,
-            f"query {row} does not begin with prompt {row}, nor with the end of it; expected prompt and response.",
-        )
+        wrong = f"query {row} does not begin with prompt {row}, nor with the end of it"
+        raise HTTPException(422, f"{wrong}; expected prompt and response.")
     return response
 
 

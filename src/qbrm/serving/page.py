@@ -13,7 +13,6 @@ from fastapi import APIRouter
 from fastapi.openapi.docs import get_swagger_ui_html
 from starlette.responses import FileResponse, HTMLResponse
 
-PAGE = "page.html"
 SWAGGER = Path(fastapi_swagger.__file__).parent / "resources"
 INLINE = re.compile(r"<(script|style)>(.*?)</\1>", re.DOTALL)
 
@@ -21,7 +20,7 @@ INLINE = re.compile(r"<(script|style)>(.*?)</\1>", re.DOTALL)
 def page_routes() -> APIRouter:
     """The page, and the documentation of the JSON API with its scripts from this computer."""
     routes = APIRouter(include_in_schema=False)
-    page = files("qbrm.serving").joinpath(PAGE).read_text(encoding="utf-8")
+    page = files("qbrm.serving").joinpath("page.html").read_text(encoding="utf-8")
     docs = get_swagger_ui_html(
         openapi_url="openapi.json",
         title="QBRM: the JSON API",
@@ -54,9 +53,7 @@ def page_routes() -> APIRouter:
 def content_security_policy(html: str, *, own_files: bool = False) -> str:
     """A policy under which a browser runs only the inline scripts and styles of a page and contacts no other server.
 
-    Args:
-        html: the page.
-        own_files: whether it may also load scripts, styles and data: images of this server.
+    With `own_files` it may also load scripts, styles and data: images of this server.
     """
     own = "'self' " if own_files else ""
     rules = [

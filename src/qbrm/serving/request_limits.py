@@ -17,13 +17,7 @@ DISCARDING_SECONDS = 5.0
 
 
 class Refusal(NamedTuple):
-    """Why a request is refused.
-
-    Attributes:
-        status: of the answer.
-        detail: one line for the client.
-        challenge: the WWW-Authenticate header, for a 401.
-    """
+    """Why a request is refused: the answer's status, one line for the client, and the WWW-Authenticate of a 401."""
 
     status: HTTPStatus
     detail: str
@@ -38,11 +32,7 @@ class ClientLeftError(Exception):
 
 
 class Body:
-    """The body of a request, part by part.
-
-    Args:
-        receive: what the server gives an application to read with.
-    """
+    """The body of a request, part by part, from what the server gives an application to read with."""
 
     def __init__(self, receive: Receive) -> None:
         self._receive, self.more = receive, True
@@ -105,10 +95,8 @@ class RequestLimits:
             self._forget(held)
 
     def _refusal(self, scope: Scope) -> Refusal | None:
-        for check in (*self._checks, _announced_type, self._announced_size):
-            if (refusal := check(scope)) is not None:
-                return refusal
-        return None
+        checks = (*self._checks, _announced_type, self._announced_size)
+        return next((refusal for check in checks if (refusal := check(scope)) is not None), None)
 
     def _announced_size(self, scope: Scope) -> Refusal | None:
         length = Headers(scope=scope).get("content-length", "0")
@@ -129,9 +117,8 @@ class RequestLimits:
                     self._buffered += len(part)
                     held.append(part)
         except TimeoutError:
-            return Refusal(
-                HTTPStatus.REQUEST_TIMEOUT, f"the body did not arrive within {self._limits.body_seconds:g} s."
-            )
+            late = f"the body did not arrive within {self._limits.body_seconds:g} s."
+            return Refusal(HTTPStatus.REQUEST_TIMEOUT, late)
         return None
 
     def _forget(self, held: list[bytes]) -> None:
@@ -152,10 +139,8 @@ def _announced_type(scope: Scope) -> Refusal | None:
 
 
 async def _answer(refusal: Refusal, scope: Scope, receive: Receive, send: Send) -> None:
-    headers = {"connection": "close"}
-    if refusal.challenge is not None:
-        headers["www-authenticate"] = refusal.challenge
-    response = JSONResponse({"detail": refusal.detail}, refusal.status, headers)
+    challenge = {} if refusal.challenge is None else {"www-authenticate": refusal.challenge}
+    response = JSONResponse({"detail": refusal.detail}, refusal.status, {"connection": "close", **challenge})
     await response(scope, receive, send)
 
 

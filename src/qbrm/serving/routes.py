@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from http import HTTPStatus
 from typing import Any
 
 from fastapi import APIRouter, HTTPException
@@ -58,24 +57,19 @@ def v1_routes(model_name: str, batcher: Batcher, limits: Limits) -> APIRouter:
     async def score(request: ScoreRequest) -> ScoreAnswer:
         """Score each response as an answer to its prompt."""
         if len(request.prompts) != len(request.responses):
-            raise HTTPException(
-                HTTPStatus.UNPROCESSABLE_ENTITY,
-                f"{len(request.prompts)} prompts and {len(request.responses)} responses; expected as many of each.",
-            )
+            counted = f"{len(request.prompts)} prompts and {len(request.responses)} responses"
+            raise HTTPException(422, f"{counted}; expected as many of each.")
         prompts = [_prompt(prompt) for prompt in request.prompts]
         check_size(prompts, request.responses, limits.responses, limits.characters)
-        rewards = await batcher.ask(prompts, request.responses, rewards_of)
-        return ScoreAnswer(rewards=rewards)
+        return ScoreAnswer(rewards=await batcher.ask(prompts, request.responses, rewards_of))
 
     @routes.post("/prefer")
     async def prefer(request: PreferRequest) -> PreferAnswer:
         """Give the probability that response `a` is better than response `b`."""
         prompts, responses = [_prompt(request.prompt)] * 2, [request.a, request.b]
         check_size(prompts, responses, 2, limits.characters)
-        probability = await batcher.ask(
-            prompts, responses, lambda distribution: float(distribution.preferences()[0, 1])
-        )
-        return PreferAnswer(probability=probability)
+        wins = await batcher.ask(prompts, responses, lambda distribution: distribution.preferences())
+        return PreferAnswer(probability=float(wins[0, 1]))
 
     @routes.post("/compare")
     async def compare(request: CompareRequest) -> CompareAnswer:
@@ -88,25 +82,13 @@ def v1_routes(model_name: str, batcher: Batcher, limits: Limits) -> APIRouter:
 
 
 def check_size(prompts: Sequence[PromptLike], responses: Sequence[str], most: int, characters: int) -> None:
-    """Refuse too many responses, or too long a text, as content too large (413).
-
-    Args:
-        prompts: as given.
-        responses: as given.
-        most: responses.
-        characters: in a prompt, over all its messages, and in a response.
-    """
+    """Refuse more than `most` responses, or a response or prompt, over all its messages, of more than `characters`."""
     if len(responses) > most:
-        raise HTTPException(
-            HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"{len(responses)} responses; expected at most {most}."
-        )
+        raise HTTPException(413, f"{len(responses)} responses; expected at most {most}.")
     for name, texts in {"prompt": map(_length, prompts), "response": map(len, responses)}.items():
         for row, length in enumerate(texts):
             if length > characters:
-                raise HTTPException(
-                    HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-                    f"{name} {row} has {length} characters; expected at most {characters}.",
-                )
+                raise HTTPException(413, f"{name} {row} has {length} characters; expected at most {characters}.")
 
 
 def _prompt(prompt: str | list[ChatMessage]) -> PromptLike:

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 
 from qbrm.cli.console import Reporter
-from qbrm.evaluation import Items, is_correct
 from qbrm.features import write_features
 from qbrm.features.pair_list import key_pairs, write_pairs
 from qbrm.fitting import Training
@@ -33,6 +32,7 @@ from qbrm_lab.comparison.records import Records
 from qbrm_lab.comparison.sampling import with_sampling
 from qbrm_lab.comparison.settings import ComparisonSettings
 from qbrm_lab.comparison.uncertainty import with_deviations
+from qbrm_lab.evaluation.outcomes import Items, is_correct
 from qbrm_lab.methods import folder_name
 from qbrm_lab.methods.base import BRADLEY_TERRY, Fitted, Method, Rewards, Task
 from qbrm_lab.methods.energy import EnergyMethod

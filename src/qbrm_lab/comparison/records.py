@@ -12,13 +12,13 @@ from typing import Literal, TypeVar
 import torch
 
 import qbrm
-from qbrm.evaluation import Outcomes
 from qbrm.fitting import Training
 from qbrm.preferences import PreferenceSet
 from qbrm_lab.comparison.evaluate import EvaluationSet, Label, difference, reliability_rows, rows, summary
 from qbrm_lab.comparison.sampling import difference_error, sampling_columns
 from qbrm_lab.comparison.sources import Sources
 from qbrm_lab.comparison.uncertainty import deviation_rows, risk_coverage_rows
+from qbrm_lab.evaluation.outcomes import Outcomes
 from qbrm_lab.results import Fact, ResultRow, Results, Tables
 from qbrm_lab.results.facts import TrainingFact
 from qbrm_lab.results.rows import DataSet, DensityExample, Difference, Epoch, RiskCoverage, Stage, SummaryRow, Timing

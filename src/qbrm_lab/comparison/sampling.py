@@ -10,8 +10,9 @@ import numpy as np
 import torch
 
 from qbrm.energies import CoupledBoltzmannMachine
-from qbrm.evaluation import Outcomes, Sampling, means
+from qbrm.evaluation import means
 from qbrm_lab.comparison.evaluate import EvaluationSet, outcomes, proper_scores, refine_tests
+from qbrm_lab.evaluation.outcomes import Outcomes, Sampling
 from qbrm_lab.methods.base import Fitted
 from qbrm_lab.responses import Features
 from qbrm_lab.results import rows as tables

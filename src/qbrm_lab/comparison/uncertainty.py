@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from jaxtyping import Float64
 
-from qbrm.evaluation import Outcomes, decisions, interval
+from qbrm.evaluation import decisions, interval
 from qbrm_lab.comparison.evaluate import EvaluationSet, Label
 from qbrm_lab.evaluation import (
     area,
@@ -22,6 +22,7 @@ from qbrm_lab.evaluation import (
     resampled_aurocs,
     selective_risk,
 )
+from qbrm_lab.evaluation.outcomes import Outcomes
 from qbrm_lab.methods.base import Fitted
 from qbrm_lab.responses import Features
 from qbrm_lab.results.rows import AreaDifference, Deviation, RiskCoverage

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from qbrm.tables.grid import Grid, column
-from qbrm.tables.numbers import count, mean, percent
+from qbrm.tables.numbers import count, percent
+from qbrm_lab.report.numbers import mean
 from qbrm_lab.report.parts import SET_NAMES, methods_of
 from qbrm_lab.results import Results
 from qbrm_lab.results.rows import ResultRow, Score, SetName

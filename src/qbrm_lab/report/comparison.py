@@ -4,19 +4,11 @@ from __future__ import annotations
 
 from typing import Literal
 
-from qbrm.tables.grid import Column, Grid, column, contest
-from qbrm.tables.numbers import (
-    ABSENT,
-    count,
-    duration,
-    mean,
-    percent_error,
-    percent_interval,
-    points_interval,
-    rate,
-    three_decimals,
-)
+from qbrm.tables.grid import Column, Grid, column
+from qbrm.tables.numbers import ABSENT, count, percent_interval, points_interval, three_decimals
 from qbrm_lab.methods import is_baseline
+from qbrm_lab.report.contest import contest
+from qbrm_lab.report.numbers import duration, mean, percent_error, rate
 from qbrm_lab.report.parts import SET_NAMES, Part, methods_of, sets_of, summary_row
 from qbrm_lab.results import Results
 from qbrm_lab.results.rows import Difference, SetName, Stage, SummaryRow, Timing

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from qbrm.tables.grid import Grid, column
-from qbrm.tables.numbers import count, duration, mean, rate
+from qbrm.tables.numbers import count
 from qbrm_lab.methods import words_of
 from qbrm_lab.report.categories import category_grid
 from qbrm_lab.report.comparison import (
@@ -21,6 +21,7 @@ from qbrm_lab.report.comparison import (
     mean_seconds,
     timings_of,
 )
+from qbrm_lab.report.numbers import duration, mean, rate
 from qbrm_lab.report.parts import SET_NAMES, Part, methods_of, parts, sets_of, summary_row
 from qbrm_lab.report.plots.gallery import Picture
 from qbrm_lab.report.uncertainty import uncertainty_grids

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from qbrm.tables.grid import Grid, column, contest
-from qbrm.tables.numbers import ABSENT, decimal_interval, percent, signed_interval, three_decimals
+from qbrm.tables.grid import Grid, column
+from qbrm.tables.numbers import ABSENT, percent, three_decimals
+from qbrm_lab.report.contest import contest
+from qbrm_lab.report.numbers import decimal_interval, signed_interval
 from qbrm_lab.report.parts import SET_NAMES, sets_of
 from qbrm_lab.results import Results
 from qbrm_lab.results.rows import Deviation, RiskCoverage

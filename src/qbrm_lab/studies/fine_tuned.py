@@ -13,7 +13,6 @@ from jaxtyping import Float32
 
 from qbrm.cli.console import Reporter
 from qbrm.data.pairs import PairData
-from qbrm.evaluation import is_correct
 from qbrm.features import Key
 from qbrm.fitting import Epoch, Training
 from qbrm.fitting.trunk import fit_trunk
@@ -29,6 +28,7 @@ from qbrm_lab.comparison import ComparisonSettings
 from qbrm_lab.comparison.compare import Prepared, embed, prepare
 from qbrm_lab.comparison.one_seed import SETS
 from qbrm_lab.comparison.records import Records, results_of
+from qbrm_lab.evaluation.outcomes import is_correct
 from qbrm_lab.methods.base import BRADLEY_TERRY
 from qbrm_lab.report import write_report
 from qbrm_lab.responses import Responses

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from qbrm.cli.console import Reporter
-from qbrm.tables.numbers import duration
 from qbrm_lab.comparison.compare import Prepared, run_scenario
 from qbrm_lab.methods.base import Method
+from qbrm_lab.report.numbers import duration
 from qbrm_lab.results import Tables
 from qbrm_lab.studies.cache import cached, preferences_digest, settings_of
 

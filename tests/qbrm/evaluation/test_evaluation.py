@@ -8,17 +8,10 @@ import pytest
 import torch
 from torch.nn import functional
 
-from qbrm.evaluation import (
-    Items,
-    Outcomes,
-    PromptBootstrap,
-    expected_calibration_error,
-    is_correct,
-    means,
-    reliability,
-)
+from qbrm.evaluation import PromptBootstrap, expected_calibration_error, means, reliability
 from qbrm.preferences import read_preferences, response_id
 from qbrm_lab.comparison.evaluate import EvaluationSet, PartOfTest, difference, proper_scores, rows, summary
+from qbrm_lab.evaluation.outcomes import Items, Outcomes, is_correct
 from qbrm_lab.responses import Responses
 
 # Best-of-n items as (category, prompt, chosen, rejected), their answers scored by REWARD below.

@@ -1,7 +1,7 @@
 """Model cards and the Hub: a card says what was measured and no more, and what was pushed is what comes back."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 import torch
@@ -95,7 +95,7 @@ def test_a_score_that_keeps_the_base_rewards_order_says_so():
 
 
 def test_a_provenance_comes_back_from_json_and_from_that_of_version_0_1():
-    stored = json.loads(json.dumps(PROVENANCE.to_dict()))
+    stored = json.loads(json.dumps(asdict(PROVENANCE)))
     assert Provenance.from_dict(stored) == PROVENANCE
     of_0_1 = {key: value for key, value in stored.items() if key != "kept_base"}
     of_0_1["results"] = [{"scenario": "fresh", "seed": 0, "category": "all", **row} for row in stored["results"]]

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from qbrm.cli.console import Reporter
-from qbrm.evaluation import Items, Outcomes, PromptBootstrap, Sampling
+from qbrm.evaluation import PromptBootstrap
 from qbrm.preferences import sample_source
 from qbrm_lab.comparison import ComparisonSettings, compare
 from qbrm_lab.comparison.evaluate import EvaluationSet, PartOfTest, proper_scores
 from qbrm_lab.comparison.sampling import difference_error, sampling_columns
+from qbrm_lab.evaluation.outcomes import Items, Outcomes, Sampling
 from qbrm_lab.report import markdown_table
 
 PAIRS = 40

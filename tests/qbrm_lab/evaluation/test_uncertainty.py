@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.stats import mannwhitneyu
 
 from qbrm.energies import SemiQuantumRBM
-from qbrm.evaluation import Items, Outcomes, PromptBootstrap, decisions
+from qbrm.evaluation import PromptBootstrap, decisions
 from qbrm_lab.comparison.evaluate import EvaluationSet, PartOfTest
 from qbrm_lab.comparison.uncertainty import deviation_rows, risk_coverage_rows
 from qbrm_lab.evaluation import (
@@ -25,6 +25,7 @@ from qbrm_lab.evaluation import (
     resampled_aurocs,
     selective_risk,
 )
+from qbrm_lab.evaluation.outcomes import Items, Outcomes
 from qbrm_lab.results.rows import AreaDifference
 from qbrm_lab.studies.simulation import (
     coverage_rows,

@@ -10,10 +10,11 @@ import pytest
 from rich.console import Console
 
 from qbrm.errors import InputError
-from qbrm.tables.numbers import duration, points, rate
+from qbrm.tables.numbers import points
 from qbrm_lab.methods.catalogue import METHODS as CATALOGUE
 from qbrm_lab.methods.catalogue import RENAMED, colour_of, marker_of
 from qbrm_lab.report import markdown_table, print_results, update_markdown, write_report
+from qbrm_lab.report.numbers import duration, rate
 from qbrm_lab.report.parts import parts
 from qbrm_lab.report.plots import (
     calibration_figure,

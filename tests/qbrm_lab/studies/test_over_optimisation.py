@@ -13,11 +13,11 @@ from qbrm.cli.console import Reporter
 from qbrm.data.pairs import PairData
 from qbrm.energies.density import density
 from qbrm.errors import InputError
-from qbrm.evaluation.best_of_n import best_of_n_kl
 from qbrm.features import build_features
 from qbrm.preferences import PreferenceSet, read_preferences, sample_source, split_by_prompt
 from qbrm.reward_models.base import Embedded, Identity
 from qbrm.reward_models.sentence_encoder import SentenceEncoder
+from qbrm_lab.evaluation.best_of_n import best_of_n_kl
 from qbrm_lab.methods.base import Fitted, Task
 from qbrm_lab.report.plots import over_optimisation_figure
 from qbrm_lab.responses import Features

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from qbrm.evaluation.best_of_n import best_of_n_kl
+from qbrm_lab.evaluation.best_of_n import best_of_n_kl
 from qbrm_lab.methods.catalogue import colour_of, family_of
 from qbrm_lab.report.parts import methods_of
 from qbrm_lab.report.plots.appearance import INK, PALE, SMALL, TEXT, heading, new_figure, tidy

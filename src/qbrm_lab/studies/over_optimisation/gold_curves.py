@@ -9,8 +9,8 @@ import numpy as np
 from jaxtyping import Float, Float64
 
 from qbrm.evaluation import interval
-from qbrm.evaluation.best_of_n import best_of_n, best_of_n_kl
 from qbrm.evaluation.bootstrap import RESAMPLES
+from qbrm_lab.evaluation.best_of_n import best_of_n, best_of_n_kl
 from qbrm_lab.results.study_rows import CurveRow, PeakRow
 
 Curve = Float64[np.ndarray, "pools sizes"]

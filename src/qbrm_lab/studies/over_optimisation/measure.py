@@ -120,8 +120,8 @@ def over_optimisation(
 
     A gold reward labels the training pairs, a quarter of the labels are flipped, and reward model, ensembles and scores
     learn from them. Each then picks the best of n candidates, and gold says what the pick is worth; see
-    :func:`qbrm.evaluation.best_of_n.best_of_n`. Gao et al. (2023), arXiv 2210.10760; with wrong labels and ensembles,
-    Coste et al. (2024), arXiv 2310.02743.
+    :func:`~qbrm_lab.evaluation.best_of_n.best_of_n`. Gao et al. (2023), arXiv 2210.10760; with wrong labels and
+    ensembles, Coste et al. (2024), arXiv 2310.02743.
 
     Training states and finished seeds are kept in `out`; the same call continues where an earlier one stopped.
 

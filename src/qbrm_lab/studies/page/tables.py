@@ -5,19 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from qbrm.tables.grid import Column, Grid, column, contest
+from qbrm.tables.grid import Column, Grid, column
 from qbrm.tables.markdown import markdown_grid
-from qbrm.tables.numbers import (
-    ABSENT,
-    count,
-    decimal_interval,
-    percent_interval,
-    points,
-    points_interval,
-    three_decimals,
-)
+from qbrm.tables.numbers import ABSENT, count, percent_interval, points, points_interval, three_decimals
 from qbrm_lab.comparison.records import REFERENCES
 from qbrm_lab.report.comparison import accuracy, difference
+from qbrm_lab.report.contest import contest
+from qbrm_lab.report.numbers import decimal_interval
 from qbrm_lab.report.parts import SET_NAMES, Part, methods_of, parts, sets_of, summary_row
 from qbrm_lab.results import Results, SetName
 from qbrm_lab.results.rows import Difference, is_below

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from qbrm.tables.numbers import duration
+from qbrm_lab.report.numbers import duration
 from qbrm_lab.studies.journal import Call
 
 

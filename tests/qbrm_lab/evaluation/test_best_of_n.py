@@ -6,7 +6,7 @@ from math import comb
 import numpy as np
 import pytest
 
-from qbrm.evaluation.best_of_n import best_of_n, best_of_n_kl, winner_probability
+from qbrm_lab.evaluation.best_of_n import best_of_n, best_of_n_kl, winner_probability
 
 EVERY_SIZE = tuple(range(1, 8))
 
