@@ -94,11 +94,7 @@ class Manifest:
         return {shard: damage for shard, damage in damages if damage is not None}
 
     def write(self, folder: Path) -> None:
-        """Replace the folder's manifest in one step.
-
-        Raises:
-            InputError: if the folder cannot be written.
-        """
+        """Replace the folder's manifest in one step. Raises InputError if the folder cannot be written."""
         content = {
             "schema": SCHEMA,
             "identity": self.identity.to_dict(),

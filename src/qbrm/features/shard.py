@@ -103,20 +103,12 @@ def read_shard(path: Path) -> Shard:
 
 
 def read_features(path: Path) -> Embedded:
-    """Map a shard's embeddings and rewards: views into the file.
-
-    Raises:
-        InputError: if a row has missing values.
-    """
+    """Map a shard's embeddings and rewards: views into the file. Raises InputError if a row has missing values."""
     return _views(path, _read(path))
 
 
 def read_rewards(path: Path) -> Float32[np.ndarray, " rows"]:
-    """Map a shard's rewards: a view into the file, which must have them.
-
-    Raises:
-        InputError: if a row has no reward.
-    """
+    """Map a shard's rewards: a view into the file, which must have them. Raises InputError if a row has no reward."""
     return _view(path, _one_chunk(_read(path)["reward"]))
 
 

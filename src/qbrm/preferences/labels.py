@@ -29,11 +29,7 @@ def read_category(field: Field, *prefixes: str) -> str:
 
 
 def read_uid(field: Field) -> str:
-    """The identifier, which files write as a string or a whole number.
-
-    Raises:
-        InputError: if it is neither.
-    """
+    """The identifier, which files write as a string or a whole number. Raises InputError if it is neither."""
     if isinstance(field.value, int) and not isinstance(field.value, bool):
         return str(field.value)
     return field.text("a non-empty string or a whole number")

@@ -188,11 +188,7 @@ def _watched(layer: nn.Linear) -> Iterator[list[Pass]]:
 
 
 def _checked_length(asked: int | None, model: Any, tokenizer: Any, name: str) -> int:
-    """The maximum length, if the model takes as much.
-
-    Raises:
-        InputError: if it does not.
-    """
+    """The maximum length, if the model takes as much. Raises InputError if it does not."""
     positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     most: int = min(tokenizer.model_max_length, positions or tokenizer.model_max_length)
     if asked is None:

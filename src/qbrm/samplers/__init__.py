@@ -49,11 +49,7 @@ def _gibbs() -> Sampler:
 
 
 def dwave_sampler(name: str, parameters: dict[str, object]) -> Sampler:
-    """A sampler of dwave-samplers, by its class.
-
-    Raises:
-        InputError: if that package is missing.
-    """
+    """A sampler of dwave-samplers, by its class. Raises InputError if that package is missing."""
     from qbrm.samplers.dimod import DimodSampler
 
     try:
