@@ -47,6 +47,13 @@ def write_atomically(path: Path, content: bytes | memoryview) -> None:
         raise _not_writable(path.parent, error) from error
 
 
+def file_blocks(path: Path) -> Iterator[bytes]:
+    """Read a file of any size, a megabyte at a time."""
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            yield block
+
+
 @contextmanager
 def one_writer(folder: Path) -> Iterator[None]:
     """Hold an existing folder for writing; wait, with a logged warning, while another process holds it.

@@ -39,28 +39,22 @@ class Pairs(Protocol):
     @property
     def n_pairs(self) -> int:
         """Number of pairs."""
-        ...
 
     @property
     def dim(self) -> int:
         """Embedding size."""
-        ...
 
     def responses(self) -> tuple[Float[Tensor, "responses dim"], Float[Tensor, " responses"]]:
         """Embeddings and base rewards of the responses in pairs, or of enough of them to fix units by."""
-        ...
 
     def batches(self, size: int, generator: torch.Generator | None = None) -> Iterator[Batch]:
         """All pairs once, `size` at a time; shuffled if a generator is given, whose state fixes the order."""
-        ...
 
     def without_conflicts(self) -> Pairs:
         """The pairs whose base rewards support the label."""
-        ...
 
     def digest(self) -> str:
         """Identify the training data by its content."""
-        ...
 
 
 class PairData(NamedTuple):

@@ -38,7 +38,6 @@ class Engine(Protocol):
     @property
     def described(self) -> Described:
         """The reward model."""
-        ...
 
     def embed(self, blocks: Sequence[Block], advance: Advance) -> Iterator[tuple[Block, Embedded]]:
         """Embed every block once.
@@ -53,7 +52,6 @@ class Engine(Protocol):
         Raises:
             InputError: if the model returns NaN, infinite or misshapen values.
         """
-        ...
 
 
 class LocalEngine:

@@ -36,11 +36,7 @@ def read_uid(field: Field) -> str:
 
 
 def check_unique(key: str, uids: Iterable[tuple[str, str]]) -> None:
-    """Refuse identifiers that occur twice.
-
-    Args:
-        key: what the files call the identifier.
-        uids: identifiers and the places they stand at.
+    """Refuse identifiers, each with its place, that occur twice; files call them `key`.
 
     Raises:
         InputError: if two are equal; it names both places.

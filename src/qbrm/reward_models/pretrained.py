@@ -13,6 +13,7 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from transformers.utils import is_accelerate_available
 
+from qbrm.durable import file_blocks
 from qbrm.errors import InputError, reason
 from qbrm.reward_models.hub import download
 from qbrm.reward_models.quiet import quiet_transformers
@@ -22,7 +23,6 @@ DTYPES = ("auto", "float32", "bfloat16", "float16")
 MODEL_FILES = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt", "*.py")
 # Left over in reward models that were trained on from a language model; no reward depends on them.
 IGNORED_TENSORS = re.compile(r"(^|\.)lm_head\.|rotary_emb\.inv_freq$|position_ids$")
-DIGEST_BLOCK = 1 << 20
 TRUST = "--trust-remote-code, if you trust the code that comes with it"
 
 
@@ -35,15 +35,7 @@ def load_sequence_classifier(
     trust_remote_code: bool = False,
     **settings: Any,
 ) -> SequenceClassifier:
-    """Load a reward model from a folder or the Hugging Face Hub.
-
-    Args:
-        name: a folder, or an id on the Hub.
-        revision: see `RewardModelOptions`, as for all that follow.
-        dtype: number format of the weights.
-        device_map: where the weights go.
-        trust_remote_code: whether Python code that comes with the model may run.
-        **settings: of :class:`SequenceClassifier`.
+    """Load a reward model from a folder or an id on the Hugging Face Hub; see `RewardModelOptions`.
 
     Raises:
         InputError: if there is no such model, it cannot be built, or tensors are missing, extra or misshapen.
@@ -68,7 +60,8 @@ def load_sequence_classifier(
     own_code = bool(getattr(model.config, "auto_map", None)) and not trust_remote_code
     _require_all_tensors(name, report, own_code=own_code)
     if device_map is None:
-        model = model.to(_device())
+        accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+        model = model.to(accelerator or torch.device("cpu"))
     for config in (model.config, model.config.get_text_config()):
         config.use_cache = False
     return SequenceClassifier(model.eval().requires_grad_(False), tokenizer, name=name, revision=commit, **settings)
@@ -79,9 +72,8 @@ def folder_digest(folder: Path) -> str:
     digest = hashlib.sha256()
     for path in sorted({path for pattern in MODEL_FILES for path in folder.glob(pattern)}):
         digest.update(f"{path.name}\0{path.stat().st_size}\0".encode())
-        with path.open("rb") as file:
-            while block := file.read(DIGEST_BLOCK):
-                digest.update(block)
+        for block in file_blocks(path):
+            digest.update(block)
     return digest.hexdigest()
 
 
@@ -123,11 +115,6 @@ def _require_all_tensors(name: str, report: dict[str, Any], *, own_code: bool) -
 
 def _few(keys: list[str]) -> str:
     return ", ".join(keys[:3]) + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")
-
-
-def _device() -> torch.device:
-    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-    return accelerator or torch.device("cpu")
 
 
 @contextmanager

@@ -37,7 +37,6 @@ class Sampler(Protocol):
         Returns:
             States with values -1 and +1, in the fields' dtype.
         """
-        ...
 
 
 @runtime_checkable
@@ -46,11 +45,9 @@ class StatefulSampler(Sampler, Protocol):
 
     def state_dict(self) -> dict[str, Tensor]:
         """What it keeps, as tensors to be saved with a model."""
-        ...
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Go on from a saved state instead of the one now; from a new sampler's if it is empty."""
-        ...
 
 
 @runtime_checkable
@@ -74,7 +71,6 @@ class PersistentSampler(StatefulSampler, Protocol):
             generator: source of randomness.
             example: number of the example that each problem belongs to.
         """
-        ...
 
 
 def check_samples(samples: Shaped[Tensor, "*shape"], fields: Fields, count: int, name: str) -> None:

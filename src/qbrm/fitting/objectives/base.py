@@ -18,4 +18,3 @@ class Objective(Protocol[Model]):
 
     def __call__(self, model: Model, batch: Batch, generator: torch.Generator) -> Float[Tensor, ""]:
         """Mean loss of the batch; every random number it needs comes from `generator` (dropout's excepted)."""
-        ...
