@@ -103,18 +103,22 @@ class SentenceEncoder:
         encodings = self._tokenizer.encode_batch_fast([valid_unicode(t) for t in texts], add_special_tokens=False)
         return [Tokens(self._truncate(text.ids, keep_end=keep_end), len(text.ids)) for text in encodings]
 
-    @torch.inference_mode()
     def _encode(self, texts: Sequence[str], *, keep_end: bool) -> dict[str, Encoded]:
         tokens = self.tokens(texts, keep_end=keep_end)
         encoded: dict[str, Encoded] = {}
         for batch in length_sorted_batches([len(text.ids) for text in tokens], self._token_budget):
-            means = mean_directions(self.network, [tokens[i].ids for i in batch]).numpy()
+            means = self._mean_pool([tokens[i].ids for i in batch])
             encoded |= {texts[i]: Encoded(mean, tokens[i].whole) for i, mean in zip(batch, means, strict=True)}
         return encoded
 
     def _truncate(self, ids: list[int], *, keep_end: bool) -> list[int]:
         room = self.identity.max_length - 2
         return [self._start, *(ids[-room:] if keep_end else ids[:room]), self._end]
+
+    @torch.inference_mode()
+    def _mean_pool(self, inputs: Sequence[list[int]]) -> Float32[np.ndarray, "batch width"]:
+        means: Float32[np.ndarray, "batch width"] = mean_directions(self.network, inputs).numpy()
+        return means
 
 
 def mean_directions(network: nn.Module, inputs: Sequence[list[int]]) -> Float[Tensor, "batch width"]:

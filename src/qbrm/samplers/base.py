@@ -62,23 +62,11 @@ class PersistentSampler(StatefulSampler, Protocol):
         generator: torch.Generator,
         example: Int[Tensor, " batch"],
     ) -> Spins:
-        """Draw like `sample`, continuing the Markov chains of the same examples.
-
-        Args:
-            fields: h, one row per problem.
-            couplings: J, one matrix for all problems or one per problem.
-            samples: how many states of each.
-            generator: source of randomness.
-            example: number of the example that each problem belongs to.
-        """
+        """Draw like `sample`, continuing the chains of `example`, the number of each problem's example."""
 
 
 def check_samples(samples: Shaped[Tensor, "*shape"], fields: Fields, count: int, name: str) -> None:
-    """Refuse what a sampler must not return.
-
-    Raises:
-        InputError: if the shape is wrong or a value is neither -1 nor +1.
-    """
+    """Refuse what a sampler must not return. Raises InputError if a shape is wrong or a value not -1 or +1."""
     expected = (fields.shape[0], count, fields.shape[1])
     if samples.shape != expected:
         raise InputError(f"sampler {name} returned shape {tuple(samples.shape)}; expected {expected}.")
