@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import sys
@@ -47,11 +48,16 @@ def write_atomically(path: Path, content: bytes | memoryview) -> None:
         raise _not_writable(path.parent, error) from error
 
 
-def file_blocks(path: Path) -> Iterator[bytes]:
-    """Read a file of any size, a megabyte at a time."""
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            yield block
+def sha256(*paths: Path, named: bool = False) -> str:
+    """SHA-256 of files one behind the other, in hexadecimal; `named`: also of their names and sizes."""
+    digest = hashlib.sha256()
+    for path in paths:
+        if named:
+            digest.update(f"{path.name}\0{path.stat().st_size}\0".encode())
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
 
 
 @contextmanager

@@ -119,7 +119,7 @@ class EnergyScore(TrainableScore):
 
     @torch.no_grad()
     def mode(self, clamped: Clamped) -> Float[Tensor, " batch"]:
-        """The standardised reward of greatest p(r | e): the best node, moved to the vertex of the parabola around it."""
+        """The standardised reward of greatest p(r | e): the best node, moved to its parabola's vertex."""
         lattice = self.lattice(clamped, spacing=0.4)
         values = self.log_mass(clamped, lattice)
         best = values.argmax(-1, keepdim=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +12,7 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from transformers.utils import is_accelerate_available
 
-from qbrm.durable import file_blocks
+from qbrm.durable import sha256
 from qbrm.errors import InputError, reason
 from qbrm.reward_models.hub import download
 from qbrm.reward_models.quiet import quiet_transformers
@@ -69,12 +68,7 @@ def load_sequence_classifier(
 
 def folder_digest(folder: Path) -> str:
     """SHA-256 over names and contents of weights, configuration, tokenizer and code, at 1 to 2 GB/s if cached."""
-    digest = hashlib.sha256()
-    for path in sorted({path for pattern in MODEL_FILES for path in folder.glob(pattern)}):
-        digest.update(f"{path.name}\0{path.stat().st_size}\0".encode())
-        for block in file_blocks(path):
-            digest.update(block)
-    return digest.hexdigest()
+    return sha256(*sorted({path for pattern in MODEL_FILES for path in folder.glob(pattern)}), named=True)
 
 
 def _located(name: str, revision: str | None) -> tuple[Path, str]:
