@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import sys
@@ -20,11 +21,7 @@ logger = logging.getLogger(__name__)
 
 
 def make_folder(folder: Path) -> None:
-    """Create a folder and its parents.
-
-    Raises:
-        InputError: if that is not possible.
-    """
+    """Create a folder and its parents. Raises InputError if that is not possible."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -49,6 +46,18 @@ def write_atomically(path: Path, content: bytes | memoryview) -> None:
         with suppress(OSError):
             aside.unlink()
         raise _not_writable(path.parent, error) from error
+
+
+def sha256(*paths: Path, named: bool = False) -> str:
+    """SHA-256 of files one behind the other, in hexadecimal; `named`: also of their names and sizes."""
+    digest = hashlib.sha256()
+    for path in paths:
+        if named:
+            digest.update(f"{path.name}\0{path.stat().st_size}\0".encode())
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
 
 
 @contextmanager

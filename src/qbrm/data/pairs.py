@@ -12,14 +12,9 @@ from torch import Tensor
 
 
 class Batch(NamedTuple):
-    """A minibatch of preference pairs.
+    """A minibatch of preference pairs: embeddings and base rewards of both sides.
 
-    Attributes:
-        chosen: embeddings of the chosen responses.
-        chosen_reward: their base rewards.
-        rejected: embeddings of the rejected responses.
-        rejected_reward: their base rewards.
-        row: which rows of the table the chosen ones and then the rejected ones are, shape (examples,); None if unknown.
+    `row` says which rows of the table the chosen ones and then the rejected ones are; None if unknown.
     """
 
     chosen: Float[Tensor, "pairs dim"]
@@ -39,28 +34,22 @@ class Pairs(Protocol):
     @property
     def n_pairs(self) -> int:
         """Number of pairs."""
-        ...
 
     @property
     def dim(self) -> int:
         """Embedding size."""
-        ...
 
     def responses(self) -> tuple[Float[Tensor, "responses dim"], Float[Tensor, " responses"]]:
         """Embeddings and base rewards of the responses in pairs, or of enough of them to fix units by."""
-        ...
 
     def batches(self, size: int, generator: torch.Generator | None = None) -> Iterator[Batch]:
         """All pairs once, `size` at a time; shuffled if a generator is given, whose state fixes the order."""
-        ...
 
     def without_conflicts(self) -> Pairs:
         """The pairs whose base rewards support the label."""
-        ...
 
     def digest(self) -> str:
         """Identify the training data by its content."""
-        ...
 
 
 class PairData(NamedTuple):
@@ -108,15 +97,11 @@ class PairData(NamedTuple):
 
     def batches(self, size: int, generator: torch.Generator | None = None) -> Iterator[Batch]:
         """All pairs once, `size` at a time; shuffled if a generator is given."""
-        order = self._order(generator)
+        order = torch.arange(self.n_pairs, device=self.chosen.device)
+        if generator is not None:
+            order = torch.randperm(self.n_pairs, generator=generator, device=generator.device).to(order.device)
         for start in range(0, self.n_pairs, size):
             yield self.batch(order[start : start + size])
-
-    def _order(self, generator: torch.Generator | None) -> Int[Tensor, " pairs"]:
-        device = self.chosen.device
-        if generator is None:
-            return torch.arange(self.n_pairs, device=device)
-        return torch.randperm(self.n_pairs, generator=generator, device=generator.device).to(device)
 
     def to(self, device: torch.device | str) -> PairData:
         """The same pairs with their features on a device."""
@@ -142,10 +127,8 @@ class PairData(NamedTuple):
         """Label noise: swap chosen and rejected in a random share of the pairs; `seed` picks them."""
         generator = torch.Generator().manual_seed(seed)
         flipped = torch.rand(self.n_pairs, generator=generator, device="cpu").to(self.chosen.device) < share
-        chosen, rejected = (
-            torch.where(flipped, a, b) for a, b in ((self.rejected, self.chosen), (self.chosen, self.rejected))
-        )
-        return self._replace(chosen=chosen, rejected=rejected)
+        chosen = torch.where(flipped, self.rejected, self.chosen)
+        return self._replace(chosen=chosen, rejected=torch.where(flipped, self.chosen, self.rejected))
 
     def digest(self) -> str:
         """Identify the training data: changes with any pair, any reward and any embedding."""

@@ -26,15 +26,10 @@ logger = logging.getLogger(__name__)
 
 
 class Lattice(NamedTuple):
-    """Equally spaced standardised rewards (first + k) * step that cover p(r | e), a window per example.
+    """Standardised rewards (first + k) * step, k = 0 to nodes - 1, that cover p(r | e), a window per example.
 
     All windows lie on one lattice, so that sums over pairs of examples depend on differences of whole numbers only.
-
-    Attributes:
-        first: index of each window's first node, shape (batch,), or (1,) where one window serves all examples.
-        step: distance of neighbouring nodes.
-        nodes: how many nodes a window has.
-        dtype: of the rewards.
+    `first` has shape (batch,), or (1,) where one window serves all examples.
     """
 
     first: Int[Tensor, " #batch"]
@@ -124,10 +119,7 @@ class EnergyScore(TrainableScore):
 
     @torch.no_grad()
     def mode(self, clamped: Clamped) -> Float[Tensor, " batch"]:
-        """The standardised reward at which p(r | e) is greatest.
-
-        Here: the greatest node, moved to the vertex of the parabola through it and its neighbours.
-        """
+        """The standardised reward of greatest p(r | e): the best node, moved to its parabola's vertex."""
         lattice = self.lattice(clamped, spacing=0.4)
         values = self.log_mass(clamped, lattice)
         best = values.argmax(-1, keepdim=True)
@@ -139,12 +131,7 @@ class EnergyScore(TrainableScore):
 
     @abstractmethod
     def lattice(self, clamped: Clamped, spacing: float = 0.8) -> Lattice:
-        """Nodes that cover p(r | e) and resolve it.
-
-        Args:
-            clamped: the examples to cover.
-            spacing: distance of nodes in units of the sharpest feature that p(r | e) can have.
-        """
+        """Nodes that cover p(r | e), `spacing` apart in units of the sharpest feature that it can have."""
 
     def forward(
         self,
@@ -156,12 +143,7 @@ class EnergyScore(TrainableScore):
         return self.at(self.clamp(embedding, base_reward), self.to_standard(reward)[:, None])[:, 0]
 
     def standardise(self, embedding: Float[Tensor, "n dim"], base_reward: Float[Tensor, " n"]) -> None:
-        """Fix the units from the training features; called once, before training.
-
-        Args:
-            embedding: training embeddings, for scores that standardise them too.
-            base_reward: training rewards r0.
-        """
+        """Fix the units from the training features; called once, before training."""
         self.reward_loc.copy_(base_reward.mean())
         self.reward_scale.copy_(base_reward.std().clamp_min(1e-6))
 

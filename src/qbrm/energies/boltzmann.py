@@ -70,8 +70,8 @@ class BoltzmannScore(EnergyScore):
 
     @override
     def settings(self) -> dict[str, Any]:
-        names = ("dim", "hidden", "anchored", "coupling")
-        return {**{name: getattr(self, name) for name in names}, "gate_rank": self.gate.rank if self.gate else None}
+        shared = {name: getattr(self, name) for name in ("dim", "hidden", "anchored", "coupling")}
+        return {**shared, "gate_rank": self.gate.rank if self.gate else None}
 
     @override
     def scatter(self) -> None:
@@ -91,14 +91,10 @@ class BoltzmannScore(EnergyScore):
 
     @override
     def close_gate(self, train: Float[Tensor, "n dim"], held_out: Float[Tensor, "m dim"]) -> None:
-        """Make the correction fade where embeddings are unlike those trained on.
+        """Make the correction fade where embeddings are unlike those trained on; `held_out` sets the threshold.
 
         From then on, the hidden units and the shift a . e + a0 have the weight g(e), the embedding's familiarity: far
         from the refinement set a normal around the base reward is left.
-
-        Args:
-            train: embeddings that the score was trained on.
-            held_out: embeddings of validation prompts, which set the threshold.
         """
         self.gate = fit_familiarity(*(self._standard(embedding.to(self.W)) for embedding in (train, held_out)))
 
@@ -152,9 +148,9 @@ class BoltzmannScore(EnergyScore):
     @override
     def standardise(self, embedding: Float[Tensor, "n dim"], base_reward: Float[Tensor, " n"]) -> None:
         super().standardise(embedding, base_reward)
-        units = (self.embedding_loc, self.embedding_scale)
-        for unit, value in zip(units, location_and_scale(embedding), strict=True):
-            unit.copy_(value)
+        location, scale = location_and_scale(embedding)
+        self.embedding_loc.copy_(location)
+        self.embedding_scale.copy_(scale)
 
     @override
     def clamp(self, embedding: Float[Tensor, "batch dim"], base_reward: Float[Tensor, " batch"]) -> Clamped:

@@ -42,9 +42,8 @@ class Familiarity(nn.Module):
         self.register_buffer("mean", torch.zeros(dim))
         self.register_buffer("directions", torch.zeros(rank, dim))
         self.register_buffer("variances", torch.ones(rank))
-        self.register_buffer("rest", torch.ones(()))
-        self.register_buffer("threshold", torch.zeros(()))
-        self.register_buffer("width", torch.ones(()))
+        for name, value in (("rest", 1.0), ("threshold", 0.0), ("width", 1.0)):
+            self.register_buffer(name, torch.tensor(value))
 
     def log_density(self, embedding: Float[Tensor, "batch dim"]) -> Float[Tensor, " batch"]:
         """Log p(e) of standardised embeddings, normalised."""
@@ -69,11 +68,9 @@ class Familiarity(nn.Module):
 
 @torch.no_grad()
 def fit_familiarity(train: Float[Tensor, "n dim"], held_out: Float[Tensor, "m dim"]) -> Familiarity:
-    """Fit the density to training embeddings; held-out ones choose its rank, by their likelihood, and its threshold.
+    """Fit the density to standardised training embeddings; those of other prompts choose its rank and its threshold.
 
-    Args:
-        train: standardised embeddings that the score was trained on.
-        held_out: standardised embeddings of other prompts.
+    The rank is the one at which the held-out embeddings are likeliest.
     """
     mean = train.mean(0)
     _, singular, directions = torch.linalg.svd(train - mean, full_matrices=False)

@@ -9,13 +9,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-# tanh(x) / x is 1 to the last bit well above this, in single and in double precision.
-_SMALL = 1e-9
-
 
 def tanh_over(length: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """tanh(x) / x for x >= 0, which is 1 at zero."""
-    positive = length.clamp_min(_SMALL)
+    """tanh(x) / x for x >= 0, which is 1 at zero, and to the last bit well above 1e-9 in either precision."""
+    positive = length.clamp_min(1e-9)
     return torch.tanh(positive) / positive
 
 

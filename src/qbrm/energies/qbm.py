@@ -24,13 +24,7 @@ DEVICE_ESTIMATES = ("effective_beta", "residual", "distortion")
 
 
 class Mixture(NamedTuple):
-    """p(r | e) as a mixture of normals of one standard deviation, one component per sampled hidden state.
-
-    Attributes:
-        log_weight: log weights, normalised over components, shape (batch, samples).
-        mean: the components' means, shape (batch, samples).
-        deviation: their standard deviation, shape ().
-    """
+    """p(r | e) as a mixture of normals of one standard deviation: a weight and a mean per sampled hidden state."""
 
     log_weight: Float[Tensor, "batch samples"]
     mean: Float[Tensor, "batch samples"]
@@ -156,10 +150,7 @@ class CoupledBoltzmannMachine(BoltzmannScore):
         return {"effective_samples": estimate.effective_samples, "monte_carlo_error": error, **known}
 
     def chains(self) -> dict[str, Tensor]:
-        """What the sampler keeps from draw to draw, as a checkpoint does beside the weights.
-
-        Markov chains of the training examples, or the scale that brings a device to unit temperature.
-        """
+        """What the sampler keeps from draw to draw: Markov chains of examples, or the scale of a device's problems."""
         return self.sampler.state_dict() if isinstance(self.sampler, StatefulSampler) else {}
 
     def load_chains(self, chains: dict[str, Tensor]) -> None:
@@ -222,7 +213,7 @@ class CoupledBoltzmannMachine(BoltzmannScore):
 
     @torch.no_grad()
     def monte_carlo(self, clamped: Clamped) -> MonteCarlo:
-        """Compare two draws with different seeds: needs no model of how the sampler's states are correlated.
+        """Compare two draws with different seeds: needs no model of how states are correlated.
 
         Raises:
             ValueError: if the score has no sampler.

@@ -63,8 +63,7 @@ class SemiQuantumRBM(LogConcaveScore):
     def hidden_free_energy(self, clamped: Clamped, reward: Float[Tensor, "#batch n"]) -> Float[Tensor, "batch n"]:
         square = reward.new_zeros(())
         for axis in range(self.axes):
-            field = clamped.field[:, axis, None, :] + reward[..., None] * self.u[axis]
-            square = square + field.square()
+            square = square + (clamped.field[:, axis, None, :] + reward[..., None] * self.u[axis]).square()
         return log_cosh_of_square(square).sum(-1)
 
     @override

@@ -111,7 +111,9 @@ def write_features(
         names = _free_names(folder)
         for start, file in zip(range(0, len(keys), shard_rows), names, strict=False):
             part = slice(start, start + shard_rows)
-            manifest = _with_shard(folder, manifest, file, keys[part], _part(features, part))
+            rewards = None if features.reward is None else features.reward[part]
+            shard = Embedded(features.embedding[part], rewards)
+            manifest = _with_shard(folder, manifest, file, keys[part], shard)
         manifest = _completed(folder, manifest)
         _clean(folder, manifest)
         return FeatureTable(folder, manifest)
@@ -168,10 +170,6 @@ def _with_shard(folder: Path, manifest: Manifest, file: str, keys: Sequence[Key]
     if manifest.has_reward not in (None, has_reward):
         raise InputError(f"{manifest.identity} gives rewards for some rows only; expected all rows or none.")
     return manifest.plus(write_shard(folder / file, keys, features), has_reward=has_reward)
-
-
-def _part(features: Embedded, rows: slice) -> Embedded:
-    return Embedded(features.embedding[rows], None if features.reward is None else features.reward[rows])
 
 
 def _free_names(folder: Path) -> Iterator[str]:

@@ -19,13 +19,7 @@ Advance = Callable[[int], None]
 
 
 class Described(NamedTuple):
-    """Describe a reward model without loading it.
-
-    Attributes:
-        identity: what its embeddings depend on.
-        dim: embedding size.
-        settings: what it was loaded with besides name and revision, see `Configured`.
-    """
+    """A reward model described: identity, embedding size, and what else it was loaded with, see `Configured`."""
 
     identity: Identity
     dim: int
@@ -38,30 +32,17 @@ class Engine(Protocol):
     @property
     def described(self) -> Described:
         """The reward model."""
-        ...
 
     def embed(self, blocks: Sequence[Block], advance: Advance) -> Iterator[tuple[Block, Embedded]]:
-        """Embed every block once.
-
-        Args:
-            blocks: what to embed.
-            advance: told how many more rows are done.
-
-        Yields:
-            Blocks with their features, in any order.
+        """Embed every block once, in any order; `advance` is told how many more rows are done.
 
         Raises:
             InputError: if the model returns NaN, infinite or misshapen values.
         """
-        ...
 
 
 class LocalEngine:
-    """Embeds in this process, block after block.
-
-    Args:
-        model: the reward model that embeds.
-    """
+    """Embeds in this process, block after block."""
 
     def __init__(self, model: RewardModel) -> None:
         self._model = model
@@ -101,18 +82,16 @@ def checked(identity: Identity, dim: int, keys: Sequence[Key], features: Embedde
     Raises:
         InputError: if sizes disagree, or a value is NaN or infinite; names the row.
     """
-    rewards = [] if features.reward is None else [np.asarray(features.reward, dtype=np.float32)]
+    reward = None if features.reward is None else np.asarray(features.reward, dtype=np.float32)
     embedding = np.asarray(features.embedding, dtype=np.float32)
     if embedding.shape != (len(keys), dim):
         raise InputError(f"{identity} gave embeddings of shape {embedding.shape}; expected {(len(keys), dim)}.")
-    for reward in rewards:
-        if reward.shape != (len(keys),):
-            raise InputError(f"{identity} gave rewards of shape {reward.shape}; expected {(len(keys),)}.")
-    finite = Embedded(embedding, rewards[0] if rewards else None)
-    bad = first_non_finite_row(finite)
+    if reward is not None and reward.shape != (len(keys),):
+        raise InputError(f"{identity} gave rewards of shape {reward.shape}; expected {(len(keys),)}.")
+    bad = first_non_finite_row(Embedded(embedding, reward))
     if bad is not None:
         prompt, response = keys[bad]
         raise InputError(
             f"{identity} gave NaN or infinity for response {response} of prompt {prompt}; expected finite."
         )
-    return finite
+    return Embedded(embedding, reward)

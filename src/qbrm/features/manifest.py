@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -10,7 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from qbrm.durable import write_atomically
+from qbrm.durable import sha256, write_atomically
 from qbrm.errors import InputError
 from qbrm.reward_models.base import Identity
 
@@ -26,14 +25,7 @@ def shard_name(number: int) -> str:
 
 @dataclass(frozen=True)
 class ShardEntry:
-    """What the manifest says of one shard.
-
-    Attributes:
-        file: file name in the table's folder.
-        rows: number of rows.
-        size: bytes on disk.
-        sha256: checksum of the file.
-    """
+    """What the manifest says of one shard: file name in the table's folder, rows, bytes on disk, checksum."""
 
     file: str
     rows: int
@@ -48,8 +40,7 @@ class ShardEntry:
         size = path.stat().st_size
         if size != self.size:
             return f"{size:,} bytes instead of {self.size:,}"
-        with path.open("rb") as file:
-            digest = _sha256(file)
+        digest = sha256(path)
         return None if digest == self.sha256 else f"SHA-256 {digest[:12]} instead of {self.sha256[:12]}"
 
 
@@ -94,11 +85,7 @@ class Manifest:
         return {shard: damage for shard, damage in damages if damage is not None}
 
     def write(self, folder: Path) -> None:
-        """Replace the folder's manifest in one step.
-
-        Raises:
-            InputError: if the folder cannot be written.
-        """
+        """Replace the folder's manifest in one step. Raises InputError if the folder cannot be written."""
         content = {
             "schema": SCHEMA,
             "identity": self.identity.to_dict(),
@@ -134,14 +121,13 @@ def _parse(content: dict[str, Any]) -> Manifest:
     if content["schema"] != SCHEMA:
         raise ValueError(f"schema {content['schema']}")
     shards = tuple(_parse_entry(shard) for shard in content["shards"])
-    has_reward = "reward" in content["columns"] if shards else None
     return Manifest(
         Identity(**content["identity"]),
         int(content["dim"]),
-        has_reward,
-        shards,
-        bool(content["complete"]),
-        dict(content.get("settings", {})),
+        has_reward="reward" in content["columns"] if shards else None,
+        shards=shards,
+        complete=bool(content["complete"]),
+        settings=dict(content.get("settings", {})),
     )
 
 
@@ -149,10 +135,3 @@ def _parse_entry(content: dict[str, Any]) -> ShardEntry:
     if not SHARD_NAME.fullmatch(str(content["file"])):
         raise ValueError(f"shard file {content['file']!r}")
     return ShardEntry(content["file"], int(content["rows"]), int(content["size"]), str(content["sha256"]))
-
-
-def _sha256(file: Any) -> str:
-    digest = hashlib.sha256()
-    while block := file.read(1 << 20):
-        digest.update(block)
-    return digest.hexdigest()

@@ -27,12 +27,8 @@ KeyPair = tuple[Key, Key]
 class PairList(NamedTuple):
     """Pairs by the numbers of their rows, in ascending order of the chosen one: neighbours share shards.
 
-    Attributes:
-        chosen: row of the chosen response.
-        rejected: row of the rejected one.
-        prompt: hash of the prompt's id, for splits.
-        prompts: how many prompts they are on.
-        source: name of the preferences that they come from; empty if unknown.
+    With the hash of each prompt's id, for splits, how many `prompts` they are on, and the name of the preferences that
+    they come from, empty if unknown.
     """
 
     chosen: Int64[np.ndarray, " pairs"]

@@ -11,14 +11,7 @@ Texts = dict[Key, tuple[Prompt, str]]
 
 
 class Block(NamedTuple):
-    """Rows that are embedded by one worker, in this order, and written as one shard.
-
-    Attributes:
-        file: name of the shard.
-        keys: keys of the rows.
-        prompts: their prompts.
-        responses: their responses.
-    """
+    """Rows that are embedded by one worker, in this order, and written as the shard `file`."""
 
     file: str
     keys: list[Key]
@@ -36,7 +29,7 @@ def make_block(file: str, keys: list[Key], texts: Texts) -> Block:
 
 
 def missing_shards(texts: Texts, there: Collection[Key], shard_rows: int) -> list[list[Key]]:
-    """Share out the rows that are not there yet.
+    """Share out the rows that are not there yet, as the keys of each shard.
 
     What a text is embedded together with moves its embedding by some 1e-6. So whatever shards of this source are there
     already, in whatever order they came, the others are those that a single run would have written. Rows of shards
@@ -46,9 +39,6 @@ def missing_shards(texts: Texts, there: Collection[Key], shard_rows: int) -> lis
         texts: everything that is to be in the table.
         there: keys of the rows that it has.
         shard_rows: most rows in a shard.
-
-    Returns:
-        The keys of each shard.
     """
     whole: list[list[Key]] = []
     rest: Texts = {}
@@ -62,20 +52,16 @@ def missing_shards(texts: Texts, there: Collection[Key], shard_rows: int) -> lis
 
 
 def shard_plan(texts: Texts, shard_rows: int) -> Iterator[list[Key]]:
-    """Share out rows among shards, the same way whenever it is called.
+    """Share out rows among shards, as the keys of each, the same way whenever it is called.
 
     Prompts with the longest responses go first, so that batches hold texts of similar length and an estimate of the
-    time left errs on the safe side.
-
-    Args:
-        texts: what is to be embedded.
-        shard_rows: most rows in a shard; responses to one prompt stay together if they fit.
-
-    Yields:
-        The keys of one shard.
+    time left errs on the safe side. Responses to one prompt stay together if they fit.
     """
+    groups: dict[str, list[Key]] = {}
+    for key in sorted(texts, key=lambda key: (-len(texts[key][1]), key)):
+        groups.setdefault(key[0], []).append(key)
     shard: list[Key] = []
-    for group in _by_prompt(texts):
+    for group in groups.values():
         if shard and len(shard) + len(group) > shard_rows:
             yield shard
             shard = []
@@ -85,13 +71,3 @@ def shard_plan(texts: Texts, shard_rows: int) -> Iterator[list[Key]]:
             shard = shard[shard_rows:]
     if shard:
         yield shard
-
-
-def _by_prompt(texts: Texts) -> list[list[Key]]:
-    def longest_first(key: Key) -> tuple[int, Key]:
-        return -len(texts[key][1]), key
-
-    groups: dict[str, list[Key]] = {}
-    for key in sorted(texts, key=longest_first):
-        groups.setdefault(key[0], []).append(key)
-    return list(groups.values())

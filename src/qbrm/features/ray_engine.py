@@ -46,7 +46,7 @@ class RayEngine:
     def __init__(self, ray: Any, load: Load, workers: int, share: Mapping[str, float]) -> None:
         self._ray, self._load, self._workers, self._share = ray, load, workers, dict(share)
         with self._said_in_one_line():
-            answer = ray.get(ray.remote(**self._share)(_describe).remote(load))
+            answer = ray.get(ray.remote(**self._share)(_answer).remote(lambda: describe(load())))
         self.described: Described = _read(answer)
 
     def embed(self, blocks: Sequence[Block], advance: Advance) -> Iterator[tuple[Block, Embedded]]:
@@ -99,10 +99,8 @@ class _Worker:
         self._model = load()
 
     def __call__(self, row: Row) -> Row:
-        return {
-            "number": row["number"],
-            "answer": _answer(lambda: embed_block(self._model, pickle.loads(row["block"]))),
-        }
+        answer = _answer(lambda: embed_block(self._model, pickle.loads(row["block"])))
+        return {"number": row["number"], "answer": answer}
 
 
 @contextmanager
@@ -177,10 +175,6 @@ def _import_ray() -> Any:
         return importlib.import_module("ray")
     except ImportError as error:
         raise InputError("the engine ray needs Ray Data, which is not installed; pip install 'qbrm[ray]'.") from error
-
-
-def _describe(load: Load) -> bytes:
-    return _answer(lambda: describe(load()))
 
 
 def _answer(call: Callable[[], object]) -> bytes:

@@ -12,11 +12,7 @@ from qbrm.reward_models.base import Embedded, Identity
 
 
 class RecordedRewardModel:
-    """Stands in for a reward model where a score for it is saved: its weights need not be on this machine.
-
-    Args:
-        table: features that it gave.
-    """
+    """Stands in for the reward model of a table where a score for it is saved: its weights need not be here."""
 
     def __init__(self, table: FeatureTable) -> None:
         self.identity: Identity = table.identity
@@ -28,9 +24,5 @@ class RecordedRewardModel:
         return self._settings
 
     def embed(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> Embedded:
-        """Cannot embed.
-
-        Raises:
-            InputError: always.
-        """
+        """Raise InputError: there are no weights to embed with."""
         raise InputError(f"only the features of {self.identity} are here; expected a model loaded by from_pretrained.")

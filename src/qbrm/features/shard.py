@@ -19,14 +19,7 @@ from qbrm.reward_models.base import Embedded
 
 
 class Shard(NamedTuple):
-    """The rows of one shard.
-
-    Attributes:
-        prompt_ids: prompt id of each row.
-        response_ids: response id of each row.
-        embedding: view into the mapped file, shape (rows, dim).
-        reward: view into the mapped file, shape (rows,), or None if the model has no score layer.
-    """
+    """The rows of one shard; arrays are views into the mapped file, no rewards if the model has no score layer."""
 
     prompt_ids: list[str]
     response_ids: list[str]
@@ -35,10 +28,7 @@ class Shard(NamedTuple):
 
 
 def write_shard(path: Path, keys: Sequence[Key], features: Embedded) -> ShardEntry:
-    """Write rows as one shard, whole or not at all.
-
-    Returns:
-        What the manifest has to say of it.
+    """Write rows as one shard, whole or not at all; returns what the manifest has to say of it.
 
     Raises:
         InputError: if the folder cannot be written.
@@ -76,14 +66,11 @@ def check_schema(path: Path, dim: int, *, has_reward: bool) -> None:
     except (pa.ArrowInvalid, OSError) as error:
         raise InputError(f"shard {path} is not an Arrow file; expected a feature table's shard.") from error
     columns = {name: str(kind) for name, kind in zip(schema.names, schema.types, strict=True)}
-    for name, expected in _types(dim, has_reward=has_reward).items():
+    types = {"prompt_id": pa.string(), "response_id": pa.string(), "embedding": pa.list_(pa.float32(), dim)}
+    types |= {"reward": pa.float32()} if has_reward else {}
+    for name, expected in types.items():
         if columns.get(name) != str(expected):
             raise InputError(f"shard {path} has {name} {columns.get(name, 'missing')}; its manifest says {expected}.")
-
-
-def _types(dim: int, *, has_reward: bool) -> dict[str, Any]:
-    types = {"prompt_id": pa.string(), "response_id": pa.string(), "embedding": pa.list_(pa.float32(), dim)}
-    return types | ({"reward": pa.float32()} if has_reward else {})
 
 
 def read_keys(path: Path) -> list[Key]:
@@ -103,20 +90,12 @@ def read_shard(path: Path) -> Shard:
 
 
 def read_features(path: Path) -> Embedded:
-    """Map a shard's embeddings and rewards: views into the file.
-
-    Raises:
-        InputError: if a row has missing values.
-    """
+    """Map a shard's embeddings and rewards: views into the file. Raises InputError if a row has missing values."""
     return _views(path, _read(path))
 
 
 def read_rewards(path: Path) -> Float32[np.ndarray, " rows"]:
-    """Map a shard's rewards: a view into the file, which must have them.
-
-    Raises:
-        InputError: if a row has no reward.
-    """
+    """Map a shard's rewards: a view into the file, which must have them. Raises InputError if a row has no reward."""
     return _view(path, _one_chunk(_read(path)["reward"]))
 
 

@@ -27,25 +27,14 @@ Blocks = Sequence[tuple[int, slice]]
 
 
 class Source(NamedTuple):
-    """A feature table and the pairs over it.
-
-    Attributes:
-        table: the features, on disk.
-        pairs: the pairs, mapped into memory.
-    """
+    """A feature table on disk, and the pairs over it, mapped into memory."""
 
     table: FeatureTable
     pairs: PairList
 
 
 class Share(NamedTuple):
-    """The pairs on some of the prompts: a hash of prompt and seed decides, whatever file a prompt is in.
-
-    Attributes:
-        low: lower end of the interval in [0, 1) that the hash is to be in.
-        high: upper end.
-        seed: selects other prompts.
-    """
+    """The pairs on prompts whose hash, with the seed, is in [low, high) of [0, 1), whatever file a prompt is in."""
 
     low: float
     high: float

@@ -6,7 +6,7 @@ from typing import TypeAlias
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor
@@ -30,9 +30,9 @@ def fold_of_arrays(
     seed: int,
     like: Float[Tensor, ""],
 ) -> Fold:
-    """Check arrays, and hold out a share of the prompts.
+    """Check arrays as of :meth:`qbrm.energies.EnergyScore.fit`, and hold out a share of the prompts.
 
-    Args as for :meth:`qbrm.energies.EnergyScore.fit`; features get the dtype and the device of `like`.
+    Features get the dtype and the device of `like`.
 
     Raises:
         InputError: if shapes disagree, a value is not finite, a row does not exist, or there is only one prompt.
@@ -49,7 +49,11 @@ def fold_of_arrays(
     number = _connected(data) if prompt is None else _rows("prompt", prompt, None, like.device)
     if len(number) != len(e):
         raise InputError(f"prompt has {len(number)} values for {len(e)} responses; expected one for each response.")
-    held_out = _held_out(number[data.chosen], share, seed)
+    of_pair = number[data.chosen]
+    prompts = len(torch.unique(of_pair))
+    if prompts < 2:
+        raise InputError(f"pairs on {prompts} prompt(s); expected two or more, one to validate with.")
+    held_out = shuffled_prompts(of_pair, seed) < min(max(round(share * prompts), 1), prompts - 1)
     return Fold(data.only(~held_out), data.only(held_out), seed, prompt=number)
 
 
@@ -78,10 +82,3 @@ def _connected(data: PairData) -> Int[Tensor, " responses"]:
     graph = coo_array((np.ones(len(chosen), np.int8), (chosen, rejected)), shape=(size, size))
     _, component = connected_components(graph, directed=False)
     return torch.as_tensor(component, device=data.chosen.device).long()
-
-
-def _held_out(prompt: Int[Tensor, " pairs"], share: float, seed: int) -> Bool[Tensor, " pairs"]:
-    prompts = len(torch.unique(prompt))
-    if prompts < 2:
-        raise InputError(f"pairs on {prompts} prompt(s); expected two or more, one to validate with.")
-    return shuffled_prompts(prompt, seed) < min(max(round(share * prompts), 1), prompts - 1)

@@ -11,7 +11,7 @@ from scipy.optimize import minimize_scalar
 from torch import Tensor
 
 from qbrm.data.pairs import Batch, Pairs
-from qbrm.fitting.objectives.base import Objective
+from qbrm.fitting.objectives import Objective
 from qbrm.fitting.trainable import TrainableScore
 from qbrm.fitting.trainer import validation_loss
 
@@ -78,8 +78,8 @@ def mean_loss(
     scores: Sequence[TrainableScore], objective: Objective[TrainableScore], held_out: Sequence[Pairs]
 ) -> float:
     """Mean loss over the pairs of all parts, each judged by the score at its place."""
-    parts = [
-        (validation_loss(score, objective, pairs, seed=0), pairs.n_pairs)
+    total = sum(
+        validation_loss(score, objective, pairs, seed=0) * pairs.n_pairs
         for score, pairs in zip(scores, held_out, strict=True)
-    ]
-    return sum(loss * pairs for loss, pairs in parts) / sum(pairs for _, pairs in parts)
+    )
+    return total / sum(pairs.n_pairs for pairs in held_out)

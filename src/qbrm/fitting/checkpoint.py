@@ -23,11 +23,9 @@ class KeepsChains(Protocol):
 
     def chains(self) -> dict[str, Tensor]:
         """The chains by name."""
-        ...
 
     def load_chains(self, chains: dict[str, Tensor]) -> None:
         """Go on from these."""
-        ...
 
 
 def save_checkpoint(

@@ -25,9 +25,8 @@ class Fold:
         validation: pairs that choose the epoch and calibrate.
         seed: seeds initial weights, shuffling and noise.
         checkpoint: file that keeps the training state; None keeps none.
-        prompt: number of the prompt that each response answers, if training and validation pairs may change places:
-            both are over the same responses, and neither trained the reward model, whose rewards look too good on what
-            it has seen. A :func:`committee` then shares them out anew.
+        prompt: number of the prompt that each response answers, if a :func:`committee` may share the pairs out anew:
+            all are over the same responses, and none trained the reward model, whose rewards would look too good.
     """
 
     pairs: Pairs
@@ -50,10 +49,7 @@ def committee(fold: Fold, members: int) -> list[Fold]:
     Training and validation pairs are put together and shared out again by prompt: every pair trains all members but
     one and validates that one. Few pairs choose and calibrate better this way than an eighth of them does, and members
     that were trained on different pairs err apart: the cross-validation ensemble of Krogh & Vedelsby (1995), Advances
-    in Neural Information Processing Systems 7, 231.
-
-    Where the fold does not say which prompts may be shared out, the members have the same pairs and differ in their
-    seed.
+    in Neural Information Processing Systems 7, 231. Without prompts in the fold, members differ in their seed alone.
 
     Args:
         fold: what all of them have together.

@@ -30,11 +30,9 @@ class Conflicts(NamedTuple):
 
 @dataclass(frozen=True)
 class FittedScore(Generic[Score]):
-    """A score after fitting.
+    """A score after fitting, in evaluation mode, with the training of all members.
 
     Attributes:
-        score: in evaluation mode.
-        training: what training did, over all members.
         conflicts: what filtering dropped; None if it was not asked for.
         kept_base: whether no trained score beat the base rewards on validation, so that the score keeps their order.
     """
@@ -101,10 +99,7 @@ def fit_score(
 
 
 def combined(trainings: Sequence[Training]) -> Training:
-    """The training of an ensemble: the first member's epochs, the latest best epoch, all time and examples.
-
-    The best epoch is 0 only if training helped no member.
-    """
+    """The training of an ensemble: the first member's epochs, the latest best epoch, all time and examples."""
     best = max(training.best for training in trainings)
     seconds = sum(training.seconds for training in trainings)
     examples = sum(training.examples for training in trainings)

@@ -20,8 +20,7 @@ class TrainingSettings:
         weight_decay: of AdamW.
         patience: epochs without a better validation loss after which training stops.
         first_kept: earliest epoch that may be kept; 0 is the untrained model.
-        checkpoint_seconds: time after which the state is kept within an epoch too. Pairs whose order the generator
-            decides as they come, such as streamed ones, cannot be taken up within an epoch.
+        checkpoint_seconds: time after which the state is kept within an epoch too; not for pairs shuffled as they come.
     """
 
     checkpoint_seconds: ClassVar[float] = math.inf

@@ -18,12 +18,11 @@ class Clamped(NamedTuple):
     """A batch of examples whose embeddings are clamped: all that f(e, .) needs of e and r0.
 
     Attributes:
-        field: the part of the score's first layer that reads e, shape (batch, ...).
-        mean: mean mu of the Gaussian reward unit, in standardised units, shape (batch,); r0 for a score without one.
-        base_reward: r0 in standardised units, shape (batch,).
-        row: number of each training example, shape (batch,), for samplers that keep Markov chains per example; None
-            where no chains are kept.
-        familiarity: weight g(e) of a gated score's hidden units, shape (batch,); None for a score without a gate.
+        field: the part of the score's first layer that reads e.
+        mean: mean mu of the Gaussian reward unit, in standardised units; r0 for a score without one.
+        base_reward: r0 in standardised units.
+        row: number of each training example, for samplers that keep Markov chains per example; None where they do not.
+        familiarity: weight g(e) of a gated score's hidden units; None for a score without a gate.
     """
 
     field: Float[Tensor, "batch ..."]
@@ -55,12 +54,7 @@ class TrainableScore(nn.Module, ABC):
 
     @abstractmethod
     def clamp(self, embedding: Float[Tensor, "batch dim"], base_reward: Float[Tensor, " batch"]) -> Clamped:
-        """Do the work that depends on the embedding alone, once per example.
-
-        Args:
-            embedding: embeddings e.
-            base_reward: base rewards r0, in the reward model's units.
-        """
+        """Do the work that depends on the embedding alone, once per example; rewards in the reward model's units."""
 
     @abstractmethod
     def at(self, clamped: Clamped, reward: Float[Tensor, "#batch n"]) -> Float[Tensor, "batch n"]:
@@ -91,30 +85,17 @@ class TrainableScore(nn.Module, ABC):
         return None
 
     def set_log_temperature(self, value: float) -> None:
-        """Set the temperature.
-
-        Raises:
-            TypeError: if the score has none.
-        """
+        """Set the temperature. Raises TypeError if the score has none."""
         raise TypeError(f"{type(self).__name__} has no temperature; expected a Boltzmann machine")
 
     def close_gate(self, train: Float[Tensor, "n dim"], held_out: Float[Tensor, "m dim"]) -> None:
-        """Make the correction fade where embeddings are unlike those trained on.
-
-        Raises:
-            TypeError: if the score has no gate.
-        """
+        """Make the correction fade where embeddings are unfamiliar. Raises TypeError if the score has no gate."""
         raise TypeError(f"{type(self).__name__} has no gate; expected a Boltzmann machine")
 
     def pooled(self, others: Sequence[Self]) -> Self:
-        """One score that stands for this one and the others.
-
-        Raises:
-            TypeError: if such scores have no mean of their kind.
-        """
-        raise TypeError(
-            f"{type(self).__name__} has no mean of its kind; expected a Boltzmann machine without couplings"
-        )
+        """One score that stands for this one and the others. Raises TypeError if such scores have no mean."""
+        name = type(self).__name__
+        raise TypeError(f"{name} has no mean of its kind; expected a Boltzmann machine without couplings")
 
     def share_sampler(self, other: Self | None) -> None:
         """Draw with the sampler of another score, or compute exactly what it would draw if that is None."""

@@ -18,7 +18,7 @@ from torch import nn
 from qbrm.data.pairs import Batch, Pairs
 from qbrm.errors import InputError, TrainingError
 from qbrm.fitting.checkpoint import Best, KeepsChains, load_checkpoint, read_progress, save_checkpoint
-from qbrm.fitting.objectives.base import Objective
+from qbrm.fitting.objectives import Objective
 from qbrm.fitting.settings import TrainingSettings
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -26,14 +26,9 @@ Epoch = dict[str, float]
 
 
 class Within(NamedTuple):
-    """A place within an epoch, as JSON has it.
+    """A place within an epoch, as JSON has it: batches and pairs done, the sum of their loss, and seconds spent.
 
-    Attributes:
-        batches: done in this epoch.
-        pairs: in those batches.
-        loss: their sum over those pairs.
-        seconds: spent on them.
-        noise: states of PyTorch's own generator and of the epoch's, in hexadecimal.
+    `noise` has the states of PyTorch's own generator and of the epoch's, in hexadecimal.
     """
 
     batches: int
@@ -50,9 +45,7 @@ class Within(NamedTuple):
 
     def restore(self, generator: torch.Generator) -> None:
         """Set all random generators to where they were."""
-        own, epochs = (
-            torch.tensor(list(bytes.fromhex(state)), dtype=torch.uint8, device="cpu") for state in self.noise
-        )
+        own, epochs = (torch.frombuffer(bytearray.fromhex(state), dtype=torch.uint8) for state in self.noise)
         torch.set_rng_state(own)
         generator.set_state(epochs)
 
@@ -199,7 +192,13 @@ class _EpochRun(Generic[Model]):
         for group, learning_rate in zip(self.optimiser.param_groups, self.learning_rates, strict=True):
             group["lr"] = share * learning_rate
         self.optimiser.zero_grad(set_to_none=True)
-        value = _loss_and_gradient(self.model, self.objective, batch, generator)
+        try:
+            loss = self.objective(self.model, moved(batch, self.model), generator)
+        except ArithmeticError:
+            value = math.nan
+        else:
+            loss.backward()  # type: ignore[no-untyped-call]
+            value = loss.item()
         if not math.isfinite(value) or not _gradients_finite(self.model):
             raise TrainingError(
                 f"loss or gradient of epoch {self.number}, batch {seen // self.settings.batch_pairs} (pairs {seen} to "
@@ -230,15 +229,6 @@ def _train_epoch(run: _EpochRun[Model], within: Within | None, keep: Callable[[W
             keep(Within.now(number, seen, total, now - start, generator))
             kept = now
     return total / run.pairs.n_pairs
-
-
-def _loss_and_gradient(model: Model, objective: Objective[Model], batch: Batch, generator: torch.Generator) -> float:
-    try:
-        loss = objective(model, moved(batch, model), generator)
-    except ArithmeticError:
-        return math.nan
-    loss.backward()  # type: ignore[no-untyped-call]
-    return loss.item()
 
 
 def _finite_validation_loss(

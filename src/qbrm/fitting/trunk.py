@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from qbrm.data.pairs import PairData
-from qbrm.fitting.objectives.bradley_terry import BradleyTerry
+from qbrm.fitting.objectives import BradleyTerry
 from qbrm.fitting.settings import TrainingSettings
 from qbrm.fitting.trainer import Epoch, Training, train
 from qbrm.reward_models.trunk import Trunk
@@ -28,28 +28,12 @@ def fit_trunk(
     measure: Callable[[Trunk], dict[str, float]] | None = None,
     on_epoch: Callable[[Epoch], None] | None = None,
 ) -> tuple[Trunk, Training]:
-    """Train a trunk with the Bradley-Terry loss; the epoch with the lowest validation loss is kept.
-
-    Args:
-        pairs: training pairs; their embeddings are the encoder's vectors.
-        validation: held-out pairs over the same vectors.
-        seed: seeds initialisation, shuffling and dropout.
-        checkpoint: as for :func:`qbrm.fitting.train`.
-        measure: as for :func:`qbrm.fitting.train`.
-        on_epoch: as for :func:`qbrm.fitting.train`.
-    """
+    """Train a trunk with the Bradley-Terry loss on pairs over an encoder's vectors, see :func:`qbrm.fitting.train`."""
     torch.manual_seed(seed)
     trunk = Trunk(pairs.embedding.shape[1])
     trunk.standardise(pairs.embedding[pairs.rows()])
+    data, settings = (pairs, validation), TRUNK_TRAINING
     training = train(
-        trunk,
-        BradleyTerry(),
-        pairs,
-        validation,
-        TRUNK_TRAINING,
-        seed,
-        checkpoint=checkpoint,
-        measure=measure,
-        on_epoch=on_epoch,
+        trunk, BradleyTerry(), *data, settings, seed, checkpoint=checkpoint, measure=measure, on_epoch=on_epoch
     )
     return trunk, training

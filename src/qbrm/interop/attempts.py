@@ -18,10 +18,10 @@ Answer = TypeVar("Answer")
 
 
 def call_with_retries(call: Callable[[], Answer | None], name: str, attempts: int, pause: float) -> Answer:
-    """Return what `call` returns; call again after time-outs and lost connections.
+    """Return what `call` returns; call again after time-outs, lost connections, and None for an unfinished task.
 
     Args:
-        call: asks the device; None says that the task is not finished, which is tried again too.
+        call: asks the device.
         name: of the device, for messages.
         attempts: how often the call is tried.
         pause: seconds before the second attempt; each later pause is twice as long.

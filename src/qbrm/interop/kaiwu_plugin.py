@@ -65,11 +65,8 @@ def hidden_ising_matrix(
     """Kaiwu's Ising matrix of the hidden units given the visible ones, exact up to a constant.
 
     The plugin's own `_hidden_to_ising_matrix` (0.3.0, used by `condition_sample`) is not: the sums of the hidden units'
-    weights enter it with 1/4, where v = (1 + s) / 2 gives 1/8, so that it samples another distribution.
-
-    Args:
-        machine: visible units first.
-        visible: their states, 0 or 1.
+    weights enter it with 1/4, where v = (1 + s) / 2 gives 1/8, so that it samples another distribution. The machine's
+    visible units come first; `visible` are their states, 0 or 1.
     """
     return to_kaiwu_matrix(given_visible(from_boltzmann_machine(machine), 2 * visible - 1))
 

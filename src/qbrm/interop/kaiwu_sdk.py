@@ -16,10 +16,6 @@ from qbrm.errors import InputError
 def kaiwu_optimizer(name: str, **options: Any) -> Any:
     """An optimizer of the Kaiwu SDK, as `kaiwu_optimizer("sampler.SimulatedAnnealingSampler", size_limit=100)`.
 
-    Args:
-        name: module and class below `kaiwu`.
-        options: the class's own arguments.
-
     Raises:
         InputError: if this Python has no Kaiwu SDK with that class, or no licence. (Kaiwu's community package has no
             optimizers.)

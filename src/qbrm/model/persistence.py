@@ -79,7 +79,7 @@ def save_model(folder: Path, parts: Parts, name: str | None = None) -> None:
     tensors |= {f"trunk.{key}": value for key, value in trunk.state_dict().items()} if trunk else {}
     card = model_card(name or str(folder), typed, described, parts.refinement, parts.provenance)
     make_folder(folder)
-    if parts.training_prompts is not None:
+    if parts.training_prompts is not None and name is None:  # digests of private prompts are not for everyone
         write_training_prompts(folder, parts.training_prompts)
     write_atomically(folder / WEIGHTS, save({key: value.contiguous() for key, value in tensors.items()}))
     write_atomically(folder / CARD, card.encode())

@@ -34,12 +34,8 @@ def read_conversation(field: Field) -> Prompt:
 
 
 def _role(message: Field) -> str:
-    field = message.child("role")
-    role = field.text(_known_roles())
+    field, known = message.child("role"), "one of " + ", ".join(ROLES)
+    role = field.text(known)
     if role not in ROLES:
-        raise field.refused(_known_roles())
+        raise field.refused(known)
     return role
-
-
-def _known_roles() -> str:
-    return "one of " + ", ".join(ROLES)

@@ -59,11 +59,7 @@ class Field(NamedTuple):
         return self.value
 
     def text(self, expected: str = "a non-empty string") -> str:
-        """The value as text of more than white space.
-
-        Raises:
-            InputError: if it is anything else.
-        """
+        """The value as text of more than white space. Raises InputError if it is anything else."""
         text = self.string(expected)
         if not text.strip():
             raise self.refused(expected)

@@ -33,7 +33,14 @@ def read_text(path: Path) -> str:
     Raises:
         InputError: if it cannot be read, is empty or is not UTF-8; the last names the line.
     """
-    content = _content(path)
+    with reading(path):
+        content = path.read_bytes()
+    if path.suffix.lower() == ".gz":
+        try:
+            content = gzip.decompress(content)
+        except (OSError, EOFError, zlib.error) as error:
+            reason = one_line(error)
+            raise InputError(f"{one_line(path)} cannot be unpacked ({reason}); expected a gzip file.") from error
     if not content.strip():
         raise InputError(f"{one_line(path)} is empty; expected preferences.")
     try:
@@ -44,24 +51,8 @@ def read_text(path: Path) -> str:
         raise InputError(f"{one_line(path)}, line {line}: {byte} is not UTF-8; expected UTF-8 text.") from error
 
 
-def _content(path: Path) -> bytes:
-    with reading(path):
-        packed = path.read_bytes()
-    if path.suffix.lower() != ".gz":
-        return packed
-    try:
-        return gzip.decompress(packed)
-    except (OSError, EOFError, zlib.error) as error:
-        raise InputError(f"{one_line(path)} cannot be unpacked ({one_line(error)}); expected a gzip file.") from error
-
-
 def parse_json(text: str, path: Path, first_line: int = 1) -> Any:
-    """The value that JSON text stands for.
-
-    Args:
-        text: one JSON value.
-        path: file that it comes from.
-        first_line: line of that file on which `text` starts.
+    """The value of JSON text that starts on `first_line` of a file.
 
     Raises:
         InputError: if it is not JSON; names the line and column.

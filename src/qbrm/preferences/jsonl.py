@@ -11,11 +11,7 @@ from qbrm.preferences.records import read_records
 
 
 def read_jsonl(path: Path) -> tuple[Preference, ...]:
-    """Read a JSONL file of preferences.
-
-    Raises:
-        InputError: if a line is not one; names file, line and key.
-    """
+    """Read a JSONL file of preferences. Raises InputError if a line is not one; names file, line and key."""
     return read_records(path, "line", json_lines(path))
 
 

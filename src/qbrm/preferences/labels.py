@@ -29,22 +29,14 @@ def read_category(field: Field, *prefixes: str) -> str:
 
 
 def read_uid(field: Field) -> str:
-    """The identifier, which files write as a string or a whole number.
-
-    Raises:
-        InputError: if it is neither.
-    """
+    """The identifier, which files write as a string or a whole number. Raises InputError if it is neither."""
     if isinstance(field.value, int) and not isinstance(field.value, bool):
         return str(field.value)
     return field.text("a non-empty string or a whole number")
 
 
 def check_unique(key: str, uids: Iterable[tuple[str, str]]) -> None:
-    """Refuse identifiers that occur twice.
-
-    Args:
-        key: what the files call the identifier.
-        uids: identifiers and the places they stand at.
+    """Refuse identifiers, each with its place, that occur twice; files call them `key`.
 
     Raises:
         InputError: if two are equal; it names both places.

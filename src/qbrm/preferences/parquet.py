@@ -27,12 +27,10 @@ def read_parquet(path: Path) -> tuple[Preference, ...]:
 def parquet_rows(
     path: Path, required: Sequence[str] = (), optional: Sequence[str] | None = None
 ) -> Iterator[tuple[int, object]]:
-    """Each row as a dict of the columns asked for, with its number, counted from 1.
+    """Each row as a dict of the required columns and, where they are there, the optional ones (None for all).
 
-    Args:
-        path: the file.
-        required: columns that must be there.
-        optional: columns that are read if they are there; None for all.
+    Yields:
+        The number of a row, counted from 1, and the row.
 
     Raises:
         InputError: if it is not Parquet, or a required column is missing.

@@ -25,7 +25,7 @@ def read_records(path: Path, unit: str, records: Iterable[tuple[int, object]]) -
     Args:
         path: the file.
         unit: what its records stand on, as in "line" 12.
-        records: number of that, counted from 1, and its value, in file order.
+        records: number of that, counted from 1, and its value.
 
     Raises:
         InputError: if a record is not a preference, two have one id, or there is none.
@@ -46,12 +46,14 @@ def _read_record(record: Field, uid: str) -> Preference:
     prompt = read_prompt(record.child("prompt"))
     chosen = record.child("chosen").text()
     rejected = _read_rejected(record.child("rejected"), chosen)
+    given = next((field for field in map(record.child, UID_KEYS) if not _absent(field)), None)
+    category = record.child("category")
     return Preference(
-        uid=_read_uid(record) or uid,
+        uid=read_uid(given) if given else uid,
         prompt=prompt,
         chosen=chosen,
         rejected=rejected,
-        category=_read_category(record.child("category")),
+        category=UNCATEGORISED if _absent(category) else read_category(category),
         set="pairwise" if len(rejected) == 1 else "bon",
     )
 
@@ -62,15 +64,6 @@ def _read_rejected(field: Field, chosen: str) -> tuple[str, ...]:
         if answer.text(_REJECTED) == chosen:
             raise answer.refused("another answer", f"is {quote(chosen)}, the same as the chosen answer")
     return tuple(answer.text() for answer in answers)
-
-
-def _read_category(field: Field) -> str:
-    return UNCATEGORISED if _absent(field) else read_category(field)
-
-
-def _read_uid(record: Field) -> str | None:
-    given = next((field for field in map(record.child, UID_KEYS) if not _absent(field)), None)
-    return read_uid(given) if given else None
 
 
 def _absent(field: Field) -> bool:

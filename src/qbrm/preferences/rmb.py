@@ -51,11 +51,7 @@ def read_rmb_tree(folder: Path) -> tuple[Preference, ...]:
 
 
 def read_rmb_file(path: Path) -> tuple[Preference, ...]:
-    """Read one RMB file, of either set.
-
-    Raises:
-        InputError: if anything in it is not RMB.
-    """
+    """Read one RMB file, of either set. Raises InputError if anything in it is not RMB."""
     return _preferences(list(_read_items(path)))
 
 

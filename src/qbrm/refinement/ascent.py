@@ -13,10 +13,9 @@ from qbrm.energies.base import Clamped, EnergyScore
 
 @dataclass(frozen=True)
 class Ascent:
-    """Hybrid-initialised gradient ascent on f.
+    """Hybrid-initialised gradient ascent on f, in standardised units; constants of the published code.
 
-    Lochab & Zhang (2025), arXiv 2504.13134, with the published code's constants. Rewards are in
-    standardised units.
+    Lochab & Zhang (2025), arXiv 2504.13134.
 
     Attributes:
         steps: most steps taken.
@@ -35,12 +34,9 @@ class Ascent:
     smallest_step: float = 1e-6
 
     def __call__(self, score: EnergyScore, clamped: Clamped, generator: torch.Generator) -> Float[Tensor, " batch"]:
-        """Refined standardised rewards; f is never lower there than where the ascent started.
-
-        The value and slope at an accepted reward are those of the next step, so each step evaluates f once, where the
-        published code does twice.
-        """
+        """Refined standardised rewards; f is never lower there than where the ascent started."""
         reward = self.start(clamped.base_reward, generator)
+        # Each step evaluates f once, where the published code does twice.
         value, slope = _value_and_slope(score, clamped, reward)
         step_size = torch.full_like(reward, self.step_size)
         active = torch.arange(len(reward), device=reward.device)

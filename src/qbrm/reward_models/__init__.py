@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from pathlib import Path
 
 from typing_extensions import Unpack
 
-from qbrm.errors import InputError
+from qbrm.errors import InputError, check_known
 from qbrm.reward_models.base import Embedded, Identity, RewardModel
 from qbrm.reward_models.options import LoadOptions, RewardModelOptions
 
@@ -54,12 +53,8 @@ def load_reward_model(name: str, **options: Unpack[RewardModelOptions]) -> Rewar
             )
         return REWARD_MODELS[name]()
     if not Path(name).is_dir() and "/" not in name:
-        near = difflib.get_close_matches(name, REWARD_MODELS, n=1)
-        hint = f" did you mean {near[0]!r}?" if near else ""
-        raise InputError(
-            f"unknown reward model {name!r};{hint} Known: {', '.join(REWARD_MODELS)}, any folder of a sequence "
-            "classifier and any id on the Hugging Face Hub."
-        )
+        others = "any folder of a sequence classifier and any id on the Hugging Face Hub"
+        check_known("reward model", name, [*REWARD_MODELS, others])
     if (Path(name) / FINE_TUNED).is_file():
         return _fine_tuned(name, options)
     from qbrm.reward_models.pretrained import load_sequence_classifier

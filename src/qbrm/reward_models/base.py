@@ -41,12 +41,7 @@ class Identity:
 
 
 class Embedded(NamedTuple):
-    """What a model returns for n (prompt, response) pairs.
-
-    Attributes:
-        embedding: input of the final score layer, shape (n, dim).
-        reward: base reward r0, shape (n,); None from a model that has no score layer yet.
-    """
+    """The final score layer's input for n (prompt, response) pairs, and their r0; None from a model without a layer."""
 
     embedding: Float32[np.ndarray, "n dim"]
     reward: Float32[np.ndarray, " n"] | None
@@ -58,23 +53,17 @@ class RewardModel(Protocol):
     @property
     def identity(self) -> Identity:
         """What the embeddings depend on besides the text."""
-        ...
 
     @property
     def dim(self) -> int:
         """Embedding size."""
-        ...
 
     def embed(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> Embedded:
         """Embed response i as an answer to prompt i, for all i; order is kept, the model chooses its batches."""
-        ...
 
 
 def head_dim(model: RewardModel) -> int | None:
-    """How many coordinates of the embedding, the first ones, the score head reads; None for all of them.
-
-    A reward model whose head reads only a part says so by an attribute ``head_dim``.
-    """
+    """How many coordinates of the embedding, the first ones, the head reads, as an attribute says; None for all."""
     size: int | None = getattr(model, "head_dim", None)
     return size
 
@@ -85,4 +74,3 @@ class Configured(Protocol):
 
     def settings(self) -> dict[str, Any]:
         """What to give `load_reward_model` to get the same embeddings, as JSON has it."""
-        ...

@@ -36,11 +36,7 @@ def length_sorted_batches(lengths: Sequence[int], budget: int) -> Iterator[list[
 
 
 class TokenBudget:
-    """How many padded tokens go through a model at once: as many as asked for, fewer once memory ran out.
-
-    Args:
-        tokens: most tokens in a batch after padding.
-    """
+    """Most padded tokens that go through a model at once: as many as asked for, fewer once memory ran out."""
 
     def __init__(self, tokens: int) -> None:
         self.tokens = tokens
@@ -50,10 +46,7 @@ class TokenBudget:
 
         Args:
             lengths: number of tokens of each text.
-            forward: takes indices into `lengths`.
-
-        Yields:
-            The indices of a batch, and what `forward` made of them.
+            forward: takes indices into `lengths`; its result is yielded with them.
 
         Raises:
             InputError: if a single text exhausts the memory.

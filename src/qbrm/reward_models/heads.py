@@ -15,35 +15,21 @@ LAYER_NAMES = ("score", "classifier", "classification_head", "v_head", "value_he
 
 
 class Head(Protocol):
-    """How one kind of reward model ends: a small adapter.
-
-    Attributes:
-        name: as users ask for it.
-        expected: what the model has to have, for messages.
-    """
+    """How one kind of reward model ends: a small adapter."""
 
     @property
     def name(self) -> str:
         """As users ask for it."""
-        ...
 
     @property
     def expected(self) -> str:
         """What the model has to have, for messages."""
-        ...
 
     def layer(self, model: nn.Module, *, asked: bool) -> nn.Linear | None:
-        """The layer whose input is the embedding; None if the model does not end this way.
-
-        Args:
-            model: a sequence classifier.
-            asked: whether the user named this head, so that no sign in the configuration is needed.
-        """
-        ...
+        """The layer whose input is the embedding, or None; a head that is asked for needs no sign in the model."""
 
     def reward(self, output: Any) -> Float[Tensor, " batch"]:
         """The scalar reward of each text, from what the model's forward pass returned."""
-        ...
 
 
 class LinearHead:
@@ -138,16 +124,9 @@ def find_head(model: nn.Module, asked: str | None, name: str) -> tuple[Head, nn.
         layer = head.layer(model, asked=asked is not None)
         if layer is not None:
             return head, layer
-    raise InputError(f"{name} ({type(model).__name__}) has no {asked or 'score'} head; {_expected(asked)}")
-
-
-def _expected(asked: str | None) -> str:
-    if asked is not None:
-        return f"expected {HEADS[asked].expected}."
-    return (
-        f"expected {HEADS['linear'].expected}; where several outputs are quantiles of the reward, ask for the head "
-        "'quantiles'."
-    )
+    hint = "" if asked else "; where several outputs are quantiles of the reward, ask for the head 'quantiles'"
+    expected = HEADS[asked or "linear"].expected
+    raise InputError(f"{name} ({type(model).__name__}) has no {asked or 'score'} head; expected {expected}{hint}.")
 
 
 def _last_linear(model: nn.Module) -> nn.Linear | None:

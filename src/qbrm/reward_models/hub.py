@@ -15,15 +15,12 @@ HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 def download(name: str, revision: str | None, files: Sequence[str]) -> Path:
-    """Fetch files of a model's top folder, or find them where they were fetched to before.
+    """Fetch files of a model's top folder, unless they are there; the folder is named after the commit.
 
     Args:
         name: id on the Hub, such as ``Skywork/Skywork-Reward-V2-Qwen3-0.6B``.
         revision: commit, tag or branch; None for the main branch.
         files: patterns of file names.
-
-    Returns:
-        A folder named after the commit.
 
     Raises:
         InputError: if `name` is no id, there is no such model, or it cannot be reached.

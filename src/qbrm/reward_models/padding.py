@@ -47,11 +47,7 @@ class Padding:
         self._types = "token_type_ids" in tokenizer.model_input_names and "token_type_ids" in self._accepts
 
     def pad(self, texts: Sequence[Tokens]) -> dict[str, Int[Tensor, "batch tokens"]]:
-        """The arguments of the model's forward pass.
-
-        Args:
-            texts: a batch.
-        """
+        """The arguments of the model's forward pass."""
         token = self._token_for(texts)
         for config in self._configs:
             config.pad_token_id = token

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from transformers.utils import is_accelerate_available
 
 from qbrm.data.device import default_device
+from qbrm.durable import sha256
 from qbrm.errors import InputError, reason
 from qbrm.reward_models.hub import download
 from qbrm.reward_models.quiet import quiet_transformers
@@ -22,7 +22,6 @@ DTYPES = ("auto", "float32", "bfloat16", "float16")
 MODEL_FILES = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt", "*.py")
 # Left over in reward models that were trained on from a language model; no reward depends on them.
 IGNORED_TENSORS = re.compile(r"(^|\.)lm_head\.|rotary_emb\.inv_freq$|position_ids$")
-DIGEST_BLOCK = 1 << 20
 TRUST = "--trust-remote-code, if you trust the code that comes with it"
 
 
@@ -35,15 +34,7 @@ def load_sequence_classifier(
     trust_remote_code: bool = False,
     **settings: Any,
 ) -> SequenceClassifier:
-    """Load a reward model from a folder or the Hugging Face Hub.
-
-    Args:
-        name: a folder, or an id on the Hub.
-        revision: see `RewardModelOptions`, as for all that follow.
-        dtype: number format of the weights.
-        device_map: where the weights go.
-        trust_remote_code: whether Python code that comes with the model may run.
-        **settings: of :class:`SequenceClassifier`.
+    """Load a reward model from a folder or an id on the Hugging Face Hub; see `RewardModelOptions`.
 
     Raises:
         InputError: if there is no such model, it cannot be built, or tensors are missing, extra or misshapen.
@@ -76,13 +67,7 @@ def load_sequence_classifier(
 
 def folder_digest(folder: Path) -> str:
     """SHA-256 over names and contents of weights, configuration, tokenizer and code, at 1 to 2 GB/s if cached."""
-    digest = hashlib.sha256()
-    for path in sorted({path for pattern in MODEL_FILES for path in folder.glob(pattern)}):
-        digest.update(f"{path.name}\0{path.stat().st_size}\0".encode())
-        with path.open("rb") as file:
-            while block := file.read(DIGEST_BLOCK):
-                digest.update(block)
-    return digest.hexdigest()
+    return sha256(*sorted({path for pattern in MODEL_FILES for path in folder.glob(pattern)}), named=True)
 
 
 def _located(name: str, revision: str | None) -> tuple[Path, str]:

@@ -34,24 +34,14 @@ LONGEST = 512
 
 
 class Tokens(NamedTuple):
-    """One text as tokens.
-
-    Attributes:
-        ids: what goes through the encoder: truncated, with special tokens.
-        whole: number of tokens before truncation and without special tokens.
-    """
+    """What goes through the encoder: truncated, with special tokens; and how many tokens the text has without both."""
 
     ids: list[int]
     whole: int
 
 
 class Encoded(NamedTuple):
-    """One text as the encoder sees it.
-
-    Attributes:
-        mean: direction of the mean of the last hidden states over all tokens, a vector of length 1.
-        tokens: number of tokens of the whole text, before truncation and without special tokens.
-    """
+    """Direction of the mean of the last hidden states over a text's tokens, of length 1, and how many it has whole."""
 
     mean: Float32[np.ndarray, " width"]
     tokens: int
@@ -85,12 +75,12 @@ class SentenceEncoder:
     ) -> None:
         if not 3 <= max_length <= LONGEST:
             raise InputError(f"maximum length of {NAME} is {max_length}; expected 3 to {LONGEST} tokens.")
-        folder = folder or _packaged_folder()
-        self.identity = Identity(NAME, _checked_digest(folder / "model.safetensors", sha256), TEMPLATE, max_length)
-        self.folder = folder
+        self.folder = folder or _packaged_folder()
+        digest = _checked_digest(self.folder / "model.safetensors", sha256)
+        self.identity = Identity(NAME, digest, TEMPLATE, max_length)
         self._token_budget = token_budget
-        self._tokenizer = _load_tokenizer(folder)
-        self.network = _load_model(folder)
+        self._tokenizer = _load_tokenizer(self.folder)
+        self.network = _load_model(self.folder)
         self._start, self._end = self._tokenizer.encode("").ids
         self._width = int(self.network.config.hidden_size)
 

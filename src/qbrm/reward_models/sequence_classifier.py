@@ -72,7 +72,8 @@ class SequenceClassifier:
         self._turn = Lock()
         length = _checked_length(max_length, model, tokenizer, name)
         dtype = str(model.dtype).removeprefix("torch.")
-        own_code = any(_comes_with_model(part) for part in (model, model.config, tokenizer))
+        modules = (type(part).__module__ for part in (model, model.config, tokenizer))
+        own_code = any(module.startswith(f"{TRANSFORMERS_DYNAMIC_MODULE_NAME}.") for module in modules)
         self.identity = Identity(name, revision, self._describe(), length, dtype, own_code)
 
     @property
@@ -125,16 +126,14 @@ class SequenceClassifier:
         return Embedded(embedding.float().cpu().numpy(), self._head.reward(output).float().cpu().numpy())
 
     def _pooled(self, passes: list[Pass], output: Any, batch: dict[str, Tensor]) -> Float[Tensor, "batch dim"]:
-        """The score layer's input that the output was made of.
-
-        Raises:
-            InputError: if it cannot be told which that was.
-        """
+        """The score layer's input that the output was made of. Raises InputError if it cannot be told which."""
         if len(passes) != 1:
             raise InputError(f"{self.identity} ran its score layer {len(passes)} times in a pass; expected once.")
         (seen,) = passes
         if seen.embedding.ndim == 2:
-            self._require_right_padding(batch["attention_mask"])
+            # Encoders pool their first token, which padding on the left would push away.
+            if self._padding.side == "left" and self._head.name != "gated" and not bool(batch["attention_mask"].all()):
+                raise InputError(f"{self.identity} pools before its score layer; expected the padding side 'right'.")
             return seen.embedding
         rows = torch.arange(len(seen.embedding), device=seen.embedding.device)
         position = self._padding.pooled(batch["input_ids"]).to(rows.device)
@@ -147,11 +146,6 @@ class SequenceClassifier:
             )
         return seen.embedding[rows, position]
 
-    def _require_right_padding(self, mask: Tensor) -> None:
-        """Encoders pool their first token, which padding on the left would push away."""
-        if self._padding.side == "left" and self._head.name != "gated" and not bool(mask.all()):
-            raise InputError(f"{self.identity} pools before its score layer; expected the padding side 'right'.")
-
     def _describe(self) -> str:
         """The parts of the identity that have no field of their own."""
         parts = [self._template.description]
@@ -160,18 +154,8 @@ class SequenceClassifier:
         return "; ".join(parts)
 
 
-def _comes_with_model(part: Any) -> bool:
-    """Whether transformers took its class from the model's own Python code, and not from the library."""
-    return type(part).__module__.startswith(f"{TRANSFORMERS_DYNAMIC_MODULE_NAME}.")
-
-
 class Pass(NamedTuple):
-    """What went through the score layer.
-
-    Attributes:
-        embedding: its input, shape (batch, dim) or (batch, tokens, dim).
-        scored: its output, of as many axes.
-    """
+    """The score layer's input, shape (batch, dim) or (batch, tokens, dim), and its output, of as many axes."""
 
     embedding: Tensor
     scored: Tensor
@@ -188,11 +172,7 @@ def _watched(layer: nn.Linear) -> Iterator[list[Pass]]:
 
 
 def _checked_length(asked: int | None, model: Any, tokenizer: Any, name: str) -> int:
-    """The maximum length, if the model takes as much.
-
-    Raises:
-        InputError: if it does not.
-    """
+    """The maximum length, if the model takes as much. Raises InputError if it does not."""
     positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     most: int = min(tokenizer.model_max_length, positions or tokenizer.model_max_length)
     if asked is None:

@@ -23,13 +23,9 @@ Span = tuple[int, int]
 
 
 class Tokens(NamedTuple):
-    """A prompt and a response as a model takes them.
+    """A prompt and a response as a model takes them: token ids and token type ids (which of two texts one is from).
 
-    Attributes:
-        ids: token ids.
-        types: token type ids: which of two texts a token is from.
-        prompt: positions of the tokens of the prompt's own text, without the template's.
-        response: positions of the tokens of the response's own text.
+    With the positions of those tokens that are the prompt's and the response's own, and not the template's.
     """
 
     ids: list[int]
@@ -69,11 +65,9 @@ class Template(Protocol):
     @property
     def description(self) -> str:
         """For `Identity.template`: changes with whatever changes the tokens, the tokenizer's vocabulary apart."""
-        ...
 
     def tokens(self, prompt: Prompt, response: str) -> Tokens:
         """The whole sequence, however long."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -98,7 +92,7 @@ class ChatTemplate:
     def description(self) -> str:
         """Names the template by its digest."""
         source = self._source()
-        dated = f" as of {DATE}" if self._dated_source() != source else ""
+        dated = f" as of {DATE}" if "strftime_now" in source else ""
         return f"chat template {hashlib.sha256(source.encode()).hexdigest()[:12]} of the tokenizer{dated}; {CUT}"
 
     def tokens(self, prompt: Prompt, response: str) -> Tokens:
@@ -110,8 +104,10 @@ class ChatTemplate:
         contents = [valid_unicode(text) for text in (*(message.content for message in prompt), response)]
         roles = [*(message.role for message in prompt), "assistant"]
         messages = [Message(*turn)._asdict() for turn in zip(roles, contents, strict=True)]
+        source = self._source()
+        dated = FIXED_DATE + source if "strftime_now" in source else source
         try:
-            text = self.tokenizer.apply_chat_template(messages, tokenize=False, chat_template=self._dated_source())
+            text = self.tokenizer.apply_chat_template(messages, tokenize=False, chat_template=dated)
         except (TemplateError, ValueError, TypeError) as error:
             raise InputError(
                 f"the chat template of {self.name} refuses a prompt of the roles {', '.join(roles[:-1])} "
@@ -119,10 +115,6 @@ class ChatTemplate:
             ) from error
         *prompt_spans, response_span = _content_spans(contents, text)
         return _encode(self.tokenizer, text, prompt_spans, response_span, add_special_tokens=False)
-
-    def _dated_source(self) -> str:
-        source = self._source()
-        return FIXED_DATE + source if "strftime_now" in source else source
 
     def _source(self) -> str:
         try:
@@ -151,17 +143,13 @@ class PlainTemplate:
     @property
     def description(self) -> str:
         """Says how prompt and response are joined."""
-        joined = "a pair of texts" if self._paired else "one text with a blank line between"
+        joined = "one text with a blank line between" if self.tokenizer.sep_token_id is None else "a pair of texts"
         return f"prompt and response as {joined}; other prompts than one user turn are 'role: content' turns; {CUT}"
-
-    @property
-    def _paired(self) -> bool:
-        return self.tokenizer.sep_token_id is not None
 
     def tokens(self, prompt: Prompt, response: str) -> Tokens:
         """The pair with the tokenizer's special tokens."""
         first, second = valid_unicode(render(prompt)), valid_unicode(response)
-        if not self._paired:
+        if self.tokenizer.sep_token_id is None:
             text = f"{first}\n\n{second}"
             spans = (0, len(first)), (len(first) + 2, len(text))
             return _encode(self.tokenizer, text, [spans[0]], spans[1], add_special_tokens=True)

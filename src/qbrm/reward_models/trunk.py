@@ -73,5 +73,5 @@ class Trunk(nn.Module):
     def forward(
         self, vector: Float[Tensor, "batch vector_dim"], base_reward: Float[Tensor, " batch"]
     ) -> Float[Tensor, " batch"]:
-        """The base reward of a vector, in the form that Bradley-Terry training calls; `base_reward` is not used."""
+        """The base reward of a vector, as Bradley-Terry training calls it; `base_reward` is not used."""
         return self.reward(self.embed(vector))

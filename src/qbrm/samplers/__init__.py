@@ -21,19 +21,12 @@ if TYPE_CHECKING:
 KAIWU_BITS = 8
 KAIWU_HEAT = 16.0
 
-_MODULES = {
-    "Sampler": "base",
-    "DimodSampler": "dimod",
-    "ExactSampler": "exact",
-    "GibbsSampler": "gibbs",
-    "KaiwuSampler": "kaiwu",
-}
-
 
 def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
+    if name not in __all__ or not name.endswith("Sampler"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+    module = name.removesuffix("Sampler").lower() or "base"
+    return getattr(importlib.import_module(f"{__name__}.{module}"), name)
 
 
 def _exact() -> Sampler:
@@ -49,11 +42,7 @@ def _gibbs() -> Sampler:
 
 
 def dwave_sampler(name: str, parameters: dict[str, object]) -> Sampler:
-    """A sampler of dwave-samplers, by its class.
-
-    Raises:
-        InputError: if that package is missing.
-    """
+    """A sampler of dwave-samplers, by its class. Raises InputError if that package is missing."""
     from qbrm.samplers.dimod import DimodSampler
 
     try:

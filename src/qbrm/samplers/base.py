@@ -37,7 +37,6 @@ class Sampler(Protocol):
         Returns:
             States with values -1 and +1, in the fields' dtype.
         """
-        ...
 
 
 @runtime_checkable
@@ -46,11 +45,9 @@ class StatefulSampler(Sampler, Protocol):
 
     def state_dict(self) -> dict[str, Tensor]:
         """What it keeps, as tensors to be saved with a model."""
-        ...
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Go on from a saved state instead of the one now; from a new sampler's if it is empty."""
-        ...
 
 
 @runtime_checkable
@@ -65,16 +62,7 @@ class PersistentSampler(StatefulSampler, Protocol):
         generator: torch.Generator,
         example: Int[Tensor, " batch"],
     ) -> Spins:
-        """Draw like `sample`, continuing the Markov chains of the same examples.
-
-        Args:
-            fields: h, one row per problem.
-            couplings: J, one matrix for all problems or one per problem.
-            samples: how many states of each.
-            generator: source of randomness.
-            example: number of the example that each problem belongs to.
-        """
-        ...
+        """Draw like `sample`, continuing the chains of `example`, the number of each problem's example."""
 
 
 def identity_of(sampler: Sampler) -> str:
@@ -84,11 +72,7 @@ def identity_of(sampler: Sampler) -> str:
 
 
 def check_samples(samples: Shaped[Tensor, "*shape"], fields: Fields, count: int, name: str) -> None:
-    """Refuse what a sampler must not return.
-
-    Raises:
-        InputError: if the shape is wrong or a value is neither -1 nor +1.
-    """
+    """Refuse what a sampler must not return. Raises InputError if a shape is wrong or a value not -1 or +1."""
     expected = (fields.shape[0], count, fields.shape[1])
     if samples.shape != expected:
         raise InputError(f"sampler {name} returned shape {tuple(samples.shape)}; expected {expected}.")

@@ -51,7 +51,6 @@ class DeviceSampler(Thermostatted, ABC):
         """Set up what depends on all problems, before the first is drawn from."""
 
     def _call(self, call: Callable[[], Answer | None]) -> Answer:
-        """What the device answers, after as many attempts as it takes."""
         return call_with_retries(call, self._device_name, self._attempts, self._pause)
 
     def sample(self, fields: Fields, couplings: Couplings, samples: int, generator: torch.Generator) -> Spins:

@@ -43,8 +43,8 @@ class ExactSampler:
     def sample(self, fields: Fields, couplings: Couplings, samples: int, generator: torch.Generator) -> Spins:
         """Draw independent states: half a from its marginal, then half b given a. See `Sampler.sample`."""
         _check_size(fields, couplings)
-        shape = (len(fields), samples, 2)
-        uniforms = torch.rand(shape, generator=generator, device=generator.device, dtype=torch.float64)
+        drawn_on = generator.device
+        uniforms = torch.rand((len(fields), samples, 2), generator=generator, device=drawn_on, dtype=torch.float64)
         uniforms = uniforms.to(fields.device)
         with torch.no_grad():
             drawn = [_draw(_weigh(fields[rows], part), uniforms[rows]) for rows, part in _parts(fields, couplings)]
@@ -124,16 +124,15 @@ def _weigh(fields: Fields, couplings: Couplings) -> _Halves:
 
 
 def _log_partition(fields: Fields, couplings: Couplings) -> Float[Tensor, " batch"]:
+    def log_total(fields: Fields, couplings: Couplings) -> Float[Tensor, " batch"]:
+        halves = _weigh(fields, couplings)
+        return halves.total()[:, 0, 0].log() + halves.log_scale
+
     if couplings.ndim == 2:
-        return _log_total(fields, couplings)
+        return log_total(fields, couplings)
     # All states of every problem are too many to keep for the backward pass: they are computed again there.
-    log_total: Tensor = checkpoint(_log_total, fields, couplings, use_reentrant=False)
-    return log_total
-
-
-def _log_total(fields: Fields, couplings: Couplings) -> Float[Tensor, " batch"]:
-    halves = _weigh(fields, couplings)
-    return halves.total()[:, 0, 0].log() + halves.log_scale
+    recomputed: Tensor = checkpoint(log_total, fields, couplings, use_reentrant=False)
+    return recomputed
 
 
 def _moments(halves: _Halves) -> tuple[Float[Tensor, "batch spins"], Float[Tensor, "batch spins spins"]]:

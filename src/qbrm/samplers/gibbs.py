@@ -58,8 +58,7 @@ class GibbsSampler:
     def sample(self, fields: Fields, couplings: Couplings, samples: int, generator: torch.Generator) -> Spins:
         """Draw `samples` states of every problem with new chains; see `Sampler.sample`.
 
-        State i of a problem is number i // chains of chain i % chains: states of different chains are independent,
-        those of one chain are not quite.
+        State i is number i // chains of chain i % chains: only states of different chains are quite independent.
 
         Raises:
             InputError: if `check_problem` refuses the problem.
@@ -97,7 +96,7 @@ class GibbsSampler:
         return states
 
     def _room(self, name: str, examples: int, chains: int, spins: int) -> Int8[Tensor, "examples chains spins"]:
-        """Chains kept under a name, for at least `examples` examples; zeros where there is no chain yet."""
+        """Kept chains of at least `examples` examples; zeros where there is no chain yet."""
         kept = self._kept.get(name, torch.zeros(0, chains, spins, dtype=torch.int8, device="cpu"))
         if len(kept) < examples:
             more = max(examples, 2 * len(kept)) - len(kept)
@@ -117,7 +116,10 @@ class GibbsSampler:
         batch, chains, spins = state.shape
         bias = fields.detach().float().cpu()[:, None].expand(-1, chains, -1).contiguous()
         states = torch.empty(batch, chains, -(-samples // chains), spins, device="cpu")
-        _run(bias, couplings.detach().float().cpu(), state, _keys(batch, chains, generator), first, self.thin, states)
+        whole = torch.iinfo(torch.int64)
+        drawn_on = generator.device
+        keys = torch.randint(whole.min, whole.max, (batch, chains), generator=generator, device=drawn_on).cpu()
+        _run(bias, couplings.detach().float().cpu(), state, keys, first, self.thin, states)
         return states.transpose(1, 2).flatten(1, 2)[:, :samples].to(fields)
 
     def state_dict(self) -> dict[str, Int8[Tensor, "examples chains spins"]]:
@@ -125,11 +127,7 @@ class GibbsSampler:
         return dict(self._kept)
 
     def load_state_dict(self, state: Mapping[str, Int8[Tensor, "examples chains spins"]]) -> None:
-        """Go on from saved chains instead of those kept now.
-
-        Raises:
-            InputError: if a value is not what `state_dict` gives.
-        """
+        """Go on from saved chains. Raises InputError if a value is not what `state_dict` gives."""
         for name, chains in state.items():
             if chains.ndim != 3 or name != f"{chains.shape[1]}x{chains.shape[2]}" or not (chains.abs() <= 1).all():
                 raise InputError(
@@ -137,12 +135,6 @@ class GibbsSampler:
                     f"{chains.max():g}; expected (examples, chains, spins) and -1, +1, or 0 for no chain yet."
                 )
         self._kept = {name: chains.to("cpu", torch.int8, copy=True) for name, chains in state.items()}
-
-
-def _keys(batch: int, chains: int, generator: torch.Generator) -> Int64[Tensor, "batch chains"]:
-    limits = torch.iinfo(torch.int64)
-    device = generator.device
-    return torch.randint(limits.min, limits.max, (batch, chains), generator=generator, device=device).cpu()
 
 
 def _run(

@@ -27,7 +27,6 @@ class KaiwuOptimizer(Protocol):
 
     def solve(self, ising_matrix: Matrix) -> Shaped[np.ndarray, "solutions rows"] | None:
         """Spins x of low energy :math:`-x^T K x`; None while the task is still being computed."""
-        ...
 
 
 class KaiwuSampler(DeviceSampler):
