@@ -48,7 +48,6 @@ def _suggestion(name: str) -> str:
 
 
 def _recognised(path: Path) -> Benchmark:
-    """The first benchmark that recognises a file's first record."""
     records = _first_records(source_files(path) if is_folder(path) else [path])
     for benchmark in BENCHMARKS.values():
         if any(map(benchmark.recognises, records)):

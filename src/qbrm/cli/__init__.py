@@ -80,7 +80,6 @@ def main() -> None:
 
 
 def _show_warnings() -> None:
-    """Print the library's warnings on standard error, one line each."""
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("qbrm: %(message)s"))
     handler.setLevel(logging.WARNING)

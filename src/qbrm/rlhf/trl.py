@@ -51,7 +51,6 @@ class RewardFunction:
 
 
 def _turn(prompt: PromptLike, completion: str | Messages) -> tuple[PromptLike, str]:
-    """A prompt and the response to it, from text or from chat messages."""
     if isinstance(completion, str):
         return prompt, completion
     if not completion:
