@@ -117,8 +117,6 @@ def write_features(
 
 
 class _Count:
-    """Rows there and rows wanted, told to whoever shows the progress."""
-
     def __init__(self, progress: Progress | None, done: int, total: int) -> None:
         self._progress, self._done, self._total = progress, done, total
         self.add(0)

@@ -91,8 +91,6 @@ class RayEngine:
 
 
 class _Worker:
-    """What an actor holds: the reward model."""
-
     def __init__(self, load: Load, threads: int) -> None:
         torch.set_num_threads(threads)
         self._model = load()

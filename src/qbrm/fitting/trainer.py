@@ -176,8 +176,6 @@ def _finished(history: list[Epoch], settings: TrainingSettings) -> bool:
 
 @dataclass(frozen=True)
 class _EpochRun(Generic[Model]):
-    """One pass over the training pairs."""
-
     model: Model
     objective: Objective[Model]
     pairs: Pairs
@@ -262,7 +260,6 @@ def validation_loss(model: Model, objective: Objective[Model], pairs: Pairs, see
 
 
 def _moved(batch: Batch, model: nn.Module) -> Batch:
-    """The batch on the model's device."""
     device = next(model.parameters()).device
     return Batch(*(part if part is None else part.to(device) for part in batch))  # type: ignore[arg-type]
 

@@ -31,8 +31,6 @@ class _Layout(NamedTuple):
 
 
 class _Item(NamedTuple):
-    """A preference and where it stands, for naming duplicates."""
-
     place: str
     preference: Preference
 
