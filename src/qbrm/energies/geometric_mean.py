@@ -25,8 +25,7 @@ def geometric_mean(machines: Sequence[Machine]) -> Machine:
     prompts err apart, and their mean errs less: a logarithmic opinion pool, as products of experts are (Hinton, 2002,
     Neural Computation 14, 1771).
 
-    A machine has one gate. If those of the K differ, the mean has the first one's, and the equation holds as far as the
-    gates agree.
+    If the gates of the K differ, the mean has the first one's, and the equation holds as far as they agree.
 
     Args:
         machines: of one class and the same sizes, in the same units, all gated or none.

@@ -38,9 +38,7 @@ class Mixture(NamedTuple):
 
 
 class MonteCarlo(NamedTuple):
-    """How far sampling leaves E[r | e] uncertain, from two independent draws.
-
-    It measures spread, not bias: a sampler of the wrong distribution has a further error that does not show here.
+    """How far sampling leaves E[r | e] uncertain, from two independent draws: the spread, not the bias, of a sampler.
 
     Attributes:
         error: root mean square standard error over examples, in standardised units.
@@ -80,7 +78,7 @@ class CoupledBoltzmannMachine(BoltzmannScore):
         samples: hidden states drawn per example.
 
     Attributes:
-        sampler: draws the hidden spins; None to sum over them. One that was given as an object is not saved.
+        sampler: draws the hidden spins; one that was given as an object is not saved.
         samples: hidden states drawn per example; fitting ends by setting it to `EVALUATION_SAMPLES`.
         seed: seeds the draws; the same for both sides of a preference, so that their errors cancel.
     """
@@ -220,14 +218,14 @@ class CoupledBoltzmannMachine(BoltzmannScore):
         """
         if self.sampler is None:
             raise ValueError("the score sums over its hidden spins; expected one with a sampler")
-        kept, draws = self.seed, []
+        first = self.mixture(clamped, self.sampler).mean
+        self.seed += 1
         try:
-            for self.seed in (kept, kept + 1):
-                draws.append(self.mixture(clamped, self.sampler).mean)
+            second = self.mixture(clamped, self.sampler).mean
         finally:
-            self.seed = kept
-        error = (draws[0].mean(1) - draws[1].mean(1)).square().mean() / 2
-        effective = float(draws[0].var(1).mean() / error.clamp_min(1e-12))
+            self.seed -= 1
+        error = (first.mean(1) - second.mean(1)).square().mean() / 2
+        effective = float(first.var(1).mean() / error.clamp_min(1e-12))
         return MonteCarlo(float(error.sqrt()), min(effective, float(self.samples)))
 
     @override

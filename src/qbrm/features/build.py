@@ -49,12 +49,10 @@ def build_with(
 ) -> FeatureTable:
     """Embed every distinct (prompt, response) that the table in `folder` does not have yet.
 
-    Only this process writes, whoever embeds: a shard is there once, whole, under its own name, and the manifest lists
-    it from then on. Killed at any moment, the same call continues and loses at most the shards in progress; the table
-    comes out the same, byte for byte, as from one run of any engine. A table may hold more than
+    Only this process writes, whoever embeds. Killed at any moment, the same call continues and loses at most the shards
+    in progress; the table comes out the same, byte for byte, as from one run of any engine. A table may hold more than
     `preferences` asks for and grows with every source. A damaged or missing shard is named in a logged warning and
-    dropped, and those of its rows that `preferences` asks for are computed again. The model is called only if
-    something is missing. Opening checks every shard's SHA-256, see `FeatureTable.open`.
+    dropped, and those of its rows that `preferences` asks for are computed again.
 
     Args:
         engine: embeds the blocks.
@@ -92,8 +90,7 @@ def write_features(
 ) -> FeatureTable:
     """Write a whole table from arrays, in place of the one that may be in `folder`.
 
-    Killed at any moment, the folder holds the old table or, if there was none, one without rows that is not
-    `complete`.
+    Killed at any moment, the folder holds the old table or, if there was none, an empty one that is not `complete`.
 
     Raises:
         InputError: if a key occurs twice, sizes disagree, a value is not finite, or the folder cannot be written.
@@ -120,8 +117,6 @@ def write_features(
 
 
 class _Count:
-    """Rows there and rows wanted, told to whoever shows the progress."""
-
     def __init__(self, progress: Progress | None, done: int, total: int) -> None:
         self._progress, self._done, self._total = progress, done, total
         self.add(0)

@@ -39,8 +39,7 @@ def embed(
 
     Args:
         preferences: what to embed.
-        out: folder for the features; may hold those of other sources, with the same reward model. The pairs are those
-            of these preferences.
+        out: folder for the features, which may hold those of other sources too; the pairs are these preferences' own.
         load: loads the reward model; picklable, for workers.
         engine: one of `ENGINES`.
         workers: how many workers, with the engine ray; None for one per GPU or, where there is none, one per machine.

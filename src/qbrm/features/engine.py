@@ -60,11 +60,7 @@ def describe(model: RewardModel) -> Described:
 
 
 def embed_block(model: RewardModel, block: Block, advance: Advance = lambda rows: None) -> Embedded:
-    """Embed one block, always by the same calls of the model: other calls would give other bits.
-
-    Raises:
-        InputError: if the model returns NaN, infinite or misshapen values.
-    """
+    """Embed one block, always by the same calls of the model: others give other bits. Raises as :func:`checked`."""
     parts = []
     for start in range(0, len(block.keys), BATCH_ROWS):
         batch = block.rows(slice(start, start + BATCH_ROWS))

@@ -29,9 +29,8 @@ class RayEngine:
     """Embeds on the workers of a Ray cluster; get one from :func:`ray_engine`.
 
     Workers that die are replaced and their blocks embedded again. They write nothing: features come back to the
-    process that asked, so that no block can be written twice and workers need no folder in common with it. On CPUs of
-    one kind features are those of :class:`LocalEngine` bit for bit: matrix products on a CPU depend on the number of
-    threads in their last bits, so each worker takes as many as this process has.
+    process that asked. On CPUs of one kind they are those of :class:`LocalEngine` bit for bit: the last bits of matrix
+    products depend on the number of threads, so each worker takes as many as this process has.
 
     Args:
         ray: the package, connected to a cluster.
@@ -92,8 +91,6 @@ class RayEngine:
 
 
 class _Worker:
-    """What an actor holds: the reward model."""
-
     def __init__(self, load: Load, threads: int) -> None:
         torch.set_num_threads(threads)
         self._model = load()
@@ -112,8 +109,7 @@ def ray_engine(load: Load, workers: int | None = None) -> Iterator[RayEngine]:
 
     Args:
         load: loads the reward model, in each worker; has to be picklable.
-        workers: among how many workers the cluster is shared out; None for one per GPU or, where there is none, one per
-            machine.
+        workers: how many; None for one per GPU or, where there is none, one per machine.
 
     Raises:
         InputError: if Ray is not installed, no cluster answers, there are fewer GPUs or cores than workers, or the

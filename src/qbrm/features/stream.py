@@ -204,7 +204,6 @@ def cut_off(sources: Sequence[Source], share: float, seed: int) -> float:
 
 
 def _place(prompt: UInt64[np.ndarray, " n"], seed: int) -> Float64[np.ndarray, " n"]:
-    """Map each prompt to a pseudo-random number in [0, 1)."""
     hashed = _mixed(prompt ^ _mixed(np.array([seed], dtype=np.uint64)))
     place: Float64[np.ndarray, " n"] = (hashed >> np.uint64(11)) / 2.0**53
     return place

@@ -107,7 +107,6 @@ def combined(trainings: Sequence[Training]) -> Training:
 
 
 def _filtered(fold: Fold) -> tuple[Fold, Conflicts]:
-    """The fold without training pairs that the base rewards contradict."""
     pairs, validation = fold.pairs.without_conflicts(), fold.validation.without_conflicts()
     total = fold.pairs.n_pairs
     if not pairs.n_pairs or not validation.n_pairs:

@@ -176,8 +176,6 @@ def _finished(history: list[Epoch], settings: TrainingSettings) -> bool:
 
 @dataclass(frozen=True)
 class _EpochRun(Generic[Model]):
-    """One pass over the training pairs."""
-
     model: Model
     objective: Objective[Model]
     pairs: Pairs

@@ -52,9 +52,7 @@ def from_units(bias: Float[Tensor, " units"], weights: Float[Tensor, "units unit
 
     .. math:: h_i = \tfrac12 b_i + \tfrac14 \sum_j Q_{ij}, \qquad J = \tfrac14 Q
 
-    Args:
-        bias: b.
-        weights: Q, symmetric with zero diagonal.
+    b is the bias, Q the weights, symmetric with zero diagonal.
     """
     return Ising(bias / 2 + weights.sum(0) / 4, weights / 4)
 
@@ -71,10 +69,6 @@ def given_visible(problem: Ising, visible: Float[Tensor, "*batch visible"]) -> I
     r"""The distribution of the remaining spins when the first ones are known.
 
     .. math:: p(s_h \mid s_v) \propto \exp\bigl((h_h + J_{hv} s_v)^\top s_h + \tfrac12 s_h^\top J_{hh} s_h\bigr)
-
-    Args:
-        problem: fields and couplings of all spins, the visible ones first.
-        visible: states of the first spins, -1 or +1.
     """
     known = visible.shape[-1]
     fields = problem.fields[known:] + visible @ problem.couplings[:known, known:]
@@ -87,12 +81,9 @@ def with_pair_spins(problem: Ising) -> Ising:
     .. math:: \sum_{t = \pm 1} e^{t a (s_i + \operatorname{sign}(J_{ij}) s_j)}
               \propto e^{J_{ij} s_i s_j}, \qquad \cosh 2a = e^{2 |J_{ij}|}
 
-    Summed over the new spins, the weight of every state is the given one up to a constant. Exact, but spins become
-    M + M (M - 1) / 2. (Any pairwise model is a restricted one in this way: a Hubbard-Stratonovich transformation with a
-    discrete field; Hirsch, 1983, Phys. Rev. B 28, 4059.)
-
-    Returns:
-        A problem with the given spins first and no couplings within either layer.
+    Summed over the new spins, which come last, the weight of every state is the given one up to a constant. Exact, but
+    spins become M + M (M - 1) / 2. (Any pairwise model is a restricted one in this way: a Hubbard-Stratonovich
+    transformation with a discrete field; Hirsch, 1983, Phys. Rev. B 28, 4059.)
     """
     visible = len(problem.fields)
     first, second = problem.couplings.triu(1).nonzero(as_tuple=True)
@@ -111,11 +102,7 @@ def without_pair_spins(problem: Ising, visible: int) -> Ising:
 
     .. math:: \log \sum_{t = \pm 1} e^{t (f + a s_i + b s_j)} = k + x s_i + y s_j + z s_i s_j
 
-    with x, y and z from the four states of s_i and s_j. The inverse of :func:`with_pair_spins`.
-
-    Args:
-        problem: the visible spins first.
-        visible: how many they are.
+    with x, y, z from the four states of s_i and s_j; visible spins come first. The inverse of :func:`with_pair_spins`.
 
     Raises:
         InputError: if there are fewer than two visible spins, two spins of one layer are coupled, or a hidden spin

@@ -73,10 +73,10 @@ def find_files(folder: Path, suffix: str) -> list[Path]:
     Raises:
         InputError: if the folder or one inside it cannot be read.
     """
+
+    def fail(error: OSError) -> NoReturn:
+        raise error
+
     with reading(folder):
-        paths = [Path(parent, name) for parent, _, names in os.walk(folder, onerror=_reraise) for name in names]
+        paths = [Path(parent, name) for parent, _, names in os.walk(folder, onerror=fail) for name in names]
     return sorted(path for path in paths if path.suffix.lower() == suffix and not path.name.startswith("."))
-
-
-def _reraise(error: OSError) -> NoReturn:
-    raise error

@@ -31,8 +31,6 @@ class _Layout(NamedTuple):
 
 
 class _Item(NamedTuple):
-    """A preference and where it stands, for naming duplicates."""
-
     place: str
     preference: Preference
 
@@ -44,7 +42,8 @@ def read_rmb_tree(folder: Path) -> tuple[Preference, ...]:
         InputError: if neither is there, or anything in them is not RMB.
     """
     root = _find_root(folder)
-    files = [(path, layout) for layout in LAYOUTS for path in _files(root / layout.folder)]
+    folders = [(root / layout.folder, layout) for layout in LAYOUTS if (root / layout.folder).is_dir()]
+    files = [(path, layout) for folder, layout in folders for path in find_files(folder, ".json")]
     if not files:
         raise InputError(f"{one_line(root)} holds no .json file in BoN_set/ or Pairwise_set/; expected RMB files.")
     return _preferences([item for path, layout in files for item in _read_items(path, layout)])
@@ -65,10 +64,6 @@ def _find_root(folder: Path) -> Path:
         names = ", ".join(one_line(root.name) for root in roots)
         raise InputError(f"{one_line(folder)} holds {len(roots)} RMB trees ({names}); expected one.")
     return roots[0]
-
-
-def _files(folder: Path) -> list[Path]:
-    return find_files(folder, ".json") if folder.is_dir() else []
 
 
 def _preferences(items: list[_Item]) -> tuple[Preference, ...]:

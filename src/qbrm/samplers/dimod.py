@@ -57,7 +57,10 @@ class DimodSampler(DeviceSampler):
         pause: float = 5.0,
     ) -> None:
         self._sampler, self._parameters = sampler, dict(parameters or {})
-        super().__init__("dimod sampler", _final_beta(self._parameters) if beta is None else beta, attempts, pause)
+        schedules = (self._parameters[name] for name in SCHEDULES if self._parameters.get(name) is not None)
+        if beta is None:
+            beta = next((float(schedule[-1]) for schedule in schedules), None)
+        super().__init__("dimod sampler", beta, attempts, pause)
 
     @property
     @override
@@ -65,7 +68,7 @@ class DimodSampler(DeviceSampler):
         return type(self._sampler).__name__
 
     def __repr__(self) -> str:
-        return f"DimodSampler({type(self._sampler).__name__}(), {self._parameters})"
+        return f"DimodSampler({self._device_name}(), {self._parameters})"
 
     @override
     def _draw(
@@ -85,11 +88,6 @@ class DimodSampler(DeviceSampler):
             return answer
 
         return _states(self._call(call), len(problem.fields))
-
-
-def _final_beta(parameters: Mapping[str, Any]) -> float | None:
-    schedules = (parameters[name] for name in SCHEDULES if parameters.get(name) is not None)
-    return next((float(schedule[-1]) for schedule in schedules), None)
 
 
 def _states(sample_set: dimod.SampleSet, spins: int) -> Int8[np.ndarray, "samples spins"]:

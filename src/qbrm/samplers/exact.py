@@ -96,7 +96,7 @@ def _check_size(fields: Fields, couplings: Couplings) -> None:
 def _parts(fields: Fields, couplings: Couplings) -> Iterator[tuple[slice, Couplings]]:
     """Rows of the batch that fit into memory together, each with their couplings."""
     batch, spins = fields.shape
-    cut = _cut(spins)
+    cut = (spins + 1) // 2
     if couplings.ndim == 2 and 2 * float(couplings.detach()[:cut, cut:].abs().sum()) > WIDEST:
         couplings = couplings.expand(batch, -1, -1)  # so wide a C could lose the weights that x and y make large
     size = CHUNK >> (spins if couplings.ndim == 3 else cut + 4)
@@ -108,7 +108,7 @@ def _parts(fields: Fields, couplings: Couplings) -> Iterator[tuple[slice, Coupli
 def _weigh(fields: Fields, couplings: Couplings) -> _Halves:
     """Weights of one part; with couplings per problem, left and right go into cross, so that its largest entry is 1."""
     fields, couplings = fields.double(), couplings.double()
-    cut = _cut(fields.shape[1])
+    cut = (fields.shape[1] + 1) // 2
     a, b = _states(cut, fields.device), _states(fields.shape[1] - cut, fields.device)
     left = fields[:, :cut] @ a.T + _quadratic(a, couplings[..., :cut, :cut])
     right = fields[:, cut:] @ b.T + _quadratic(b, couplings[..., cut:, cut:])
@@ -165,10 +165,6 @@ def _invert(
     """States at which the cumulated weights reach the given parts of their sum."""
     cumulated = weights.cumsum(-1)
     return torch.searchsorted(cumulated, uniforms * cumulated[..., -1:])
-
-
-def _cut(spins: int) -> int:
-    return (spins + 1) // 2
 
 
 def _states(spins: int, device: torch.device) -> Float[Tensor, "states spins"]:

@@ -122,7 +122,6 @@ class KaiwuSampler(DeviceSampler):
         self._fill_range = self._to_fill and not state
 
     def _solutions(self, matrix: Matrix, count: int) -> Shaped[np.ndarray, "solutions rows"]:
-        """At least `count` solutions, from as many calls as it takes."""
         solved: list[Shaped[np.ndarray, "solutions rows"]] = []
         for _ in range(self._solves):
             solved.append(self._solve(matrix))
@@ -140,9 +139,8 @@ class KaiwuSampler(DeviceSampler):
 
         solutions = np.asarray(self._call(call))
         if solutions.ndim != 2 or solutions.shape[1] != len(matrix):
-            raise InputError(
-                f"{self._device_name} returned shape {solutions.shape}; expected (solutions, {len(matrix)})."
-            )
+            name = self._device_name
+            raise InputError(f"{name} returned shape {solutions.shape}; expected (solutions, {len(matrix)}).")
         return solutions
 
     def _rounded(self, matrix: Float64[np.ndarray, "rows rows"], scale: float) -> Matrix:

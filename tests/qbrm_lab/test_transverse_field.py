@@ -8,8 +8,7 @@ import torch
 from qbrm.errors import InputError
 from qbrm.samplers.exact import ExactSampler
 from qbrm.samplers.gibbs import GibbsSampler
-from qbrm.samplers.path_integral import PathIntegralSampler, free_energy_difference
-from qbrm.samplers.transverse import diagonalise
+from qbrm_lab.transverse_field import PathIntegralSampler, diagonalise, free_energy_difference
 
 # Independent chains: the Monte-Carlo error of a mean of spins is 0.016 at most.
 CHAINS = 4_000
