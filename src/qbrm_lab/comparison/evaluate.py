@@ -10,15 +10,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Float64, Int
 
-from qbrm.evaluation import (
-    Items,
-    Outcomes,
-    PromptBootstrap,
-    expected_calibration_error,
-    is_correct,
-    means,
-    reliability,
-)
+from qbrm.evaluation import Items, Outcomes, PromptBootstrap, expected_calibration_error, is_correct, means, reliability
 from qbrm_lab.methods.base import Fitted
 from qbrm_lab.responses import Features
 from qbrm_lab.results.rows import Difference, ReliabilityBin, ResultRow, Sampling, SetName, SummaryRow

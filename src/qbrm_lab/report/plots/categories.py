@@ -12,16 +12,7 @@ from qbrm_lab.methods import is_baseline
 from qbrm_lab.methods.catalogue import colour_of, marker_of
 from qbrm_lab.report.categories import CategoryScores, category_scores
 from qbrm_lab.report.parts import SET_NAMES, methods_of, sets_of
-from qbrm_lab.report.plots.appearance import (
-    INK,
-    PALE,
-    SMALL,
-    TEXT,
-    heading,
-    legend_above,
-    new_figure,
-    tidy,
-)
+from qbrm_lab.report.plots.appearance import INK, PALE, SMALL, TEXT, heading, legend_above, new_figure, tidy
 from qbrm_lab.results import Results
 
 ROW_HEIGHT = 0.36

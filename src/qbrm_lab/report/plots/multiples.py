@@ -12,15 +12,7 @@ from matplotlib.lines import Line2D
 from qbrm_lab.methods import is_trained
 from qbrm_lab.methods.catalogue import colour_of, marker_of
 from qbrm_lab.report.parts import Part, methods_of
-from qbrm_lab.report.plots.appearance import (
-    INK,
-    SMALL,
-    TEXT,
-    curve_of,
-    heading,
-    legend_above,
-    tidy,
-)
+from qbrm_lab.report.plots.appearance import INK, SMALL, TEXT, curve_of, heading, legend_above, tidy
 from qbrm_lab.report.plots.appearance import new_figure as empty_figure
 
 WIDTH = 9.6

@@ -13,27 +13,14 @@ from matplotlib.ticker import MaxNLocator
 from qbrm_lab.methods import is_baseline
 from qbrm_lab.methods.catalogue import colour_of
 from qbrm_lab.report.parts import methods_of
-from qbrm_lab.report.plots.appearance import (
-    INK,
-    PHONE_WIDTH,
-    SMALL,
-    TEXT,
-    heading,
-    legend_above,
-    new_figure,
-    tidy,
-)
+from qbrm_lab.report.plots.appearance import INK, PHONE_WIDTH, SMALL, TEXT, heading, legend_above, new_figure, tidy
 from qbrm_lab.results import Results
 from qbrm_lab.results.rows import Epoch
 
 Measure = Literal["loss", "validation_loss", "validation_pairwise", "validation_bon"]
 Curve = tuple[list[int], list[float]]
 
-LABELS: dict[Measure, str] = {
-    "loss": "loss",
-    "validation_pairwise": "pairwise, %",
-    "validation_bon": "best-of-n, %",
-}
+LABELS: dict[Measure, str] = {"loss": "loss", "validation_pairwise": "pairwise, %", "validation_bon": "best-of-n, %"}
 
 
 def trained_scores(results: Results) -> list[str]:
