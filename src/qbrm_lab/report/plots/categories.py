@@ -20,11 +20,7 @@ DODGE = 0.09
 
 
 def category_figure(results: Results) -> Figure:
-    """One panel per set and one row per category, from the base's best to its worst.
-
-    Args:
-        results: those of one part.
-    """
+    """One panel per set and one row per category, from the base's best to its worst."""
     sets = sets_of(results.rows)
     methods = [method for method in methods_of(results.rows) if method == "base" or not is_baseline(method)]
     panels = [category_scores(results, name) for name in sets]

@@ -32,9 +32,6 @@ def training_figure(results: Results) -> Figure:
     """One column per energy score; loss, pairwise and best-of-n validation accuracy in rows.
 
     Seeds are thin lines and their mean a thick one; the accuracy at epoch 0, before training, is drawn through.
-
-    Args:
-        results: those of one part.
     """
     methods = trained_scores(results)
     measures = [measure for measure in LABELS if any(getattr(row, measure) is not None for row in results.epochs)]
