@@ -24,24 +24,31 @@ class Sampling:
 
 
 @dataclass(frozen=True, kw_only=True)
-class OfTest:
-    """About one method in one scenario, on a test or a domain of it."""
+class OfMethod:
+    """About one method in one scenario."""
 
     scenario: str
     method: str
-    test: str
-    domain: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
-class OfSet(OfTest):
-    """About one set of the test."""
+class OfSeed(OfMethod):
+    """About one seed."""
 
+    seed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class OfSet:
+    """About one set of a test, or of a domain of it."""
+
+    test: str
+    domain: str | None = None
     set: SetName
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scores(OfSet):
+class Scores:
     """Accuracy with its interval, log-loss and calibration error of `n` decisions."""
 
     category: str
@@ -55,21 +62,19 @@ class Scores(OfSet):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ResultRow(Scores):
+class ResultRow(Scores, OfSet, OfSeed):
     """One method, seed, test and category; accuracies are fractions."""
-
-    seed: int
 
 
 @dataclass(frozen=True, kw_only=True)
-class SummaryRow(Scores):
+class SummaryRow(Scores, OfSet, OfMethod):
     """The mean over seeds; its interval is a bootstrap over prompts."""
 
     seeds: int
 
 
 @dataclass(frozen=True, kw_only=True)
-class Difference(OfSet):
+class Difference(OfSet, OfMethod):
     """Accuracy of a method minus that of a reference; its interval is a paired bootstrap over prompts."""
 
     reference: str
@@ -107,15 +112,12 @@ class Timing:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Epoch:
+class Epoch(OfSeed):
     """Training after an epoch; epoch 0 is before training and has no loss.
 
     The last five are for scores whose hidden spins are sampled.
     """
 
-    scenario: str
-    method: str
-    seed: int
     epoch: int
     loss: float | None
     validation_loss: float | None
@@ -130,7 +132,7 @@ class Epoch:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReliabilityBin(OfSet):
+class ReliabilityBin(OfSet, OfMethod):
     """Decisions of similar confidence and how many of them were right."""
 
     confidence: float
@@ -149,7 +151,7 @@ class AreaDifference:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RiskCoverage(OfSet):
+class RiskCoverage(OfSet, OfMethod):
     """Accuracy when only the most certain share of the pairs is decided; means over seeds.
 
     The area is that under the error rate, its interval a bootstrap over prompts, its excess what an oracle would save.
@@ -167,7 +169,7 @@ class RiskCoverage(OfSet):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Deviation(OfSet):
+class Deviation(OfSet, OfMethod):
     """Error rate of pairs in bins of the predicted deviation of their difference of rewards; means over seeds.
 
     The AUROC is the probability that a wrong decision has the greater deviation than a right one, its interval a
@@ -195,9 +197,11 @@ class ResponseDensity:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DensityExample(OfTest):
+class DensityExample(OfMethod):
     """The densities of one prompt's responses and the probability that the chosen one is better."""
 
+    test: str
+    domain: str | None = None
     seed: int
     probability: float
     responses: list[ResponseDensity]

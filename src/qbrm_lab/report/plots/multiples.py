@@ -32,9 +32,8 @@ def difference_panels(parts: Sequence[Part], reference: str) -> Figure:
         for row in of_part:
             place, value = methods.index(row.method), 100 * row.difference
             ends = [[value - 100 * row.ci_low], [100 * row.ci_high - value]]
-            colour = colour_of(row.method)
-            marker = marker_of(row.method)
-            axes.errorbar(value, place, xerr=ends, color=colour, marker=marker, markersize=4, linewidth=1.4)
+            style = {"color": colour_of(row.method), "marker": marker_of(row.method), "markersize": 4, "linewidth": 1.4}
+            axes.errorbar(value, place, xerr=ends, **style)
         axes.set_yticks(range(len(methods)), methods, parse_math=False)
         axes.set_ylim(len(methods) - 0.5, -0.5)
         tidy(axes)
@@ -113,14 +112,14 @@ class _Reliability(NamedTuple):
 
 def _joined(bins: list[Any]) -> list[Any]:
     """The bins of each method as one row, without those of few decisions."""
-    bins = [row for row in bins if row.n >= FEWEST_DECISIONS]
-    return [
-        _Reliability(
-            method,
-            [row.confidence for row in bins if row.method == method],
-            [row.accuracy for row in bins if row.method == method],
-        )
+    rows = {
+        method: [row for row in bins if row.method == method and row.n >= FEWEST_DECISIONS]
         for method in methods_of(bins)
+    }
+    return [
+        _Reliability(method, [row.confidence for row in of_method], [row.accuracy for row in of_method])
+        for method, of_method in rows.items()
+        if of_method
     ]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -96,19 +96,10 @@ def _draw(axes: Axes, rows: list[Epoch], measure: Measure) -> None:
 
 
 def _name_objective(axes: Axes, rows: list[Epoch]) -> None:
-    objectives = sorted({row.objective for row in rows if row.objective is not None})
-    axes.text(
-        0.98,
-        0.97,
-        ", ".join(objectives),
-        transform=axes.transAxes,
-        ha="right",
-        va="top",
-        fontsize=SMALL,
-        color=INK,
-        parse_math=False,
-        bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},
-    )
+    objectives = ", ".join(sorted({row.objective for row in rows if row.objective is not None}))
+    place: dict[str, Any] = {"transform": axes.transAxes, "ha": "right", "va": "top"}
+    box = {"facecolor": "white", "edgecolor": "none", "pad": 1}
+    axes.text(0.98, 0.97, objectives, fontsize=SMALL, color=INK, parse_math=False, bbox=box, **place)
 
 
 def _share_scale(row: list[Axes]) -> None:
