@@ -20,7 +20,6 @@ class ComparisonSettings:
 
     Attributes:
         tests: sources of test preferences; empty to hold out prompts of `train`.
-        out: folder for everything that is written.
         scenario: one of `SCENARIOS`.
         methods: names of methods, in the order of the table.
         reward_model: name, folder or id on the Hugging Face Hub of the reward model.

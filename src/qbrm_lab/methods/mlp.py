@@ -26,11 +26,7 @@ MLP_TRAINING = TrainingSettings(epochs=5, batch_pairs=128, learning_rate=3e-4, w
 
 
 class Network(nn.Module):
-    """A network on the embedding, which it standardises per dimension.
-
-    Args:
-        dim: embedding size D.
-    """
+    """A network on the embedding, which it standardises per dimension."""
 
     loc: Tensor
     scale: Tensor
@@ -74,8 +70,6 @@ class MLP:
     """MLPs on the embedding added to the base reward, trained with Bradley-Terry; their mean if there are several.
 
     Attributes:
-        name: in results.
-        settings: optimiser and schedule.
         members: networks that differ in their seed (a deep ensemble; Lakshminarayanan et al., 2017).
         gated: whether the correction fades where embeddings are unfamiliar, as with the Boltzmann scores.
         folds: whether they are a :func:`~qbrm.fitting.committee.committee` too, as the Boltzmann scores are.
