@@ -136,10 +136,10 @@ def test_over_optimisation_writes_both_golds_with_tables_equal_to_the_numbers(se
     table = (settings.out / "over-optimisation.md").read_text()
     assert [study.gold_from for study in studies] == ["simulation", "labels"]
     assert table == "\n".join(map(peaks_table, studies))
-    for study in studies:
-        assert [row.method for row in study.peaks] == ["gold", *CHOOSING]
-        assert (settings.out / f"over-optimisation-{study.gold_from}.png").read_bytes().startswith(b"\x89PNG")
-        for row in study.peaks:
+    for one in studies:
+        assert [row.method for row in one.peaks] == ["gold", *CHOOSING]
+        assert (settings.out / f"over-optimisation-{one.gold_from}.png").read_bytes().startswith(b"\x89PNG")
+        for row in one.peaks:
             cells = (row.method, f"{row.peak_n:,}", f"{row.peak_gold:.2f}", f"{row.last_gold:.2f}")
             assert f"| {' | '.join(cells)} |" in table
 

@@ -112,14 +112,11 @@ class _Reliability(NamedTuple):
 
 def _joined(bins: list[Any]) -> list[Any]:
     """The bins of each method as one row, without those of few decisions."""
-    rows = {
-        method: [row for row in bins if row.method == method and row.n >= FEWEST_DECISIONS]
-        for method in methods_of(bins)
-    }
+    bins = [row for row in bins if row.n >= FEWEST_DECISIONS]
+    rows = {method: [row for row in bins if row.method == method] for method in methods_of(bins)}
     return [
-        _Reliability(method, [row.confidence for row in of_method], [row.accuracy for row in of_method])
-        for method, of_method in rows.items()
-        if of_method
+        _Reliability(method, [row.confidence for row in own], [row.accuracy for row in own])
+        for method, own in rows.items()
     ]
 
 
