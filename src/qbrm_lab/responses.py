@@ -39,11 +39,7 @@ class Features(NamedTuple):
 
 
 class Responses:
-    """The distinct responses of several preference sets, numbered.
-
-    Args:
-        sets: the preference sets.
-    """
+    """The distinct responses of several preference sets, numbered."""
 
     def __init__(self, sets: Sequence[PreferenceSet]) -> None:
         texts: dict[Key, int] = {}
@@ -69,9 +65,7 @@ class Responses:
             )
         chosen = [self._row[pair.prompt_id, pair.chosen_response_id] for pair in pairs]
         rejected = [self._row[pair.prompt_id, pair.rejected_response_id] for pair in pairs]
-        return PairData(
-            embedding, reward, torch.tensor(chosen, dtype=torch.long), torch.tensor(rejected, dtype=torch.long)
-        )
+        return PairData(embedding, reward, torch.tensor(chosen), torch.tensor(rejected))
 
     def items(self, preferences: PreferenceSet, set_name: SetName) -> Items | None:
         """The items of one set for evaluation, or None if there are none."""

@@ -45,13 +45,7 @@ class Roles(NamedTuple):
 
 @dataclass(frozen=True)
 class Scenario:
-    """One way to share out the training preferences.
-
-    Attributes:
-        name: in commands and results.
-        words: what it is, as a sentence.
-        share_out: gives the training preferences of a seed their roles.
-    """
+    """One way to share out the training preferences; `share_out` gives those of a seed their roles."""
 
     name: str
     words: str
@@ -142,6 +136,7 @@ def _few_pairs(preferences: PreferenceSet, pairs: int, seed: int) -> PreferenceS
     return PreferenceSet(preferences.name, tuple(taken))
 
 
+_SMALL = "As `fresh`, with at most {} pairs to refine with: a fifth of them validate, no prompt on both sides."
 _ALL = (
     Scenario("same", "The paper's protocol: reward model and score see the same preferences.", same),
     Scenario(
@@ -153,22 +148,11 @@ _ALL = (
     Scenario(
         "noise", "As `fresh`, but a quarter of the labels that the reward model is trained with are wrong.", noise
     ),
-    *(
-        Scenario(
-            f"small-{pairs}",
-            f"As `fresh`, with at most {pairs} pairs to refine with: a fifth of them validate, no prompt on both "
-            "sides.",
-            partial(small, pairs=pairs),
-        )
-        for pairs in FEW_PAIRS
-    ),
+    *(Scenario(f"small-{pairs}", _SMALL.format(pairs), partial(small, pairs=pairs)) for pairs in FEW_PAIRS),
 )
 VARIANTS: dict[str, Scenario] = {scenario.name: scenario for scenario in _ALL}
 # What a comparison is asked for, and the variants that it runs.
 SCENARIOS: dict[str, tuple[str, ...]] = {
-    "same": ("same",),
-    "fresh": ("fresh",),
-    "shift": ("shift",),
-    "noise": ("noise",),
+    **{name: (name,) for name in ("same", "fresh", "shift", "noise")},
     "small": tuple(name for name in VARIANTS if name.startswith("small-")),
 }

@@ -32,56 +32,39 @@ SPEED_BENCHMARKS: dict[str, Callable[[int], Rows]] = {
     "scale": bench_scale,
     "serve": bench_serve,
 }
+# How the columns of a table are printed; the benchmark's other numbers are in its JSON only.
 SPEED = {
-    "dim": "{}",
-    "method": "{}",
+    **dict.fromkeys(("dim", "method"), "{}"),
     "rows_per_s": "{:,.0f}",
-    "ratio_to_published": "{:,.3g}",
-    "ratio_to_ebrm": "{:,.3g}",
+    **dict.fromkeys(("ratio_to_published", "ratio_to_ebrm"), "{:,.3g}"),
     "multiple_of_floor": "{:.2f}",
 }
 SAMPLING = {
-    "sampler": "{}",
-    "spins": "{}",
-    "batch": "{}",
+    **dict.fromkeys(("sampler", "spins", "batch"), "{}"),
     "spin_updates_per_s": "{:,.0f}",
-    "ratio_to_kpp": "{:,.3g}",
-    "ratio_to_dwave": "{:,.3g}",
+    **dict.fromkeys(("ratio_to_kpp", "ratio_to_dwave"), "{:,.3g}"),
     "max_moment_error": "{:.3f}",
 }
 SCALE = {
     "rows": "{:,}",
     "dim": "{}",
     "pairs": "{:,}",
-    "train_seconds": "{:.1f}",
-    "cpu_seconds": "{:.1f}",
-    "pairs_per_s": "{:,.0f}",
-    "anonymous_mib": "{:,.0f}",
-    "file_mib": "{:,.0f}",
+    **dict.fromkeys(("train_seconds", "cpu_seconds"), "{:.1f}"),
+    **dict.fromkeys(("pairs_per_s", "anonymous_mib", "file_mib"), "{:,.0f}"),
 }
 SERVING = {
     "clients": "{}",
     "seconds": "{:.1f}",
     "requests": "{:,}",
-    "errors": "{}",
-    "wrong": "{}",
-    "served_per_s": "{:,.1f}",
-    "offline_per_s": "{:,.1f}",
-    "ratio_to_offline": "{:.2f}",
-    "cpu_ratio_to_offline": "{:.2f}",
+    **dict.fromkeys(("errors", "wrong"), "{}"),
+    **dict.fromkeys(("served_per_s", "offline_per_s"), "{:,.1f}"),
+    **dict.fromkeys(("ratio_to_offline", "cpu_ratio_to_offline"), "{:.2f}"),
 }
 FORMATS = {"refine": SPEED, "train": SPEED, "sample": SAMPLING, "scale": SCALE, "serve": SERVING}
 
 
 def run_benchmark(name: str, seed: int, as_json: bool, out: Path | None) -> None:
-    """Measure and print; with `out`, also write the JSON list there.
-
-    Args:
-        name: one of `SPEED_BENCHMARKS`.
-        seed: seeds inputs and weights.
-        as_json: print one JSON list, nothing else.
-        out: file to write.
-    """
+    """Measure and print a table, or one JSON list and nothing else; with `out`, also write the list there."""
     console = Console()
     with console.status(f"bench {name}"):
         rows = SPEED_BENCHMARKS[name](seed)

@@ -9,7 +9,7 @@ import torch
 from qbrm.energies import EBRM, EnergyScore
 from qbrm.refinement import Ascent, refine
 from qbrm_lab.bench.published import published_ascent
-from qbrm_lab.bench.scores import BOLTZMANN, Inputs, make_inputs, make_scores
+from qbrm_lab.bench.scores import BOLTZMANN, Inputs, columns, make_inputs, make_scores
 from qbrm_lab.bench.timing import Work, rows_per_second, speed_rows
 
 ROWS = {384: 131_072, 4096: 32_768}
@@ -36,16 +36,12 @@ def bench_refine(dim: int, seed: int) -> list[dict[str, Any]]:
     }
     for name in BOLTZMANN:
         works[name] = _refinement(scores[name], inputs)
-        works[f"{name} floor"] = _floor(inputs, _columns(scores[name]))
+        works[f"{name} floor"] = _floor(inputs, columns(scores[name]))
     return speed_rows(dim, list(scores), rows_per_second(works))
 
 
 def _refinement(score: EnergyScore, inputs: Inputs) -> Work:
     return Work(lambda: refine(score, inputs.embedding, inputs.reward), len(inputs.reward))
-
-
-def _columns(score: EnergyScore) -> int:
-    return 1 + int(score.state_dict()["u"].numel())
 
 
 def _floor(inputs: Inputs, columns: int) -> Work:

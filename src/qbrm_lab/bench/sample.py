@@ -39,10 +39,9 @@ class Problem(NamedTuple):
 
 
 class TimedSampler(NamedTuple):
-    """A sampler, and how it is timed.
+    """A sampler that takes a problem, sweeps and a seed, and how it is timed.
 
     Attributes:
-        draw: takes a problem, sweeps and a seed; gives states.
         chains: states per problem.
         updates: spin updates per timing.
         least: fewest sweeps per timing.
@@ -69,7 +68,7 @@ def bench_sample(seed: int) -> list[dict[str, Any]]:
     samplers = {
         "exact": TimedSampler(_exact, least=1, settling=1),
         "gibbs": TimedSampler(_gibbs),
-        **{_many(chains): TimedSampler(partial(_gibbs, chains=chains), chains) for chains in CHAINS},
+        **{f"gibbs, {chains} chains": TimedSampler(partial(_gibbs, chains=chains), chains) for chains in CHAINS},
         **_references(),
     }
     error = _errors(samplers, seed)
@@ -83,8 +82,8 @@ def bench_sample(seed: int) -> list[dict[str, Any]]:
                 "spins": spins,
                 "batch": batch,
                 "spin_updates_per_s": rate[name],
-                "ratio_to_kpp": _ratio(rate, name, KPP),
-                "ratio_to_dwave": _ratio(rate, name, DWAVE),
+                "ratio_to_kpp": rate[name] / rate[KPP] if KPP in rate else None,
+                "ratio_to_dwave": rate[name] / rate[DWAVE] if DWAVE in rate else None,
                 "max_moment_error": error[name],
             }
             for name in usable
@@ -99,13 +98,8 @@ def make_problem(spins: int, batch: int, seed: int) -> Problem:
     return Problem(torch.randn(batch, spins, generator=generator) / 2, upper + upper.T)
 
 
-def _many(chains: int) -> str:
-    return f"gibbs, {chains} chains"
-
-
 def _is_shown(name: str, spins: int, batch: int) -> bool:
-    several = {_many(chains): (spins, batch) == CHAINS_AT for chains in CHAINS}
-    return {"exact": spins <= LIMIT, **several}.get(name, True)
+    return spins <= LIMIT if name == "exact" else "chains" not in name or (spins, batch) == CHAINS_AT
 
 
 def _rates(samplers: Mapping[str, TimedSampler], problem: Problem, seed: int) -> dict[str, float]:
@@ -115,10 +109,6 @@ def _rates(samplers: Mapping[str, TimedSampler], problem: Problem, seed: int) ->
         sweeps = max(sampler.least, -(-sampler.updates // per_sweep))
         works[name] = Work(partial(sampler.draw, problem, sweeps, seed), sweeps * per_sweep)
     return rows_per_second(works)
-
-
-def _ratio(rate: Mapping[str, float], name: str, reference: str) -> float | None:
-    return rate[name] / rate[reference] if reference in rate else None
 
 
 def _errors(samplers: Mapping[str, TimedSampler], seed: int) -> dict[str, float]:

@@ -41,10 +41,6 @@ def bench_scale(seed: int, window_bytes: int = WINDOW_BYTES) -> list[dict[str, A
     it needs their memory. Both are the greatest seen while fitting, imports included. Seconds of CPU tell whether time
     is linear where other work shares the machine; they are those of the whole fit, validation included.
 
-    Args:
-        seed: seeds features and training.
-        window_bytes: bytes of embeddings in memory.
-
     Raises:
         WorkerError: if a training fails.
         InputError: if this is not Linux, or the disk lacks room for the features in the folder for temporary files.
@@ -87,9 +83,8 @@ def generate(folder: Path, dim: int, rows: int, seed: int) -> None:
         entries.append(write_shard(folder / shard_name(number), keys, Embedded(embedding, embedding[:, 0].copy())))
     Manifest(Identity("generated", str(seed), "none", 0), dim, True, tuple(entries), True).write(folder)
     chosen = np.arange(0, rows, 2)
-    write_pair_list(
-        FeatureTable.without_checking(folder), PairList(chosen, chosen + 1, chosen.astype(np.uint64), len(chosen))
-    )
+    pairs = PairList(chosen, chosen + 1, chosen.astype(np.uint64), len(chosen))
+    write_pair_list(FeatureTable.without_checking(folder), pairs)
 
 
 def print_training(folder: str, seed: int, window_bytes: int) -> None:

@@ -44,3 +44,8 @@ def make_scores(dim: int, seed: int) -> dict[str, EnergyScore]:
         torch.nn.init.normal_(score.c, std=0.5)
         scores[name] = score
     return scores
+
+
+def columns(score: EnergyScore) -> int:
+    """What a Boltzmann score's one product with the embeddings has to give: its fields and the shift of mu."""
+    return 1 + int(score.state_dict()["u"].numel())

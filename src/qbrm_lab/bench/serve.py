@@ -48,11 +48,7 @@ class Pairs:
 
     A text is one of the bundled sample set with its words in another order. So nothing can be remembered, and neither
     side gains from prompts that repeat: an encoder that reads a prompt once for all responses of a call would otherwise
-    read 192 prompts for thousands of offline rows, but nearly one a row for the server, which never sees more rows at
-    once than there are clients.
-
-    Args:
-        seed: seeds the choice and the order.
+    read 192 prompts for thousands of offline rows, but nearly one a row for the server.
     """
 
     def __init__(self, seed: int) -> None:
@@ -75,13 +71,7 @@ class Pairs:
 
 
 class Client(Thread):
-    """Asks for one reward at a time, over one connection, until told to stop.
-
-    Args:
-        address: host and port.
-        pairs: what to ask about.
-        until: on the clock of :func:`time.monotonic`.
-    """
+    """Asks for one reward at a time, over one connection, until a time on the clock of :func:`time.monotonic`."""
 
     def __init__(self, address: tuple[str, int], pairs: Pairs, until: float) -> None:
         super().__init__(daemon=True)
@@ -103,11 +93,7 @@ class Client(Thread):
 
 
 class Offline:
-    """One model in this process, and what scoring with it has cost so far.
-
-    Args:
-        model: the one that is served, too.
-    """
+    """The served model in this process too, and what scoring with it has cost so far."""
 
     def __init__(self, model: EnergyRewardModel) -> None:
         self._model = model
@@ -148,19 +134,18 @@ def bench_serve(seed: int) -> list[dict[str, Any]]:
     cpu_ratio = None
     if cpu_before is not None and cpu_after is not None:
         cpu_ratio = len(answers) / (cpu_after - cpu_before) * offline.cpu_seconds / offline.rows
-    return [
-        {
-            "clients": len(clients),
-            "seconds": seconds,
-            "requests": len(answers),
-            "errors": sum(len(client.errors) for client in clients),
-            "wrong": int(wrong.sum()),
-            "served_per_s": served_per_s,
-            "offline_per_s": offline_per_s,
-            "ratio_to_offline": served_per_s / offline_per_s,
-            "cpu_ratio_to_offline": cpu_ratio,
-        }
-    ]
+    row = {
+        "clients": len(clients),
+        "seconds": seconds,
+        "requests": len(answers),
+        "errors": sum(len(client.errors) for client in clients),
+        "wrong": int(wrong.sum()),
+        "served_per_s": served_per_s,
+        "offline_per_s": offline_per_s,
+        "ratio_to_offline": served_per_s / offline_per_s,
+        "cpu_ratio_to_offline": cpu_ratio,
+    }
+    return [row]
 
 
 def _random_model(seed: int) -> EnergyRewardModel:
@@ -212,10 +197,9 @@ def _server(model: Path) -> Iterator[tuple[str, int]]:
             if url is None:
                 raise RuntimeError(f"qbrm serve did not start: {printed!r}")
             parts = urlsplit(url[0])
-            assert parts.hostname is not None
-            assert parts.port is not None
-            _wait_for((parts.hostname, parts.port))
-            yield parts.hostname, parts.port
+            address = parts.hostname or "", parts.port or 0
+            _wait_for(address)
+            yield address
         finally:
             server.terminate()
 

@@ -12,12 +12,7 @@ LEAST_SECONDS = 0.2
 
 
 class Work(NamedTuple):
-    """Something to time.
-
-    Attributes:
-        run: does it once.
-        rows: rows it handles.
-    """
+    """Something to time, and how many rows it handles."""
 
     run: Callable[[], object]
     rows: int

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from qbrm.data.pairs import PairData
 from qbrm.energies import EBRM, EnergyScore
 from qbrm.fitting.objectives import NCEPlus, Objective, PreferenceLikelihood
 from qbrm_lab.bench.published import published_nce
-from qbrm_lab.bench.scores import BOLTZMANN, Inputs, make_inputs, make_scores
+from qbrm_lab.bench.scores import BOLTZMANN, Inputs, columns, make_inputs, make_scores
 from qbrm_lab.bench.timing import Work, rows_per_second, speed_rows
 
 PAIRS = 2048
@@ -37,39 +39,40 @@ def bench_train(dim: int, seed: int) -> list[dict[str, Any]]:
     }
     for name in BOLTZMANN:
         works[name] = _epoch(scores[name], PreferenceLikelihood(), inputs, PAIRS, seed)
-        works[f"{name} floor"] = _floor(inputs, 1 + int(scores[name].state_dict()["u"].numel()))
+        works[f"{name} floor"] = _floor(inputs, columns(scores[name]))
     return speed_rows(dim, list(scores), rows_per_second(works))
 
 
 def _epoch(score: EnergyScore, objective: Objective[EnergyScore], inputs: Inputs, pairs: int, seed: int) -> Work:
-    order = torch.arange(2 * pairs)
+    order, generator = torch.arange(2 * pairs), torch.Generator().manual_seed(seed)
     data = PairData(inputs.embedding, inputs.reward, order[::2], order[1::2])
-    optimiser = torch.optim.AdamW(score.parameters(), lr=1e-4)
-    generator = torch.Generator().manual_seed(seed)
 
-    def run() -> None:
-        score.train()
-        for batch in data.batches(BATCH_PAIRS, generator):
-            optimiser.zero_grad(set_to_none=True)
-            objective(score, batch, generator).backward()  # type: ignore[no-untyped-call]
-            optimiser.step()
+    def losses() -> Iterator[Tensor]:
+        return (objective(score, batch, generator) for batch in data.batches(BATCH_PAIRS, generator))
 
-    return Work(run, 2 * pairs)
+    return Work(_steps(score, losses), 2 * pairs)
 
 
 def _published(score: EBRM, inputs: Inputs, seed: int) -> Work:
     embedding, reward = inputs.embedding[:PUBLISHED_EXAMPLES], inputs.reward[:PUBLISHED_EXAMPLES]
+    objective, generator = NCEPlus(PUBLISHED_NOISE), torch.Generator().manual_seed(seed)
+    return Work(
+        _steps(score, lambda: [published_nce(score, embedding, reward, objective, generator)]), PUBLISHED_EXAMPLES
+    )
+
+
+def _steps(score: EnergyScore, losses: Callable[[], Iterable[Tensor]]) -> Callable[[], None]:
+    """A step of the optimiser for each loss."""
     optimiser = torch.optim.AdamW(score.parameters(), lr=1e-4)
-    generator = torch.Generator().manual_seed(seed)
-    objective = NCEPlus(PUBLISHED_NOISE)
 
     def run() -> None:
         score.train()
-        optimiser.zero_grad(set_to_none=True)
-        published_nce(score, embedding, reward, objective, generator).backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
+        for loss in losses():
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
 
-    return Work(run, PUBLISHED_EXAMPLES)
+    return run
 
 
 def _floor(inputs: Inputs, columns: int) -> Work:

@@ -32,8 +32,6 @@ class Prepared(NamedTuple):
     """What all scenarios, seeds and methods of a comparison share.
 
     Attributes:
-        settings: of the comparison.
-        sources: preferences to train on and to test on.
         responses: the rows of all tables.
         model: the reward model, or the encoder that one is trained on.
         embedded: what `model` gave for every response.
@@ -56,10 +54,6 @@ def compare(settings: ComparisonSettings, reporter: Reporter) -> Results:
 
     Features and training states are kept in `settings.out`; the same call continues where an earlier one stopped.
 
-    Args:
-        settings: what to compare.
-        reporter: told what is going on.
-
     Raises:
         InputError: if something given is not usable.
         TrainingError: if a training cannot go on.
@@ -75,8 +69,7 @@ def compare(settings: ComparisonSettings, reporter: Reporter) -> Results:
     for fact in (fact for of_scenario in records for fact in of_scenario.facts):
         reporter.fact("note", fact.sentence)
     facts: list[Fact] = [prepared.features, RunTime(seconds=time.perf_counter() - start)]
-    tables = [of_scenario.tables() for of_scenario in records]
-    return results_of(tables, settings.command, prepared.sources, facts)
+    return results_of([part.tables() for part in records], settings.command, prepared.sources, facts)
 
 
 def prepare(settings: ComparisonSettings, reporter: Reporter) -> Prepared:
@@ -114,30 +107,28 @@ def run_scenario(prepared: Prepared, scenario: str, methods: Mapping[str, Method
 def _run_seed(
     prepared: Prepared, scenario: str, methods: Mapping[str, Method], seed: int, reporter: Reporter
 ) -> Records:
-    """The records of one seed."""
-    settings, sources = prepared.settings, prepared.sources
-    share_out = (
-        VARIANTS[scenario].share_out if prepared.fine_tuned else _split(scenario, prepared.embedded.reward is not None)
-    )
-    run = SeedRun(
-        settings,
-        scenario,
-        seed,
-        share_out(sources.train, settings.seed if prepared.fine_tuned else seed),
-        prepared.responses,
-        prepared.model,
-        prepared.embedded,
-        reporter,
-        prepared.fine_tuned,
-    )
+    settings, sources, responses, model, embedded, _, fine_tuned = prepared
+    share_out = VARIANTS[scenario].share_out if fine_tuned else _split(scenario, embedded.reward is not None)
+    roles = share_out(sources.train, settings.seed if fine_tuned else seed)
     records = _no_records(prepared, scenario)
+    run = SeedRun(settings, scenario, seed, roles, responses, model, embedded, reporter, fine_tuned)
     run_seed(run, methods, records)
     return records
 
 
 def _no_records(prepared: Prepared, scenario: str) -> Records:
-    tests = _tests(prepared.sources, by_domain_too=scenario == "shift")
-    return Records(scenario, _evaluation_sets(tests, prepared.responses, prepared.settings.seed))
+    """The tests of a scenario, before anything is measured on them."""
+    tests = {PartOfTest(name): test for name, test in prepared.sources.tests.items()}
+    if scenario == "shift":
+        for name, test in prepared.sources.tests.items():
+            tests |= {PartOfTest(name, domain): part for domain, part in by_domain(test).items()}
+    sets = [
+        EvaluationSet(part, set_name, items, PromptBootstrap(items, prepared.settings.seed))
+        for part, test in tests.items()
+        for set_name in SETS
+        if (items := prepared.responses.items(test, set_name)) is not None
+    ]
+    return Records(scenario, sets)
 
 
 def _split(scenario: str, model_is_trained: bool) -> Callable[[PreferenceSet, int], Roles]:
@@ -152,17 +143,14 @@ def _split(scenario: str, model_is_trained: bool) -> Callable[[PreferenceSet, in
 
 
 def _describe(sources: Sources, reporter: Reporter) -> None:
+    def describe(preferences: PreferenceSet, name: str, *more: str) -> None:
+        prompts, pairs = len(preferences.prompt_ids), len(training_pairs(preferences))
+        reporter.fact(name, f"{prompts:,} prompts", f"{pairs:,} pairs", *more)
+
     train = sources.train
-    reporter.fact(
-        train.name,
-        f"{len(train.prompt_ids):,} prompts",
-        f"{len(training_pairs(train)):,} pairs",
-        f"{len(train.categories)} categories",
-        "training and validation",
-    )
+    describe(train, train.name, f"{len(train.categories)} categories", "training and validation")
     for name, test in sources.tests.items():
-        origin = f"test, held out of {name}" if sources.held_out else "test"
-        reporter.fact(name, f"{len(test.prompt_ids):,} prompts", f"{len(training_pairs(test)):,} pairs", origin)
+        describe(test, name, f"test, held out of {name}" if sources.held_out else "test")
 
 
 def embed(
@@ -178,34 +166,15 @@ def embed(
 
     with reporter.progress("features") as advance:
         table = build_features(model, union, folder, follow)
-    seconds = time.perf_counter() - start
-    embedded = counts[-1] - counts[1] if len(counts) > 1 else 0
     fact = FeaturesEmbedded(
         responses=len(union.responses()),
         identity=str(model.identity),
-        embedded_now=embedded,
-        seconds=seconds,
+        embedded_now=counts[-1] - counts[1] if len(counts) > 1 else 0,
+        seconds=time.perf_counter() - start,
         folder=str(folder),
     )
     reporter.fact("features", *fact.columns)
     return table, fact
-
-
-def _tests(sources: Sources, by_domain_too: bool) -> dict[PartOfTest, PreferenceSet]:
-    tests = {PartOfTest(name): test for name, test in sources.tests.items()}
-    if by_domain_too:
-        for name, test in sources.tests.items():
-            tests |= {PartOfTest(name, domain): part for domain, part in by_domain(test).items()}
-    return tests
-
-
-def _evaluation_sets(tests: Mapping[PartOfTest, PreferenceSet], responses: Responses, seed: int) -> list[EvaluationSet]:
-    return [
-        EvaluationSet(part, set_name, items, PromptBootstrap(items, seed))
-        for part, test in tests.items()
-        for set_name in SETS
-        if (items := responses.items(test, set_name)) is not None
-    ]
 
 
 def _training_times(records: Sequence[Records]) -> list[str]:

@@ -33,16 +33,13 @@ def _pair(
 ) -> DensityExample:
     chosen, rejected = int(test.items.pair_chosen[pair]), int(test.items.pair_rejected[pair])
     coarse = [density(score, _clamp(score, features, row)) for row in (chosen, rejected)]
-    return DensityExample(
-        **label,
-        test=str(test.part),
-        domain=test.part.domain,
-        probability=float(probability_greater(*coarse)),
-        responses=[
-            _curve("chosen", score, features, refined, chosen),
-            _curve("rejected", score, features, refined, rejected),
-        ],
-    )
+    probability = float(probability_greater(*coarse))
+    curves = [
+        _curve("chosen", score, features, refined, chosen),
+        _curve("rejected", score, features, refined, rejected),
+    ]
+    names = {"test": str(test.part), "domain": test.part.domain}
+    return DensityExample(**label, **names, probability=probability, responses=curves)
 
 
 def _curve(

@@ -18,12 +18,7 @@ from qbrm_lab.results.rows import Difference, ReliabilityBin, ResultRow, Samplin
 
 
 class PartOfTest(NamedTuple):
-    """A test, or one domain of it.
-
-    Attributes:
-        source: what was read.
-        domain: what its categories begin with; None for the whole test.
-    """
+    """A test, or one domain of it: what its categories begin with."""
 
     source: str
     domain: str | None = None
@@ -38,14 +33,7 @@ SamplingOf: TypeAlias = Callable[[str], Sampling | None]
 
 
 class EvaluationSet(NamedTuple):
-    """One set of one test, ready to be evaluated on.
-
-    Attributes:
-        part: the test, or one domain of it.
-        set: ``pairwise`` or ``bon``.
-        items: its items.
-        bootstrap: resamples of its prompts, shared by all methods and seeds.
-    """
+    """One set of one test, ready to be evaluated on; `bootstrap` resamples its prompts for all methods and seeds."""
 
     part: PartOfTest
     set: SetName
@@ -63,13 +51,7 @@ class EvaluationSet(NamedTuple):
 
 
 class Refined(NamedTuple):
-    """A method's rewards of the test responses, and what they cost.
-
-    Attributes:
-        reward: one per response of the table; NaN where it was not asked for.
-        seconds: time spent on the rewards.
-        examples: rewards computed.
-    """
+    """A method's rewards of the test responses, and what they cost; NaN for responses that are in no test."""
 
     reward: Float[torch.Tensor, " responses"]
     seconds: float
@@ -104,14 +86,7 @@ def _unsampled(category: str) -> Sampling | None:
 
 
 def rows(label: Label, test: EvaluationSet, outcome: Outcomes, sampling: SamplingOf = _unsampled) -> list[ResultRow]:
-    """One row per category, one over all items and one for the mean over categories.
-
-    Args:
-        label: scenario, method and seed.
-        test: what was evaluated on.
-        outcome: the method's outcomes.
-        sampling: what sampling leaves uncertain in a category.
-    """
+    """One row per category, one over all items and one for the mean over categories."""
     value = outcome.correct.astype(float)
     accuracy, interval = means(test.items, value), test.bootstrap.intervals(value)
     count = np.bincount(test.items.category, minlength=len(test.items.categories))
@@ -196,11 +171,11 @@ def difference(
 
 def reliability_rows(label: Label, test: EvaluationSet, seeds: Sequence[Outcomes]) -> list[ReliabilityBin]:
     """The reliability curve over the pairs of all seeds together."""
-    claimed = [outcome.log_probability for outcome in seeds if outcome.log_probability is not None]
-    if not claimed:
-        return []
-    bins = reliability(np.concatenate(claimed))
-    return [
-        ReliabilityBin(**label, **test.label, confidence=float(c), accuracy=float(a), n=int(n))
-        for c, a, n in zip(*bins, strict=True)
-    ]
+    claims = claims_of(seeds)
+    bins = zip(*reliability(np.concatenate(claims)), strict=True) if claims else ()
+    return [ReliabilityBin(**label, **test.label, confidence=float(c), accuracy=float(a), n=int(n)) for c, a, n in bins]
+
+
+def claims_of(seeds: Sequence[Outcomes]) -> list[Float64[np.ndarray, " pairs"]]:
+    """Each seed's log-probabilities of the pairs, of those that claim any."""
+    return [outcome.log_probability for outcome in seeds if outcome.log_probability is not None]

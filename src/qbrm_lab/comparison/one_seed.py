@@ -32,7 +32,7 @@ from qbrm_lab.comparison.records import Records
 from qbrm_lab.comparison.sampling import with_sampling
 from qbrm_lab.comparison.settings import ComparisonSettings
 from qbrm_lab.comparison.uncertainty import with_deviations
-from qbrm_lab.evaluation.outcomes import Items, is_correct
+from qbrm_lab.evaluation.outcomes import is_correct
 from qbrm_lab.methods import folder_name
 from qbrm_lab.methods.base import BRADLEY_TERRY, Fitted, Method, Rewards, Task
 from qbrm_lab.methods.energy import EnergyMethod
@@ -48,14 +48,10 @@ class SeedRun(NamedTuple):
     """Everything that one seed of a comparison works with.
 
     Attributes:
-        settings: of the comparison.
-        scenario: one of its scenarios.
-        seed: this seed.
         roles: which preferences are for what.
         responses: the rows of all tables.
         model: the reward model, or the encoder that one is trained on.
         embedded: what `model` gave for every response.
-        reporter: shows progress.
         fine_tuned: whether `model` was trained on the roles' preferences for the reward model.
     """
 
@@ -144,25 +140,29 @@ def _reward_model_features(run: SeedRun, records: Records) -> tuple[RewardModel,
     if run.embedded.reward is not None:
         if run.seed == run.settings.seed:
             # One table serves all seeds; the pairs beside it are the first one's.
-            write_pairs(
-                run.settings.out / "features",
-                key_pairs(training_pairs(run.roles.refinement)),
-                run.roles.refinement.name,
-            )
+            _write_pairs(run, run.settings.out / "features")
         return run.model, _features(run, run.embedded)
     vectors = torch.from_numpy(run.embedded.embedding)
     blank = Features(vectors, torch.zeros(len(vectors)), run.responses.length)
     with _Watch(run, "base") as watch:
-        trunk, training = _fit_trunk(
-            run,
-            run.seed,
-            "base",
-            measure=lambda trunk: _accuracies(run, run.roles.reward_model_validation, blank, _rewards(trunk)),
-            on_epoch=watch.on_epoch,
-        )
+
+        def measure(trunk: Trunk) -> dict[str, float]:
+            rewards: Rewards = torch.no_grad()(lambda features: trunk(features.embedding, features.reward))
+            return _accuracies(run, run.roles.reward_model_validation, blank, rewards)
+
+        trunk, training = _fit_trunk(run, run.seed, "base", measure=measure, on_epoch=watch.on_epoch)
     records.add_training("base", run.seed, training, BRADLEY_TERRY)
     model = EncoderRewardModel(run.model, trunk)
-    return model, _features(run, _write_table(run, model))._replace(vector=vectors)
+    embedded = model.embed_vectors(run.embedded.embedding)
+    assert embedded.reward is not None
+    folder = run.settings.out / "features" / run.label
+    write_features(folder, model.identity, run.responses.keys, embedded.embedding, embedded.reward)
+    _write_pairs(run, folder)
+    return model, _features(run, embedded)._replace(vector=vectors)
+
+
+def _write_pairs(run: SeedRun, folder: Path) -> None:
+    write_pairs(folder, key_pairs(training_pairs(run.roles.refinement)), run.roles.refinement.name)
 
 
 def _fit_trunk(run: SeedRun, seed: int, name: str, **watched: Any) -> tuple[Trunk, Training]:
@@ -188,47 +188,27 @@ def _member(run: SeedRun, index: int) -> Rewards:
     return rewards
 
 
-def _write_table(run: SeedRun, model: EncoderRewardModel) -> Embedded:
-    embedded = model.embed_vectors(run.embedded.embedding)
-    if embedded.reward is not None:
-        folder = run.settings.out / "features" / run.label
-        write_features(folder, model.identity, run.responses.keys, embedded.embedding, embedded.reward)
-        write_pairs(folder, key_pairs(training_pairs(run.roles.refinement)), run.roles.refinement.name)
-    return embedded
-
-
 def _features(run: SeedRun, embedded: Embedded) -> Features:
     embedding, reward = (torch.from_numpy(np.ascontiguousarray(part)) for part in embedded)
     return Features(embedding, reward, run.responses.length)
-
-
-def _rewards(trunk: Trunk) -> Rewards:
-    def rewards(features: Features) -> torch.Tensor:
-        with torch.no_grad():
-            return trunk(features.embedding, features.reward)  # type: ignore[no-any-return]
-
-    return rewards
 
 
 def _accuracies(run: SeedRun, validation: PreferenceSet, features: Features, rewards: Rewards) -> dict[str, float]:
     """Accuracy on validation preferences, by set."""
     sets = {name: run.responses.items(validation, name) for name in SETS}
     present = {name: items for name, items in sets.items() if items is not None}
-    rows = _rows(list(present.values()))
+    parts = [part for items in present.values() for part in (items.pair_chosen, items.pair_rejected)]
+    rows = np.unique(np.concatenate(parts))
     reward = np.full(len(features.reward), np.nan)
     reward[rows] = rewards(features.rows(torch.from_numpy(rows))).numpy()
     return {f"validation_{name}": float(is_correct(items, reward).mean()) for name, items in present.items()}
-
-
-def _rows(sets: list[Items]) -> np.ndarray:
-    return np.unique(np.concatenate([part for items in sets for part in (items.pair_chosen, items.pair_rejected)]))
 
 
 def _evaluate(run: SeedRun, name: str, fitted: Fitted, features: Features, records: Records) -> None:
     refined = refine_tests(fitted, features, records.tests)
     if fitted.training is not None:
         records.add_training(name, run.seed, fitted.training, fitted.objective)
-        records.add_refinement(name, run.seed, refined.seconds, refined.examples)
+        records.add_timing(name, run.seed, "refine", refined.seconds, refined.examples)
         if fitted.training.best == 0:
             records.add_facts([UntrainedKept(method=name, seed=run.seed)])
     of_tests = [outcomes(fitted, features, refined, test) for test in records.tests]
@@ -238,8 +218,7 @@ def _evaluate(run: SeedRun, name: str, fitted: Fitted, features: Features, recor
     records.add_facts(fitted.facts)
     if run.seed == run.settings.seed:
         label = {"scenario": records.scenario, "method": name, "seed": run.seed}
-        first_sets = {test.part: test for test in reversed(records.tests)}
-        for test in first_sets.values():
+        for test in {test.part: test for test in reversed(records.tests)}.values():  # the first set of each part
             records.densities += density_rows(label, fitted, features, refined, test)
 
 
@@ -248,15 +227,14 @@ class _Watch:
 
     def __init__(self, run: SeedRun, method: str) -> None:
         self._run, self._method = run, method
+        self._status = f"{run.scenario}, seed {run.seed}, {method}"
         self._logs: MetricsLogs | None = None
 
     def on_epoch(self, epoch: Epoch) -> None:
-        if self._logs is None:
-            self._logs = MetricsLogs(*self._open())
-        self._logs.log(int(epoch["epoch"]), {name: value for name, value in epoch.items() if name != "epoch"})
-        self._run.reporter.status(
-            f"{self._run.scenario}, seed {self._run.seed}, {self._method}, epoch {int(epoch['epoch'])}"
-        )
+        self._logs = self._logs or MetricsLogs(*self._open())
+        number = int(epoch["epoch"])
+        self._logs.log(number, {name: value for name, value in epoch.items() if name != "epoch"})
+        self._run.reporter.status(f"{self._status}, epoch {number}")
 
     def _open(self) -> list[MetricsLog]:
         folder, name = self._run.folder(self._method), f"{folder_name(self._method)}-{self._run.label}"
@@ -266,10 +244,10 @@ class _Watch:
         return logs
 
     def __enter__(self) -> _Watch:
-        self._run.reporter.status(f"{self._run.scenario}, seed {self._run.seed}, {self._method}")
+        self._run.reporter.status(self._status)
         return self
 
     def __exit__(self, *error: object) -> None:
         self._run.reporter.status(None)
         if self._logs is not None:
-            self._logs.__exit__(None, None, None)
+            self._logs.__exit__()

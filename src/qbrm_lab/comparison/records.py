@@ -31,12 +31,7 @@ Made = TypeVar("Made")
 
 @dataclass
 class Records:
-    """Measurements in one scenario, in the order they were made.
-
-    Attributes:
-        scenario: the scenario compared in.
-        tests: what is evaluated on.
-    """
+    """Measurements in one scenario on the same tests, in the order they were made."""
 
     scenario: str
     tests: Sequence[EvaluationSet]
@@ -49,16 +44,13 @@ class Records:
 
     def add_training(self, method: str, seed: int, training: Training, objective: str) -> None:
         """Record what training cost and how each epoch went."""
-        self._add_timing(method, seed, "train", training.seconds, training.examples)
+        self.add_timing(method, seed, "train", training.seconds, training.examples)
         blank = {"loss": None, "validation_pairwise": None, "validation_bon": None}
         label: Label = {"scenario": self.scenario, "method": method, "seed": seed, "objective": objective, **blank}
         self.epochs += [Epoch(**{**label, **epoch, "epoch": int(epoch["epoch"])}) for epoch in training.epochs]
 
-    def add_refinement(self, method: str, seed: int, seconds: float, examples: int) -> None:
-        """Record what refining the test rewards cost."""
-        self._add_timing(method, seed, "refine", seconds, examples)
-
-    def _add_timing(self, method: str, seed: int, stage: Stage, seconds: float, examples: int) -> None:
+    def add_timing(self, method: str, seed: int, stage: Stage, seconds: float, examples: int) -> None:
+        """Record what training, or refining the test rewards, cost."""
         self.timings.append(
             Timing(scenario=self.scenario, method=method, seed=seed, stage=stage, seconds=seconds, examples=examples)
         )
@@ -71,11 +63,8 @@ class Records:
         """Append the measurements of further seeds in the same scenario, on the same tests."""
         for method, seeds in later.outcomes.items():
             self.outcomes.setdefault(method, []).extend(seeds)
-        self.rows += later.rows
-        self.timings += later.timings
-        self.epochs += later.epochs
-        self.densities += later.densities
-        self.facts += later.facts
+        for table in ("rows", "timings", "epochs", "densities", "facts"):
+            getattr(self, table).extend(getattr(later, table))
 
     def add_outcomes(self, method: str, seed: int, of_tests: list[Outcomes]) -> None:
         """Record one seed's outcomes on every evaluation set."""
@@ -108,16 +97,11 @@ class Records:
         ]
 
     def _risk_coverage(self) -> list[RiskCoverage]:
-        return [
-            row
-            for index, test in enumerate(self.tests)
-            for row in risk_coverage_rows(
-                {"scenario": self.scenario},
-                test,
-                {method: self._seeds(method, index) for method in self.outcomes},
-                REFERENCES,
-            )
-        ]
+        rows: list[RiskCoverage] = []
+        for index, test in enumerate(self.tests):
+            methods = {method: self._seeds(method, index) for method in self.outcomes}
+            rows += risk_coverage_rows({"scenario": self.scenario}, test, methods, REFERENCES)
+        return rows
 
     def _differences(self) -> list[Difference]:
         return [

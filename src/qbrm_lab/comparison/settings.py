@@ -19,15 +19,12 @@ class ComparisonSettings:
     """One comparison, as the command line states it.
 
     Attributes:
-        train: source of the training preferences.
         tests: sources of test preferences; empty to hold out prompts of `train`.
-        out: folder for everything that is written.
         scenario: one of `SCENARIOS`.
         methods: names of methods, in the order of the table.
         reward_model: name, folder or id on the Hugging Face Hub of the reward model.
         reward_model_options: how it is loaded.
-        seeds: how many seeds.
-        seed: the first of them.
+        seeds: how many seeds, `seed` the first of them.
         epochs: passes over the training pairs.
         sampler: draws the hidden spins of ``qbm``: an object, which has a name or a representation of its own, or one
             of `SAMPLERS`; None to sum over them.

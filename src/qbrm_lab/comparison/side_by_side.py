@@ -28,7 +28,7 @@ def each_seed(
 
     Args:
         run: called with a seed and a reporter; with `workers`, it and what it returns must pickle.
-        seeds: to run.
+        seeds: the seeds.
         workers: processes that take a seed each; a single one is this process. A seed has one thread, so what it
             returns does not depend on how many they are. None: this process runs all, with its threads.
         reporter: told how many seeds are finished; handed to `run` in this process.

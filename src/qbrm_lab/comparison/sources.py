@@ -12,13 +12,7 @@ TEST_SHARE = 0.2
 
 
 class Sources(NamedTuple):
-    """Preferences to train on and to test on; no prompt is in both.
-
-    Attributes:
-        train: training and validation preferences.
-        tests: test preferences, by the name their results have.
-        held_out: whether the test was split off the training source.
-    """
+    """Preferences to train on and to test on, by name; `held_out`: whether the test was split off the former."""
 
     train: PreferenceSet
     tests: dict[str, PreferenceSet]

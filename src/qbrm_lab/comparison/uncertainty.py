@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float64
 
 from qbrm.evaluation import decisions, interval
-from qbrm_lab.comparison.evaluate import EvaluationSet, Label
+from qbrm_lab.comparison.evaluate import EvaluationSet, Label, claims_of
 from qbrm_lab.evaluation import (
     area,
     curve_points,
@@ -50,13 +50,9 @@ def risk_coverage_rows(
 ) -> list[RiskCoverage]:
     """Accuracy when abstaining on the least certain pairs, and the area under its complement; means over seeds.
 
-    Args:
-        label: the scenario.
-        test: what was evaluated on.
-        methods: each method's outcomes, seed by seed.
-        references: methods that the others' areas are compared with, paired over prompts and seeds.
+    Areas are compared with those of `references`, paired over prompts and seeds.
     """
-    claimed = {name: claims for name, seeds in methods.items() if (claims := _claims(seeds))}
+    claimed = {name: claims for name, seeds in methods.items() if (claims := claims_of(seeds))}
     resampled = {
         name: _resampled(test, [partial(resampled_areas, claim) for claim in claims])
         for name, claims in claimed.items()
@@ -115,10 +111,6 @@ def deviation_rows(label: Label, test: EvaluationSet, seeds: Sequence[Outcomes])
             error=_rounded(np.mean([of_seed.error for of_seed in bins], axis=0)),
         )
     ]
-
-
-def _claims(seeds: Sequence[Outcomes]) -> list[Float64[np.ndarray, " pairs"]]:
-    return [outcome.log_probability for outcome in seeds if outcome.log_probability is not None]
 
 
 def _curve(risk: Float64[np.ndarray, " pairs"], oracle: Float64[np.ndarray, " pairs"]) -> dict[str, Any]:

@@ -10,12 +10,7 @@ from jaxtyping import Float
 
 
 class Coverage(NamedTuple):
-    """How often intervals contain the truth.
-
-    Attributes:
-        share: of the intervals that do.
-        error: the share's standard error, were each interval to contain the truth independently of the others.
-    """
+    """The share of intervals that contain the truth, and its standard error if they do so independently."""
 
     share: float
     error: float
@@ -24,12 +19,6 @@ class Coverage(NamedTuple):
 def interval_coverage(
     truth: Float[np.ndarray, " n"], low: Float[np.ndarray, " n"], high: Float[np.ndarray, " n"]
 ) -> Coverage:
-    """The share of intervals [low, high] that contain the true value, ends included.
-
-    Args:
-        truth: what was really there.
-        low: lower end of each interval.
-        high: upper end of each interval.
-    """
+    """The share of intervals [low, high] that contain the true value, ends included."""
     share = float(((low <= truth) & (truth <= high)).mean())
     return Coverage(share, math.sqrt(share * (1 - share) / len(truth)))

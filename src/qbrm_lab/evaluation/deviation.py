@@ -59,13 +59,7 @@ def resampled_aurocs(
     right: Float64[np.ndarray, " pairs"],
     counts: Float64[np.ndarray, "resamples pairs"],
 ) -> Float64[np.ndarray, " resamples"]:
-    """`error_auroc` of resamples of the pairs; NaN where all decisions are right or all are wrong.
-
-    Args:
-        deviation: as for `error_auroc`.
-        right: as for `error_auroc`.
-        counts: how often each resample has each pair.
-    """
+    """`error_auroc` of resamples, which have each pair `counts` times; NaN where all decisions are right or wrong."""
     order = np.argsort(deviation, kind="stable")
     _, first = np.unique(deviation[order], return_index=True)
     n_right, n_wrong = (np.add.reduceat((counts * (right == value))[:, order], first, axis=1) for value in (1, 0))

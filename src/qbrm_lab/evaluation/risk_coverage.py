@@ -20,9 +20,6 @@ def selective_risk(log_probability: Float64[np.ndarray, " pairs"]) -> Float64[np
     The risk-coverage curve at coverage k / n (Geifman & El-Yaniv, 2017, arXiv 1705.08500). A pair with P = 1/2 is half
     an error. Pairs of equal certainty come in no order, so each counts with their mean error: what a random order gives
     on average.
-
-    Args:
-        log_probability: log P(chosen > rejected) of each pair.
     """
     order, error = _from_most_certain(log_probability)
     return _running_mean(error[order])
@@ -45,12 +42,7 @@ def area(risk: Float64[np.ndarray, " pairs"]) -> float:
 def resampled_areas(
     log_probability: Float64[np.ndarray, " pairs"], counts: Float64[np.ndarray, "resamples pairs"]
 ) -> Float64[np.ndarray, " resamples"]:
-    """AURC of resamples of the pairs.
-
-    Args:
-        log_probability: log P(chosen > rejected) of each pair.
-        counts: how often each resample has each pair.
-    """
+    """AURC of resamples, which have each pair `counts` times."""
     order, error = _from_most_certain(log_probability)
     counts = counts[:, order]
     decided = counts.cumsum(1)

@@ -114,11 +114,11 @@ class Method(Protocol):
         ...
 
 
-def bradley_terry(
-    features: Features,
-    rewards: Float[Tensor, " responses"],
-    chosen: Int[Tensor, " pairs"],
-    rejected: Int[Tensor, " pairs"],
-) -> Float[Tensor, " pairs"]:
+def bradley_terry(features: Features, rewards: Tensor, chosen: Tensor, rejected: Tensor) -> Float[Tensor, " pairs"]:
     """Log sigma(r_chosen - r_rejected): the probability that point rewards claim (Bradley & Terry, 1952)."""
     return functional.logsigmoid(rewards[chosen] - rewards[rejected])
+
+
+def base_reward(features: Features) -> Float[Tensor, " responses"]:
+    """The rewards of the reward model as it is."""
+    return features.reward

@@ -7,6 +7,7 @@ Nothing here imports PyTorch, so that help texts come at once. A variant is a me
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from zlib import crc32
 
 SPARE_COLOURS = ("#117733", "#661100", "#44AA99", "#AA4499")
@@ -51,9 +52,9 @@ class MethodDescription:
     Attributes:
         name: in commands and results.
         words: what it is.
-        build: ``module:function`` of this room that makes it of its name with options and of defaults.
         colour: in every plot; its variants share it.
         marker: its sign in every plot.
+        build: ``module:function`` of this room that makes it of its name with options and of defaults.
         options: what it can be told, in the order that names have.
         baseline: whether it is what energy scores are compared with, rather than one of them.
         trained: whether it learns from the training pairs.
@@ -61,9 +62,9 @@ class MethodDescription:
 
     name: str
     words: str
-    build: str
     colour: str
     marker: str
+    build: str
     options: tuple[Option, ...] = ()
     baseline: bool = False
     trained: bool = True
@@ -79,143 +80,64 @@ class MethodDescription:
 
 
 _COMBINED = ("tempered", "mean", "worst", "uncertainty")
+_of_five = partial(Option, excludes=_COMBINED, trains=True)
 _BASE_OPTIONS = (
     Option("tempered", "with one temperature, set on validation preferences", excludes=_COMBINED, marker="X"),
-    Option(
-        "mean",
-        "instead of one, the mean of five that differ in their seed",
-        excludes=_COMBINED,
-        marker="P",
-        trains=True,
-    ),
-    Option("worst", "of five that differ in their seed, the least reward", excludes=_COMBINED, marker="<", trains=True),
-    Option(
-        "uncertainty",
-        "of five that differ in their seed, the mean less half their variance",
-        excludes=_COMBINED,
-        marker=">",
-        trains=True,
-    ),
+    _of_five("mean", "instead of one, the mean of five that differ in their seed", marker="P"),
+    _of_five("worst", "of five that differ in their seed, the least reward", marker="<"),
+    _of_five("uncertainty", "of five that differ in their seed, the mean less half their variance", marker=">"),
 )
 _GATE = Option("gate", "the correction fades where the embedding is unfamiliar", marker="*")
+_TURNS = "; a share of the training and validation prompts validates each of them and trains the others"
+_DIFFERING = "instead of one, the mean of {} that differ in their seed"
 _MLP_OPTIONS = (
-    Option(
-        "ensemble",
-        "instead of one, the mean of {} that differ in their seed",
-        "N",
-        least=2,
-        excludes=("members",),
-        marker="8",
-    ),
+    Option("ensemble", _DIFFERING, "N", least=2, excludes=("members",), marker="8"),
     _GATE,
-    Option(
-        "members",
-        "instead of one, the mean of {}; a share of the training and validation prompts validates each of them and "
-        "trains the others",
-        "N",
-        least=2,
-        marker="d",
-    ),
+    Option("members", "instead of one, the mean of {}" + _TURNS, "N", least=2, marker="d"),
 )
 _OBJECTIVE = Option("objective", "objective {}", "NAME", choices="qbrm.fitting.objectives:OBJECTIVES")
 _REFINEMENT = Option("refinement", "refined by {}", "NAME", choices="qbrm.refinement:REFINEMENTS")
-_FIT = (
+_FILTER = "without the training pairs that the base rewards contradict"
+_FIT = (_OBJECTIVE, _REFINEMENT, Option("filter", _FILTER, excludes=("members",)))
+_EXACT = "trained by exact likelihood instead, and refined by its mode"
+_EBRM_OPTIONS = (
+    Option("exact", _EXACT, excludes=("objective", "refinement", "published"), marker="d"),
+    Option("published", "the paper's 768 noise samples instead", excludes=("objective",), marker="*"),
     _OBJECTIVE,
     _REFINEMENT,
-    Option("filter", "without the training pairs that the base rewards contradict", excludes=("members",)),
+    Option("keep", "with the training pairs that the base rewards contradict", marker="8"),
 )
 _HIDDEN = Option("hidden", "{} hidden units", "N")
-_MEMBERS = Option(
-    "members",
-    "{} machines as one, the geometric mean of their densities; a share of the training and validation prompts "
-    "validates each of them and trains the others (in the scenario same they differ in their seed only)",
-    "N",
-    least=2,
-    marker="8",
+_GEOMETRIC = (
+    f"{{}} machines as one, the geometric mean of their densities{_TURNS} (in the scenario same they differ in their "
+    "seed only)"
 )
-_ENERGY = "energy:energy_method"
+_RBM_OPTIONS = (_GATE, Option("members", _GEOMETRIC, "N", least=2, marker="8"), _HIDDEN, *_FIT)
+_SAMPLER = Option("sampler", "hidden spins drawn by {}", "NAME", choices="qbrm.samplers:SAMPLERS")
 
+_untrained = partial(MethodDescription, baseline=True, trained=False)
+_competitor = partial(MethodDescription, baseline=True)
+_energy_score = partial(MethodDescription, build="energy:energy_method")
+
+_MLP = "a small MLP on the embedding added to the base reward, Bradley-Terry: the competitor"
+_GAUSSIAN = "a Gaussian reward head with the probit preference likelihood"
+_EBRM = (
+    "EBRM: NCE+ with a twelfth of the paper's noise samples, conflict-aware filtering, 50-step ascent; it reads what "
+    "the reward model's head reads, as published, and all other trained methods the encoder's vector too"
+)
+_RBM = "a classical restricted Boltzmann machine, in closed form"
+_SQRBM = "a semi-quantum restricted Boltzmann machine, in closed form"
+_QBM = "a Boltzmann machine with couplings among its hidden spins"
 _ALL = (
-    MethodDescription(
-        "length", "the longer response wins", "reference:length", "#999999", "x", baseline=True, trained=False
-    ),
-    MethodDescription(
-        "base",
-        "the reward model as it is",
-        "reference:base",
-        "#222222",
-        "|",
-        _BASE_OPTIONS,
-        baseline=True,
-        trained=False,
-    ),
-    MethodDescription(
-        "mlp",
-        "a small MLP on the embedding added to the base reward, Bradley-Terry: the competitor",
-        "mlp:mlp",
-        "#E69F00",
-        "v",
-        _MLP_OPTIONS,
-        baseline=True,
-    ),
-    MethodDescription(
-        "gaussian",
-        "a Gaussian reward head with the probit preference likelihood",
-        "distributional:gaussian",
-        "#CC79A7",
-        "p",
-        baseline=True,
-    ),
-    MethodDescription("quantile", "a quantile reward head", "distributional:quantile", "#882255", "h", baseline=True),
-    MethodDescription(
-        "ebrm",
-        "EBRM: NCE+ with a twelfth of the paper's noise samples, conflict-aware filtering, 50-step ascent; it reads "
-        "what the reward model's head reads, as published, and all other trained methods the encoder's vector too",
-        _ENERGY,
-        "#D55E00",
-        "s",
-        (
-            Option(
-                "exact",
-                "trained by exact likelihood instead, and refined by its mode",
-                excludes=("objective", "refinement", "published"),
-                marker="d",
-            ),
-            Option("published", "the paper's 768 noise samples instead", excludes=("objective",), marker="*"),
-            _OBJECTIVE,
-            _REFINEMENT,
-            Option("keep", "with the training pairs that the base rewards contradict", marker="8"),
-        ),
-    ),
-    MethodDescription(
-        "rbm",
-        "a classical restricted Boltzmann machine, in closed form",
-        _ENERGY,
-        "#56B4E9",
-        "D",
-        (_GATE, _MEMBERS, _HIDDEN, *_FIT),
-    ),
-    MethodDescription(
-        "sqrbm",
-        "a semi-quantum restricted Boltzmann machine, in closed form",
-        _ENERGY,
-        "#0072B2",
-        "o",
-        (_GATE, _MEMBERS, _HIDDEN, *_FIT),
-    ),
-    MethodDescription(
-        "qbm",
-        "a Boltzmann machine with couplings among its hidden spins",
-        _ENERGY,
-        "#009E73",
-        "^",
-        (
-            _GATE,
-            _HIDDEN,
-            Option("sampler", "hidden spins drawn by {}", "NAME", choices="qbrm.samplers:SAMPLERS"),
-            *_FIT,
-        ),
-    ),
+    _untrained("length", "the longer response wins", "#999999", "x", "reference:length"),
+    _untrained("base", "the reward model as it is", "#222222", "|", "reference:base", _BASE_OPTIONS),
+    _competitor("mlp", _MLP, "#E69F00", "v", "mlp:mlp", _MLP_OPTIONS),
+    _competitor("gaussian", _GAUSSIAN, "#CC79A7", "p", "distributional:gaussian"),
+    _competitor("quantile", "a quantile reward head", "#882255", "h", "distributional:quantile"),
+    _energy_score("ebrm", _EBRM, "#D55E00", "s", options=_EBRM_OPTIONS),
+    _energy_score("rbm", _RBM, "#56B4E9", "D", options=_RBM_OPTIONS),
+    _energy_score("sqrbm", _SQRBM, "#0072B2", "o", options=_RBM_OPTIONS),
+    _energy_score("qbm", _QBM, "#009E73", "^", options=(_GATE, _HIDDEN, _SAMPLER, *_FIT)),
 )
 METHODS: dict[str, MethodDescription] = {description.name: description for description in _ALL}
 

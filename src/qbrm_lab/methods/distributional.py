@@ -14,18 +14,20 @@ from torch.nn import functional
 from typing_extensions import override
 
 from qbrm.data.pairs import Batch
-from qbrm.data.units import location_and_scale
-from qbrm.fitting import TrainingSettings, train
+from qbrm.fitting import TrainingSettings
 from qbrm_lab.methods.base import Fitted, LogPreference, Rewards, Task
-from qbrm_lab.methods.mlp import training_settings
+from qbrm_lab.methods.mlp import Network, train_network, training_settings
 from qbrm_lab.methods.names import Defaults, MethodName
 from qbrm_lab.responses import Features
 
 HIDDEN = 128
 QUANTILES = 10
 
+Embedding = Float[Tensor, "batch dim"]
+Reward = Float[Tensor, " batch"]
 
-class DistributionalHead(nn.Module, ABC):
+
+class DistributionalHead(Network, ABC):
     """A small network on the embedding that gives the parameters of a reward distribution, centred at the base reward.
 
     Args:
@@ -33,37 +35,23 @@ class DistributionalHead(nn.Module, ABC):
         parameters: numbers per response.
     """
 
-    loc: Tensor
-    scale: Tensor
-
     def __init__(self, dim: int, parameters: int) -> None:
-        super().__init__()
-        self.register_buffer("loc", torch.zeros(dim))
-        self.register_buffer("scale", torch.ones(dim))
+        super().__init__(dim)
         self.first, self.last = nn.Linear(dim, HIDDEN), nn.Linear(HIDDEN, parameters)
         nn.init.zeros_(self.last.weight)
         nn.init.zeros_(self.last.bias)
 
-    def standardise(self, embedding: Float[Tensor, "n dim"]) -> None:
-        """Fix the input's units from the training embeddings."""
-        for unit, value in zip((self.loc, self.scale), location_and_scale(embedding), strict=True):
-            unit.copy_(value)
-
-    def outputs(self, embedding: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch parameters"]:
+    def outputs(self, embedding: Embedding) -> Float[Tensor, "batch parameters"]:
         """What the network says of each response."""
-        out: Tensor = self.last(torch.tanh(self.first((embedding - self.loc) / self.scale)))
+        out: Tensor = self.last(torch.tanh(self.first(self.standardised(embedding))))
         return out
 
     @abstractmethod
-    def forward(
-        self, embedding: Float[Tensor, "batch dim"], base_reward: Float[Tensor, " batch"]
-    ) -> Float[Tensor, " batch"]:
+    def forward(self, embedding: Embedding, base_reward: Reward) -> Reward:
         """Mean rewards."""
 
     @abstractmethod
-    def deviation(
-        self, embedding: Float[Tensor, "batch dim"], base_reward: Float[Tensor, " batch"]
-    ) -> Float[Tensor, " batch"]:
+    def deviation(self, embedding: Embedding, base_reward: Reward) -> Reward:
         """Standard deviation of the reward."""
 
     @abstractmethod
@@ -84,15 +72,11 @@ class GaussianHead(DistributionalHead):
         super().__init__(dim, parameters=2)
 
     @override
-    def forward(
-        self, embedding: Float[Tensor, "batch dim"], base_reward: Float[Tensor, " batch"]
-    ) -> Float[Tensor, " batch"]:
+    def forward(self, embedding: Embedding, base_reward: Reward) -> Reward:
         return base_reward + self.outputs(embedding)[:, 0]
 
     @override
-    def deviation(
-        self, embedding: Float[Tensor, "batch dim"], base_reward: Float[Tensor, " batch"]
-    ) -> Float[Tensor, " batch"]:
+    def deviation(self, embedding: Embedding, base_reward: Reward) -> Reward:
         return self.outputs(embedding)[:, 1].exp()
 
     @override
@@ -116,9 +100,7 @@ class QuantileHead(DistributionalHead):
     def __init__(self, dim: int) -> None:
         super().__init__(dim, parameters=QUANTILES)
 
-    def quantiles(
-        self, embedding: Float[Tensor, "batch dim"], base_reward: Float[Tensor, " batch"]
-    ) -> Float[Tensor, "batch quantiles"]:
+    def quantiles(self, embedding: Embedding, base_reward: Reward) -> Float[Tensor, "batch quantiles"]:
         """Quantiles in ascending order; equally spaced by 0.2 around the base reward at first."""
         out = self.outputs(embedding)
         steps = functional.softplus(out[:, 1:] + math.log(math.expm1(0.2)))
@@ -126,15 +108,11 @@ class QuantileHead(DistributionalHead):
         return (base_reward + out[:, 0])[:, None] + rising - rising.mean(1, keepdim=True)
 
     @override
-    def forward(
-        self, embedding: Float[Tensor, "batch dim"], base_reward: Float[Tensor, " batch"]
-    ) -> Float[Tensor, " batch"]:
+    def forward(self, embedding: Embedding, base_reward: Reward) -> Reward:
         return self.quantiles(embedding, base_reward).mean(1)
 
     @override
-    def deviation(
-        self, embedding: Float[Tensor, "batch dim"], base_reward: Float[Tensor, " batch"]
-    ) -> Float[Tensor, " batch"]:
+    def deviation(self, embedding: Embedding, base_reward: Reward) -> Reward:
         return self.quantiles(embedding, base_reward).std(1)
 
     @override
@@ -155,13 +133,7 @@ class ComparedDistributions:
 
 @dataclass(frozen=True)
 class Distributional:
-    """A distributional head on the frozen embedding.
-
-    Attributes:
-        name: in results.
-        head: builds it.
-        settings: optimiser and schedule.
-    """
+    """A distributional head on the frozen embedding, which `head` builds."""
 
     name: str
     head: Callable[[int], DistributionalHead]
@@ -169,20 +141,7 @@ class Distributional:
 
     def fit(self, task: Task) -> Fitted:
         """Train and keep the best epoch."""
-        torch.manual_seed(task.seed)
-        model = self.head(task.pairs.dim)
-        model.standardise(task.pairs.responses()[0])
-        training = train(
-            model,
-            ComparedDistributions(),
-            task.pairs,
-            task.validation,
-            self.settings,
-            task.seed,
-            checkpoint=task.checkpoint,
-            measure=lambda model: task.measure(_rewards(model)),
-            on_epoch=task.on_epoch,
-        )
+        model, training = train_network(self.head, ComparedDistributions(), task, self.settings, _rewards)
         return Fitted(_rewards(model), _log_preference(model), training, deviation=_deviation(model))
 
 
@@ -197,19 +156,11 @@ def quantile(name: MethodName, defaults: Defaults) -> Distributional:
 
 
 def _rewards(model: DistributionalHead) -> Rewards:
-    @torch.no_grad()
-    def rewards(features: Features) -> Float[Tensor, " responses"]:
-        return model(features.embedding, features.reward)  # type: ignore[no-any-return]
-
-    return rewards
+    return torch.no_grad()(lambda features: model(features.embedding, features.reward))
 
 
 def _deviation(model: DistributionalHead) -> Rewards:
-    @torch.no_grad()
-    def deviation(features: Features) -> Float[Tensor, " responses"]:
-        return model.deviation(features.embedding, features.reward)
-
-    return deviation
+    return torch.no_grad()(lambda features: model.deviation(features.embedding, features.reward))
 
 
 def _log_preference(model: DistributionalHead) -> LogPreference:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -13,7 +14,7 @@ from qbrm.energies import ENERGY_SCORES, EnergyScore, build_score
 from qbrm.energies.density import Density, density, probability_greater
 from qbrm.energies.qbm import DEVICE_ESTIMATES
 from qbrm.errors import InputError
-from qbrm.fitting import FitSettings, Training, fit_score
+from qbrm.fitting import FitSettings, fit_score
 from qbrm.fitting.calibration import SMALLEST_PROBABILITY
 from qbrm.refinement import REFINEMENTS, refine
 from qbrm.samplers import Sampler
@@ -34,10 +35,8 @@ class EnergyMethod:
     """Refinement with one energy score.
 
     Attributes:
-        name: in results.
         score: name in `ENERGY_SCORES`.
         refinement: one of `REFINEMENTS`.
-        settings: how the score is fitted.
         hidden: hidden units of a Boltzmann score; None for its own default.
         sampler: draws the hidden spins of ``qbm``; None to sum over them.
     """
@@ -89,18 +88,13 @@ class EnergyMethod:
             facts.append(ConflictsDropped(method=self.name, seed=task.seed, **fitted.conflicts._asdict()))
         if fitted.kept_base:
             facts.append(BaseKept(method=self.name, seed=task.seed))
-        facts += self._estimates(fitted.training, task)
+        estimates: Any = {name: value for name, value in fitted.training.epochs[-1].items() if name in DEVICE_ESTIMATES}
+        if estimates:
+            told = {"method": self.name, "seed": task.seed, "sampler": self.sampler_name or "", **estimates}
+            facts.append(SamplerEstimates(**told))
         return Fitted(
             rewards, preference, fitted.training, score, objective, self.refinement, tuple(facts), _deviation(score)
         )
-
-    def _estimates(self, training: Training, task: Task) -> list[TrainingFact]:
-        """What a sampler at a temperature or precision of its own said of its last states in training."""
-        last = training.epochs[-1]
-        told: Any = {name: last[name] for name in DEVICE_ESTIMATES if name in last}
-        if not told:
-            return []
-        return [SamplerEstimates(method=self.name, seed=task.seed, sampler=self.sampler_name or "", **told)]
 
     def _build(self, task: Task) -> EnergyScore:
         return build_score(
@@ -156,12 +150,8 @@ def _density_preference(score: EnergyScore) -> LogPreference:
     ) -> Float[Tensor, " pairs"]:
         rows, place = torch.unique(torch.cat([chosen, rejected]), return_inverse=True)
         densities = _densities(score, features.rows(rows))
-        first, second = place[: len(chosen)], place[len(chosen) :]
-        parts = [
-            probability_greater(densities.rows(first[start:end]), densities.rows(second[start:end]))
-            for start in range(0, len(chosen), PAIRS_AT_ONCE)
-            for end in [start + PAIRS_AT_ONCE]
-        ]
+        pairs = torch.split(place.view(2, -1), PAIRS_AT_ONCE, dim=1)
+        parts = [probability_greater(densities.rows(first), densities.rows(second)) for first, second in pairs]
         return torch.cat(parts).clamp_min(SMALLEST_PROBABILITY).log()
 
     return preference
@@ -170,20 +160,20 @@ def _density_preference(score: EnergyScore) -> LogPreference:
 def _deviation(score: EnergyScore) -> Rewards:
     @torch.no_grad()
     def deviation(features: Features) -> Float[Tensor, " responses"]:
-        parts = [
-            density(score, score.clamp(features.embedding[rows], features.reward[rows])).std
-            for rows in torch.split(torch.arange(len(features.reward)), score.chunk_rows)
-        ]
-        return torch.cat(parts) * score.reward_scale
+        return torch.cat([part.std for part in _in_chunks(score, features)]) * score.reward_scale
 
     return deviation
 
 
 def _densities(score: EnergyScore, features: Features) -> Density:
     """p(r | e) of every response, once however many pairs it is in; all on the lattice that the score has."""
-    chunks = [slice(start, start + score.chunk_rows) for start in range(0, len(features.reward), score.chunk_rows)]
-    parts = [density(score, score.clamp(features.embedding[rows], features.reward[rows])) for rows in chunks]
+    parts = list(_in_chunks(score, features))
     lattice = parts[0].lattice
     if len(lattice.first) > 1 or len(features.reward) == 1:
         lattice = lattice._replace(first=torch.cat([part.lattice.first for part in parts]))
     return Density(lattice, torch.cat([part.mass for part in parts]))
+
+
+def _in_chunks(score: EnergyScore, features: Features) -> Iterator[Density]:
+    chunks = [slice(start, start + score.chunk_rows) for start in range(0, len(features.reward), score.chunk_rows)]
+    return (density(score, score.clamp(features.embedding[rows], features.reward[rows])) for rows in chunks)

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from qbrm.errors import InputError
-from qbrm_lab.methods.base import Fitted, Task
+from qbrm_lab.methods.base import Fitted, Task, base_reward
 from qbrm_lab.methods.temperature_scaling import tempered
 from qbrm_lab.responses import Features
 
@@ -20,22 +20,11 @@ UNCERTAINTY_WEIGHT = 0.5
 Combination = Callable[[Float[Tensor, "members responses"]], Float[Tensor, " responses"]]
 
 
-def mean(rewards: Float[Tensor, "members responses"]) -> Float[Tensor, " responses"]:
-    """The mean of the members' rewards."""
-    return rewards.mean(0)
-
-
-def worst_case(rewards: Float[Tensor, "members responses"]) -> Float[Tensor, " responses"]:
-    """The least of the members' rewards."""
-    return rewards.amin(0)
-
-
-def uncertainty_weighted(rewards: Float[Tensor, "members responses"]) -> Float[Tensor, " responses"]:
-    """The mean less half the variance between members."""
-    return rewards.mean(0) - UNCERTAINTY_WEIGHT * rewards.var(0)
-
-
-COMBINATIONS: dict[str, Combination] = {"mean": mean, "worst": worst_case, "uncertainty": uncertainty_weighted}
+COMBINATIONS: dict[str, Combination] = {
+    "mean": lambda rewards: rewards.mean(0),
+    "worst": lambda rewards: rewards.amin(0),
+    "uncertainty": lambda rewards: rewards.mean(0) - UNCERTAINTY_WEIGHT * rewards.var(0),
+}
 
 
 @dataclass(frozen=True)
@@ -43,11 +32,7 @@ class BaseEnsemble:
     """Five embedded reward models trained on the same preferences, combined; nothing learns from the refinement set.
 
     Every member's rewards are standardised with the validation pairs' responses first, since each has units and a
-    zero of its own. Coste et al. (2024), arXiv 2310.02743, section 4.
-
-    Attributes:
-        name: in results.
-        combination: makes one reward of the members'; a name in `COMBINATIONS`.
+    zero of its own. Coste et al. (2024), arXiv 2310.02743, section 4. `combination` is a name in `COMBINATIONS`.
     """
 
     name: str
@@ -64,7 +49,7 @@ class BaseEnsemble:
                 f"{self.name} trains the reward model again with other seeds, and this one came trained; expected the "
                 "embedded reward model, or --methods without it."
             )
-        members = [_base, *(task.member(index) for index in range(1, MEMBERS))]
+        members = [base_reward, *(task.member(index) for index in range(1, MEMBERS))]
         known = task.features.rows(task.validation.rows())
         units = [(float(reward.mean()), float(reward.std())) for reward in (member(known) for member in members)]
 
@@ -76,7 +61,3 @@ class BaseEnsemble:
             return COMBINATIONS[self.combination](standardised(features))
 
         return Fitted(rewards, tempered(rewards, task), deviation=lambda features: standardised(features).std(0))
-
-
-def _base(features: Features) -> Float[Tensor, " responses"]:
-    return features.reward

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 from jaxtyping import Float
@@ -15,7 +15,7 @@ from qbrm.energies.familiarity import fit_familiarity
 from qbrm.fitting import Training, TrainingSettings, train
 from qbrm.fitting.committee import committee, hold_out_apart
 from qbrm.fitting.fit import combined
-from qbrm.fitting.objectives import BradleyTerry
+from qbrm.fitting.objectives import BradleyTerry, Objective
 from qbrm_lab.methods.base import Fitted, Rewards, Task
 from qbrm_lab.methods.names import Defaults, MethodName
 from qbrm_lab.methods.temperature_scaling import tempered, tempered_together
@@ -25,16 +25,8 @@ HIDDEN = 128
 MLP_TRAINING = TrainingSettings(epochs=5, batch_pairs=128, learning_rate=3e-4, weight_decay=1e-2)
 
 
-class RewardCorrection(nn.Module):
-    r"""A small network on the embedding, added to the base reward.
-
-    .. math:: r = r_0 + w^\top \tanh(V \hat e + c)
-
-    e^ is the embedding, standardised per dimension; w starts at zero, so training starts from the base reward.
-
-    Args:
-        dim: embedding size D.
-    """
+class Network(nn.Module):
+    """A network on the embedding, which it standardises per dimension."""
 
     loc: Tensor
     scale: Tensor
@@ -43,19 +35,33 @@ class RewardCorrection(nn.Module):
         super().__init__()
         self.register_buffer("loc", torch.zeros(dim))
         self.register_buffer("scale", torch.ones(dim))
+
+    def standardised(self, embedding: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch dim"]:
+        """The embedding in the units that :func:`train_network` fixed."""
+        return (embedding - self.loc) / self.scale
+
+
+Trained = TypeVar("Trained", bound=Network)
+
+
+class RewardCorrection(Network):
+    r"""A small network on the embedding, added to the base reward.
+
+    .. math:: r = r_0 + w^\top \tanh(V \hat e + c)
+
+    e^ is the embedding, standardised per dimension; w starts at zero, so training starts from the base reward.
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__(dim)
         self.layers = nn.Sequential(nn.Linear(dim, HIDDEN), nn.Tanh(), nn.Linear(HIDDEN, 1, bias=False))
         nn.init.zeros_(self.layers[2].weight)  # type: ignore[arg-type]
-
-    def standardise(self, embedding: Float[Tensor, "n dim"]) -> None:
-        """Fix the input's units from the training embeddings."""
-        for unit, value in zip((self.loc, self.scale), location_and_scale(embedding), strict=True):
-            unit.copy_(value)
 
     def forward(
         self, embedding: Float[Tensor, "batch dim"], base_reward: Float[Tensor, " batch"]
     ) -> Float[Tensor, " batch"]:
         """Corrected rewards."""
-        correction: Tensor = self.layers((embedding - self.loc) / self.scale)
+        correction: Tensor = self.layers(self.standardised(embedding))
         return base_reward + correction[:, 0]
 
 
@@ -64,8 +70,6 @@ class MLP:
     """MLPs on the embedding added to the base reward, trained with Bradley-Terry; their mean if there are several.
 
     Attributes:
-        name: in results.
-        settings: optimiser and schedule.
         members: networks that differ in their seed (a deep ensemble; Lakshminarayanan et al., 2017).
         gated: whether the correction fades where embeddings are unfamiliar, as with the Boltzmann scores.
         folds: whether they are a :func:`~qbrm.fitting.committee.committee` too, as the Boltzmann scores are.
@@ -95,21 +99,9 @@ class MLP:
         return Fitted(rewards, preference, combined([training for _, training in trained]), deviation=disagreement)
 
     def _train(self, task: Task) -> tuple[RewardCorrection, Training]:
-        torch.manual_seed(task.seed)
-        model = RewardCorrection(task.pairs.dim)
-        model.standardise(task.pairs.responses()[0])
-        training = train(
-            model,
-            BradleyTerry(),
-            task.pairs,
-            task.validation,
-            self.settings,
-            task.seed,
-            checkpoint=task.checkpoint,
-            measure=lambda model: task.measure(_rewards([Correction(model)])),
-            on_epoch=task.on_epoch,
+        return train_network(
+            RewardCorrection, BradleyTerry(), task, self.settings, lambda model: _rewards([Correction(model)])
         )
-        return model, training
 
 
 def mlp(name: MethodName, defaults: Defaults) -> MLP:
@@ -122,6 +114,32 @@ def mlp(name: MethodName, defaults: Defaults) -> MLP:
 def training_settings(defaults: Defaults) -> TrainingSettings:
     """How networks beside the energy scores are trained."""
     return MLP_TRAINING if defaults.epochs is None else replace(MLP_TRAINING, epochs=defaults.epochs)
+
+
+def train_network(
+    build: Callable[[int], Trained],
+    objective: Objective[Trained],
+    task: Task,
+    settings: TrainingSettings,
+    rewards: Callable[[Trained], Rewards],
+) -> tuple[Trained, Training]:
+    """Train a network on a task's pairs and keep the best epoch; the training embeddings fix its units."""
+    torch.manual_seed(task.seed)
+    model = build(task.pairs.dim)
+    for unit, value in zip((model.loc, model.scale), location_and_scale(task.pairs.responses()[0]), strict=True):
+        unit.copy_(value)
+    training = train(
+        model,
+        objective,
+        task.pairs,
+        task.validation,
+        settings,
+        task.seed,
+        checkpoint=task.checkpoint,
+        measure=lambda model: task.measure(rewards(model)),
+        on_epoch=task.on_epoch,
+    )
+    return model, training
 
 
 class Correction(NamedTuple):
@@ -140,22 +158,17 @@ class Correction(NamedTuple):
 
 def _gate(model: RewardCorrection, task: Task) -> Callable[[Tensor], Tensor]:
     parts = (pairs.responses()[0] for pairs in (task.pairs, task.validation))
-    train, held_out = ((embedding - model.loc) / model.scale for embedding in parts)
-    familiarity = fit_familiarity(train, held_out)
-    return lambda embedding: familiarity((embedding - model.loc) / model.scale)
+    familiarity = fit_familiarity(*map(model.standardised, parts))
+    return lambda embedding: familiarity(model.standardised(embedding))
 
 
 def _rewards(corrections: Sequence[Correction]) -> Rewards:
-    @torch.no_grad()
-    def rewards(features: Features) -> Float[Tensor, " responses"]:
-        return torch.stack([correction(features) for correction in corrections]).mean(0)
-
-    return rewards
+    return torch.no_grad()(lambda features: _stacked(corrections, features).mean(0))
 
 
 def _disagreement(corrections: Sequence[Correction]) -> Rewards:
-    @torch.no_grad()
-    def deviation(features: Features) -> Float[Tensor, " responses"]:
-        return torch.stack([correction(features) for correction in corrections]).std(0)
+    return torch.no_grad()(lambda features: _stacked(corrections, features).std(0))
 
-    return deviation
+
+def _stacked(corrections: Sequence[Correction], features: Features) -> Float[Tensor, "corrections responses"]:
+    return torch.stack([correction(features) for correction in corrections])

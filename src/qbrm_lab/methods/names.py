@@ -18,12 +18,7 @@ Value = bool | int | str
 
 
 class MethodName(NamedTuple):
-    """A method and what it is told.
-
-    Attributes:
-        description: of the method.
-        options: values by name, in the description's order; True for a flag.
-    """
+    """A method and the values of its options, in the description's order; True for a flag."""
 
     description: MethodDescription
     options: Mapping[str, Value]

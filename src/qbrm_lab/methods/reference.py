@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
-from qbrm_lab.methods.base import Fitted, Method, Task, bradley_terry
+from qbrm_lab.methods.base import Fitted, Method, Task, base_reward, bradley_terry
 from qbrm_lab.methods.ensemble import BaseEnsemble
 from qbrm_lab.methods.names import Defaults, MethodName
 from qbrm_lab.methods.temperature_scaling import tempered
@@ -33,7 +33,7 @@ class Base:
 
     def fit(self, task: Task) -> Fitted:
         """Nothing to train: the reward model is frozen."""
-        return Fitted(_base_reward, bradley_terry)
+        return Fitted(base_reward, bradley_terry)
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class TemperedBase:
 
     def fit(self, task: Task) -> Fitted:
         """Set one temperature on the validation pairs."""
-        return Fitted(_base_reward, tempered(_base_reward, task))
+        return Fitted(base_reward, tempered(base_reward, task))
 
 
 def length(name: MethodName, defaults: Defaults) -> Method:
@@ -62,7 +62,3 @@ def base(name: MethodName, defaults: Defaults) -> Method:
 
 def _length(features: Features) -> Float[Tensor, " responses"]:
     return features.length.float()
-
-
-def _base_reward(features: Features) -> Float[Tensor, " responses"]:
-    return features.reward

@@ -27,12 +27,7 @@ def tempered(rewards: Rewards, task: Task) -> LogPreference:
 
 
 def tempered_together(rewards: Sequence[Rewards], tasks: Sequence[Task]) -> LogPreference:
-    """The same with one T for the members of a committee, set on what was held out of each.
-
-    Args:
-        rewards: what each member gives.
-        tasks: what it was fitted to.
-    """
+    """The same with one T for the members of a committee, set on what was held out of each."""
     parts = [_margins(member, task).double() for member, task in zip(rewards, tasks, strict=True)]
     margin, claimed = torch.cat(parts), torch.cat([_claimed(task) for task in tasks])
     size = math.log(float(margin.abs().mean().clamp_min(1e-6)))

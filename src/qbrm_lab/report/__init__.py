@@ -4,9 +4,4 @@ from qbrm_lab.report.markdown import markdown_table, update_markdown
 from qbrm_lab.report.terminal import print_results
 from qbrm_lab.report.write import write_report
 
-__all__ = [
-    "markdown_table",
-    "print_results",
-    "update_markdown",
-    "write_report",
-]
+__all__ = ["markdown_table", "print_results", "update_markdown", "write_report"]

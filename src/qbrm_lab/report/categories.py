@@ -16,14 +16,7 @@ OVERALL = ("all", "macro")
 
 @dataclass(frozen=True)
 class CategoryScores:
-    """What the methods reach in a category.
-
-    Args:
-        category: its name.
-        n: how many decisions it has, on average over seeds.
-        accuracy: mean over seeds, by method; a fraction.
-        interval: the base's interval, its ends averaged over seeds.
-    """
+    """Decisions in a category, each method's accuracy and the base's interval: means over seeds."""
 
     category: str
     n: int

@@ -22,7 +22,7 @@ def comparison_grid(part: Part) -> Grid:
     results = part.results
     methods, sets = methods_of(results.summary), sets_of(results.summary)
     columns = [_accuracy(results, methods, name, "all", SET_NAMES[name]) for name in sets]
-    columns += _probability_columns(results, methods, sets[0])
+    columns += [_probability(results, methods, sets[0], "nll"), _probability(results, methods, sets[0], "ece")]
     columns += _sampling_columns(results, methods, sets[0])
     columns += _cost_columns(results.timings, methods)
     if any(row.category == "macro" for row in results.summary):
@@ -53,16 +53,14 @@ def difference_lines(part: Part) -> list[str]:
 
 def difference(row: Difference) -> str:
     """A difference and its interval in percentage points."""
-    interval = points_interval(row.difference, row.ci_low, row.ci_high)
-    return interval + percent_error(row.sampling_error)
+    return points_interval(row.difference, row.ci_low, row.ci_high) + percent_error(row.sampling_error)
 
 
 def accuracy(row: SummaryRow | None) -> str:
     """An accuracy and its interval in percent."""
     if row is None:
         return ABSENT
-    sampling = row.sampling
-    error = percent_error(sampling.accuracy_error) if sampling else ""
+    error = percent_error(row.sampling.accuracy_error) if row.sampling else ""
     return percent_interval(row.accuracy, row.ci_low, row.ci_high) + error
 
 
@@ -87,40 +85,20 @@ def _accuracy(results: Results, methods: list[str], set_name: SetName, category:
     return contest(heading, [row.accuracy if row else None for row in rows], map(accuracy, rows))
 
 
-def _probability_columns(results: Results, methods: list[str], set_name: SetName) -> list[Column]:
+def _probability(results: Results, methods: list[str], set_name: SetName, score: Literal["nll", "ece"]) -> Column:
     rows = [summary_row(results, method, set_name) for method in methods]
-    losses = [row.nll if row else None for row in rows]
-    errors = [row.ece if row else None for row in rows]
-    return [
-        contest(
-            "log-loss",
-            losses,
-            [three_decimals(loss) + _error(row, "nll_error") for loss, row in zip(losses, rows, strict=True)],
-            min,
-        ),
-        contest(
-            "ECE",
-            errors,
-            [three_decimals(error) + _error(row, "ece_error") for error, row in zip(errors, rows, strict=True)],
-            min,
-        ),
-    ]
-
-
-def _error(row: SummaryRow | None, name: Literal["nll_error", "ece_error"]) -> str:
-    sampling = row.sampling if row else None
-    return f" ±{getattr(sampling, name):.4f}" if sampling else ""
+    values = [getattr(row, score) if row else None for row in rows]
+    errors = [f" ±{getattr(row.sampling, f'{score}_error'):.4f}" if row and row.sampling else "" for row in rows]
+    cells = [three_decimals(value) + error for value, error in zip(values, errors, strict=True)]
+    return contest({"nll": "log-loss", "ece": "ECE"}[score], values, cells, min)
 
 
 def _sampling_columns(results: Results, methods: list[str], set_name: SetName) -> list[Column]:
     """How many independent states the sampled ones are worth, where any method samples."""
     rows = [summary_row(results, method, set_name) for method in methods]
     sampled = [row.sampling if row else None for row in rows]
-    if not any(sampled):
-        return []
-    return [
-        column("effective states", [count(sampling.effective_samples if sampling else None) for sampling in sampled])
-    ]
+    cells = [count(sampling.effective_samples if sampling else None) for sampling in sampled]
+    return [column("effective states", cells)] if any(sampled) else []
 
 
 def _cost_columns(timings: list[Timing], methods: list[str]) -> list[Column]:

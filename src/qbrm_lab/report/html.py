@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from base64 import b64encode
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -31,66 +30,12 @@ from qbrm_lab.results.rows import Timing
 TEMPLATE = "report.html.jinja"
 
 
-@dataclass(frozen=True)
-class Image:
-    """A picture as the template shows it.
-
-    Args:
-        heading: its title.
-        caption: how to read it.
-        alt: what it shows, for those who do not see it.
-        source: the PNG as a data URI.
-        width: pixels.
-        height: pixels.
-        wide: whether a phone has to scroll to read it.
-    """
-
-    heading: str
-    caption: str
-    alt: str
-    source: str
-    width: int
-    height: int
-    wide: bool
-
-
-@dataclass(frozen=True)
-class Section:
-    """What the report says of one part.
-
-    Args:
-        title: scenario and test.
-        extent: how much its numbers rest on.
-        comparison: the main table.
-        differences: between methods, if any were computed.
-        uncertainty: what abstaining and deviations are worth, one table per set if that was computed.
-        categories: one table per set.
-        images: its plots.
-    """
-
-    title: str
-    extent: str
-    comparison: Grid
-    differences: Grid | None
-    uncertainty: list[Grid]
-    categories: list[Grid]
-    images: list[Image]
-
-
 def render_report(results: Results, drawn: list[list[Picture]]) -> str:
-    """The report as HTML.
-
-    Args:
-        results: what to report.
-        drawn: the pictures of each part, in the order of `parts`.
-    """
+    """The report as HTML, with the pictures `drawn` of each part, in the order of `parts`."""
     pairs = zip(parts(results), drawn, strict=True)
+    loader = PackageLoader("qbrm_lab", "report")
     environment = Environment(
-        loader=PackageLoader("qbrm_lab", "report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     return environment.get_template(TEMPLATE).render(
         command=results.command,
@@ -103,17 +48,18 @@ def render_report(results: Results, drawn: list[list[Picture]]) -> str:
     )
 
 
-def _section(part: Part, pictures: list[Picture]) -> Section:
+def _section(part: Part, pictures: list[Picture]) -> dict[str, Any]:
+    """What the template says of one part."""
     results = part.results
-    return Section(
-        part.title,
-        extent(results),
-        comparison_grid(part),
-        _difference_grid(part) if results.differences else None,
-        uncertainty_grids(results),
-        [grid for name in sets_of(results.rows) if (grid := category_grid(results, name)).labels],
-        [_image(part, picture) for picture in pictures],
-    )
+    return {
+        "title": part.title,
+        "extent": extent(results),
+        "comparison": comparison_grid(part),
+        "differences": _difference_grid(part) if results.differences else None,
+        "uncertainty": uncertainty_grids(results),
+        "categories": [grid for name in sets_of(results.rows) if (grid := category_grid(results, name)).labels],
+        "images": [(picture, _alt(part, picture)) for picture in pictures],
+    }
 
 
 def _difference_grid(part: Part) -> Grid:
@@ -133,18 +79,10 @@ def _method_grid(results: Results) -> Grid:
 
 def _data_grid(results: Results) -> Grid:
     sets = results.data
-    numbers = {heading: [count(getattr(row, key)) for row in sets] for heading, key in _DATA_COLUMNS.items()}
-    columns = [column("used for", [row.role for row in sets]), *(column(*item) for item in numbers.items())]
+    columns = [column("used for", [row.role for row in sets])]
+    for key in ("prompts", "pairs", "categories", "pairwise", "bon"):
+        columns.append(column("best-of-n" if key == "bon" else key, [count(getattr(row, key)) for row in sets]))
     return Grid("Preference data", "name", tuple(row.name for row in sets), tuple(columns))
-
-
-_DATA_COLUMNS = {
-    "prompts": "prompts",
-    "pairs": "pairs",
-    "categories": "categories",
-    "pairwise": "pairwise",
-    "best-of-n": "bon",
-}
 
 
 def _timing_grid(timings: list[Timing]) -> Grid:
@@ -168,12 +106,6 @@ def _mean_examples(timings: list[Timing]) -> float | None:
 def _environment_grid(environment: Mapping[str, object]) -> Grid:
     values = column("value", map(str, environment.values()))
     return Grid("Where this was computed", "what", tuple(environment), (values,))
-
-
-def _image(part: Part, picture: Picture) -> Image:
-    source = f"data:image/png;base64,{b64encode(picture.png).decode()}"
-    plot = picture.plot
-    return Image(plot.heading, plot.caption, _alt(part, picture), source, picture.width, picture.height, picture.wide)
 
 
 def _alt(part: Part, picture: Picture) -> str:

@@ -20,11 +20,6 @@ def markdown_table(results: Results) -> str:
 def update_markdown(path: Path, marker: str, text: str) -> None:
     """Replace what stands between ``<!-- marker -->`` and ``<!-- /marker -->``, and nothing else.
 
-    Args:
-        path: a document that has each of the two comments once.
-        marker: the word in them.
-        text: what to put between them, on lines of its own.
-
     Raises:
         InputError: if the document cannot be read or written, or the markers are not there in this order.
     """

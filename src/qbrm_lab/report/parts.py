@@ -14,14 +14,7 @@ SET_NAMES: dict[SetName, str] = {"pairwise": "pairwise", "bon": "best-of-n"}
 
 @dataclass(frozen=True)
 class Part:
-    """What the results say of one scenario and test.
-
-    Args:
-        scenario: its scenario.
-        test: its test, by the name that rows have.
-        domain: the test's domain that it is about; None for the whole test.
-        results: the results without those of other parts.
-    """
+    """What the results say of one scenario and test; `results` lack those of other parts."""
 
     scenario: str
     test: str

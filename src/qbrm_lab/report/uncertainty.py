@@ -14,11 +14,7 @@ COVERAGES = (0.8, 0.5, 0.2)
 
 
 def uncertainty_grids(results: Results) -> list[Grid]:
-    """One table per set: AURC, differences of it, accuracy at some coverages and the deviation's AUROC, by method.
-
-    Args:
-        results: those of one part.
-    """
+    """One table per set: AURC, differences of it, accuracy at some coverages and the deviation's AUROC, by method."""
     curves, deviations = results.risk_coverage, results.deviation
     return [
         _grid(

@@ -18,14 +18,7 @@ def write_report(results: Results, folder: Path) -> Path:
 
     With one scenario and test the plots are ``training.png``, ``calibration.png``, ``risk-coverage.png``,
     ``deviation.png``, ``densities.png`` and ``categories.png``; with several, the names go on with a number, the
-    scenario and the test.
-
-    Args:
-        results: what to report.
-        folder: created if absent.
-
-    Returns:
-        The path of report.html.
+    scenario and the test. Return the path of report.html.
 
     Raises:
         ValueError: if a number is NaN or infinite.

@@ -2,68 +2,69 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import ClassVar, Literal, TypeAlias
+from dataclasses import dataclass
+from typing import ClassVar, TypeAlias
 
 from qbrm.tables.numbers import percent
 
 
+class Stated:
+    """A fact that results.json knows by its kind, and people by the sentence that `str` makes."""
+
+    kind: ClassVar[str]
+
+    def __init_subclass__(cls, kind: str = "") -> None:
+        cls.kind = kind
+
+    @property
+    def sentence(self) -> str:
+        """The fact in words."""
+        return str(self)
+
+
 @dataclass(frozen=True, kw_only=True)
-class OfOneTraining:
+class OfOneTraining(Stated):
     """About the training of one method with one seed; `scenario` is None where it is not known yet."""
 
     method: str
     seed: int
     scenario: str | None = None
+    words: ClassVar[str]
 
     @property
     def place(self) -> str:
         """Scenario, method and seed, as a sentence begins."""
         return f"{self.scenario + ', ' if self.scenario else ''}{self.method}, seed {self.seed}"
 
+    def __str__(self) -> str:
+        return f"{self.place}: {self.words}"
+
 
 @dataclass(frozen=True, kw_only=True)
-class ConflictsDropped(OfOneTraining):
+class ConflictsDropped(OfOneTraining, kind="conflicts-dropped"):
     """Conflict-aware filtering left out some of all training pairs."""
 
-    kind: Literal["conflicts-dropped"] = field(default="conflicts-dropped", init=False)
     dropped: int
     total: int
 
-    @property
-    def sentence(self) -> str:
-        """The fact in words."""
+    def __str__(self) -> str:
         return f"{self.place}: {self.dropped:,} of {self.total:,} pairs dropped by conflict-aware filtering"
 
 
-@dataclass(frozen=True, kw_only=True)
-class BaseKept(OfOneTraining):
+class BaseKept(OfOneTraining, kind="base-kept"):
     """The score keeps the order of the base rewards, because no trained one was better on validation."""
 
-    kind: Literal["base-kept"] = field(default="base-kept", init=False)
-    words: ClassVar[str] = "no epoch beat the base rewards on validation; they are kept"
-
-    @property
-    def sentence(self) -> str:
-        """The fact in words."""
-        return f"{self.place}: {self.words}"
+    words = "no epoch beat the base rewards on validation; they are kept"
 
 
-@dataclass(frozen=True, kw_only=True)
-class UntrainedKept(OfOneTraining):
+class UntrainedKept(OfOneTraining, kind="untrained-kept"):
     """The score is what it was before training, because no epoch was better on validation."""
 
-    kind: Literal["untrained-kept"] = field(default="untrained-kept", init=False)
-    words: ClassVar[str] = "no epoch beat the untrained score on validation; it is kept"
-
-    @property
-    def sentence(self) -> str:
-        """The fact in words."""
-        return f"{self.place}: {self.words}"
+    words = "no epoch beat the untrained score on validation; it is kept"
 
 
 @dataclass(frozen=True, kw_only=True)
-class SamplerEstimates(OfOneTraining):
+class SamplerEstimates(OfOneTraining, kind="sampler-estimates"):
     """What a sampler with a temperature or precision of its own estimated of its last states in training.
 
     Attributes:
@@ -73,51 +74,33 @@ class SamplerEstimates(OfOneTraining):
         distortion: what rounding the problem costs, in nats.
     """
 
-    kind: Literal["sampler-estimates"] = field(default="sampler-estimates", init=False)
     sampler: str
     effective_beta: float | None = None
     residual: float | None = None
     distortion: float | None = None
 
-    @property
-    def sentence(self) -> str:
-        """The fact in words."""
-        values = {
-            "effective beta": self.effective_beta,
-            "residual": self.residual,
-            "distortion in nats": self.distortion,
-        }
+    def __str__(self) -> str:
+        names = {"effective_beta": "effective beta", "residual": "residual", "distortion": "distortion in nats"}
+        values = {words: getattr(self, name) for name, words in names.items()}
         told = ", ".join(f"{words} {value:.3g}" for words, value in values.items() if value is not None)
         return f"{self.place}, {self.sampler}: {told}"
 
 
 @dataclass(frozen=True, kw_only=True)
-class BoundChosen(OfOneTraining):
+class BoundChosen(OfOneTraining, kind="bound-chosen"):
     """How many deviations below its mean validation set a lower confidence bound; 0 is the mean itself."""
 
-    kind: Literal["bound-chosen"] = field(default="bound-chosen", init=False)
     z: float
     tried: tuple[float, ...]
 
-    @property
-    def sentence(self) -> str:
-        """The fact in words."""
+    def __str__(self) -> str:
         return f"{self.place}: validation chose z = {self.z:g} of {', '.join(f'{z:g}' for z in self.tried)}"
 
 
 @dataclass(frozen=True, kw_only=True)
-class FeaturesEmbedded:
-    """Where the features came from.
+class FeaturesEmbedded(Stated, kind="features-embedded"):
+    """How many responses there are, how many of them were embedded now and in which time, and where they are kept."""
 
-    Attributes:
-        responses: in all.
-        identity: the reward model's.
-        embedded_now: responses that were not kept from an earlier run.
-        seconds: what embedding them took.
-        folder: where they are kept.
-    """
-
-    kind: Literal["features-embedded"] = field(default="features-embedded", init=False)
     responses: int
     identity: str
     embedded_now: int
@@ -130,22 +113,17 @@ class FeaturesEmbedded:
         cost = f"{self.embedded_now:,} embedded now in {self.seconds:.0f} s (kept in {self.folder})"
         return f"{self.responses:,} responses", self.identity, cost
 
-    @property
-    def sentence(self) -> str:
-        """The fact in words."""
+    def __str__(self) -> str:
         return "features: " + ", ".join(self.columns[::2])
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunTime:
+class RunTime(Stated, kind="run-time"):
     """What the whole run took."""
 
-    kind: Literal["run-time"] = field(default="run-time", init=False)
     seconds: float
 
-    @property
-    def sentence(self) -> str:
-        """The fact in words."""
+    def __str__(self) -> str:
         return f"whole run: {self.seconds:.0f} s"
 
 
@@ -159,19 +137,9 @@ class SetAccuracy:
 
 
 @dataclass(frozen=True, kw_only=True)
-class EncoderFineTuned:
-    """An encoder was fine-tuned on what a scenario has for the reward model.
+class EncoderFineTuned(Stated, kind="encoder-fine-tuned"):
+    """An encoder was fine-tuned on what a scenario has for the reward model; validation chose `epoch`, 0 is frozen."""
 
-    Attributes:
-        scenario: whose preferences.
-        pairs: trained on.
-        seconds: what it took.
-        epoch: the one that validation chose; 0 is the frozen encoder.
-        epochs: how many there were.
-        accuracies: on the test.
-    """
-
-    kind: Literal["encoder-fine-tuned"] = field(default="encoder-fine-tuned", init=False)
     scenario: str
     pairs: int
     seconds: float
@@ -179,9 +147,7 @@ class EncoderFineTuned:
     epochs: int
     accuracies: tuple[SetAccuracy, ...]
 
-    @property
-    def sentence(self) -> str:
-        """The fact in words."""
+    def __str__(self) -> str:
         accuracies = "; ".join(f"{a.set} {percent(a.frozen)} and {percent(a.fine_tuned)}" for a in self.accuracies)
         return (
             f"{self.scenario}: encoder fine-tuned on {self.pairs:,} pairs in {self.seconds:.0f} s, epoch {self.epoch} "
@@ -193,19 +159,9 @@ class EncoderFineTuned:
 class Remark:
     """What a study says of its own protocol; it depends on no number."""
 
-    kind: Literal["remark"] = field(default="remark", init=False)
+    kind: ClassVar[str] = "remark"
     sentence: str
 
 
 TrainingFact: TypeAlias = ConflictsDropped | BaseKept | UntrainedKept | SamplerEstimates | BoundChosen
-Fact: TypeAlias = (
-    ConflictsDropped
-    | BaseKept
-    | UntrainedKept
-    | SamplerEstimates
-    | BoundChosen
-    | FeaturesEmbedded
-    | RunTime
-    | EncoderFineTuned
-    | Remark
-)
+Fact: TypeAlias = TrainingFact | FeaturesEmbedded | RunTime | EncoderFineTuned | Remark

@@ -55,13 +55,7 @@ class Tables:
 
 @dataclass(frozen=True, kw_only=True)
 class Results(Tables):
-    """All of results.json.
-
-    Attributes:
-        command: the command line.
-        environment: where the numbers were measured.
-        data: what was trained and tested on.
-    """
+    """All of results.json: the tables, the command line, where numbers were measured, and on which data."""
 
     command: str
     environment: dict[str, Any]
@@ -80,14 +74,7 @@ class Results(Tables):
 
 
 def write_results(results: Results, folder: Path) -> Path:
-    """Write results.json whole, or leave the old one.
-
-    Args:
-        results: what to write.
-        folder: created if absent.
-
-    Returns:
-        The file's path.
+    """Write results.json whole, or leave the old one, and return its path; the folder is created if absent.
 
     Raises:
         ValueError: if a number is NaN or infinite; it names the place.

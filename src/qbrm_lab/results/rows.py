@@ -24,55 +24,60 @@ class Sampling:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ResultRow:
+class OfMethod:
+    """About one method in one scenario."""
+
+    scenario: str
+    method: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class OfSeed(OfMethod):
+    """About one seed."""
+
+    seed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class OfSet:
+    """About one set of a test, or of a domain of it."""
+
+    test: str
+    domain: str | None = None
+    set: SetName
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scores:
+    """Accuracy with its interval, log-loss and calibration error of `n` decisions."""
+
+    category: str
+    n: int
+    accuracy: float | None
+    ci_low: float | None
+    ci_high: float | None
+    nll: float | None
+    ece: float | None
+    sampling: Sampling | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResultRow(Scores, OfSet, OfSeed):
     """One method, seed, test and category; accuracies are fractions."""
 
-    scenario: str
-    method: str
-    seed: int
-    test: str
-    domain: str | None = None
-    set: SetName
-    category: str
-    n: int
-    accuracy: float | None
-    ci_low: float | None
-    ci_high: float | None
-    nll: float | None
-    ece: float | None
-    sampling: Sampling | None = None
-
 
 @dataclass(frozen=True, kw_only=True)
-class SummaryRow:
+class SummaryRow(Scores, OfSet, OfMethod):
     """The mean over seeds; its interval is a bootstrap over prompts."""
 
-    scenario: str
-    method: str
-    test: str
-    domain: str | None = None
-    set: SetName
-    category: str
     seeds: int
-    n: int
-    accuracy: float | None
-    ci_low: float | None
-    ci_high: float | None
-    nll: float | None
-    ece: float | None
-    sampling: Sampling | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
-class Difference:
+class Difference(OfSet, OfMethod):
     """Accuracy of a method minus that of a reference; its interval is a paired bootstrap over prompts."""
 
-    scenario: str
-    method: str
     reference: str
-    test: str
-    domain: str | None = None
-    set: SetName
     category: str
     difference: float | None
     ci_low: float | None
@@ -107,15 +112,12 @@ class Timing:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Epoch:
+class Epoch(OfSeed):
     """Training after an epoch; epoch 0 is before training and has no loss.
 
     The last five are for scores whose hidden spins are sampled.
     """
 
-    scenario: str
-    method: str
-    seed: int
     epoch: int
     loss: float | None
     validation_loss: float | None
@@ -130,14 +132,9 @@ class Epoch:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReliabilityBin:
+class ReliabilityBin(OfSet, OfMethod):
     """Decisions of similar confidence and how many of them were right."""
 
-    scenario: str
-    method: str
-    test: str
-    domain: str | None = None
-    set: SetName
     confidence: float
     accuracy: float
     n: int
@@ -154,17 +151,12 @@ class AreaDifference:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RiskCoverage:
+class RiskCoverage(OfSet, OfMethod):
     """Accuracy when only the most certain share of the pairs is decided; means over seeds.
 
     The area is that under the error rate, its interval a bootstrap over prompts, its excess what an oracle would save.
     """
 
-    scenario: str
-    method: str
-    test: str
-    domain: str | None = None
-    set: SetName
     seeds: int
     n: int
     aurc: float
@@ -177,18 +169,13 @@ class RiskCoverage:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Deviation:
+class Deviation(OfSet, OfMethod):
     """Error rate of pairs in bins of the predicted deviation of their difference of rewards; means over seeds.
 
     The AUROC is the probability that a wrong decision has the greater deviation than a right one, its interval a
     bootstrap over prompts.
     """
 
-    scenario: str
-    method: str
-    test: str
-    domain: str | None = None
-    set: SetName
     seeds: int
     n: int
     auroc: float | None
@@ -210,11 +197,9 @@ class ResponseDensity:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DensityExample:
+class DensityExample(OfMethod):
     """The densities of one prompt's responses and the probability that the chosen one is better."""
 
-    scenario: str
-    method: str
     test: str
     domain: str | None = None
     seed: int

@@ -17,7 +17,8 @@ def as_json(value: Any) -> Any:
     if is_dataclass(value):
         content = {field.name: getattr(value, field.name) for field in fields(value)}
         absent = {field.name for field in fields(value) if field.default is None and content[field.name] is None}
-        return {name: as_json(part) for name, part in content.items() if name not in absent}
+        kind = {"kind": value.kind} if hasattr(value, "kind") else {}
+        return kind | {name: as_json(part) for name, part in content.items() if name not in absent}
     if isinstance(value, list | tuple):
         return [as_json(entry) for entry in value]
     return value
@@ -76,7 +77,7 @@ def _object(value: Any, kind: Any, place: str) -> Any:
 
 
 def _named(value: Any, classes: list[Any], place: str) -> Any:
-    by_name = {get_args(_hints(option)["kind"])[0]: option for option in classes}
+    by_name = {option.kind: option for option in classes}
     name = value.get("kind") if isinstance(value, dict) else None
     if name not in by_name:
         raise _mismatch(name, f'"kind" of {place}', " or ".join(map(json.dumps, by_name)))

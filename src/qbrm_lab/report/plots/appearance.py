@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
+from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
 
 from qbrm_lab.methods.catalogue import colour_of, marker_of
@@ -18,6 +19,7 @@ INK = "#222222"
 PALE = "#d0d0d0"
 LEGEND_COLUMNS = 2
 LEGEND_ROW = 0.18
+LEGEND: dict[str, Any] = {"fontsize": SMALL, "frameon": False}
 
 
 def curve_of(method: str) -> dict[str, Any]:
@@ -47,28 +49,23 @@ def heading(axes: Axes, text: str) -> None:
 
 
 def stacked(panel_height: float, entries: Sequence[int]) -> tuple[Figure, list[SubFigure]]:
-    """A new figure and its panels, one below the other, each with room for a legend of its own.
-
-    Args:
-        panel_height: inches of a panel without its legend.
-        entries: how many entries each panel's legend has.
-    """
+    """A new figure and its panels, one below the other, each with room for a legend of that many entries."""
     heights = [panel_height + LEGEND_ROW * -(-count // LEGEND_COLUMNS) for count in entries]
     figure = new_figure(sum(heights))
     return figure, list(figure.subfigures(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0])
 
 
-def legend_above(figure: Figure, handles: Iterable[Line2D], columns: int) -> None:
+def legend_above(figure: Figure, handles: Sequence[Line2D], columns: int) -> None:
     """One legend for the whole figure."""
-    _legend(figure, handles, "outside upper center", columns)
+    plain_text(figure.legend(handles=handles, loc="outside upper center", ncols=columns, **LEGEND))
 
 
-def legend_below(panel: SubFigure, handles: Iterable[Line2D], columns: int = LEGEND_COLUMNS) -> None:
+def legend_below(panel: SubFigure, handles: Sequence[Line2D], columns: int = LEGEND_COLUMNS) -> None:
     """One legend for a panel, where it hides no curve."""
-    _legend(panel, handles, "outside lower center", columns)
+    plain_text(panel.legend(handles=handles, loc="outside lower center", ncols=columns, **LEGEND))
 
 
-def _legend(figure: Figure | SubFigure, handles: Iterable[Line2D], place: str, columns: int) -> None:
-    legend = figure.legend(handles=list(handles), loc=place, ncols=columns, fontsize=SMALL, frameon=False)
+def plain_text(legend: Legend) -> None:
+    """Take every character of a legend as it is."""
     for text in legend.get_texts():
         text.set_parse_math(False)

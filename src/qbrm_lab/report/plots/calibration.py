@@ -13,11 +13,7 @@ from qbrm_lab.results.rows import ReliabilityBin
 
 
 def calibration_figure(results: Results) -> Figure:
-    """For each set, accuracy against confidence with the bins' sizes beneath; ECE in the legend.
-
-    Args:
-        results: those of one part.
-    """
+    """For each set, accuracy against confidence with the bins' sizes beneath; ECE in the legend."""
     by_set = {name: [row for row in results.reliability if row.set == name] for name in sets_of(results.reliability)}
     figure, panels = stacked(4.5, [1 + len(methods_of(bins)) for bins in by_set.values()])
     for panel, (name, bins) in zip(panels, by_set.items(), strict=True):

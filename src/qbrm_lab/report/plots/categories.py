@@ -12,16 +12,7 @@ from qbrm_lab.methods import is_baseline
 from qbrm_lab.methods.catalogue import colour_of, marker_of
 from qbrm_lab.report.categories import CategoryScores, category_scores
 from qbrm_lab.report.parts import SET_NAMES, methods_of, sets_of
-from qbrm_lab.report.plots.appearance import (
-    INK,
-    PALE,
-    SMALL,
-    TEXT,
-    heading,
-    legend_above,
-    new_figure,
-    tidy,
-)
+from qbrm_lab.report.plots.appearance import INK, PALE, SMALL, TEXT, heading, legend_above, new_figure, tidy
 from qbrm_lab.results import Results
 
 ROW_HEIGHT = 0.36
@@ -29,11 +20,7 @@ DODGE = 0.09
 
 
 def category_figure(results: Results) -> Figure:
-    """One panel per set and one row per category, from the base's best to its worst.
-
-    Args:
-        results: those of one part.
-    """
+    """One panel per set and one row per category, from the base's best to its worst."""
     sets = sets_of(results.rows)
     methods = [method for method in methods_of(results.rows) if method == "base" or not is_baseline(method)]
     panels = [category_scores(results, name) for name in sets]
@@ -51,14 +38,8 @@ def _panel(axes: Axes, scores: list[CategoryScores], methods: list[str]) -> None
     tidy(axes, grid="x")
     for row, score in enumerate(scores):
         if score.interval:
-            axes.plot(
-                [100 * end for end in score.interval],
-                [row, row],
-                color=PALE,
-                linewidth=7,
-                solid_capstyle="butt",
-                zorder=1,
-            )
+            ends = [100 * end for end in score.interval]
+            axes.plot(ends, [row, row], color=PALE, linewidth=7, solid_capstyle="butt", zorder=1)
     refined = [method for method in methods if method != "base"]
     for method in methods:
         offset = 0.0 if method == "base" else DODGE * (refined.index(method) - (len(refined) - 1) / 2)
@@ -73,30 +54,22 @@ def _name_rows(axes: Axes, scores: list[CategoryScores]) -> None:
     axes.set_yticks([])
     axes.tick_params(labeltop=True)
     for row, score in enumerate(scores):
-        axes.annotate(
-            f"{score.category}  (n = {score.n:,})",
-            (0, row),
-            xytext=(0, 7),
-            textcoords="offset points",
-            fontsize=SMALL - 0.5,
-            color=INK,
-            va="bottom",
-            parse_math=False,
-            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5},
-        )
+        text, box = f"{score.category}  (n = {score.n:,})", {"facecolor": "white", "edgecolor": "none", "pad": 0.5}
+        style: dict[str, Any] = {
+            "fontsize": SMALL - 0.5,
+            "color": INK,
+            "va": "bottom",
+            "parse_math": False,
+            "bbox": box,
+        }
+        axes.annotate(text, (0, row), xytext=(0, 7), textcoords="offset points", **style)
 
 
 def _sign(method: str) -> dict[str, Any]:
-    size = 13 if method == "base" else 5
-    width = 2 if method == "base" else 0.6
-    return {
-        "color": colour_of(method),
-        "marker": marker_of(method),
-        "markersize": size,
-        "markeredgewidth": width,
-        "markeredgecolor": colour_of(method) if method == "base" else "white",
-        "linestyle": "none",
-    }
+    colour = colour_of(method)
+    size, width, edge = (13, 2, colour) if method == "base" else (5, 0.6, "white")
+    sign = {"color": colour, "marker": marker_of(method), "markersize": size, "linestyle": "none"}
+    return {**sign, "markeredgewidth": width, "markeredgecolor": edge}
 
 
 def _handle(method: str) -> Line2D:

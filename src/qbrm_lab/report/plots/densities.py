@@ -18,11 +18,7 @@ ACROSS = 2
 
 
 def density_figure(results: Results) -> Figure:
-    """One panel per example: curves for its responses, ticks at base rewards, dots at refined ones.
-
-    Args:
-        results: those of one part.
-    """
+    """One panel per example: curves for its responses, ticks at base rewards, dots at refined ones."""
     examples = results.densities
     rows = -(-len(examples) // ACROSS)
     figure = new_figure(0.8 + 1.9 * rows)

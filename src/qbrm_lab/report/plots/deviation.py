@@ -16,9 +16,6 @@ def deviation_figure(results: Results) -> Figure:
     """For each set, error rate of the pairs in order of predicted deviation; AUROC and deviations in the legend.
 
     Methods share an axis of ranks, as their deviations may differ by orders of magnitude.
-
-    Args:
-        results: those of one part.
     """
     by_set = {name: [row for row in results.deviation if row.set == name] for name in sets_of(results.deviation)}
     figure, panels = stacked(3.2, [2 * len(rows) for rows in by_set.values()])

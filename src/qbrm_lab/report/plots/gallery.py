@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from base64 import b64encode
 from collections.abc import Callable
-from dataclasses import dataclass
 from io import BytesIO
+from typing import NamedTuple
 
 from matplotlib.figure import Figure
 from PIL import Image
@@ -24,17 +25,8 @@ from qbrm_lab.results import Results
 DOTS_PER_INCH = 200
 
 
-@dataclass(frozen=True)
-class Plot:
-    """A kind of plot.
-
-    Args:
-        stem: its file's name, without ``.png``.
-        heading: its title in the report.
-        caption: how to read it.
-        draw: makes the figure from a part's results.
-        possible: whether the results have what it shows.
-    """
+class Plot(NamedTuple):
+    """A kind of plot: its file's name without ``.png``, how the report shows it, and what it is drawn from."""
 
     stem: str
     heading: str
@@ -43,17 +35,8 @@ class Plot:
     possible: Callable[[Results], bool]
 
 
-@dataclass(frozen=True)
-class Picture:
-    """A plot of one part, drawn.
-
-    Args:
-        plot: its kind.
-        file_name: what it is called beside the report.
-        png: its content.
-        width: pixels.
-        height: pixels.
-    """
+class Picture(NamedTuple):
+    """A plot of one part, drawn; its size is in pixels."""
 
     plot: Plot
     file_name: str
@@ -65,6 +48,11 @@ class Picture:
     def wide(self) -> bool:
         """Whether a phone has to scroll to read it."""
         return self.width > DOTS_PER_INCH * PHONE_WIDTH
+
+    @property
+    def source(self) -> str:
+        """The PNG as a data URI."""
+        return f"data:image/png;base64,{b64encode(self.png).decode()}"
 
 
 PLOTS = (
@@ -120,12 +108,7 @@ PLOTS = (
 
 
 def pictures(part: Part, number: int | None = None) -> list[Picture]:
-    """Draw the plots that a part has data for.
-
-    Args:
-        part: what to draw.
-        number: put into the file names when there are several parts.
-    """
+    """Draw the plots that a part has data for; `number` goes into the file names when there are several parts."""
     suffix = "" if number is None else f"-{number}-{_slug(part.scenario)}-{_slug(part.test)}"
     return [_picture(plot, part.results, f"{plot.stem}{suffix}.png") for plot in PLOTS if plot.possible(part.results)]
 

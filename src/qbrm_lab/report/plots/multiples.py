@@ -12,15 +12,7 @@ from matplotlib.lines import Line2D
 from qbrm_lab.methods import is_trained
 from qbrm_lab.methods.catalogue import colour_of, marker_of
 from qbrm_lab.report.parts import Part, methods_of
-from qbrm_lab.report.plots.appearance import (
-    INK,
-    SMALL,
-    TEXT,
-    curve_of,
-    heading,
-    legend_above,
-    tidy,
-)
+from qbrm_lab.report.plots.appearance import INK, SMALL, TEXT, curve_of, heading, legend_above, tidy
 from qbrm_lab.report.plots.appearance import new_figure as empty_figure
 
 WIDTH = 9.6
@@ -40,9 +32,8 @@ def difference_panels(parts: Sequence[Part], reference: str) -> Figure:
         for row in of_part:
             place, value = methods.index(row.method), 100 * row.difference
             ends = [[value - 100 * row.ci_low], [100 * row.ci_high - value]]
-            colour = colour_of(row.method)
-            marker = marker_of(row.method)
-            axes.errorbar(value, place, xerr=ends, color=colour, marker=marker, markersize=4, linewidth=1.4)
+            style = {"color": colour_of(row.method), "marker": marker_of(row.method), "markersize": 4, "linewidth": 1.4}
+            axes.errorbar(value, place, xerr=ends, **style)
         axes.set_yticks(range(len(methods)), methods, parse_math=False)
         axes.set_ylim(len(methods) - 0.5, -0.5)
         tidy(axes)
@@ -122,13 +113,10 @@ class _Reliability(NamedTuple):
 def _joined(bins: list[Any]) -> list[Any]:
     """The bins of each method as one row, without those of few decisions."""
     bins = [row for row in bins if row.n >= FEWEST_DECISIONS]
+    rows = {method: [row for row in bins if row.method == method] for method in methods_of(bins)}
     return [
-        _Reliability(
-            method,
-            [row.confidence for row in bins if row.method == method],
-            [row.accuracy for row in bins if row.method == method],
-        )
-        for method in methods_of(bins)
+        _Reliability(method, [row.confidence for row in own], [row.accuracy for row in own])
+        for method, own in rows.items()
     ]
 
 

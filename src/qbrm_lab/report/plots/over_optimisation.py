@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from qbrm_lab.evaluation.best_of_n import best_of_n_kl
 from qbrm_lab.methods.catalogue import colour_of, family_of
 from qbrm_lab.report.parts import methods_of
-from qbrm_lab.report.plots.appearance import INK, PALE, SMALL, TEXT, heading, new_figure, tidy
+from qbrm_lab.report.plots.appearance import INK, PALE, SMALL, TEXT, heading, new_figure, plain_text, tidy
 from qbrm_lab.results.study_rows import CurveRow
 
 PANEL_HEIGHT = 2.6
@@ -21,11 +21,7 @@ CEILING = "gold"
 def over_optimisation_figure(rows: Sequence[CurveRow], gold: str = "gold reward") -> Figure:
     """One panel per family of methods, base in all of them; bands are intervals, dots where a curve is highest.
 
-    What gold itself would choose is left out: it lies far above all proxies.
-
-    Args:
-        rows: those of `over_optimisation`.
-        gold: what the gold reward is called, with its unit.
+    What gold itself would choose is left out: it lies far above all proxies. `gold` is its name with its unit.
     """
     means = [row for row in rows if row.seed is None and row.method != CEILING]
     families: dict[str, list[str]] = {}
@@ -39,7 +35,7 @@ def over_optimisation_figure(rows: Sequence[CurveRow], gold: str = "gold reward"
             _draw(axes, [row for row in means if row.method == method], STYLES[_place(method, methods)])
         axes.set_ylabel(gold, fontsize=TEXT, color=INK)
         tidy(axes)
-        _legend(axes)
+        plain_text(axes.legend(fontsize=SMALL, loc="best", frameon=True, edgecolor=PALE, framealpha=0.85))
         heading(axes, family)
     _count_responses(grid[0], max(row.n for row in means))
     grid[-1].set_xlabel("KL from the policy that is drawn from, nats", fontsize=TEXT, color=INK)
@@ -53,9 +49,8 @@ def _place(method: str, family: list[str]) -> int:
 def _draw(axes: Axes, rows: list[CurveRow], style: str) -> None:
     kl, gold = [row.kl for row in rows], [row.gold for row in rows]
     colour = colour_of(rows[0].method)
-    axes.fill_between(
-        kl, [row.ci_low for row in rows], [row.ci_high for row in rows], color=colour, alpha=0.1, linewidth=0
-    )
+    ends = [row.ci_low for row in rows], [row.ci_high for row in rows]
+    axes.fill_between(kl, *ends, color=colour, alpha=0.1, linewidth=0)
     peak = max(rows, key=lambda row: row.gold)
     label = f"{peak.method}, highest at n = {peak.n:,}"
     axes.plot(kl, gold, color=colour, linestyle=style, linewidth=1.6, label=label)
@@ -70,9 +65,3 @@ def _count_responses(axes: Axes, most: int) -> None:
     above.tick_params(labelsize=SMALL, colors=INK, length=0)
     above.spines["top"].set_visible(False)
     above.set_xlabel("n of best-of-n", fontsize=TEXT, color=INK)
-
-
-def _legend(axes: Axes) -> None:
-    legend = axes.legend(fontsize=SMALL, loc="best", frameon=True, edgecolor=PALE, framealpha=0.85)
-    for text in legend.get_texts():
-        text.set_parse_math(False)

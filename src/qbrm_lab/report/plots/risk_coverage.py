@@ -15,11 +15,7 @@ SIGN_EVERY = 10
 
 
 def risk_coverage_figure(results: Results) -> Figure:
-    """For each set, accuracy against the share of pairs that are decided; the area under the error in the legend.
-
-    Args:
-        results: those of one part.
-    """
+    """For each set, accuracy against the share of pairs that are decided; the area under the error in the legend."""
     curves = results.risk_coverage
     by_set = {name: [row for row in curves if row.set == name] for name in sets_of(curves)}
     figure, panels = stacked(3.2, [len(rows) for rows in by_set.values()])

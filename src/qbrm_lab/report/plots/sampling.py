@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from matplotlib.figure import Figure
 
@@ -21,9 +22,8 @@ def size_figure(scores: Sequence[SizeRow]) -> Figure:
     for index, (score, sampler) in enumerate(names):
         rows = sorted((r for r in scores if (r.score, r.sampler) == (score, sampler)), key=lambda r: r.hidden)
         sizes = [row.hidden for row in rows]
-        style = {"color": COLOURS[index % 8], "marker": MARKERS[index % 8], "markersize": 4, "linewidth": 1.4}
-        accuracy.plot(sizes, [100 * row.pairwise[0] for row in rows], label=f"{score}, {sampler}", **style)
-        loss.plot(sizes, [row.nll for row in rows], **style)
+        accuracy.plot(sizes, [100 * row.pairwise[0] for row in rows], label=f"{score}, {sampler}", **_style(index))
+        loss.plot(sizes, [row.nll for row in rows], **_style(index))
     loss.set_xscale("log", base=2)
     loss.set_xticks(sorted({row.hidden for row in scores}))
     loss.get_xaxis().set_major_formatter("{x:.0f}")
@@ -37,6 +37,10 @@ def size_figure(scores: Sequence[SizeRow]) -> Figure:
     return figure
 
 
+def _style(index: int) -> dict[str, Any]:
+    return {"color": COLOURS[index % 8], "marker": MARKERS[index % 8], "markersize": 4, "linewidth": 1.4}
+
+
 def error_figure(rows: Sequence[SamplerErrorRow]) -> Figure:
     """Total variation from the exact distribution against seconds per problem, a line per sampler."""
     figure = new_figure(4.2)
@@ -45,15 +49,7 @@ def error_figure(rows: Sequence[SamplerErrorRow]) -> Figure:
     axes.axhline(floor, color=INK, linewidth=1, linestyle=":", label="independent exact states")
     for index, name in enumerate(dict.fromkeys(row.sampler for row in rows)):
         points = [row for row in rows if row.sampler == name]
-        axes.plot(
-            [row.seconds for row in points],
-            [row.total_variation for row in points],
-            color=COLOURS[index % 8],
-            marker=MARKERS[index % 8],
-            markersize=4,
-            linewidth=1.4,
-            label=name,
-        )
+        axes.plot([row.seconds for row in points], [row.total_variation for row in points], label=name, **_style(index))
     axes.set_xscale("log")
     axes.set_ylim(bottom=0)
     axes.set_xlabel("seconds for 4,096 states of one problem", fontsize=TEXT, color=INK)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -13,27 +13,14 @@ from matplotlib.ticker import MaxNLocator
 from qbrm_lab.methods import is_baseline
 from qbrm_lab.methods.catalogue import colour_of
 from qbrm_lab.report.parts import methods_of
-from qbrm_lab.report.plots.appearance import (
-    INK,
-    PHONE_WIDTH,
-    SMALL,
-    TEXT,
-    heading,
-    legend_above,
-    new_figure,
-    tidy,
-)
+from qbrm_lab.report.plots.appearance import INK, PHONE_WIDTH, SMALL, TEXT, heading, legend_above, new_figure, tidy
 from qbrm_lab.results import Results
 from qbrm_lab.results.rows import Epoch
 
 Measure = Literal["loss", "validation_loss", "validation_pairwise", "validation_bon"]
 Curve = tuple[list[int], list[float]]
 
-LABELS: dict[Measure, str] = {
-    "loss": "loss",
-    "validation_pairwise": "pairwise, %",
-    "validation_bon": "best-of-n, %",
-}
+LABELS: dict[Measure, str] = {"loss": "loss", "validation_pairwise": "pairwise, %", "validation_bon": "best-of-n, %"}
 
 
 def trained_scores(results: Results) -> list[str]:
@@ -45,9 +32,6 @@ def training_figure(results: Results) -> Figure:
     """One column per energy score; loss, pairwise and best-of-n validation accuracy in rows.
 
     Seeds are thin lines and their mean a thick one; the accuracy at epoch 0, before training, is drawn through.
-
-    Args:
-        results: those of one part.
     """
     methods = trained_scores(results)
     measures = [measure for measure in LABELS if any(getattr(row, measure) is not None for row in results.epochs)]
@@ -112,19 +96,10 @@ def _draw(axes: Axes, rows: list[Epoch], measure: Measure) -> None:
 
 
 def _name_objective(axes: Axes, rows: list[Epoch]) -> None:
-    objectives = sorted({row.objective for row in rows if row.objective is not None})
-    axes.text(
-        0.98,
-        0.97,
-        ", ".join(objectives),
-        transform=axes.transAxes,
-        ha="right",
-        va="top",
-        fontsize=SMALL,
-        color=INK,
-        parse_math=False,
-        bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},
-    )
+    objectives = ", ".join(sorted({row.objective for row in rows if row.objective is not None}))
+    place: dict[str, Any] = {"transform": axes.transAxes, "ha": "right", "va": "top"}
+    box = {"facecolor": "white", "edgecolor": "none", "pad": 1}
+    axes.text(0.98, 0.97, objectives, fontsize=SMALL, color=INK, parse_math=False, bbox=box, **place)
 
 
 def _share_scale(row: list[Axes]) -> None:
