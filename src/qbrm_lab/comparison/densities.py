@@ -38,8 +38,8 @@ def _pair(
         _curve("chosen", score, features, refined, chosen),
         _curve("rejected", score, features, refined, rejected),
     ]
-    names = {"test": str(test.part), "domain": test.part.domain}
-    return DensityExample(**label, **names, probability=probability, responses=curves)
+    part = test.part
+    return DensityExample(**label, test=str(part), domain=part.domain, probability=probability, responses=curves)
 
 
 def _curve(

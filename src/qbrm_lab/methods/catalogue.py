@@ -165,9 +165,9 @@ def family_of(method: str) -> str:
     return method.partition(":")[0]
 
 
-def options_of(method: str) -> list[str]:
-    """The names of a variant's options."""
-    return [part.partition("=")[0] for part in method.partition(":")[2].split(",") if part]
+def options_of(method: str) -> dict[str, str]:
+    """A variant's options and their values; empty text for a flag."""
+    return dict(part.partition("=")[::2] for part in method.partition(":")[2].split(",") if part)
 
 
 def is_baseline(method: str) -> bool:
@@ -178,12 +178,8 @@ def is_baseline(method: str) -> bool:
 
 def is_trained(method: str) -> bool:
     """Whether a method learns from preferences."""
-    family = METHODS.get(family_of(method))
-    return (
-        family is None
-        or family.trained
-        or any(option.trains for option in family.options if option.name in options_of(method))
-    )
+    family, options = METHODS.get(family_of(method)), options_of(method)
+    return family is None or family.trained or any(option.trains for option in family.options if option.name in options)
 
 
 def words_of(method: str) -> str:
@@ -191,7 +187,7 @@ def words_of(method: str) -> str:
     family = METHODS.get(family_of(method))
     if family is None:
         return method
-    given = dict(part.partition("=")[::2] for part in method.partition(":")[2].split(",") if part)
+    given = options_of(method)
     told = [option.words.format(given[option.name]) for option in family.options if option.name in given]
     return "; ".join([family.words, *told])
 
@@ -208,7 +204,7 @@ def marker_of(method: str) -> str:
     family, options = METHODS.get(family_of(method)), options_of(method)
     if family and not options:
         return family.marker
-    option = family.option(options[0]) if family and len(options) == 1 else None
+    option = family.option(*options) if family and len(options) == 1 else None
     known = SEVERAL_OPTIONS if family and len(options) > 1 else option and option.marker
     return known or SPARE_MARKERS[crc32(method.encode()) % len(SPARE_MARKERS)]
 

@@ -15,15 +15,12 @@ COVERAGES = (0.8, 0.5, 0.2)
 
 def uncertainty_grids(results: Results) -> list[Grid]:
     """One table per set: AURC, differences of it, accuracy at some coverages and the deviation's AUROC, by method."""
-    curves, deviations = results.risk_coverage, results.deviation
-    return [
-        _grid(
-            f"Abstaining and predicted deviation, {SET_NAMES[name]}",
-            {row.method: row for row in curves if row.set == name},
-            {row.method: row for row in deviations if row.set == name},
-        )
-        for name in sets_of(curves)
-    ]
+    grids = []
+    for name in sets_of(results.risk_coverage):
+        curves = {row.method: row for row in results.risk_coverage if row.set == name}
+        deviations = {row.method: row for row in results.deviation if row.set == name}
+        grids.append(_grid(f"Abstaining and predicted deviation, {SET_NAMES[name]}", curves, deviations))
+    return grids
 
 
 def accuracy_at(row: RiskCoverage, coverage: float) -> float:

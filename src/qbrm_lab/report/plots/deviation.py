@@ -29,14 +29,9 @@ def deviation_figure(results: Results) -> Figure:
 
 def _curves(axes: Axes, rows: list[Deviation]) -> None:
     for row in rows:
-        bins = len(row.error)
-        axes.plot(
-            [100 * (number + 0.5) / bins for number in range(bins)],
-            [100 * error for error in row.error],
-            label=_label(row),
-            linewidth=1.4,
-            **curve_of(row.method),
-        )
+        bins, error = len(row.error), [100 * share for share in row.error]
+        place = [100 * (number + 0.5) / bins for number in range(bins)]
+        axes.plot(place, error, label=_label(row), linewidth=1.4, **curve_of(row.method))
     axes.set_xlim(0, 100)
     axes.set_ylim(bottom=0)
     axes.set_xlabel("pairs from the smallest predicted deviation to the greatest, %", fontsize=TEXT, color=INK)

@@ -32,8 +32,8 @@ def difference_panels(parts: Sequence[Part], reference: str) -> Figure:
         for row in of_part:
             place, value = methods.index(row.method), 100 * row.difference
             ends = [[value - 100 * row.ci_low], [100 * row.ci_high - value]]
-            style = {"color": colour_of(row.method), "marker": marker_of(row.method), "markersize": 4, "linewidth": 1.4}
-            axes.errorbar(value, place, xerr=ends, **style)
+            colour, marker = colour_of(row.method), marker_of(row.method)
+            axes.errorbar(value, place, xerr=ends, color=colour, marker=marker, markersize=4, linewidth=1.4)
         axes.set_yticks(range(len(methods)), methods, parse_math=False)
         axes.set_ylim(len(methods) - 0.5, -0.5)
         tidy(axes)

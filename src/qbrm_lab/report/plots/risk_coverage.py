@@ -29,14 +29,9 @@ def risk_coverage_figure(results: Results) -> Figure:
 
 def _curves(axes: Axes, rows: list[RiskCoverage]) -> None:
     for row in rows:
-        axes.plot(
-            [100 * share for share in row.coverage],
-            [100 * accuracy for accuracy in row.accuracy],
-            label=f"{row.method}, AURC {three_decimals(row.aurc)}",
-            linewidth=1.4,
-            markevery=(SIGN_EVERY - 1, SIGN_EVERY),
-            **curve_of(row.method),
-        )
+        share, accuracy = ([100 * value for value in values] for values in (row.coverage, row.accuracy))
+        style = {**curve_of(row.method), "linewidth": 1.4, "markevery": (SIGN_EVERY - 1, SIGN_EVERY)}
+        axes.plot(share, accuracy, label=f"{row.method}, AURC {three_decimals(row.aurc)}", **style)
     axes.set_xlim(0, 102)
     axes.set_xlabel("most certain pairs, which are decided, %", fontsize=TEXT, color=INK)
     axes.set_ylabel("accuracy, %", fontsize=TEXT, color=INK)
