@@ -18,17 +18,15 @@ TRUNK = "+trunk"
 
 
 class EncoderRewardModel:
-    """A reward model made of an encoder without a score layer and a trunk.
+    """A reward model made of a frozen encoder without a score layer and a trained trunk.
 
     Args:
-        encoder: turns texts into vectors.
+        encoder: turns texts into frozen vectors.
         trunk: turns vectors into embedding and reward.
-        name: what a user calls it; None for the encoder's name and ``+trunk``.
     """
 
-    def __init__(self, encoder: RewardModel, trunk: Trunk, name: str | None = None) -> None:
+    def __init__(self, encoder: RewardModel, trunk: Trunk) -> None:
         self.encoder, self.trunk = encoder, trunk.eval()
-        self._name = name or encoder.identity.name + TRUNK
 
     @property
     def identity(self) -> Identity:
@@ -36,7 +34,7 @@ class EncoderRewardModel:
         digest = hashlib.sha256(self.encoder.identity.revision.encode())
         for value in self.trunk.state_dict().values():
             digest.update(value.contiguous().numpy().tobytes())
-        return replace(self.encoder.identity, name=self._name, revision=digest.hexdigest())
+        return replace(self.encoder.identity, name=self.encoder.identity.name + TRUNK, revision=digest.hexdigest())
 
     @property
     def dim(self) -> int:

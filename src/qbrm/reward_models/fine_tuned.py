@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -11,7 +13,9 @@ from safetensors.torch import load, save
 
 from qbrm.durable import make_folder, write_atomically
 from qbrm.errors import InputError
+from qbrm.preferences.base import Prompt
 from qbrm.reward_models import FINE_TUNED
+from qbrm.reward_models.base import Embedded, Identity
 from qbrm.reward_models.encoder_reward_model import EncoderRewardModel
 from qbrm.reward_models.sentence_encoder import SentenceEncoder
 from qbrm.reward_models.trunk import Trunk
@@ -22,8 +26,40 @@ SCHEMA = 1
 UNCHANGED = ("config.json", "tokenizer.json")
 
 
+class FineTunedRewardModel:
+    """An encoder and a trunk that were trained together; a score is saved with its folder, not with its parts.
+
+    Args:
+        parts: encoder and trunk.
+        name: the folder it is in, as a user would type it.
+    """
+
+    def __init__(self, parts: EncoderRewardModel, name: str) -> None:
+        self._parts = parts
+        self.identity: Identity = replace(parts.identity, name=name)
+
+    @property
+    def dim(self) -> int:
+        """Embedding size: trunk and encoder vector side by side."""
+        return self._parts.dim
+
+    @property
+    def head_dim(self) -> int:
+        """How many coordinates of the embedding, the first ones, the score head reads."""
+        return self._parts.head_dim
+
+    def embed(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> Embedded:
+        """Embed response i as an answer to prompt i, for all i."""
+        return self._parts.embed(prompts, responses)
+
+
 def save_fine_tuned(folder: Path, encoder: SentenceEncoder, trunk: Trunk) -> None:
-    """Write encoder and trunk after fine-tuning; the description, which makes `folder` a reward model, comes last.
+    """Write encoder and trunk; the description, which makes the folder a reward model, comes last.
+
+    Args:
+        folder: where to.
+        encoder: after fine-tuning.
+        trunk: after fine-tuning.
 
     Raises:
         InputError: if the folder cannot be written.
@@ -43,11 +79,15 @@ def save_fine_tuned(folder: Path, encoder: SentenceEncoder, trunk: Trunk) -> Non
     write_atomically(folder / FINE_TUNED, (json.dumps(description, indent=2) + "\n").encode())
 
 
-def load_fine_tuned(name: str, revision: str | None = None) -> EncoderRewardModel:
-    """Read what :func:`save_fine_tuned` wrote in the folder `name`.
+def load_fine_tuned(name: str, revision: str | None = None) -> FineTunedRewardModel:
+    """Read what :func:`save_fine_tuned` wrote.
+
+    Args:
+        name: the folder.
+        revision: digest that the weights have to have; None for any.
 
     Raises:
-        InputError: if a file is missing or damaged, or the weights have another digest than `revision`.
+        InputError: if a file is missing or damaged, or the weights have another digest.
     """
     folder = Path(name)
     try:
@@ -61,8 +101,9 @@ def load_fine_tuned(name: str, revision: str | None = None) -> EncoderRewardMode
         reason = " ".join(str(error).split())
         raise InputError(f"{name} is no fine-tuned reward model that can be read ({reason}).") from error
     encoder = SentenceEncoder(max_length, folder=folder / ENCODER, sha256=sha256)
-    model = EncoderRewardModel(encoder, trunk.requires_grad_(False), name)
-    digest = model.identity.revision
-    if revision not in (None, digest):
-        raise InputError(f"{name} has the digest {digest}; expected the revision asked for, {revision}.")
+    model = FineTunedRewardModel(EncoderRewardModel(encoder, trunk.requires_grad_(False)), name)
+    if revision not in (None, model.identity.revision):
+        raise InputError(
+            f"{name} has the digest {model.identity.revision}; expected the revision asked for, {revision}."
+        )
     return model
