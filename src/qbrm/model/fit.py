@@ -215,15 +215,17 @@ def _fold(
         total_pairs = pairs.n_pairs + validation.n_pairs
         raise InputError(f"all {total_pairs} pairs are on one prompt; expected two or more, one to validate with.")
     logger.info("%s pairs to train on, %s held out", f"{pairs.n_pairs:,}", f"{validation.n_pairs:,}")
+    size = sum(len(source.table) for source in sources) * pairs.dim * np.dtype(np.float32).itemsize
+    by_turns = members > 1 and size <= window_bytes
+    roles = ("trains the score", "held out: chooses and calibrates")
+    if by_turns:
+        roles = (f"trains and validates the {members} members by turns",) * 2
     data = [
         DataPart(role, source.pairs.source or source.table.folder.name, *_sizes(source, share))
-        for role, share in (("trains the score", trained), ("held out: chooses and calibrates", held_out))
+        for role, share in zip(roles, (trained, held_out), strict=True)
         for source in sources
     ]
-    size = sum(len(source.table) for source in sources) * pairs.dim * np.dtype(np.float32).itemsize
-    if members > 1 and size <= window_bytes:
-        return _in_memory(sources, held_out), data
-    return Fold(pairs, validation, seed), data
+    return _in_memory(sources, held_out) if by_turns else Fold(pairs, validation, seed), data
 
 
 def _in_memory(sources: Sequence[Source], held_out: Share) -> Fold:

@@ -395,7 +395,7 @@ def test_bench_prints_one_list_and_nothing_else(qbrm_command, monkeypatch, tmp_p
     from qbrm_lab import bench
 
     row = {"dim": 12, "method": "rbm", "rows_per_s": 1.0, "ratio_to_published": 1.0, "ratio_to_ebrm": 1.0}
-    monkeypatch.setitem(bench.BENCHMARKS, "refine", lambda seed: [{**row, "multiple_of_floor": 1.0}])
+    monkeypatch.setitem(bench.SPEED_BENCHMARKS, "refine", lambda seed: [{**row, "multiple_of_floor": 1.0}])
     ended = qbrm_command("bench", "refine", "--json", "--out", tmp_path / "bench.json")
     assert ended.code == 0
     assert json.loads(ended.out) == json.loads((tmp_path / "bench.json").read_text())

@@ -68,18 +68,24 @@ def test_a_score_trained_from_disk_is_the_one_fitted_in_memory(folder):
         assert_same(weights(streamed), weights(in_memory))
 
 
-def test_members_trained_from_disk_share_their_pairs_and_the_card_says_so(folder, tmp_path, monkeypatch):
+@pytest.mark.parametrize("window", [4, 1000])
+def test_members_take_turns_to_validate_what_fits_into_a_window(folder, tmp_path, monkeypatch, window):
     shared = []
     monkeypatch.setattr("qbrm.fitting.fit.committee", lambda *given: shared.append(committee(*given)) or shared[-1])
-    fitted = fit_features([folder], ScoreChoice("sqrbm", members=5, epochs=1))
+    choice = ScoreChoice("sqrbm", members=5, epochs=1)
+    fitted = fit_features([folder], choice, window_bytes=windows_of(window))
     first, *others = shared[0]
     assert len(others) == 4
-    assert all(other.pairs is first.pairs and other.validation is first.validation for other in others)
+    by_turns = window == 1000
+    assert all((other.validation is not first.validation) == by_turns for other in others)
+    if by_turns:
+        prompts = [set(member.prompt[member.validation.chosen].tolist()) for member in shared[0]]
+        assert sum(map(len, prompts)) == len(set().union(*prompts))
     EnergyRewardModel(*fitted.parts).save_pretrained(tmp_path / "model")
     card = (tmp_path / "model" / "README.md").read_text()
     assert "latest best epoch of the 5 members" in card
-    assert "trains the score" in card
-    assert "by turns" not in card
+    assert ("by turns" in card) == by_turns
+    assert ("trains the score" in card) != by_turns
 
 
 def test_training_from_disk_learns(folder):
