@@ -179,7 +179,7 @@ def test_saved_models_give_the_accuracies_in_the_results(full, sources, method, 
         assert {(row["set"], row["category"]): row["accuracy"] for row in rows} == pytest.approx(expected)
 
 
-def test_log_loss_of_base_is_that_of_the_logistic_of_its_reward_differences(full, sources):
+def test_log_loss_of_base_is_that_of_the_logistic_of_its_margins(full, sources):
     rewards = rewards_of(full, sources, "base", 1)
     losses = [
         math.log1p(math.exp(rewards[prompt, answer] - rewards[prompt, chosen]))
@@ -192,7 +192,7 @@ def test_log_loss_of_base_is_that_of_the_logistic_of_its_reward_differences(full
 
 
 @pytest.mark.parametrize("method", ["rbm", "sqrbm"])
-def test_log_loss_of_a_machine_is_that_of_its_saved_preference_probabilities(full, sources, method):
+def test_log_loss_of_a_machine_is_that_of_its_saved_probabilities(full, sources, method):
     model = EnergyRewardModel.from_pretrained(full[0]["out"] / "models" / f"{method}-fresh-seed-0")
     items = [item for item in items_of(sources["first"]) if item[4] == "pairwise"]
     losses = [-math.log(model.prefer(prompt, chosen, answer)) for prompt, chosen, (answer,), *_ in items]
@@ -200,7 +200,7 @@ def test_log_loss_of_a_machine_is_that_of_its_saved_preference_probabilities(ful
     assert row["nll"] == pytest.approx(np.mean(losses), rel=1e-3)
 
 
-def test_only_methods_with_probabilities_have_log_loss_and_calibration_error(full):
+def test_only_methods_with_probabilities_have_log_loss_and_ece(full):
     for row in full[1]["rows"]:
         assert (row["nll"] is None) == (row["ece"] is None) == (row["method"] == "length")
         assert row["ci_low"] <= row["accuracy"] <= row["ci_high"]
@@ -239,7 +239,7 @@ def test_report_and_plots_are_there(full, plain):
         assert "sqrbm" in (out / "report.html").read_text()
 
 
-def test_abstaining_ends_at_the_accuracy_of_all_pairs_and_its_area_is_within_bounds(full):
+def test_abstaining_ends_at_full_accuracy_with_a_bounded_area(full):
     """At full coverage the decisions are those of the pairwise set, where base rewards decide as its accuracy says."""
     curves = full[1]["risk_coverage"]
     assert {row["method"] for row in curves} == set(ALL_METHODS) - {"length"}
@@ -384,7 +384,7 @@ def test_killed_and_rerun_gives_the_rows_of_a_run_that_nothing_interrupted(
 
 
 @pytest.mark.parametrize("file", [2, 7, 20], ids="file {}".format)
-def test_a_file_that_was_being_written_when_the_run_was_killed_does_not_count(plain, file, monkeypatch, tmp_path):
+def test_a_half_written_file_of_a_killed_run_does_not_count(plain, file, monkeypatch, tmp_path):
     """Killed while a file, counted from 1, is flushed: features, checkpoint or model."""
     settings, uninterrupted, out = plain
     with monkeypatch.context() as patch:
@@ -586,7 +586,7 @@ def test_reward_model_with_its_own_reward_is_not_trained(own_reward, sources, tm
     assert found == pytest.approx(accuracies(rewards, items_of(sources["first"])))
 
 
-def test_no_pair_left_after_filtering_is_an_error_that_says_how_many_there_were(own_reward, tmp_path):
+def test_no_pair_left_after_filtering_is_an_error_with_numbers(own_reward, tmp_path):
     own_reward(-1)
     train = write_preferences(tmp_path / "train.jsonl", 0, 30, noise=0)
     with pytest.raises(InputError, match=r"ebrm: .* left 0 of \d+ training pairs"):

@@ -61,7 +61,7 @@ def test_the_error_of_a_difference_adds_those_of_both_sides_in_squares():
     assert difference_error([one], [other]) == pytest.approx(math.sqrt(sum(variance)))
 
 
-def test_a_sampled_comparison_states_its_error_with_every_number_and_an_exact_one_states_none(tmp_path):
+def test_only_sampled_comparisons_state_a_sampling_error(tmp_path):
     settings = {"methods": ("base", "qbm"), "seeds": 1, "epochs": 1, "hidden": 4, "sampler": "gibbs"}
     compared = compare(ComparisonSettings(sample_source(), tmp_path, **settings), Reporter())
     results = compared.content()

@@ -116,7 +116,7 @@ def test_a_person_sees_how_many_seeds_are_finished(monkeypatch):
     ]
 
 
-def test_a_single_worker_is_this_process_which_goes_on_telling_what_it_does(monkeypatch):
+def test_a_single_worker_is_this_process_with_its_progress(monkeypatch):
     monkeypatch.setattr("qbrm.cli.console.PLAIN_SECONDS", 0.0)
     printed = io.StringIO()
     reporter = Reporter(Console(file=printed, width=200))

@@ -123,7 +123,7 @@ def test_equal_certainty_of_all_gives_an_exactly_flat_curve():
     assert selective_risk(log_probability) == pytest.approx([0.25] * 4)
 
 
-def test_naming_the_sides_the_other_way_round_keeps_the_order_and_turns_every_decision():
+def test_swapping_the_sides_keeps_the_order_and_turns_decisions():
     log_probability = np.log([0.9, 0.2, 0.65])  # certainties .9 (right), .8 (wrong), .65 (right)
     assert selective_risk(log_probability) == pytest.approx([0, 1 / 2, 1 / 3])
     assert selective_risk(np.log1p(-np.exp(log_probability))) == pytest.approx([1, 1 / 2, 2 / 3])
@@ -239,7 +239,7 @@ def test_differences_of_areas_are_paired():
     assert same.differences == [AreaDifference(reference="base", difference=0, ci_low=0, ci_high=0)]
 
 
-def test_a_method_without_probabilities_has_no_curve_and_one_without_a_score_no_deviations():
+def test_without_probabilities_no_curve_without_a_score_no_deviations():
     test = evaluation_set(pairs_on(np.arange(4)))
     silent = Outcomes(np.ones(4, bool), None)
     points_only = Outcomes(np.ones(4, bool), np.log([0.6, 0.7, 0.8, 0.9]))
@@ -274,7 +274,7 @@ def test_simulated_rewards_follow_the_known_machine():
 
 
 @pytest.mark.parametrize("seed", [0, 1])
-def test_intervals_of_a_fitted_machine_cover_the_true_reward_as_often_as_they_say(seed):
+def test_a_fitted_machines_intervals_cover_as_often_as_they_claim(seed):
     for row in coverage_rows(seed):
         # The machine fitted to preferences never saw a reward; sampling error of 4,000 test rewards is a third of this.
         tolerance = 0.025 if row.fitted_to == "rewards" else 0.06

@@ -69,7 +69,7 @@ def test_no_prompt_is_on_both_sides_of_a_member_and_folds_are_even():
         assert len(held_out) in (4, 5)
 
 
-def test_other_seeds_share_the_prompts_out_otherwise_and_the_same_seed_alike():
+def test_the_seed_decides_how_prompts_are_shared_out():
     first, again, other = (committee(task(seed=seed).fold, 5)[0].validation for seed in (0, 0, 1))
     assert labels(first) == labels(again) != labels(other)
 
@@ -106,7 +106,7 @@ class Encoder(HashingModel):
         return Embedded(super().embed(prompts, responses).embedding, None)
 
 
-def test_prompts_are_shared_out_unless_the_reward_model_was_trained_on_them(tmp_path, monkeypatch):
+def test_prompts_are_shared_out_unless_the_model_trained_on_them(tmp_path, monkeypatch):
     seen = {}
 
     def fit(method, given):
@@ -125,7 +125,7 @@ def test_prompts_are_shared_out_unless_the_reward_model_was_trained_on_them(tmp_
     assert seen["same"] is None
 
 
-def test_members_that_share_their_validation_pairs_are_made_one_before_anything_is_set_on_them():
+def test_members_with_shared_validation_pairs_are_pooled_first():
     given = replace(task(), prompt=None)
     method = with_training(build_method("sqrbm:gate,members=3"), epochs=3, batch_pairs=8, learning_rate=1e-2)
     score = method.fit(given).score
@@ -166,7 +166,7 @@ def machine(seed, embedding, reward):
     return found
 
 
-def test_one_factor_makes_what_was_held_out_of_each_machine_likeliest_all_together():
+def test_one_factor_makes_all_held_out_pairs_likeliest_together():
     given = task()
     tasks = committee(given.fold, 2)
     machines = [machine(seed, *given.pairs.responses()) for seed in range(2)]
@@ -185,7 +185,7 @@ def test_one_factor_makes_what_was_held_out_of_each_machine_likeliest_all_togeth
     assert at(0.0) <= min(at(-0.05), at(0.05))
 
 
-def test_one_machine_that_held_out_two_parts_is_calibrated_as_on_both_together():
+def test_a_machine_on_two_held_out_parts_is_calibrated_on_both():
     given = task()
     parts = [each.validation for each in committee(given.fold, 2)]
     alone, together = machine(1, *given.pairs.responses()), machine(1, *given.pairs.responses())

@@ -61,7 +61,7 @@ def test_an_ensemble_of_machines_reads_what_all_its_members_read():
 
 
 @pytest.mark.parametrize("name", ["mlp:gate,members=2", "sqrbm:gate,members=2"])
-def test_the_correction_of_a_gated_ensemble_ends_where_embeddings_are_unfamiliar(name):
+def test_a_gated_ensembles_correction_ends_far_from_its_embeddings(name):
     found = fitted(name, task())
     known = task().features
     moved = (found.rewards(known) - known.reward).abs().mean()

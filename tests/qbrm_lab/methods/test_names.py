@@ -73,7 +73,7 @@ def test_an_objective_a_filter_and_noise_are_options():
     assert build_method("sqrbm:filter").settings.filter_conflicts
 
 
-def test_lists_of_baselines_and_of_trained_methods_follow_from_the_descriptions():
+def test_lists_of_methods_follow_from_the_descriptions():
     assert {name for name in METHODS if is_baseline(name)} == {"length", "base", "mlp", "gaussian", "quantile"}
     assert is_baseline("mlp:gate,members=5")
     assert not is_baseline("sqrbm:gate")

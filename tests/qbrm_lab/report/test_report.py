@@ -493,7 +493,7 @@ def test_deviation_shows_the_error_of_every_tenth_of_the_pairs(part):
     np.testing.assert_allclose(curve.get_ydata(), np.arange(30, 50, 2))
 
 
-def test_the_uncertainty_table_has_areas_accuracies_and_what_deviations_tell(part):
+def test_the_uncertainty_table_has_areas_accuracies_and_deviations(part):
     grids = uncertainty_grids(part)
     assert [grid.caption.rpartition(", ")[2] for grid in grids] == ["pairwise", "best-of-n"]
     cells = {column.heading: dict(zip(grids[0].labels, column.cells, strict=True)) for column in grids[0].columns}
@@ -520,7 +520,7 @@ def test_no_two_methods_look_alike():
     assert colour_of("mlp:gate") == colour_of("mlp")
 
 
-def test_results_from_before_there_were_such_tables_are_still_read_and_reported(results, tmp_path):
+def test_results_without_the_newer_tables_are_read_and_reported(results, tmp_path):
     content = {
         name: table for name, table in make_content().items() if name not in ("risk_coverage", "deviation", "facts")
     }

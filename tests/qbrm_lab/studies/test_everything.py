@@ -131,7 +131,7 @@ def test_facts_on_a_training_have_the_scenario_they_are_of(settings, done):
     assert all(fact.scenario in ("fresh", "shift") for fact in facts)
 
 
-def test_over_optimisation_writes_both_golds_with_tables_equal_to_the_numbers(settings, done):
+def test_over_optimisation_writes_both_golds_with_equal_tables(settings, done):
     studies = read_json(settings.out / OVER_OPTIMISATION_FILE, OverOptimisationResults).studies
     table = (settings.out / "over-optimisation.md").read_text()
     assert [study.gold_from for study in studies] == ["simulation", "labels"]
@@ -212,7 +212,7 @@ def test_quick_leaves_the_fine_tuned_base_out(settings, monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize(("options", "seeds"), [([], 5), (["--quick"], 1), (["--quick", "--seeds", "2"], 2)])
-def test_the_command_studies_everything_with_five_seeds_or_quickly_with_one(monkeypatch, tmp_path, options, seeds):
+def test_the_command_studies_with_five_seeds_or_quickly_with_one(monkeypatch, tmp_path, options, seeds):
     asked = []
     monkeypatch.setattr(everything, "study_everything", lambda *given: asked.append(given))
     app = typer.Typer()

@@ -84,7 +84,7 @@ def tune(tiny, **options):
     return encoder, trunk, training, weights
 
 
-def test_the_batch_that_is_trained_on_gives_the_rewards_of_the_frozen_encoder_and_trunk(tiny):
+def test_a_training_batch_gives_the_rewards_of_the_frozen_model(tiny):
     encoder = tiny()
     trunk = random_trunk(encoder)
     expected = EncoderRewardModel(encoder, trunk).embed(*zip(*TEXTS, strict=True)).reward
@@ -104,13 +104,13 @@ def test_every_part_of_the_encoder_that_a_mean_depends_on_learns(tiny):
     assert {"embeddings.word_embeddings.weight", "encoder.layer.0.attention.self.query.weight"} <= moved
 
 
-def test_fine_tuning_learns_what_a_frozen_encoder_with_that_trunk_gets_wrong(tiny):
+def test_fine_tuning_learns_what_a_frozen_encoder_gets_wrong(tiny):
     *_, training, _ = tune(tiny)
     losses = [epoch["validation_loss"] for epoch in training.epochs]
     assert training.best == losses.index(min(losses)) > 0
 
 
-def test_a_killed_fine_tuning_goes_on_to_the_weights_of_an_uninterrupted_one(tiny, tmp_path):
+def test_a_killed_fine_tuning_resumes_to_the_same_weights(tiny, tmp_path):
     def die(epoch):
         if epoch["epoch"] == 1:
             raise KeyboardInterrupt
@@ -128,7 +128,7 @@ def test_a_killed_fine_tuning_goes_on_to_the_weights_of_an_uninterrupted_one(tin
     torch.testing.assert_close(again, expected, rtol=0, atol=0)
 
 
-def test_killed_within_an_epoch_it_goes_on_from_the_last_batch_that_was_kept(tiny, tmp_path, monkeypatch):
+def test_killed_within_an_epoch_it_resumes_at_the_last_kept_batch(tiny, tmp_path, monkeypatch):
     *_, uninterrupted, expected = tune(tiny)
     monkeypatch.setattr(FineTuningSettings, "checkpoint_seconds", 0.0)
     checkpoint, steps = tmp_path / "checkpoint.safetensors", []
@@ -174,7 +174,7 @@ def test_the_digest_of_the_data_changes_with_a_token_and_with_a_label(tiny):
     assert digest() == digest()
 
 
-def test_a_saved_reward_model_gives_the_same_rewards_and_so_does_a_score_saved_on_it(tiny, tmp_path):
+def test_a_saved_model_and_a_score_saved_on_it_give_the_same_rewards(tiny, tmp_path):
     encoder, trunk, *_ = tune(tiny)
     asked, answers = zip(*TEXTS, strict=True)
     expected = EncoderRewardModel(encoder, trunk).embed(asked, answers)
@@ -221,7 +221,7 @@ def sources():
 
 
 @pytest.mark.parametrize(("name", "scenario"), [(name, each) for name, all_ in SCENARIOS_OF.items() for each in all_])
-def test_no_score_is_refined_chosen_or_tested_on_a_prompt_that_its_encoder_was_tuned_on(sources, name, scenario):
+def test_no_score_meets_a_prompt_that_its_encoder_was_tuned_on(sources, name, scenario):
     seen = set(VARIANTS[name].share_out(sources.train, 0).reward_model.prompt_ids)
     roles = VARIANTS[scenario].share_out(sources.train, 0)
     assert not seen & set(roles.validation.prompt_ids)
@@ -239,7 +239,7 @@ def tiny_study(tiny, tmp_path, monkeypatch):
     return ComparisonSettings(sample_source(), tmp_path, seeds=2, epochs=1)
 
 
-def test_in_noise_a_quarter_of_the_labels_that_the_encoder_is_tuned_with_are_turned_round(tiny_study):
+def test_noise_flips_a_quarter_of_the_encoders_labels(tiny_study):
     frozen = prepare(tiny_study, Reporter())
     roles = VARIANTS["noise"].share_out(frozen.sources.train, 0)
     true = {pair[:3] for part in (roles.reward_model, roles.reward_model_validation) for pair in training_pairs(part)}
@@ -257,7 +257,7 @@ def test_in_noise_a_quarter_of_the_labels_that_the_encoder_is_tuned_with_are_tur
     assert all(response_id(texts[row][1]) == key[1] for row, key in enumerate(keys))
 
 
-def test_the_study_runs_on_its_own_encoders_and_a_second_call_trains_nothing_again(tiny_study, monkeypatch):
+def test_a_second_study_call_on_its_encoders_trains_nothing_again(tiny_study, monkeypatch):
     monkeypatch.setattr(fine_tuned, "SCENARIOS_OF", {"fresh": ("small-50", "fresh")})
     settings, methods = FineTuningSettings(epochs=1, max_length=LENGTH), ("base", "rbm")
     results = read_results(study_fine_tuned(tiny_study, Reporter(), methods, settings).parent)

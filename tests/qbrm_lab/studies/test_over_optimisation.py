@@ -48,7 +48,7 @@ def vectors(n=400, dim=6, seed=0):
     return torch.randn(n, dim, generator=torch.Generator().manual_seed(seed))
 
 
-def test_gold_has_mean_zero_and_deviation_one_over_the_real_vectors_and_is_fixed_by_its_seed():
+def test_gold_is_standardised_and_fixed_by_its_seed():
     real = 3 + 5 * vectors()
     gold = SimulatedGold(real, seed=1)(real)
     assert float(gold.mean()) == pytest.approx(0, abs=1e-5)
@@ -88,7 +88,7 @@ def test_candidates_keep_what_all_responses_to_a_prompt_share():
     assert (drawn[:, :2] == 3).all()
 
 
-def test_the_lower_confidence_bound_is_mean_less_z_deviations_with_the_z_that_validation_likes_best(tmp_path):
+def test_the_lower_bound_is_the_mean_less_z_deviations(tmp_path):
     generator = torch.Generator().manual_seed(0)
     embedding = vectors(300)
     features = Features(embedding, embedding[:, 0], torch.zeros(300, dtype=torch.long))
@@ -128,7 +128,7 @@ def curves(seed, signal, pools=6):
     return curves_of(found, SIZES)
 
 
-def test_rows_are_means_over_pools_and_then_over_seeds_with_intervals_around_them():
+def test_rows_are_means_over_pools_then_seeds_with_intervals():
     seeds = {3: curves(3, 0.1), 4: curves(4, 0.1)}
     rows = curve_rows(seeds)
     for method in ("gold", "base", "fooled"):
@@ -277,7 +277,7 @@ def test_a_reward_model_that_came_trained_is_refused(sample, tmp_path):
         over_optimisation(train, test, table, tmp_path, quiet(), QUICK)
 
 
-def test_the_figure_has_a_panel_per_family_a_curve_per_method_and_both_scales():
+def test_the_figure_has_a_panel_per_family_and_a_curve_per_method():
     rows = curve_rows({seed: curves(seed, 0.1) for seed in (0, 1)})
     figure = over_optimisation_figure(rows)
     figure.savefig(BytesIO(), format="png")

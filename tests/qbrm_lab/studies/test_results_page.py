@@ -120,7 +120,7 @@ def test_the_first_paragraph_names_winners_and_where_the_candidate_stands(text):
     assert f"| {CANDIDATE} against |" in first
 
 
-def test_gold_is_told_with_a_peak_only_where_there_is_one_and_the_interval_decides_who_differs(study):
+def test_gold_is_reported_with_a_peak_only_where_intervals_show_one(study):
     files = read_files(study)
     peaks = files.over_optimisation.studies[0].peaks
     changes = {
@@ -179,7 +179,7 @@ def test_a_folder_without_a_study_gives_a_page_that_says_so(tmp_path):
     assert "|" not in text
 
 
-def test_remarks_on_the_fine_tuned_base_are_passed_on_and_notes_on_single_trainings_are_not(study):
+def test_remarks_are_passed_on_and_facts_of_single_trainings_are_not(study):
     files = read_files(study)
     remark = "One encoder is fine-tuned per set of preferences, at the first seed's split."
     files.fine_tuned.facts.append(Remark(sentence=remark))
@@ -222,7 +222,7 @@ def test_over_optimisation_is_told_beyond_the_interval_alone(text):
         assert peaks_table(made) in text
 
 
-def test_scores_that_choose_as_the_base_does_and_bounds_are_told_beside_the_curves(study):
+def test_scores_that_choose_as_the_base_are_named_beside_the_curves(study):
     files = read_files(study)
     first, second = files.over_optimisation.studies
     first.facts.extend(BaseKept(method="sqrbm", seed=seed) for seed in (2, 2, 3))
@@ -237,7 +237,7 @@ def test_scores_that_choose_as_the_base_does_and_bounds_are_told_beside_the_curv
     assert second.facts == []
 
 
-def test_coverage_is_the_mean_over_worlds_between_the_least_and_the_greatest(study, text):
+def test_coverage_is_a_mean_over_worlds_between_their_extremes(study, text):
     rows = json.loads((study / "coverage.json").read_text())["rows"]
     found = [row["coverage"] for row in rows if (row["fitted_to"], row["level"]) == ("rewards", 0.9)]
     low, high = sorted(found)
@@ -261,7 +261,7 @@ def test_time_is_held_against_the_limit_of_what_was_run(seconds, command, met, s
     assert target.met is met
 
 
-def test_fine_tuning_that_an_earlier_study_may_have_done_counts_against_the_limit():
+def test_fine_tuning_of_an_earlier_study_counts_against_the_limit():
     calls = made_calls(2_600.0, "qbrm study --out a")
     fine_tuned = made_results()
     fine_tuned["timings"] = [
@@ -322,7 +322,7 @@ def test_fewer_than_five_seeds_are_not_five():
     assert [(target.measured, target.met) for target in found] == [("4", False), ("5", True)]
 
 
-def test_the_forest_has_a_panel_per_part_and_an_interval_per_trained_method():
+def test_the_forest_has_a_panel_per_part_and_an_interval_per_method():
     results = as_results(made_results())
     figure = difference_panels(parts(results), "base")
     assert [axes.get_title() for axes in figure.axes] == [part.name for part in parts(results)]

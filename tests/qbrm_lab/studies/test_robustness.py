@@ -87,7 +87,7 @@ def test_better_by_the_mean_is_not_better_beyond_the_interval():
     assert met(results) == dict.fromkeys(ASKED, True) | {ASKED[1]: False}
 
 
-def test_what_sums_leave_of_differences_that_cancel_is_neither_better_nor_worse():
+def test_rounding_of_cancelling_differences_is_no_difference():
     results = reaching()
     for scenario in ("fresh", "same"):
         change(results, "differences", difference("mlp", scenario), ci_low=1e-19)
@@ -111,7 +111,7 @@ def test_without_pairwise_preferences_no_target_is_decided():
     assert targets(as_results(results)) == []
 
 
-def test_a_target_against_a_method_that_was_left_out_is_neither_met_nor_missed():
+def test_a_target_against_an_absent_method_is_neither_met_nor_missed():
     results = made_results(methods=[name for name in METHODS if name != "ebrm"])
     assert met(results)[ASKED[4]] is None
     assert f"| {ASKED[4]} | ebrm was left out | not measured |" in targets_table(targets(as_results(results)))

@@ -39,7 +39,7 @@ def test_exact_states_are_as_far_off_as_independent_ones_must_be(errors):
     assert errors["exact", None].total_variation == pytest.approx(expected, rel=0.5)
 
 
-def test_more_sweeps_and_more_bits_bring_a_sampler_to_the_exact_one_and_descent_stays_away(errors):
+def test_sweeps_and_bits_bring_samplers_to_the_exact_one(errors):
     floor = errors["exact", None].total_variation
     assert errors["gibbs", 32].total_variation < 2 * floor
     assert errors["annealing", 32].total_variation < errors["annealing", 1].total_variation
