@@ -91,14 +91,7 @@ def compare(
         ),
     ] = "fresh",
     methods: Methods = DEFAULT_METHODS,
-    reward_model: Annotated[
-        str,
-        typer.Option(
-            help="Reward model: the embedded default, a folder of a sequence classifier, or its id on the Hugging Face "
-            "Hub.",
-            metavar="NAME_OR_PATH",
-        ),
-    ] = "all-MiniLM-L6-v2",
+    reward_model: opt.RewardModelName = "all-MiniLM-L6-v2",
     revision: opt.Revision = None,
     head: opt.Head = None,
     template: opt.Template = None,
@@ -145,7 +138,7 @@ def compare(
                 max_length=max_length,
                 dtype=dtype,
                 device_map=device_map,
-                trust_remote_code=trust_remote_code or None,
+                trust_remote_code=trust_remote_code,
             ),
             seeds=seeds,
             seed=seed,
