@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -34,7 +35,7 @@ from qbrm.reward_models import RewardModel, load_reward_model
 from qbrm.reward_models.base import head_dim
 from qbrm.reward_models.encoder_reward_model import TRUNK, EncoderRewardModel
 from qbrm.reward_models.trunk import Trunk
-from qbrm.samplers import Sampler
+from qbrm.samplers import SAMPLERS, Sampler
 
 MOST_VALIDATION_PAIRS = 8192
 # The digests of more prompts than this are not kept, so that memory does not grow with the data.
@@ -51,6 +52,9 @@ class ScoreChoice:
     """An energy score to fit, one of `ENERGY_SCORES`, and its options, as :meth:`qbrm.EnergyRewardModel.fit` says.
 
     Members validate on different prompts if the features fit into a window in memory; else they differ in their seed.
+
+    Raises:
+        InputError: if there is no such score or sampler, or such scores do not take an option.
     """
 
     name: str = "sqrbm"
@@ -61,14 +65,20 @@ class ScoreChoice:
     epochs: int | None = None
     device: torch.device | str | None = None
 
+    def __post_init__(self) -> None:
+        check_known("score", self.name, ENERGY_SCORES)
+        if isinstance(self.sampler, str):
+            check_known("sampler", self.sampler, SAMPLERS)
+        asked = {"gate_rank": self.gate, "members": self.members > 1, "hidden": self.hidden, "sampler": self.sampler}
+        for parameter, value in asked.items():
+            if value and parameter not in _parameters(ENERGY_SCORES[self.name]):
+                option = parameter.removesuffix("_rank")
+                able = ", ".join(name for name, score in ENERGY_SCORES.items() if parameter in _parameters(score))
+                raise InputError(f"score {self.name} takes no {option}; expected one of: {able}.")
+
     @property
     def settings(self) -> FitSettings:
-        """How the score is fitted.
-
-        Raises:
-            InputError: if there is no such score.
-        """
-        check_known("score", self.name, ENERGY_SCORES)
+        """How the score is fitted."""
         settings = replace(ENERGY_SCORES[self.name].fit_settings, gate=self.gate, members=self.members)
         epochs = settings.training.epochs if self.epochs is None else self.epochs
         return replace(settings, training=replace(settings.training, epochs=epochs))
@@ -128,7 +138,6 @@ def fit_preferences(
     if features is None:
         with TemporaryDirectory() as folder:
             return fit_preferences(reward_model, preferences, choice, features=folder, seed=seed, progress=progress)
-    check_known("score", choice.name, ENERGY_SCORES)
     read = preferences_of(preferences)
     prompts = np.unique(prompt_digests(read.prompt_ids))
     model = load_reward_model(str(reward_model)) if isinstance(reward_model, (str, Path)) else reward_model
@@ -199,6 +208,10 @@ def fit_features(
     if sum(len(source.pairs.prompt) for source in sources) <= MOST_PAIRS_REMEMBERED:
         prompts = np.unique(np.concatenate([source.pairs.prompt for source in sources]))
     return _fitted_model(RecordedRewardModel(sources[0].table), fitted, choice, data, seed, prompts)
+
+
+def _parameters(score: type[EnergyScore]) -> Mapping[str, inspect.Parameter]:
+    return inspect.signature(score).parameters
 
 
 def _fold(

@@ -1,5 +1,7 @@
 """`EnergyRewardModel.fit`: from a reward model and preferences, wherever they are, to a refined reward model."""
 
+import re
+
 import pytest
 import torch
 from datasets import Dataset
@@ -9,6 +11,7 @@ from fixtures.preference_files import read_lines, write_preferences
 from qbrm import EnergyRewardModel
 from qbrm.energies import ENERGY_SCORES
 from qbrm.errors import InputError
+from qbrm.model.fit import ScoreChoice
 from qbrm.samplers.gibbs import GibbsSampler
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -44,7 +47,8 @@ def test_a_path_a_data_set_and_records_give_the_same_model(prefs):
 
 @pytest.mark.parametrize("name", ENERGY_SCORES)
 def test_every_score_is_fitted_by_name(prefs, name):
-    model = EnergyRewardModel.fit(encoder(), prefs, score=name, **QUICK)
+    options = {"epochs": 2} if name == "ebrm" else QUICK  # EBRM has no hidden units to count
+    model = EnergyRewardModel.fit(encoder(), prefs, score=name, **options)
     assert type(model.energy_score) is ENERGY_SCORES[name]
     assert model.refinement == ENERGY_SCORES[name].refinement
     assert torch.isfinite(model.score(["question 1"], ["answer 0 to 1"]).refined).all()
@@ -100,3 +104,19 @@ def test_what_are_no_preferences_is_one_line(preferences, message):
 def test_an_unknown_score_is_one_line(prefs):
     with pytest.raises(InputError, match="unknown score 'sqrmb'; did you mean 'sqrbm'"):
         EnergyRewardModel.fit(encoder(), prefs, score="sqrmb")
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        ({"name": "ebrm", "members": 5}, "score ebrm takes no members; expected one of: rbm, sqrbm."),
+        ({"name": "ebrm", "gate": True}, "score ebrm takes no gate; expected one of: rbm, sqrbm, qbm."),
+        ({"name": "qbm", "members": 2}, "score qbm takes no members; expected one of: rbm, sqrbm."),
+        ({"name": "ebrm", "hidden": 8}, "score ebrm takes no hidden; expected one of: rbm, sqrbm, qbm."),
+        ({"name": "sqrbm", "sampler": "gibbs"}, "score sqrbm takes no sampler; expected one of: qbm."),
+        ({"name": "qbm", "sampler": "gibs"}, "unknown sampler 'gibs'; did you mean 'gibbs'?"),
+    ],
+)
+def test_an_option_that_a_score_does_not_take_is_refused_at_once(options, line):
+    with pytest.raises(InputError, match=f"^{re.escape(line)}"):
+        ScoreChoice(**options)
