@@ -90,7 +90,8 @@ def train(
     from qbrm.features.stream import open_sources
     from qbrm.fitting import Epoch
     from qbrm.model import EnergyRewardModel
-    from qbrm.model.fit import ScoreChoice, Split, fit_features
+    from qbrm.model.fit import Split, fit_features
+    from qbrm.model.score_choice import ScoreChoice
 
     reporter = Reporter()
     for folder, (table, pairs) in zip(features, open_sources(features), strict=True):
@@ -122,6 +123,43 @@ def train(
         model.provenance = model.provenance and replace(model.provenance, command=opt.command_line())
         model.save_pretrained(out)
     reporter.fact("model", str(out))
+
+
+def fit(
+    source: Annotated[str, typer.Argument(help=f"Preferences to refine with: {opt.SOURCE_HELP}.")],
+    out: Annotated[Path, typer.Option(help="Folder for the model; features and training states stay in it.")],
+    reward_model: opt.RewardModelName = "all-MiniLM-L6-v2",
+    score: Annotated[
+        str, typer.Option(help="'auto' chooses by cross-validation; or residual, rbm, sqrbm, qbm, ebrm.", metavar="NAME")
+    ] = "auto",
+    gate: Annotated[bool, typer.Option("--gate", help="Fade the correction where embeddings are unfamiliar.")] = False,
+    members: Annotated[
+        int, typer.Option(help="Scores to train and validate on different prompts; their mean is the model.", min=1)
+    ] = 1,
+    deep: Annotated[bool, typer.Option("--deep", help="Let the hidden fields read a small trunk first.")] = False,
+    seed: Annotated[int, typer.Option(help="Seeds split, weights, shuffling and noise.", min=0)] = 0,
+    revision: opt.Revision = None,
+    head: opt.Head = None,
+    template: opt.Template = None,
+    max_length: opt.MaxLength = None,
+    dtype: opt.Dtype = None,
+    device_map: opt.DeviceMap = None,
+    trust_remote_code: opt.TrustRemoteCode = False,
+) -> None:
+    """Refine a reward model with your preferences, and say whether it helped.
+
+    A fifth of the prompts measures the verdict and chooses nothing; on the others, cross-validation chooses a score.
+    Writes the model and verdict.json to --out. Run it again to continue where it stopped.
+
+    Example: qbrm fit prefs.jsonl --reward-model models/my-reward-model --out runs/refined
+    """
+    from qbrm.cli.fit import fit_model
+    from qbrm.model.score_choice import named_score
+
+    choice = named_score(score, gate=gate, members=members, deep=deep)
+    shape = opt.given(head=head, template=template, max_length=max_length)
+    place = opt.given(revision=revision, dtype=dtype, device_map=device_map, trust_remote_code=trust_remote_code)
+    fit_model(source, reward_model, choice, out, seed, **shape, **place)
 
 
 def evaluate(
