@@ -23,6 +23,8 @@ class Identity:
         max_length: tokens after which text is cut.
         dtype: number format of the weights.
         own_code: whether Python code that comes with the model ran.
+        base: commit or digest of the model that an adapter was merged into; empty without an adapter.
+        output: which of several outputs is the reward; None if there is one.
     """
 
     name: str
@@ -31,8 +33,10 @@ class Identity:
     max_length: int
     dtype: str = "float32"
     own_code: bool = False
+    base: str = ""
+    output: int | None = None
 
-    def to_dict(self) -> dict[str, str | int]:
+    def to_dict(self) -> dict[str, str | int | None]:
         """As stored in a feature table's manifest."""
         return asdict(self)
 
@@ -66,6 +70,22 @@ def head_dim(model: RewardModel) -> int | None:
     """How many coordinates of the embedding, the first ones, the head reads, as an attribute says; None for all."""
     size: int | None = getattr(model, "head_dim", None)
     return size
+
+
+class Refusal(NamedTuple):
+    """A prompt that a reward model cannot take: its index among those given, its roles, and why."""
+
+    index: int
+    roles: tuple[str, ...]
+    reason: str
+
+
+@runtime_checkable
+class Choosy(Protocol):
+    """A reward model that cannot take every prompt, and tells before it embeds any."""
+
+    def refusals(self, prompts: Sequence[Prompt]) -> list[Refusal]:
+        """The prompts that it cannot take, in their order."""
 
 
 @runtime_checkable
