@@ -73,11 +73,19 @@ def head_dim(model: RewardModel) -> int | None:
 
 
 class Refusal(NamedTuple):
-    """A prompt that a reward model cannot take: its index among those given, its roles, and why."""
+    """A prompt that a reward model cannot take.
+
+    Attributes:
+        index: its place among the prompts given.
+        roles: of its messages.
+        reason: what the template says.
+        foldable: whether it has system messages that could go into the user turn.
+    """
 
     index: int
     roles: tuple[str, ...]
     reason: str
+    foldable: bool
 
 
 @runtime_checkable

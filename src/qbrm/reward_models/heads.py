@@ -145,7 +145,7 @@ def find_head(model: nn.Module, asked: str | None, name: str, output: int | None
     if several is not None and asked in (None, "linear"):
         raise InputError(
             f"{name} ({type(model).__name__}) has {several.out_features} outputs, {_labels(model, several)}; expected "
-            "--output INDEX for the one that is the reward, or --head quantiles where they are its quantiles."
+            "--output INDEX (output=INDEX) for the one that is the reward, or --head quantiles where they are its quantiles."
         )
     expected = HEADS[asked or "linear"].expected
     raise InputError(f"{name} ({type(model).__name__}) has no {asked or 'score'} head; expected {expected}.")
@@ -158,9 +158,7 @@ def _chosen_output(model: nn.Module, asked: str | None, name: str, output: int) 
     if layer is None:
         raise InputError(f"{name} ({type(model).__name__}) has no score head; expected {LinearHead.expected}.")
     if not 0 <= output < layer.out_features:
-        raise InputError(
-            f"output {output} of {name}; expected 0 to {layer.out_features - 1}: {_labels(model, layer)}."
-        )
+        raise InputError(f"output {output} of {name}; expected one of: {_labels(model, layer)}.")
     return LinearHead(output if layer.out_features > 1 else None), layer
 
 

@@ -40,12 +40,12 @@ def require_score_layer(checkpoint: Checkpoint, tensors: Collection[str]) -> Non
             f"{name} is a {architecture}, which scores tokens or steps (a process reward model); expected a sequence "
             "classifier, which scores whole texts."
         )
-    if has_score_layer(tensors):
-        return
+    if has_score_layer(tensors) or architecture.endswith("ForSequenceClassification"):
+        return  # what is missing or too many is named once the model is built
     if architecture.endswith(WRITERS):
         raise InputError(
-            f"{name} is a language model ({architecture}) and has no score head; expected a sequence classifier with "
-            "a trained score head. A judge that writes its verdict gives no embedding and reward."
+            f"{name} is a language model ({architecture}): its checkpoint lacks score.weight and the like; expected a "
+            "sequence classifier with a trained score head. A judge that writes its verdict gives no embedding."
         )
     raise InputError(
         f"{name}{f' ({architecture})' if architecture else ''} has no score head: no tensor of its checkpoint is "

@@ -21,6 +21,7 @@ from qbrm.reward_models.heads import find_head, returned
 from qbrm.reward_models.padding import Padding
 from qbrm.reward_models.positions import checked_length
 from qbrm.reward_models.template import TEMPLATES, Tokens
+from qbrm.reward_models.text import SYSTEM
 from qbrm.reward_models.text import fold_system as fold_into_user
 
 TOKEN_BUDGET = 16_384
@@ -107,11 +108,13 @@ class SequenceClassifier:
 
     def refusals(self, prompts: Sequence[Prompt]) -> list[Refusal]:
         """The prompts that the template refuses; no text goes through the model."""
-        return [
-            Refusal(index, tuple(message.role for message in prompt), why)
-            for index, prompt in enumerate(prompts)
-            if (why := self._template.refusal(self._folded(prompt))) is not None
-        ]
+        refusals = []
+        for index, prompt in enumerate(prompts):
+            why = self._template.refusal(self._folded(prompt))
+            if why is not None:
+                roles = tuple(message.role for message in prompt)
+                refusals.append(Refusal(index, roles, why, foldable=not self._fold and not {*SYSTEM}.isdisjoint(roles)))
+        return refusals
 
     def embed(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> Embedded:
         """Embed response i as an answer to prompt i, for all i.

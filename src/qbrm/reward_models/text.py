@@ -27,20 +27,20 @@ def fold_system(prompt: Prompt) -> Prompt:
         if message.role in SYSTEM:
             waiting.append(message.content)
         elif message.role == "user":
-            folded.append(_user([*waiting, message.content]))
+            folded.append(message._replace(content=_joined([*waiting, message.content])))
             waiting = []
         else:
             folded.append(message)
     if waiting:
         last = next((at for at in reversed(range(len(folded))) if folded[at].role == "user"), None)
         if last is None:
-            return (_user(waiting), *folded)
-        folded[last] = _user([folded[last].content, *waiting])
+            return (Message("user", _joined(waiting)), *folded)
+        folded[last] = folded[last]._replace(content=_joined([folded[last].content, *waiting]))
     return tuple(folded)
 
 
-def _user(texts: Sequence[str]) -> Message:
-    return Message("user", "\n\n".join(texts))
+def _joined(texts: Sequence[str]) -> str:
+    return "\n\n".join(texts)
 
 
 def valid_unicode(text: str) -> str:
