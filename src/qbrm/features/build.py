@@ -65,7 +65,7 @@ def build_with(
     Raises:
         InputError: if the folder holds features of another model or cannot be written, or the model returns NaN,
             infinite or misshapen values.
-        RefusedPrompts: if the model cannot take some of the prompts; before any is embedded.
+        RefusedTexts: if the model cannot take some of the texts; before any is embedded.
     """
     folder = Path(folder)
     make_folder(folder)
@@ -75,7 +75,7 @@ def build_with(
         there = set(FeatureTable(folder, manifest).keys())
         missing = missing_shards(texts, there, shard_rows)
         new = [key for keys in missing for key in keys]
-        require_all_taken(engine, preferences.of_prompts({prompt for prompt, _ in new}))
+        require_all_taken(engine, preferences, {key: texts[key] for key in new})
         manifest = replace(manifest, wanted=len(there) + len(new))
         done = _Count(progress, len(texts) - len(new), len(texts))
         blocks = [make_block(file, keys, texts) for file, keys in zip(_free_names(folder), missing, strict=False)]

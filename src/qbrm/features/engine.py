@@ -33,8 +33,8 @@ class Engine(Protocol):
     def described(self) -> Described:
         """The reward model."""
 
-    def refusals(self, prompts: Sequence[Prompt]) -> list[Refusal]:
-        """The prompts that the reward model cannot take; asked before anything is embedded."""
+    def refusals(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> list[Refusal]:
+        """The texts that the reward model cannot take; asked before anything is embedded."""
 
     def embed(self, blocks: Sequence[Block], advance: Advance) -> Iterator[tuple[Block, Embedded]]:
         """Embed every block once, in any order; `advance` is told how many more rows are done.
@@ -51,9 +51,9 @@ class LocalEngine:
         self._model = model
         self.described = describe(model)
 
-    def refusals(self, prompts: Sequence[Prompt]) -> list[Refusal]:
-        """The prompts that the reward model cannot take."""
-        return refusals(self._model, prompts)
+    def refusals(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> list[Refusal]:
+        """The texts that the reward model cannot take."""
+        return refusals(self._model, prompts, responses)
 
     def embed(self, blocks: Sequence[Block], advance: Advance) -> Iterator[tuple[Block, Embedded]]:
         """Embed every block once, in order."""
@@ -66,9 +66,9 @@ def describe(model: RewardModel) -> Described:
     return Described(model.identity, model.dim, model.settings() if isinstance(model, Configured) else {})
 
 
-def refusals(model: RewardModel, prompts: Sequence[Prompt]) -> list[Refusal]:
-    """The prompts that a reward model says it cannot take; most take all."""
-    return model.refusals(prompts) if isinstance(model, Choosy) else []
+def refusals(model: RewardModel, prompts: Sequence[Prompt], responses: Sequence[str]) -> list[Refusal]:
+    """The texts that a reward model says it cannot take; most take all."""
+    return model.refusals(prompts, responses) if isinstance(model, Choosy) else []
 
 
 def embed_block(model: RewardModel, block: Block, advance: Advance = lambda rows: None) -> Embedded:

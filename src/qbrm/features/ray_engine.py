@@ -49,9 +49,9 @@ class RayEngine:
         self._first: Any = ray.remote(**self._share)(_First).remote(load)
         self.described: Described = self._asked("describe")
 
-    def refusals(self, prompts: Sequence[Prompt]) -> list[Refusal]:
-        """The prompts that the reward model cannot take."""
-        found: list[Refusal] = self._asked("refusals", list(prompts))
+    def refusals(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> list[Refusal]:
+        """The texts that the reward model cannot take."""
+        found: list[Refusal] = self._asked("refusals", list(prompts), list(responses))
         return found
 
     def embed(self, blocks: Sequence[Block], advance: Advance) -> Iterator[tuple[Block, Embedded]]:
@@ -111,8 +111,8 @@ class _First:
     def describe(self) -> bytes:
         return _answer(lambda: describe(self._load()))
 
-    def refusals(self, prompts: Sequence[Prompt]) -> bytes:
-        return _answer(lambda: refusals(self._load(), prompts))
+    def refusals(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> bytes:
+        return _answer(lambda: refusals(self._load(), prompts, responses))
 
 
 class _Worker:

@@ -1,68 +1,70 @@
-"""Prompts that a reward model cannot take, named before any text is embedded."""
+"""Texts that a reward model cannot take, named before any is embedded."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Collection, Mapping
 
 from qbrm.errors import InputError
 from qbrm.features.engine import Engine
-from qbrm.preferences.base import Preference, PreferenceSet
+from qbrm.features.plan import Texts
+from qbrm.preferences.base import Key, Preference, PreferenceSet, response_id
 from qbrm.reward_models.base import Refusal
 
 MOST_NAMED = 20
 
 
-class RefusedPrompts(InputError):
-    """A reward model cannot take some of the prompts.
+class RefusedTexts(InputError):
+    """A reward model cannot take some of the texts.
 
     Attributes:
-        prompt_ids: those prompts; what is left of a set without them can be embedded.
+        keys: prompt id and response id of those texts; see :func:`rows_of`.
     """
 
-    def __init__(self, message: str, prompt_ids: frozenset[str]) -> None:
-        super().__init__(message)
-        self.prompt_ids = prompt_ids
+    def __init__(self, message: str, keys: frozenset[Key]) -> None:
+        super().__init__(message, keys)
+        self.keys = keys
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
-class Refused(NamedTuple):
-    """A preference whose prompt a reward model cannot take, and why."""
-
-    preference: Preference
-    refusal: Refusal
-
-
-def refused_by(engine: Engine, preferences: PreferenceSet) -> list[Refused]:
-    """The preferences whose prompts a reward model cannot take, in file order; nothing is embedded."""
-    prompts = {preference.prompt_id: preference.prompt for preference in preferences}
-    names = list(prompts)
-    why = {names[refusal.index]: refusal for refusal in engine.refusals(list(prompts.values()))}
-    return [Refused(preference, why[preference.prompt_id]) for preference in preferences if preference.prompt_id in why]
+def rows_of(preferences: PreferenceSet, keys: Collection[Key]) -> list[Preference]:
+    """The preferences that have one of some texts as an answer, in file order."""
+    return [
+        preference
+        for preference in preferences
+        if any((preference.prompt_id, response_id(response)) in keys for response in preference.responses)
+    ]
 
 
-def require_all_taken(engine: Engine, preferences: PreferenceSet) -> None:
-    """Check that a reward model can take all prompts.
+def require_all_taken(engine: Engine, preferences: PreferenceSet, texts: Texts) -> None:
+    """Check that a reward model can take texts; nothing is embedded.
+
+    Args:
+        engine: has the reward model.
+        preferences: where the texts are from.
+        texts: prompt and response, by their ids.
 
     Raises:
-        RefusedPrompts: naming the rows of those that it cannot: at most twenty, then a count.
+        RefusedTexts: naming the rows of those that it cannot take: at most twenty, then a count.
     """
-    refused = refused_by(engine, preferences)
-    if refused:
-        name, ids = engine.described.identity.name, frozenset(row.preference.prompt_id for row in refused)
-        raise RefusedPrompts(_sentence(name, refused), ids)
+    keys = list(texts)
+    found = engine.refusals([texts[key][0] for key in keys], [texts[key][1] for key in keys])
+    if found:
+        refused = {keys[refusal.index]: refusal for refusal in found}
+        raise RefusedTexts(_sentence(preferences, refused), frozenset(refused))
 
 
-def _sentence(model: str, refused: Sequence[Refused]) -> str:
+def _sentence(preferences: PreferenceSet, refused: Mapping[Key, Refusal]) -> str:
+    rows = rows_of(preferences, refused)
     causes: dict[str, list[str]] = {}
-    for row in refused[:MOST_NAMED]:
-        cause = f"{', '.join(row.refusal.roles)} ({row.refusal.reason})"
-        causes.setdefault(cause, []).append(row.preference.place or row.preference.uid)
-    more = f" and {len(refused) - MOST_NAMED:,} more" if len(refused) > MOST_NAMED else ""
-    fold = any(row.refusal.foldable for row in refused)
-    hint = ", or --fold-system, which puts system text into the user turn" if fold else ""
-    expected = f"expected a conversation that it knows how to write{hint}."
-    if len(refused) == 1:
-        ((cause, (place,)),) = causes.items()
-        return f"{place}: the chat template of {model} refuses a prompt of the roles {cause}; {expected}"
-    rows = "; ".join(f"{', '.join(places)}: roles {cause}" for cause, places in causes.items())
-    return f"the chat template of {model} refuses the prompts of {len(refused):,} rows: {rows}{more}; {expected}"
+    for row in rows[:MOST_NAMED]:
+        keys = ((row.prompt_id, response_id(response)) for response in row.responses)
+        cause = next(refused[key].reason for key in keys if key in refused)
+        causes.setdefault(cause, []).append(row.place or row.uid)
+    named = "; ".join(f"{', '.join(places)}: {cause}" for cause, places in causes.items())
+    more = f"; and {len(rows) - MOST_NAMED:,} more" if len(rows) > MOST_NAMED else ""
+    count = f"{len(rows):,} rows cannot be embedded: " if len(rows) > 1 else ""
+    fold = any(refusal.foldable for refusal in refused.values())
+    hint = ", or --fold-system (fold_system=True), which puts system text into the user turn" if fold else ""
+    return f"{count}{named}{more}; expected texts that the model can take{hint}."

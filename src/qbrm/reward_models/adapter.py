@@ -7,7 +7,7 @@ import json
 import logging
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -101,6 +101,7 @@ def merge(model: Any, adapter: Adapter) -> Any:
                 "merge; expected LoRA or another that changes weights."
             )
         heads = {part for name in adapter.layers() for part in name.split(".")} & set(LAYER_NAMES)
+        _require_whole_layers(model, adapter, config.modules_to_save or [])
         config.modules_to_save = sorted({*(config.modules_to_save or []), *heads}) or None
         config.task_type = None  # the classes for tasks want methods that a classifier has not
         adapted = peft.PeftModel(model, config)
@@ -113,6 +114,18 @@ def merge(model: Any, adapter: Adapter) -> Any:
         if hasattr(merged, head):  # peft keeps what it loads in float32
             getattr(merged, head).to(dtype)
     return merged
+
+
+def _require_whole_layers(model: Any, adapter: Adapter, saved: Iterable[str]) -> None:
+    """Refuse an adapter without a layer that its settings say it has."""
+    there = {part for name, _ in model.named_modules() for part in name.split(".")}
+    given = {part for name in adapter.layers() for part in name.split(".")}
+    missing = sorted({*saved} & there - given)
+    if missing:
+        raise InputError(
+            f"the adapter {adapter.place.name} lacks {few(missing)}, which was trained as a whole (modules_to_save in "
+            f"{ADAPTER}); expected its weights in {ADAPTER_WEIGHTS}."
+        )
 
 
 def _untrained(adapter: Adapter, wanted: set[str]) -> set[str]:

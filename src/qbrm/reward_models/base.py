@@ -73,27 +73,25 @@ def head_dim(model: RewardModel) -> int | None:
 
 
 class Refusal(NamedTuple):
-    """A prompt that a reward model cannot take.
+    """A prompt and response that a reward model cannot take.
 
     Attributes:
-        index: its place among the prompts given.
-        roles: of its messages.
-        reason: what the template says.
-        foldable: whether it has system messages that could go into the user turn.
+        index: their place among those given.
+        reason: why, in words.
+        foldable: whether the prompt has system messages that would be taken in the user turn.
     """
 
     index: int
-    roles: tuple[str, ...]
     reason: str
-    foldable: bool
+    foldable: bool = False
 
 
 @runtime_checkable
 class Choosy(Protocol):
-    """A reward model that cannot take every prompt, and tells before it embeds any."""
+    """A reward model that cannot take every text, and tells before it embeds any."""
 
-    def refusals(self, prompts: Sequence[Prompt]) -> list[Refusal]:
-        """The prompts that it cannot take, in their order."""
+    def refusals(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> list[Refusal]:
+        """What it cannot take of response i as an answer to prompt i, for all i, in their order."""
 
 
 @runtime_checkable

@@ -80,19 +80,6 @@ class Padding:
         ends = {text.ids[-1] for text in texts}
         return next(token for token in chain(self._preferred, count()) if token not in ends)
 
-    def require_known(self, ids: Sequence[int], tokenizer: Any, name: str) -> None:
-        """Refuse a text with a token that the model has no embedding for.
-
-        Raises:
-            InputError: naming the token.
-        """
-        if max(ids, default=0) >= self.tokens:
-            token = next(token for token in ids if token >= self.tokens)
-            raise InputError(
-                f"a text holds {tokenizer.convert_ids_to_tokens(token)!r}, token {token} of the tokenizer of {name}, "
-                f"whose embedding table has {self.tokens:,} rows; expected texts without it, or the model's own tokenizer."
-            )
-
     def _rows(self, rows: Sequence[list[int]], value: int) -> Int[Tensor, "batch tokens"]:
         return torch.nn.utils.rnn.pad_sequence(
             [torch.tensor(row) for row in rows], batch_first=True, padding_value=value, padding_side=self.side

@@ -106,14 +106,23 @@ class SequenceClassifier:
             **folded,
         }
 
-    def refusals(self, prompts: Sequence[Prompt]) -> list[Refusal]:
-        """The prompts that the template refuses; no text goes through the model."""
+    def refusals(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> list[Refusal]:
+        """What the template refuses, and what has a token that the model does not know; nothing goes through the model.
+
+        A template is asked once for each prompt; texts are made into tokens only where the tokenizer has more of them
+        than the model.
+        """
+        larger = len(self._tokenizer) > self._padding.tokens
+        asked: dict[Prompt, str | None] = {}
         refusals = []
-        for index, prompt in enumerate(prompts):
-            why = self._template.refusal(self._folded(prompt))
-            if why is not None:
-                roles = tuple(message.role for message in prompt)
-                refusals.append(Refusal(index, roles, why, foldable=not self._fold and not {*SYSTEM}.isdisjoint(roles)))
+        for index, (prompt, response) in enumerate(zip(prompts, responses, strict=True)):
+            if prompt not in asked:
+                asked[prompt] = self._template.refusal(self._folded(prompt))
+            if (why := asked[prompt]) is not None:
+                foldable = not self._fold and any(message.role in SYSTEM for message in prompt)
+                refusals.append(Refusal(index, why, foldable))
+            elif larger and (unknown := self._unknown(self._written(prompt, response))):
+                refusals.append(Refusal(index, unknown))
         return refusals
 
     def embed(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> Embedded:
@@ -134,11 +143,26 @@ class SequenceClassifier:
 
     def _tokens(self, prompt: Prompt, response: str) -> Tokens:
         """What goes through the model, cut to its maximum length."""
-        tokens = self._template.tokens(self._folded(prompt), response)
-        if self._ending is not None and tokens.ids[-1:] != [self._ending]:
-            tokens = tokens._replace(ids=[*tokens.ids, self._ending], types=[*tokens.types, *tokens.types[-1:]])
-        self._padding.require_known(tokens.ids, self._tokenizer, self.identity.name)
+        tokens = self._written(prompt, response)
+        unknown = self._unknown(tokens)
+        if unknown is not None:
+            raise InputError(f"{unknown}; expected a text without it.")
         return tokens.truncated(self.identity.max_length)
+
+    def _unknown(self, tokens: Tokens) -> str | None:
+        """Say which token the model has no embedding for; None if it has one for each."""
+        known = self._padding.tokens
+        token = next((token for token in tokens.ids if token >= known), None)
+        if token is None:
+            return None
+        text = self._tokenizer.convert_ids_to_tokens(token)
+        return f"{self.identity.name} has embeddings of {known:,} tokens, and {text!r} in the text is token {token}"
+
+    def _written(self, prompt: Prompt, response: str) -> Tokens:
+        tokens = self._template.tokens(self._folded(prompt), response)
+        if self._ending is None or tokens.ids[-1:] == [self._ending]:
+            return tokens
+        return tokens._replace(ids=[*tokens.ids, self._ending], types=[*tokens.types, *tokens.types[-1:]])
 
     def _folded(self, prompt: Prompt) -> Prompt:
         return fold_into_user(prompt) if self._fold else prompt
@@ -150,8 +174,15 @@ class SequenceClassifier:
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state, _turn=Lock())
 
-    @torch.inference_mode()
     def _forward(self, texts: Sequence[Tokens]) -> Embedded:
+        if not self._model.config.is_encoder_decoder:
+            return self._pass(texts)
+        # Encoder-decoders pool the last end token, and batches only texts with equally many of them.
+        parts = [self._pass([text]) for text in texts]
+        return Embedded(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+
+    @torch.inference_mode()
+    def _pass(self, texts: Sequence[Tokens]) -> Embedded:
         with self._turn:
             batch = {name: rows.to(self._model.device) for name, rows in self._padding.pad(texts).items()}
             with _watched(self._layer) as passes:

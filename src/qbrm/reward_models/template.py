@@ -106,32 +106,31 @@ class ChatTemplate:
         Raises:
             InputError: if the template refuses the conversation, as some do system messages.
         """
-        contents = [valid_unicode(text) for text in (*(message.content for message in prompt), response)]
-        roles = [*(message.role for message in prompt), "assistant"]
+        turns = [*prompt, Message("assistant", response)]
         try:
-            text = self._written(roles, contents)
+            text = self._text(turns)
         except REFUSED as error:
-            raise InputError(
-                f"the chat template of {self.name} refuses a prompt of the roles {', '.join(roles[:-1])} "
-                f"({reason(error)}); expected a conversation that it knows how to write."
-            ) from error
-        *prompt_spans, response_span = _content_spans(contents, text)
+            raise InputError(f"{self._refused(prompt, error)}; expected a conversation that it knows to write.") from error
+        *prompt_spans, response_span = _content_spans([valid_unicode(turn.content) for turn in turns], text)
         return _encode(self.tokenizer, text, prompt_spans, response_span, add_special_tokens=False)
 
     def refusal(self, prompt: Prompt) -> str | None:
-        """What the template raises for a prompt with some answer; None if nothing."""
-        roles = [*(message.role for message in prompt), "assistant"]
+        """Why the template does not write a prompt with some answer; None if it does."""
         try:
-            self._written(roles, [*(valid_unicode(message.content) for message in prompt), "Yes."])
+            self._text([*prompt, Message("assistant", "Yes.")])
         except REFUSED as error:
-            return reason(error)
+            return self._refused(prompt, error)
         return None
 
-    def _written(self, roles: Sequence[str], contents: Sequence[str]) -> str:
-        messages = [Message(*turn)._asdict() for turn in zip(roles, contents, strict=True)]
+    def _text(self, turns: Sequence[Message]) -> str:
+        messages = [turn._replace(content=valid_unicode(turn.content))._asdict() for turn in turns]
         source = self._source()
         dated = FIXED_DATE + source if "strftime_now" in source else source
         return str(self.tokenizer.apply_chat_template(messages, tokenize=False, chat_template=dated))
+
+    def _refused(self, prompt: Prompt, error: Exception) -> str:
+        roles = ", ".join(message.role for message in prompt)
+        return f"the chat template of {self.name} refuses a prompt of the roles {roles} ({reason(error)})"
 
     def _source(self) -> str:
         try:
