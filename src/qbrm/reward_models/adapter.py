@@ -43,9 +43,7 @@ class Adapter(NamedTuple):
     def layers(self) -> dict[str, tuple[int, ...]]:
         """The tensors of layers that were trained as a whole, by their names in the base, with their shapes."""
         names = {name: re.sub(r"\.modules_to_save(\.default)?\.", ".", name) for name in self.shapes}
-        return {
-            new.removeprefix(PREFIX): self.shapes[old] for old, new in names.items() if not FACTOR.search(new)
-        }
+        return {new.removeprefix(PREFIX): self.shapes[old] for old, new in names.items() if not FACTOR.search(new)}
 
 
 def find_adapter(place: Place) -> Adapter | None:

@@ -112,7 +112,7 @@ class SequenceClassifier:
         A template is asked once for each prompt; texts are made into tokens only where the tokenizer has more of them
         than the model.
         """
-        larger = len(self._tokenizer) > self._padding.tokens
+        larger = max(self._tokenizer.get_vocab().values(), default=0) >= self._padding.tokens
         asked: dict[Prompt, str | None] = {}
         refusals = []
         for index, (prompt, response) in enumerate(zip(prompts, responses, strict=True)):
@@ -248,4 +248,3 @@ def _watched(layer: nn.Linear) -> Iterator[list[Pass]]:
         yield passes
     finally:
         handle.remove()
-

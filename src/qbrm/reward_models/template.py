@@ -110,7 +110,9 @@ class ChatTemplate:
         try:
             text = self._text(turns)
         except REFUSED as error:
-            raise InputError(f"{self._refused(prompt, error)}; expected a conversation that it knows to write.") from error
+            raise InputError(
+                f"{self._refused(prompt, error)}; expected a conversation that it knows to write."
+            ) from error
         *prompt_spans, response_span = _content_spans([valid_unicode(turn.content) for turn in turns], text)
         return _encode(self.tokenizer, text, prompt_spans, response_span, add_special_tokens=False)
 
