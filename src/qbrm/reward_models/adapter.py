@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from safetensors.torch import load_file
+
 from qbrm.errors import InputError, reason
 from qbrm.reward_models.checkpoint import CONFIG, Place, few, has_whole_model, locate, read_shapes
 from qbrm.reward_models.heads import LAYER_NAMES
@@ -42,8 +44,13 @@ class Adapter(NamedTuple):
 
     def layers(self) -> dict[str, tuple[int, ...]]:
         """The tensors of layers that were trained as a whole, by their names in the base, with their shapes."""
-        names = {name: re.sub(r"\.modules_to_save(\.default)?\.", ".", name) for name in self.shapes}
-        return {new.removeprefix(PREFIX): self.shapes[old] for old, new in names.items() if not FACTOR.search(new)}
+        whole = {_present(name): shape for name, shape in self.shapes.items() if not FACTOR.search(name)}
+        return {name.removeprefix(PREFIX): shape for name, shape in whole.items()}
+
+
+def _present(name: str) -> str:
+    """A tensor's name as peft has it now: earlier ones said how a layer was saved, too."""
+    return re.sub(r"\.modules_to_save(\.default)?\.", ".", name)
 
 
 def find_adapter(place: Place) -> Adapter | None:
@@ -72,8 +79,16 @@ def find_adapter(place: Place) -> Adapter | None:
         )
     if not base:
         raise InputError(f'{name} is an adapter ({kind}) without "base_model_name_or_path" in {ADAPTER}; expected it.')
-    shapes = read_shapes(name, [folder / ADAPTER_WEIGHTS])
-    return Adapter(place, _locate_base(place, str(base), config.get("revision")), kind, shapes)
+    shapes, below = (
+        read_shapes(name, [folder / ADAPTER_WEIGHTS]),
+        _locate_base(place, str(base), config.get("revision")),
+    )
+    if (below.folder / ADAPTER).is_file():
+        raise InputError(
+            f"{name} is an adapter ({kind}) of {base}, which is an adapter too; expected a whole model: merge that one "
+            "into its base, and save it."
+        )
+    return Adapter(place, below, kind, shapes)
 
 
 def merge(model: Any, adapter: Adapter) -> Any:
@@ -103,7 +118,8 @@ def merge(model: Any, adapter: Adapter) -> Any:
         config.modules_to_save = sorted({*(config.modules_to_save or []), *heads}) or None
         config.task_type = None  # the classes for tasks want methods that a classifier has not
         adapted = peft.PeftModel(model, config)
-        result = adapted.load_adapter(adapter.place.folder, "default", torch_device=str(model.device))
+        stored = load_file(adapter.place.folder / ADAPTER_WEIGHTS)
+        result = peft.set_peft_model_state_dict(adapted, {_present(name): value for name, value in stored.items()})
         wanted = set(peft.get_peft_model_state_dict(adapted, save_embedding_layers=False))
         untrained = _untrained(adapter, wanted) if getattr(config, "init_lora_weights", None) is True else set()
         _require_all(adapter, wanted - untrained, list(result.unexpected_keys))
@@ -143,7 +159,7 @@ def _untrained(adapter: Adapter, wanted: set[str]) -> set[str]:
 
 
 def _require_all(adapter: Adapter, wanted: set[str], unexpected: list[str]) -> None:
-    given = {re.sub(r"\.modules_to_save(\.default)?\.", ".", name) for name in adapter.shapes}
+    given = set(map(_present, adapter.shapes))
     problems = {
         "lacks": sorted(wanted - given),
         "has no place for": sorted(name for name in unexpected if not LEFT_OVER.search(name)),
