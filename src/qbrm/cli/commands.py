@@ -30,7 +30,9 @@ def embed(
     ] = None,
     revision: opt.Revision = None,
     head: opt.Head = None,
+    output: opt.Output = None,
     template: opt.Template = None,
+    fold_system: opt.FoldSystem = False,
     max_length: opt.MaxLength = None,
     dtype: opt.Dtype = None,
     device_map: opt.DeviceMap = None,
@@ -47,7 +49,7 @@ def embed(
     from qbrm.preferences import read_preferences, training_pairs
     from qbrm.reward_models import load_reward_model
 
-    shape = opt.given(head=head, template=template, max_length=max_length)
+    shape = opt.given(head=head, output=output, template=template, fold_system=fold_system, max_length=max_length)
     place = opt.given(revision=revision, dtype=dtype, device_map=device_map, trust_remote_code=trust_remote_code)
     reporter = Reporter()
     preferences = read_preferences(source)

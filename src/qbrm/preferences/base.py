@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal, NamedTuple
 
@@ -49,6 +49,7 @@ class Preference:
         rejected: the responses it was preferred to.
         category: task or harm category, ``/``-separated.
         set: ``pairwise`` (one rejected response) or ``bon`` (best of several).
+        place: where it was read, such as ``prefs.jsonl, line 12``; empty if unknown.
     """
 
     uid: str
@@ -57,6 +58,7 @@ class Preference:
     rejected: tuple[str, ...]
     category: str
     set: SetName
+    place: str = field(default="", compare=False)
 
     @cached_property
     def prompt_id(self) -> str:

@@ -55,6 +55,7 @@ def _read_record(record: Field, uid: str) -> Preference:
         rejected=rejected,
         category=UNCATEGORISED if _absent(category) else read_category(category),
         set="pairwise" if len(rejected) == 1 else "bon",
+        place=record.place,
     )
 
 
