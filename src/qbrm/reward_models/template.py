@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Protocol
 from jinja2 import TemplateError
 
 from qbrm.errors import InputError, reason
-from qbrm.preferences.base import Message, Prompt
+from qbrm.preferences.base import Prompt, response_messages
 from qbrm.reward_models.text import render, valid_unicode
 
 CUT = "a long sequence loses the first tokens of the prompt, then the last of the response, and no other"
@@ -101,16 +101,16 @@ class ChatTemplate:
         Raises:
             InputError: if the template refuses the conversation, as some do system messages.
         """
-        contents = [valid_unicode(text) for text in (*(message.content for message in prompt), response)]
-        roles = [*(message.role for message in prompt), "assistant"]
-        messages = [Message(*turn)._asdict() for turn in zip(roles, contents, strict=True)]
+        turns = [*prompt, *response_messages(response)]
+        turns = [turn._replace(content=valid_unicode(turn.content)) for turn in turns]
+        contents, messages = [turn.content for turn in turns], [turn.to_dict() for turn in turns]
         source = self._source()
         dated = FIXED_DATE + source if "strftime_now" in source else source
         try:
             text = self.tokenizer.apply_chat_template(messages, tokenize=False, chat_template=dated)
         except (TemplateError, ValueError, TypeError) as error:
             raise InputError(
-                f"the chat template of {self.name} refuses a prompt of the roles {', '.join(roles[:-1])} "
+                f"the chat template of {self.name} refuses a prompt of the roles {', '.join(turn.role for turn in prompt)} "
                 f"({reason(error)}); expected a conversation that it knows how to write."
             ) from error
         *prompt_spans, response_span = _content_spans(contents, text)
