@@ -12,7 +12,7 @@ import typer
 
 from qbrm.cli import options as opt
 
-ExportFormat = Literal["ebrm-pt"]
+ExportFormat = Literal["ebrm-pt", "transformers"]
 Engine = Literal["local", "ray"]
 Score = Literal["ebrm", "rbm", "sqrbm", "qbm"]
 
@@ -158,20 +158,41 @@ def evaluate(
 
 
 def export(
-    source: Annotated[Path, typer.Argument(help=f"A feature folder of a run, or {opt.SOURCE_HELP}.")],
-    file: Annotated[Path, typer.Argument(help="File to write.")],
-    format: Annotated[ExportFormat, typer.Option(help="What to write.")] = "ebrm-pt",  # noqa: A002
+    source: Annotated[
+        str,
+        typer.Argument(
+            help=f"For transformers a refined model; for ebrm-pt a feature folder of a run, or {opt.SOURCE_HELP}."
+        ),
+    ],
+    file: Annotated[
+        Path, typer.Argument(help="What to write: a folder for transformers, a file for ebrm-pt.", metavar="FILE")
+    ],
+    format: Annotated[  # noqa: A002
+        ExportFormat,
+        typer.Option(
+            help="transformers: a sequence classifier whose logit is the refined reward. "
+            "ebrm-pt: {embedding, reward} as the published EBRM code reads them, chosen and rejected alternating."
+        ),
+    ] = "ebrm-pt",
     seed: Annotated[int, typer.Option(help="Seeds the reward model's training, for a preference source.", min=0)] = 0,
+    reward_model: opt.RewardModelPlace = None,
+    revision: opt.RefinedRevision = None,
+    dtype: opt.Dtype = None,
+    device_map: opt.DeviceMap = None,
+    trust_remote_code: opt.TrustRemoteCode = False,
 ) -> None:
-    """Write features as the published EBRM code reads them: {embedding, reward}, chosen and rejected alternating."""
-    from qbrm.cli.console import Reporter
-    from qbrm.model.export import export_ebrm
+    """Write a refined model, or features, in the form that other programs read.
 
-    reporter = Reporter()
-    with reporter.progress("features") as advance:
-        exported = export_ebrm(source, file, seed, lambda step, done, total: advance(done, total))
-    reporter.fact("features", str(exported.features))
-    reporter.fact("export", f"{exported.pairs:,} pairs", f"embedding size {exported.dim}", str(file))
+    Example: qbrm export runs/model runs/classifier --format transformers
+    """
+    from qbrm.cli.export import export_features, export_model
+
+    options = opt.given(reward_model=reward_model, revision=revision, dtype=dtype, device_map=device_map)
+    options |= opt.given(trust_remote_code=trust_remote_code)
+    if format == "transformers":
+        export_model(source, file, **options)
+    else:
+        export_features(Path(source), file, seed, **options)
 
 
 def serve(

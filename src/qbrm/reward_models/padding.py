@@ -30,6 +30,9 @@ class Padding:
         tokenizer: asked for padding token and side where nothing else states them.
         side: ``right`` or ``left``; None for the tokenizer's.
 
+    Attributes:
+        token: the padding token that the configuration states, or None.
+
     Raises:
         InputError: if `side` is neither.
     """
@@ -41,7 +44,7 @@ class Padding:
         self._configs = [model.config.get_text_config(), model.config]
         stated = [getattr(config, "pad_token_id", None) for config in self._configs]
         # Some configurations write "none" as -1.
-        self._token: int | None = next((token for token in stated if token is not None and token >= 0), None)
+        self.token: int | None = next((token for token in stated if token is not None and token >= 0), None)
         self._preferred: list[int] = [] if tokenizer.pad_token_id is None else [tokenizer.pad_token_id]
         self._accepts = frozenset(inspect.signature(model.forward).parameters)
         self._types = "token_type_ids" in tokenizer.model_input_names and "token_type_ids" in self._accepts
@@ -68,8 +71,8 @@ class Padding:
         return rightmost
 
     def _token_for(self, texts: Sequence[Tokens]) -> int:
-        if self._token is not None:
-            return self._token
+        if self.token is not None:
+            return self.token
         ends = {text.ids[-1] for text in texts}
         return next(token for token in chain(self._preferred, count()) if token not in ends)
 

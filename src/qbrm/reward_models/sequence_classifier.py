@@ -17,9 +17,9 @@ from qbrm.errors import InputError
 from qbrm.preferences.base import Prompt
 from qbrm.reward_models.base import Embedded, Identity
 from qbrm.reward_models.batches import TokenBudget
-from qbrm.reward_models.heads import find_head
+from qbrm.reward_models.heads import Head, find_head
 from qbrm.reward_models.padding import Padding
-from qbrm.reward_models.template import TEMPLATES, Tokens
+from qbrm.reward_models.template import TEMPLATES, ChatTemplate, PlainTemplate, Tokens
 
 TOKEN_BUDGET = 16_384
 LONGEST_BY_DEFAULT = 4096
@@ -91,6 +91,10 @@ class SequenceClassifier:
             "dtype": self.identity.dtype,
         }
 
+    def parts(self) -> ClassifierParts:
+        """What this model is made of, not copied: what an export takes over."""
+        return ClassifierParts(self._model, self._layer, self._head, self._template, self._padding.token)
+
     def embed(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> Embedded:
         """Embed response i as an answer to prompt i, for all i.
 
@@ -152,6 +156,16 @@ class SequenceClassifier:
         parts += [f"{self._head.name} head"] if self._head.name != "linear" else []
         parts += ["padded on the left"] if self._padding.side == "left" else []
         return "; ".join(parts)
+
+
+class ClassifierParts(NamedTuple):
+    """The network of transformers, its score layer, the head on that, the template, and the padding token it states."""
+
+    model: Any
+    layer: nn.Linear
+    head: Head
+    template: ChatTemplate | PlainTemplate
+    padding_token: int | None
 
 
 class Pass(NamedTuple):

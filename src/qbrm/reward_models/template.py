@@ -89,6 +89,12 @@ class ChatTemplate:
         self._source()
 
     @property
+    def source(self) -> str:
+        """The template, with one date for all days."""
+        source = self._source()
+        return FIXED_DATE + source if "strftime_now" in source else source
+
+    @property
     def description(self) -> str:
         """Names the template by its digest."""
         source = self._source()
@@ -104,10 +110,8 @@ class ChatTemplate:
         turns = [*prompt, *response_messages(response)]
         turns = [turn._replace(content=valid_unicode(turn.content)) for turn in turns]
         contents, messages = [turn.content for turn in turns], [turn.to_dict() for turn in turns]
-        source = self._source()
-        dated = FIXED_DATE + source if "strftime_now" in source else source
         try:
-            text = self.tokenizer.apply_chat_template(messages, tokenize=False, chat_template=dated)
+            text = self.tokenizer.apply_chat_template(messages, tokenize=False, chat_template=self.source)
         except (TemplateError, ValueError, TypeError) as error:
             raise InputError(
                 f"the chat template of {self.name} refuses a prompt of the roles {', '.join(turn.role for turn in prompt)} "

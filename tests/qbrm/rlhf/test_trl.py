@@ -11,6 +11,7 @@ from fixtures.tiny_models import BOS, DECODER, EOS, PAD, save, tokenizer
 from qbrm import EnergyRewardModel
 from qbrm.energies import SemiQuantumRBM
 from qbrm.errors import InputError
+from qbrm.model.export.classifier import export_classifier
 from qbrm.rlhf.trl import RewardFunction
 
 trl = pytest.importorskip("trl", reason="TRL is an extra: pip install 'qbrm[trl]'")
@@ -49,13 +50,13 @@ class Recorded(RewardFunction):
         return rewards
 
 
-def train(kind, policy, reward, rows, folder):
+def train(kind, policy, reward, rows, folder, **options):
     """Three steps of a trainer; gives the trainer."""
     from datasets import Dataset
 
     settings = getattr(trl, f"{kind}Config")(
         output_dir=str(folder),
-        max_steps=3,
+        **{"max_steps": 3, **options},
         per_device_train_batch_size=2,
         num_generations=2,
         max_completion_length=6,
@@ -91,6 +92,16 @@ def test_a_policy_is_trained_on_the_refined_rewards_of_what_it_writes(kind, rows
     prompts, completions, rewards = reward.calls[-1]
     texts = [completion if isinstance(completion, str) else completion[0]["content"] for completion in completions]
     assert rewards == refined.score(prompts, texts).refined.tolist()
+
+
+@pytest.mark.parametrize("kind", ["GRPO", "RLOO"])
+def test_an_exported_model_gives_a_trainer_the_same_rewards_by_its_path(kind, refined, policy, tmp_path):
+    export_classifier(refined, tmp_path / "exported")
+    rewards = [str(tmp_path / "exported"), RewardFunction(refined)]
+    trainer = train(kind, policy, rewards, CHAT, tmp_path, max_steps=1, trust_remote_code=True)
+    row = next(row for row in trainer.state.log_history if "rewards/qbrm/mean" in row)
+    assert row["rewards/exported/mean"] == pytest.approx(row["rewards/qbrm/mean"], abs=1e-5)
+    assert row["rewards/exported/std"] == pytest.approx(row["rewards/qbrm/std"], abs=1e-5)
 
 
 def test_online_dpo_ranks_its_pairs_by_refined_rewards(refined, policy, tmp_path, monkeypatch):
