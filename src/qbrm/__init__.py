@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from qbrm.preferences import read_preferences, sample_source
     from qbrm.refinement import Ascent, refine
     from qbrm.reward_models import load_reward_model
+    from qbrm.rlhf.served import RewardClient
     from qbrm.rlhf.trl import RewardFunction
     from qbrm.samplers import Sampler
     from qbrm.samplers.dimod import DimodSampler
@@ -47,6 +48,7 @@ _MODULES = {
     "InputError": "errors",
     "KaiwuSampler": "samplers.kaiwu",
     "RBM": "energies",
+    "RewardClient": "rlhf.served",
     "RewardDistribution": "model",
     "RewardFunction": "rlhf.trl",
     "Sampler": "samplers",
@@ -73,6 +75,7 @@ __all__ = [
     "GibbsSampler",
     "InputError",
     "KaiwuSampler",
+    "RewardClient",
     "RewardDistribution",
     "RewardFunction",
     "Sampler",

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TypeAlias, cast
+from typing import cast
 
 import numpy as np
 import torch
@@ -15,20 +15,19 @@ from qbrm.energies import EnergyScore
 from qbrm.energies.base import Clamped
 from qbrm.energies.density import density, probability_greater
 from qbrm.errors import InputError
+from qbrm.model.conversation import PromptLike as PromptLike
+from qbrm.model.conversation import as_prompt
 from qbrm.model.distribution import RewardCurves, RewardDistribution
 from qbrm.model.fit import Preferences, Progress, ScoreChoice, fit_preferences
 from qbrm.model.hub import upload
 from qbrm.model.model_card import Provenance
 from qbrm.model.persistence import Parts, load_model, save_model
-from qbrm.preferences import Message, Prompt
 from qbrm.refinement import REFINEMENTS
 from qbrm.reward_models import RewardModel, RewardModelOptions
 from qbrm.samplers import Sampler
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 FINE_SPACING = 0.2
-
-PromptLike: TypeAlias = str | Sequence[Mapping[str, str]]
 
 
 class EnergyRewardModel:
@@ -66,7 +65,7 @@ class EnergyRewardModel:
         """Refined rewards, and the whole distribution, of response i as an answer to prompt i.
 
         Args:
-            prompts: strings, or lists of chat messages with ``role`` and ``content``.
+            prompts: strings, or lists of chat messages: ``role``, ``content``, and what else a chat template reads.
             responses: as many.
 
         Raises:
@@ -213,21 +212,8 @@ class EnergyRewardModel:
         for response in responses:
             if not isinstance(response, str):
                 raise InputError(f"response {response!r}; expected a string.")
-        embedded = self.reward_model.embed([_prompt(prompt) for prompt in prompts], responses)
+        embedded = self.reward_model.embed([as_prompt(prompt) for prompt in prompts], responses)
         if embedded.reward is None:
             raise InputError(f"{self.reward_model.identity} gives no rewards; expected a model with a score head.")
         device = self.energy_score.device
         return self.energy_score.clamp(*(torch.from_numpy(part).to(device) for part in embedded if part is not None))
-
-
-def _prompt(prompt: PromptLike) -> Prompt:
-    if isinstance(prompt, str):
-        return (Message("user", prompt),)
-    try:
-        messages = tuple(Message(message["role"], message["content"]) for message in prompt)
-    except (TypeError, KeyError) as error:
-        expected = "a string or a list of {'role', 'content'} messages"
-        raise InputError(f"prompt {prompt!r}; expected {expected}.") from error
-    if not all(isinstance(text, str) for message in messages for text in message):
-        raise InputError(f"prompt {prompt!r}; expected strings as role and content.")
-    return messages

@@ -1,0 +1,85 @@
+"""Conversations as Python code has them: a string, or a list of chat messages as dictionaries."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
+
+from qbrm.errors import InputError
+from qbrm.preferences import Message, Prompt, as_response
+from qbrm.reward_models.text import valid_unicode
+
+ChatMessage: TypeAlias = Mapping[str, Any]
+PromptLike: TypeAlias = str | Sequence[ChatMessage]
+
+CALLS = ("tool_calls", "function_call")
+# What chat templates read besides role and content; other keys, such as an id or a date, are no part of what was said.
+CARRIED = (*CALLS, "tool_call_id", "name", "tools", "reasoning_content", "reasoning", "thinking", "tool_plan")
+
+
+def as_prompt(prompt: PromptLike) -> Prompt:
+    """A prompt as reward models take it.
+
+    Raises:
+        InputError: if it is neither a string nor a list of chat messages.
+    """
+    if isinstance(prompt, str):
+        return (Message("user", prompt),)
+    if not isinstance(prompt, Sequence) or not all(isinstance(message, Mapping) for message in prompt):
+        expected = "a string or a list of {'role', 'content'} messages"
+        raise InputError(f"prompt {prompt!r}; expected {expected}.")
+    return tuple(as_message(message) for message in prompt if isinstance(message, Mapping))
+
+
+def as_message(message: ChatMessage) -> Message:
+    """A chat message with its text, and with what else templates read: tool calls, names, reasoning.
+
+    Raises:
+        InputError: if its role is no string, or its content neither text, nor text parts, nor absent beside the rest.
+    """
+    role, content = message.get("role"), message.get("content")
+    more = {key: message[key] for key in CARRIED if message.get(key) is not None}
+    if not isinstance(role, str):
+        raise InputError(f"message {message!r}; expected a string as role.")
+    if content is None and more:
+        # Templates tell a message that only calls tools from one that says nothing.
+        return Message(role, "", _as_json({"content": None, **more} if more.keys() & set(CALLS) else more))
+    return Message(role, _text(content, message), _as_json(more) if more else "")
+
+
+def answered(prompt: PromptLike, completion: str | Sequence[ChatMessage]) -> tuple[PromptLike, str]:
+    """What a policy was asked and what it answered, with all between in the prompt.
+
+    The answer is the policy's last message. What stands behind it, such as a tool's result that used up the tokens
+    which were left, is not its words and is left out.
+
+    Args:
+        prompt: a string or chat messages.
+        completion: text, or messages of the policy, of tools and of users.
+
+    Raises:
+        InputError: if there is no message of the policy, or something is neither text nor a chat message.
+    """
+    if isinstance(completion, str):
+        return prompt, completion
+    asked = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
+    own = [place for place, message in enumerate(completion) if message.get("role") == "assistant"]
+    if not own:
+        raise InputError(f"completion {completion!r} has no message of the assistant; expected text or such a message.")
+    last = as_message(completion[own[-1]])
+    return [*asked, *completion[: own[-1]]], as_response((last,))
+
+
+def _text(content: Any, message: ChatMessage) -> str:
+    """Text, also in parts, as it is where a model also takes pictures."""
+    if isinstance(content, str):
+        return content
+    parts = content if isinstance(content, list) else [content]
+    if all(isinstance(part, Mapping) and isinstance(part.get("text"), str) for part in parts):
+        return "".join(part["text"] for part in parts)
+    raise InputError(f"message {message!r}; expected text as content.")
+
+
+def _as_json(more: Mapping[str, Any]) -> str:
+    return valid_unicode(json.dumps(more, ensure_ascii=False, default=str))
