@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from qbrm.features import FeatureTable, build_features
     from qbrm.fitting import FitSettings, TrainingSettings
     from qbrm.model import EnergyRewardModel, RewardDistribution
+    from qbrm.model.export.classifier import export_classifier
     from qbrm.preferences import read_preferences, sample_source
     from qbrm.refinement import Ascent, refine
     from qbrm.reward_models import load_reward_model
@@ -55,6 +56,7 @@ _MODULES = {
     "SemiQuantumRBM": "energies",
     "TrainingSettings": "fitting",
     "build_features": "features",
+    "export_classifier": "model.export.classifier",
     "load_reward_model": "reward_models",
     "read_preferences": "preferences",
     "refine": "refinement",
@@ -83,6 +85,7 @@ __all__ = [
     "TrainingSettings",
     "__version__",
     "build_features",
+    "export_classifier",
     "load_reward_model",
     "read_preferences",
     "refine",

@@ -155,6 +155,14 @@ def test_the_correction_of_a_bfloat16_model_stays_in_float32(tmp_path):
     torch.testing.assert_close(logits(tmp_path / "out"), expected, rtol=0, atol=1e-4)
 
 
+def test_mixed_precision_of_a_trainer_leaves_the_correction_in_float32(tmp_path):
+    export_classifier(refined(tmp_path / "base"), tmp_path / "out")
+    energy, inputs = loaded(tmp_path / "out").energy, (torch.randn(20, DIM), torch.randn(20))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        mixed = energy(*inputs)
+    assert torch.equal(mixed, energy(*inputs))
+
+
 def test_the_code_that_is_exported_imports_torch_and_transformers_only(tmp_path):
     export_classifier(refined(tmp_path / "base"), tmp_path / "out")
     (code,) = (tmp_path / "out").glob("*.py")

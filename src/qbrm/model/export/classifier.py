@@ -36,7 +36,7 @@ class ExportedClassifier(NamedTuple):
     chat_template: bool
 
 
-def export_classifier(model: EnergyRewardModel, folder: Path) -> ExportedClassifier:
+def export_classifier(model: EnergyRewardModel, folder: str | Path) -> ExportedClassifier:
     """Write a folder that ``AutoModelForSequenceClassification`` loads, whose one logit is the refined reward r*.
 
     A correction that is linear in the embedding is folded into the reward model's score layer. Any other comes as
@@ -51,6 +51,7 @@ def export_classifier(model: EnergyRewardModel, folder: Path) -> ExportedClassif
         InputError: if the model cannot be exported, or the folder not be written or not empty.
     """
     parts, score = _exportable(model)
+    folder = Path(folder)
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
         raise InputError(f"{folder} is not empty; expected a new or empty folder.")
     base = model.reward_model.identity
