@@ -28,6 +28,7 @@ def embed(
             help="Ray actors that share the cluster's GPUs, or its cores. Default: one per GPU, or per machine.", min=1
         ),
     ] = None,
+    skip_bad: opt.SkipBad = False,
     revision: opt.Revision = None,
     head: opt.Head = None,
     template: opt.Template = None,
@@ -43,16 +44,16 @@ def embed(
     Example: qbrm embed prefs.jsonl --reward-model models/my-reward-model --out runs/features
     """
     from qbrm.cli.console import Reporter
+    from qbrm.cli.preferences import report_preferences
     from qbrm.features.embed import embed as run
-    from qbrm.preferences import read_preferences, training_pairs
+    from qbrm.preferences import preferences_of
     from qbrm.reward_models import load_reward_model
 
     shape = opt.given(head=head, template=template, max_length=max_length)
     place = opt.given(revision=revision, dtype=dtype, device_map=device_map, trust_remote_code=trust_remote_code)
     reporter = Reporter()
-    preferences = read_preferences(source)
-    pairs = len(training_pairs(preferences))
-    reporter.fact(preferences.name, f"{len(preferences.prompt_ids):,} prompts", f"{pairs:,} pairs")
+    preferences = preferences_of(source, skip_bad=skip_bad)
+    report_preferences(preferences, reporter)
     start, done = time.perf_counter(), list[int]()
     with reporter.progress("features") as advance:
 
@@ -86,6 +87,7 @@ def train(
     Example: qbrm train runs/features --score sqrbm --out runs/model
     """
     from qbrm.cli.console import Reporter
+    from qbrm.cli.preferences import pair_facts
     from qbrm.durable import make_folder, one_writer
     from qbrm.features.stream import open_sources
     from qbrm.fitting import Epoch
@@ -94,7 +96,7 @@ def train(
 
     reporter = Reporter()
     for folder, (table, pairs) in zip(features, open_sources(features), strict=True):
-        reporter.fact(str(folder), f"{len(table):,} rows of {table.identity}", f"{len(pairs.chosen):,} pairs")
+        reporter.fact(str(folder), f"{len(table):,} rows of {table.identity}", *pair_facts(pairs.count))
 
     def show_split(split: Split) -> None:
         held_out = f"{split.held_out:,} held out"
@@ -130,7 +132,7 @@ def evaluate(
         str,
         typer.Option(
             help="Benchmarks: a path, NAME:PATH, or a NAME to download: rmb, rewardbench, rewardbench-2, rm-bench, "
-            "hh-rlhf, llmbar, preferences.",
+            "hh-rlhf, llmbar, preferences; or a data set, as OWNER/NAME:SPLIT.",
             metavar="SOURCE[,SOURCE]",
         ),
     ],
@@ -138,6 +140,7 @@ def evaluate(
         Path | None, typer.Option(help="Folder for embeddings and results. Default: runs/evaluation/MODEL-DIGEST.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Seeds the intervals' resampling.", min=0)] = 0,
+    skip_bad: opt.SkipBad = False,
     reward_model: opt.RewardModelPlace = None,
     revision: opt.RefinedRevision = None,
     dtype: opt.Dtype = None,
@@ -154,7 +157,7 @@ def evaluate(
 
     options = opt.given(reward_model=reward_model, revision=revision, dtype=dtype, device_map=device_map)
     options |= opt.given(trust_remote_code=trust_remote_code)
-    evaluate_model(model, opt.listed("--on", on), out, seed, **options)
+    evaluate_model(model, opt.listed("--on", on), out, seed, skip_bad=skip_bad, **options)
 
 
 def export(
@@ -162,6 +165,7 @@ def export(
     file: Annotated[Path, typer.Argument(help="File to write.")],
     format: Annotated[ExportFormat, typer.Option(help="What to write.")] = "ebrm-pt",  # noqa: A002
     seed: Annotated[int, typer.Option(help="Seeds the reward model's training, for a preference source.", min=0)] = 0,
+    skip_bad: opt.SkipBad = False,
 ) -> None:
     """Write features as the published EBRM code reads them: {embedding, reward}, chosen and rejected alternating."""
     from qbrm.cli.console import Reporter

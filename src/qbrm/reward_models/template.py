@@ -109,8 +109,9 @@ class ChatTemplate:
         try:
             text = self.tokenizer.apply_chat_template(messages, tokenize=False, chat_template=dated)
         except (TemplateError, ValueError, TypeError) as error:
+            roles = ", ".join(turn.role for turn in prompt)
             raise InputError(
-                f"the chat template of {self.name} refuses a prompt of the roles {', '.join(turn.role for turn in prompt)} "
+                f"the chat template of {self.name} refuses a prompt of the roles {roles} "
                 f"({reason(error)}); expected a conversation that it knows how to write."
             ) from error
         *prompt_spans, response_span = _content_spans(contents, text)
