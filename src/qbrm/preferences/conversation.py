@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 
 from qbrm.preferences.base import Message, Prompt
-from qbrm.preferences.field import Field
+from qbrm.preferences.field import MISSING, Field
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
+SPEAKERS = {"human": "user", "gpt": "assistant"}  # of messages with "from" and "value", as ShareGPT wrote them
 CALLS = ("tool_calls", "function_call")
 # What chat templates read besides role and content. Anything else in a message (a model's name, a score, a date) is no
 # part of what was said, and would tell the better answer from the worse one.
@@ -44,7 +45,7 @@ def read_message(field: Field) -> Message:
     Raises:
         BadRowError: if it is none, or has something other than text as its content.
     """
-    role, content = _role(field), field.child("content")
+    role, content = _role(field), _content(field)
     more = {key: value for key in CARRIED if (value := field.child(key).value) and not field.child(key).absent}
     if content.absent or content.value == []:
         if not more.keys() & set(CALLS):
@@ -54,11 +55,20 @@ def read_message(field: Field) -> Message:
 
 
 def _role(message: Field) -> str:
-    field, known = message.child("role"), "one of " + ", ".join(ROLES)
-    role = field.text(known)
+    field, speaker = message.child("role"), message.child("from")
+    known = "one of " + ", ".join(ROLES)
+    if field.value is MISSING and speaker.value is not MISSING:
+        field, role = speaker, SPEAKERS.get(speaker.text(known), speaker.text(known))
+    else:
+        role = field.text(known)
     if role not in ROLES:
         raise field.refused(known)
     return role
+
+
+def _content(message: Field) -> Field:
+    content, value = message.child("content"), message.child("value")
+    return value if content.value is MISSING and value.value is not MISSING else content
 
 
 def _text(content: Field) -> str:

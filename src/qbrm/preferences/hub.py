@@ -38,13 +38,13 @@ class DatasetName(NamedTuple):
         return ":".join(part for part in (self.name, self.config, self.split) if part)
 
 
-def load_named(asked: DatasetName) -> Any:
-    """One split of a data set on the Hugging Face Hub, or in the cache of ``datasets``.
+def load_named(asked: DatasetName, source: str) -> Any:
+    """One split of a data set on the Hugging Face Hub, or in the cache of ``datasets``; `source` is as it was typed.
 
     Raises:
         InputError: if ``datasets`` is not installed, or the data set cannot be loaded.
     """
-    datasets = import_datasets(f"{asked.name} is no path that exists; as a data set by name it")
+    datasets = import_datasets(f"{source} is no path that exists, and as a data set by name it")
     config = [] if asked.config is None else [asked.config]
     with quiet_hub():
         try:
@@ -52,8 +52,8 @@ def load_named(asked: DatasetName) -> Any:
         except Exception as error:  # whatever a data set's host, its files or its format may raise
             reason = one_line(str(error).rstrip("."), 160) or type(error).__name__
             raise InputError(
-                f"{asked} is neither a path that exists nor a data set that can be loaded ({reason}); expected a path, "
-                "or OWNER/NAME:SPLIT of a data set."
+                f"{source} is neither a path that exists nor a data set that can be loaded ({reason}); expected one of "
+                "these, a data set as OWNER/NAME:SPLIT."
             ) from error
 
 

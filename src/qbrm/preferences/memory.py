@@ -19,6 +19,7 @@ def memory_rows(source: Iterable[Mapping[str, Any]]) -> Iterator[Row]:
     Raises:
         InputError: if it is nothing that has rows.
     """
+    from_table = hasattr(source, "columns") or hasattr(source, "features")
     if hasattr(source, "to_dict") and hasattr(source, "columns"):
         source = source.to_dict("records")
     if isinstance(source, Mapping) or not isinstance(source, Iterable):
@@ -26,8 +27,7 @@ def memory_rows(source: Iterable[Mapping[str, Any]]) -> Iterator[Row]:
             f"preferences are a {type(source).__name__}; expected a path, a datasets.Dataset, a pandas DataFrame or a "
             "list of records."
         )
-    from_arrow = hasattr(source, "features")
-    values = (plain(without_nulls(record) if from_arrow else record) for record in source)
+    values = (without_nulls(plain(record)) if from_table else plain(record) for record in source)
     return numbered(IN_MEMORY, "record", enumerate(values, start=1))
 
 

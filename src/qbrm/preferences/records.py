@@ -14,7 +14,7 @@ from qbrm.preferences.field import Field
 from qbrm.preferences.labels import UNCATEGORISED, UniqueIds, read_category, read_uid
 from qbrm.preferences.quoting import quote
 from qbrm.preferences.rows import Row
-from qbrm.preferences.transcript import is_transcript, read_opening, split_pair
+from qbrm.preferences.transcript import is_opening, is_transcript, read_opening, split_pair
 
 ANSWERS = ("chosen", "rejected")
 UID_KEYS = ("id", "uid")
@@ -100,9 +100,9 @@ def _of_texts(prompt: Field, fields: Sequence[Field]) -> tuple[Prompt, list[str]
         asked, *answers = split_pair(fields[0], fields[1])
         return asked, answers
     texts = [field.string() for field in fields]
-    if not is_transcript(prompt.value):
+    if not is_opening(prompt.value):
         return _asked(prompt), texts
-    opening = prompt.text()
+    opening = prompt.text().rstrip()
     return read_opening(prompt), [text.removeprefix(opening).strip() for text in texts]
 
 
@@ -117,7 +117,8 @@ def _of_messages(prompt: Field, fields: Sequence[Field]) -> tuple[Prompt, list[s
     else:
         shared = shared_turns(sides)
         if not shared:
-            raise fields[0].refused('a conversation that begins as "rejected" does', "shares no message with it")
+            alike = 'conversations that begin alike, or answers of the assistant to a "prompt"'
+            raise fields[0].refused(alike, 'begins with another message than "rejected"')
         # A prompt of its own may have a system message that the conversations lack, or lack one that they have.
         given = given if given[-len(shared) :] == shared else shared
         sides = [side[len(shared) :] for side in sides]

@@ -97,5 +97,5 @@ def _json_rows(path: Path) -> Iterator[Row]:
 
 def _holds_lines(path: Path) -> bool:
     """Whether the first line is an object by itself, and either more lines follow or it is a preference."""
-    first, second = islice(chain(json_lines(path), ((0, None), (0, None))), 2)
-    return isinstance(first[1], dict) and (second[0] > 0 or "chosen" in first[1])
+    (_, first), (second, _) = islice(chain(json_lines(path), ((0, None), (0, None))), 2)
+    return isinstance(first, dict) and (second > 0 or isinstance(first.get("chosen"), (str, list)))

@@ -108,7 +108,8 @@ def _reader(source: str) -> tuple[str, Reader]:
         return f"{_name(folder)}:{split}", _folder_reader(folder, split)
     asked = _named(source)
     if asked is not None:
-        return str(asked), lambda rejects: read_records(dataset_rows(str(asked), load_named(asked), COLUMNS), rejects)
+        rows = dataset_rows(str(asked), load_named(asked, source), COLUMNS)
+        return str(asked), lambda rejects: read_records(rows, rejects)
     if is_folder(path):
         return _name(path), _folder_reader(path)
     return _name(path), lambda rejects: _read_file(path, rejects)

@@ -8,12 +8,17 @@ from qbrm.preferences.base import Message, Prompt
 from qbrm.preferences.field import Field
 
 ROLES = {"Human": "user", "Assistant": "assistant"}
-TURN = re.compile(r"\n\n(Human|Assistant):")
+TURN = re.compile(r"(?:^|\n\n)(Human|Assistant):")
 
 
 def is_transcript(value: object) -> bool:
     """Whether a value is text that begins with a turn."""
     return isinstance(value, str) and TURN.match(value) is not None
+
+
+def is_opening(value: object) -> bool:
+    """Whether a value is a transcript that leaves the assistant's answer open."""
+    return is_transcript(value) and str(value).rstrip().endswith("\n\nAssistant:")
 
 
 def split_pair(chosen: Field, rejected: Field) -> tuple[Prompt, str, str]:
@@ -34,17 +39,15 @@ def split_pair(chosen: Field, rejected: Field) -> tuple[Prompt, str, str]:
 
 
 def read_opening(prompt: Field) -> Prompt:
-    """The turns of a transcript that stops before an answer.
+    """The turns of a transcript before the answer that it leaves open.
 
     Raises:
-        BadRowError: if it ends with what the assistant says.
+        BadRowError: if there are none, or it is not text that UTF-8 can hold.
     """
-    turns = _split(prompt.string())
-    if turns[-1] == Message("assistant", ""):
-        turns = turns[:-1]
-    if not turns or turns[-1].role == "assistant":
-        raise prompt.refused("a transcript that stops before an answer of the assistant")
-    return turns
+    *turns, _ = _split(prompt.string())
+    if not turns:
+        raise prompt.refused("turns before the answer")
+    return tuple(turns)
 
 
 def _turns(transcript: Field) -> Prompt:
