@@ -96,7 +96,7 @@ def train(
 
     reporter = Reporter()
     for folder, (table, pairs) in zip(features, open_sources(features), strict=True):
-        reporter.fact(str(folder), f"{len(table):,} rows of {table.identity}", *pair_facts(pairs.count))
+        reporter.fact(str(folder), f"{len(table):,} rows of {table.identity}", *pair_facts(pairs.pair_count))
 
     def show_split(split: Split) -> None:
         held_out = f"{split.held_out:,} held out"

@@ -28,7 +28,7 @@ class PairList(NamedTuple):
     """Pairs by the numbers of their rows, in ascending order of the chosen one: neighbours share shards.
 
     With the hash of each prompt's id, for splits, how many `prompts` they are on, and the name of the preferences that
-    they come from, empty if unknown. `count` has those left out of these preferences too.
+    they come from, empty if unknown. `pair_count` has those left out of these preferences too.
     """
 
     chosen: Int64[np.ndarray, " pairs"]
@@ -40,7 +40,7 @@ class PairList(NamedTuple):
     equal: int = 0
 
     @property
-    def count(self) -> PairCount:
+    def pair_count(self) -> PairCount:
         """How many pairs there are, and how many of the preferences were left out."""
         return PairCount(len(self.chosen), self.repeated, self.equal)
 

@@ -62,8 +62,8 @@ class Completion(str):
         made.messages = messages
         return made
 
-    def __getnewargs__(self) -> tuple[tuple[Message, ...]]:
-        return (self.messages,)
+    def __reduce__(self) -> tuple[type[Completion], tuple[tuple[Message, ...]]]:
+        return type(self), (self.messages,)
 
 
 def as_response(messages: tuple[Message, ...]) -> str:

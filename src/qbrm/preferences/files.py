@@ -65,7 +65,7 @@ def read_text(path: Path) -> str:
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """The lines of a file that are not blank, with their numbers, of a ``.gz`` file those packed in it.
+    """The lines of a file that are not blank, with their numbers; of a ``.gz`` file, the lines packed in it.
 
     They come one by one, so that memory does not grow with the file; a byte order mark is taken off the first.
 
@@ -79,7 +79,7 @@ def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
             blank = blank and not line.strip()
             text = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
             if text.strip():
-                yield number, text
+                yield number, text.rstrip(b"\r\n")
     if blank:
         raise _empty(path)
 

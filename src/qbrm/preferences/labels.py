@@ -35,9 +35,10 @@ def read_uid(field: Field) -> str:
         BadRowError: if it is neither.
     """
     value = field.value
-    whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
-    if whole and not isinstance(value, bool):
-        return str(int(value))
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
     return field.text("a non-empty string or a whole number")
 
 
