@@ -31,7 +31,9 @@ def embed(
     skip_bad: opt.SkipBad = False,
     revision: opt.Revision = None,
     head: opt.Head = None,
+    output: opt.Output = None,
     template: opt.Template = None,
+    fold_system: opt.FoldSystem = False,
     max_length: opt.MaxLength = None,
     dtype: opt.Dtype = None,
     device_map: opt.DeviceMap = None,
@@ -49,7 +51,7 @@ def embed(
     from qbrm.preferences import preferences_of
     from qbrm.reward_models import load_reward_model
 
-    shape = opt.given(head=head, template=template, max_length=max_length)
+    shape = opt.given(head=head, output=output, template=template, fold_system=fold_system, max_length=max_length)
     place = opt.given(revision=revision, dtype=dtype, device_map=device_map, trust_remote_code=trust_remote_code)
     reporter = Reporter()
     preferences = preferences_of(source, skip_bad=skip_bad)

@@ -50,6 +50,23 @@ Head = Annotated[
     str | None,
     typer.Option(help="linear, gated or quantiles. Default: what the weights say.", rich_help_panel=REWARD_MODEL),
 ]
+Output = Annotated[
+    int | None,
+    typer.Option(
+        help="Which of several outputs is the reward, counted from 0.",
+        metavar="INDEX",
+        show_default="a model has one",
+        rich_help_panel=REWARD_MODEL,
+    ),
+]
+FoldSystem = Annotated[
+    bool,
+    typer.Option(
+        "--fold-system",
+        help="Put system text at the beginning of the user turn, for templates without a system role.",
+        rich_help_panel=REWARD_MODEL,
+    ),
+]
 Template = Annotated[
     str | None,
     typer.Option(

@@ -20,6 +20,8 @@ DATE = "26 Jul 2024"
 FIXED_DATE = f"{{%- macro strftime_now(form) -%}}{DATE}{{%- endmacro -%}}"
 
 Span = tuple[int, int]
+# What a template raises for a conversation that it does not write.
+REFUSED = (TemplateError, ValueError, TypeError)
 
 
 class Tokens(NamedTuple):
@@ -69,6 +71,9 @@ class Template(Protocol):
     def tokens(self, prompt: Prompt, response: str) -> Tokens:
         """The whole sequence, however long."""
 
+    def refusal(self, prompt: Prompt) -> str | None:
+        """Why the template cannot write a prompt; None if it can."""
+
 
 @dataclass(frozen=True)
 class ChatTemplate:
@@ -102,20 +107,32 @@ class ChatTemplate:
             InputError: if the template refuses the conversation, as some do system messages.
         """
         turns = [*prompt, *response_messages(response)]
-        turns = [turn._replace(content=valid_unicode(turn.content)) for turn in turns]
-        contents, messages = [turn.content for turn in turns], [turn.to_dict() for turn in turns]
+        try:
+            text = self._text(turns)
+        except REFUSED as error:
+            raise InputError(
+                f"{self._refused(turns[:-1], error)}; expected a conversation that it knows to write."
+            ) from error
+        *prompt_spans, response_span = _content_spans([valid_unicode(turn.content) for turn in turns], text)
+        return _encode(self.tokenizer, text, prompt_spans, response_span, add_special_tokens=False)
+
+    def refusal(self, prompt: Prompt) -> str | None:
+        """Why the template does not write a prompt with some answer; None if it does."""
+        try:
+            self._text([*prompt, Message("assistant", "Yes.")])
+        except REFUSED as error:
+            return self._refused(prompt, error)
+        return None
+
+    def _text(self, turns: Sequence[Message]) -> str:
+        messages = [turn._replace(content=valid_unicode(turn.content)).to_dict() for turn in turns]
         source = self._source()
         dated = FIXED_DATE + source if "strftime_now" in source else source
-        try:
-            text = self.tokenizer.apply_chat_template(messages, tokenize=False, chat_template=dated)
-        except (TemplateError, ValueError, TypeError) as error:
-            roles = ", ".join(turn.role for turn in prompt)
-            raise InputError(
-                f"the chat template of {self.name} refuses a prompt of the roles {roles} "
-                f"({reason(error)}); expected a conversation that it knows how to write."
-            ) from error
-        *prompt_spans, response_span = _content_spans(contents, text)
-        return _encode(self.tokenizer, text, prompt_spans, response_span, add_special_tokens=False)
+        return str(self.tokenizer.apply_chat_template(messages, tokenize=False, chat_template=dated))
+
+    def _refused(self, prompt: Sequence[Message], error: Exception) -> str:
+        roles = ", ".join(message.role for message in prompt)
+        return f"the chat template of {self.name} refuses a prompt of the roles {roles} ({reason(error)})"
 
     def _source(self) -> str:
         try:
@@ -160,6 +177,10 @@ class PlainTemplate:
             return Tokens(ids, types, list(range(1, len(ids))), [])
         sides = encoding.sequence_ids()
         return Tokens(ids, types, *([at for at, side in enumerate(sides) if side == wanted] for wanted in (0, 1)))
+
+    def refusal(self, prompt: Prompt) -> str | None:
+        """None: any prompt is some text."""
+        return None
 
 
 TEMPLATES: dict[str, type[ChatTemplate] | type[PlainTemplate]] = {"chat": ChatTemplate, "plain": PlainTemplate}
