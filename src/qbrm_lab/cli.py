@@ -94,7 +94,9 @@ def compare(
     reward_model: opt.RewardModelName = "all-MiniLM-L6-v2",
     revision: opt.Revision = None,
     head: opt.Head = None,
+    output: opt.Output = None,
     template: opt.Template = None,
+    fold_system: opt.FoldSystem = False,
     max_length: opt.MaxLength = None,
     dtype: opt.Dtype = None,
     device_map: opt.DeviceMap = None,
@@ -111,6 +113,7 @@ def compare(
     hidden: Annotated[
         int | None, typer.Option(help="Hidden units of rbm, sqrbm and qbm. Default: 32, 32 and 12.", min=1)
     ] = None,
+    skip_bad: opt.SkipBad = False,
     wandb: Annotated[
         bool, typer.Option(help="Log metrics to Weights & Biases too (WANDB_MODE=offline works).")
     ] = False,
@@ -134,7 +137,9 @@ def compare(
             reward_model_options=opt.given(
                 revision=revision,
                 head=head,
+                output=output,
                 template=template,
+                fold_system=fold_system,
                 max_length=max_length,
                 dtype=dtype,
                 device_map=device_map,
@@ -145,6 +150,7 @@ def compare(
             epochs=epochs,
             sampler=sampler,
             hidden=hidden,
+            skip_bad=skip_bad,
             wandb=wandb,
             command=opt.command_line(),
         )
@@ -164,6 +170,7 @@ def study(
     quick: Annotated[
         bool, typer.Option("--quick", help="Without the fine-tuned base, EBRM and other slow parts.")
     ] = False,
+    skip_bad: opt.SkipBad = False,
     workers: Annotated[
         int | None,
         typer.Option(help="Processes that run seeds side by side, one thread each. Default: one per core.", min=1),
@@ -199,6 +206,7 @@ def study(
         seed=seed,
         epochs=epochs,
         workers=workers or joblib.cpu_count(),
+        skip_bad=skip_bad,
         command=opt.command_line(),
     )
     if subject is Study.ALL:

@@ -28,9 +28,12 @@ def embed(
             help="Ray actors that share the cluster's GPUs, or its cores. Default: one per GPU, or per machine.", min=1
         ),
     ] = None,
+    skip_bad: opt.SkipBad = False,
     revision: opt.Revision = None,
     head: opt.Head = None,
+    output: opt.Output = None,
     template: opt.Template = None,
+    fold_system: opt.FoldSystem = False,
     max_length: opt.MaxLength = None,
     dtype: opt.Dtype = None,
     device_map: opt.DeviceMap = None,
@@ -43,16 +46,16 @@ def embed(
     Example: qbrm embed prefs.jsonl --reward-model models/my-reward-model --out runs/features
     """
     from qbrm.cli.console import Reporter
+    from qbrm.cli.preferences import report_preferences
     from qbrm.features.embed import embed as run
-    from qbrm.preferences import read_preferences, training_pairs
+    from qbrm.preferences import preferences_of
     from qbrm.reward_models import load_reward_model
 
-    shape = opt.given(head=head, template=template, max_length=max_length)
+    shape = opt.given(head=head, output=output, template=template, fold_system=fold_system, max_length=max_length)
     place = opt.given(revision=revision, dtype=dtype, device_map=device_map, trust_remote_code=trust_remote_code)
     reporter = Reporter()
-    preferences = read_preferences(source)
-    pairs = len(training_pairs(preferences))
-    reporter.fact(preferences.name, f"{len(preferences.prompt_ids):,} prompts", f"{pairs:,} pairs")
+    preferences = preferences_of(source, skip_bad=skip_bad)
+    report_preferences(preferences, reporter)
     start, done = time.perf_counter(), list[int]()
     with reporter.progress("features") as advance:
 
@@ -86,6 +89,7 @@ def train(
     Example: qbrm train runs/features --score sqrbm --out runs/model
     """
     from qbrm.cli.console import Reporter
+    from qbrm.cli.preferences import pair_facts
     from qbrm.durable import make_folder, one_writer
     from qbrm.features.stream import open_sources
     from qbrm.fitting import Epoch
@@ -94,7 +98,7 @@ def train(
 
     reporter = Reporter()
     for folder, (table, pairs) in zip(features, open_sources(features), strict=True):
-        reporter.fact(str(folder), f"{len(table):,} rows of {table.identity}", f"{len(pairs.chosen):,} pairs")
+        reporter.fact(str(folder), f"{len(table):,} rows of {table.identity}", *pair_facts(pairs.pair_count))
 
     def show_split(split: Split) -> None:
         held_out = f"{split.held_out:,} held out"
@@ -130,7 +134,7 @@ def evaluate(
         str,
         typer.Option(
             help="Benchmarks: a path, NAME:PATH, or a NAME to download: rmb, rewardbench, rewardbench-2, rm-bench, "
-            "hh-rlhf, llmbar, preferences.",
+            "hh-rlhf, llmbar, preferences; or a data set, as OWNER/NAME:SPLIT.",
             metavar="SOURCE[,SOURCE]",
         ),
     ],
@@ -138,6 +142,7 @@ def evaluate(
         Path | None, typer.Option(help="Folder for embeddings and results. Default: runs/evaluation/MODEL-DIGEST.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Seeds the intervals' resampling.", min=0)] = 0,
+    skip_bad: opt.SkipBad = False,
     reward_model: opt.RewardModelPlace = None,
     revision: opt.RefinedRevision = None,
     dtype: opt.Dtype = None,
@@ -154,7 +159,7 @@ def evaluate(
 
     options = opt.given(reward_model=reward_model, revision=revision, dtype=dtype, device_map=device_map)
     options |= opt.given(trust_remote_code=trust_remote_code)
-    evaluate_model(model, opt.listed("--on", on), out, seed, **options)
+    evaluate_model(model, opt.listed("--on", on), out, seed, skip_bad=skip_bad, **options)
 
 
 def export(
@@ -180,6 +185,7 @@ def export(
     dtype: opt.Dtype = None,
     device_map: opt.DeviceMap = None,
     trust_remote_code: opt.TrustRemoteCode = False,
+    skip_bad: opt.SkipBad = False,
 ) -> None:
     """Write a refined model, or features, in the form that other programs read.
 
@@ -190,9 +196,9 @@ def export(
     options = opt.given(reward_model=reward_model, revision=revision, dtype=dtype, device_map=device_map)
     options |= opt.given(trust_remote_code=trust_remote_code)
     if format == "transformers":
-        export_model(source, file, **options)
+        export_model(source, file, skip_bad=skip_bad, **options)
     else:
-        export_features(Path(source), file, seed, **options)
+        export_features(Path(source), file, seed, skip_bad=skip_bad, **options)
 
 
 def serve(

@@ -11,10 +11,16 @@ import typer
 from qbrm.errors import InputError
 
 REWARD_MODEL = "Reward models from a folder or the Hugging Face Hub"
-SOURCE_HELP = "an RMB folder or JSON file, or a JSONL or Parquet file of prompt, chosen, rejected[, category]"
+SOURCE_HELP = (
+    "a JSONL, JSON or Parquet file of chosen and rejected answers, a folder of such, an RMB folder, or a data set as "
+    "OWNER/NAME:SPLIT"
+)
 
 Seed = Annotated[int, typer.Option(help="First seed; the same seed gives the same results.", min=0)]
 Seeds = Annotated[int, typer.Option(help="How many seeds to run and average over.", min=1, max=1000)]
+SkipBad = Annotated[
+    bool, typer.Option("--skip-bad", help="Leave out rows that are no preferences, and say how many of which kind.")
+]
 Epochs = Annotated[int, typer.Option(help="Passes over the training pairs.", min=1)]
 RewardModelName = Annotated[
     str,
@@ -43,6 +49,23 @@ Revision = Annotated[
 Head = Annotated[
     str | None,
     typer.Option(help="linear, gated or quantiles. Default: what the weights say.", rich_help_panel=REWARD_MODEL),
+]
+Output = Annotated[
+    int | None,
+    typer.Option(
+        help="Which of several outputs is the reward, counted from 0.",
+        metavar="INDEX",
+        show_default="a model has one",
+        rich_help_panel=REWARD_MODEL,
+    ),
+]
+FoldSystem = Annotated[
+    bool,
+    typer.Option(
+        "--fold-system",
+        help="Put system text at the beginning of the user turn, for templates without a system role.",
+        rich_help_panel=REWARD_MODEL,
+    ),
 ]
 Template = Annotated[
     str | None,

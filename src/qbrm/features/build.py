@@ -17,6 +17,7 @@ from qbrm.errors import InputError
 from qbrm.features.engine import Engine, LocalEngine, checked
 from qbrm.features.manifest import MANIFEST, SHARD_NAME, Manifest, read_manifest, shard_name
 from qbrm.features.plan import make_block, missing_shards
+from qbrm.features.refused import require_all_taken
 from qbrm.features.shard import write_shard
 from qbrm.features.table import FeatureTable, check_schemas
 from qbrm.preferences.base import Key, PreferenceSet
@@ -64,15 +65,19 @@ def build_with(
     Raises:
         InputError: if the folder holds features of another model or cannot be written, or the model returns NaN,
             infinite or misshapen values.
+        RefusedTexts: if the model cannot take some of the texts; before any is embedded.
     """
     folder = Path(folder)
     make_folder(folder)
     with one_writer(folder):
-        manifest = _resumed(folder, engine)
         texts = preferences.responses()
+        manifest = _resumed(folder, engine, len(texts))
         there = set(FeatureTable(folder, manifest).keys())
         missing = missing_shards(texts, there, shard_rows)
-        done = _Count(progress, len(texts) - sum(map(len, missing)), len(texts))
+        new = [key for keys in missing for key in keys]
+        require_all_taken(engine, preferences, {key: texts[key] for key in new})
+        manifest = replace(manifest, wanted=len(there) + len(new))
+        done = _Count(progress, len(texts) - len(new), len(texts))
         blocks = [make_block(file, keys, texts) for file, keys in zip(_free_names(folder), missing, strict=False)]
         for block, features in engine.embed(blocks, done.add):
             manifest = _with_shard(folder, manifest, block.file, block.keys, features)
@@ -102,7 +107,7 @@ def write_features(
     features = checked(identity, dim, keys, Embedded(embedding, reward))
     make_folder(folder)
     with one_writer(folder):
-        manifest = Manifest(identity, dim)
+        manifest = Manifest(identity, dim, wanted=len(keys))
         if not (folder / MANIFEST).exists():
             _start(folder, manifest)
         names = _free_names(folder)
@@ -127,12 +132,16 @@ class _Count:
             self._progress(self._done, self._total)
 
 
-def _resumed(folder: Path, engine: Engine) -> Manifest:
-    """The manifest of what `folder` holds whole, after clearing away the rest."""
+def _resumed(folder: Path, engine: Engine, wanted: int) -> Manifest:
+    """The manifest of what `folder` holds whole, after clearing away the rest; one without rows is any model's."""
     manifest = read_manifest(folder)
+    identity, dim, settings = engine.described
+    fresh = Manifest(identity, dim, settings=settings, wanted=wanted)
     if manifest is None:
-        identity, dim, settings = engine.described
-        return _start(folder, Manifest(identity, dim, settings=settings))
+        return _start(folder, fresh)
+    if not manifest.shards:
+        manifest = fresh
+        manifest.write(folder)
     FeatureTable(folder, manifest).require(engine.described.identity, engine.described.dim, "the reward model is")
     damaged = manifest.damaged(folder)
     for entry, damage in damaged.items():
@@ -155,7 +164,7 @@ def _start(folder: Path, manifest: Manifest) -> Manifest:
 
 def _completed(folder: Path, manifest: Manifest) -> Manifest:
     if not manifest.complete:
-        manifest = replace(manifest, complete=True)
+        manifest = replace(manifest, complete=True, wanted=None)
         manifest.write(folder)
     return manifest
 

@@ -9,10 +9,10 @@ from pathlib import Path
 from qbrm.errors import InputError
 from qbrm.features.build import Progress, build_with
 from qbrm.features.engine import Engine, LocalEngine
-from qbrm.features.pair_list import key_pairs, write_pairs
+from qbrm.features.pair_list import write_training_pairs
 from qbrm.features.ray_engine import Load, ray_engine
 from qbrm.features.table import FeatureTable
-from qbrm.preferences import PreferenceSet, training_pairs
+from qbrm.preferences import PreferenceSet
 
 
 @contextmanager
@@ -51,5 +51,5 @@ def embed(
     """
     with ENGINES[engine](load, workers) as embedding:
         table = build_with(embedding, preferences, out, progress)
-    write_pairs(out, key_pairs(training_pairs(preferences)), preferences.name)
+    write_training_pairs(out, preferences)
     return table

@@ -10,8 +10,8 @@ import numpy as np
 from qbrm.errors import InputError
 from qbrm.features.plan import Block
 from qbrm.features.shard import first_non_finite_row
-from qbrm.preferences.base import Key
-from qbrm.reward_models.base import Configured, Embedded, Identity, RewardModel
+from qbrm.preferences.base import Key, Prompt
+from qbrm.reward_models.base import Choosy, Configured, Embedded, Identity, Refusal, RewardModel
 
 BATCH_ROWS = 128
 
@@ -33,6 +33,9 @@ class Engine(Protocol):
     def described(self) -> Described:
         """The reward model."""
 
+    def refusals(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> list[Refusal]:
+        """The texts that the reward model cannot take; asked before anything is embedded."""
+
     def embed(self, blocks: Sequence[Block], advance: Advance) -> Iterator[tuple[Block, Embedded]]:
         """Embed every block once, in any order; `advance` is told how many more rows are done.
 
@@ -48,6 +51,10 @@ class LocalEngine:
         self._model = model
         self.described = describe(model)
 
+    def refusals(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> list[Refusal]:
+        """The texts that the reward model cannot take."""
+        return refusals(self._model, prompts, responses)
+
     def embed(self, blocks: Sequence[Block], advance: Advance) -> Iterator[tuple[Block, Embedded]]:
         """Embed every block once, in order."""
         for block in blocks:
@@ -57,6 +64,11 @@ class LocalEngine:
 def describe(model: RewardModel) -> Described:
     """Describe a reward model without loading it."""
     return Described(model.identity, model.dim, model.settings() if isinstance(model, Configured) else {})
+
+
+def refusals(model: RewardModel, prompts: Sequence[Prompt], responses: Sequence[str]) -> list[Refusal]:
+    """The texts that a reward model says it cannot take; most take all."""
+    return model.refusals(prompts, responses) if isinstance(model, Choosy) else []
 
 
 def embed_block(model: RewardModel, block: Block, advance: Advance = lambda rows: None) -> Embedded:

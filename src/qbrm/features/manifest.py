@@ -55,6 +55,7 @@ class Manifest:
         shards: the shards, by number.
         complete: whether the last build got to its end.
         settings: what the reward model was loaded with besides name and revision, see `Configured`.
+        wanted: rows that there will be when the build gets to its end; None if it has, or is of an older version.
     """
 
     identity: Identity
@@ -63,6 +64,7 @@ class Manifest:
     shards: tuple[ShardEntry, ...] = field(default=())
     complete: bool = False
     settings: Mapping[str, Any] = field(default_factory=dict)
+    wanted: int | None = None
 
     @property
     def columns(self) -> list[str]:
@@ -94,6 +96,7 @@ class Manifest:
             "columns": self.columns,
             "shards": [asdict(shard) for shard in self.shards],
             "complete": self.complete,
+            **({"wanted": self.wanted} if self.wanted is not None else {}),
         }
         write_atomically(folder / MANIFEST, (json.dumps(content, indent=1) + "\n").encode())
 
@@ -128,6 +131,7 @@ def _parse(content: dict[str, Any]) -> Manifest:
         shards=shards,
         complete=bool(content["complete"]),
         settings=dict(content.get("settings", {})),
+        wanted=content.get("wanted"),
     )
 
 

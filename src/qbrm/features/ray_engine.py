@@ -9,14 +9,16 @@ import pickle
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import torch
 
 from qbrm.errors import InputError, WorkerError, reason
-from qbrm.features.engine import Advance, Described, describe, embed_block
+from qbrm.features.engine import Advance, Described, describe, embed_block, refusals
 from qbrm.features.plan import Block
-from qbrm.reward_models.base import Embedded, RewardModel
+from qbrm.preferences.base import Prompt
+from qbrm.reward_models.base import Embedded, Refusal, RewardModel
 
 RETRIES = 3
 """How often a block is embedded again after the worker that had it died."""
@@ -44,9 +46,13 @@ class RayEngine:
 
     def __init__(self, ray: Any, load: Load, workers: int, share: Mapping[str, float]) -> None:
         self._ray, self._load, self._workers, self._share = ray, load, workers, dict(share)
-        with self._said_in_one_line():
-            answer = ray.get(ray.remote(**self._share)(_answer).remote(lambda: describe(load())))
-        self.described: Described = _read(answer)
+        self._first: Any = ray.remote(**self._share)(_First).remote(load)
+        self.described: Described = self._asked("describe")
+
+    def refusals(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> list[Refusal]:
+        """The texts that the reward model cannot take."""
+        found: list[Refusal] = self._asked("refusals", list(prompts), list(responses))
+        return found
 
     def embed(self, blocks: Sequence[Block], advance: Advance) -> Iterator[tuple[Block, Embedded]]:
         """Embed every block once; they come in the order in which workers finish.
@@ -55,6 +61,7 @@ class RayEngine:
             InputError: if the model returns NaN, infinite or misshapen values.
             WorkerError: if a worker raised something else, or blocks keep killing their workers.
         """
+        self._ray.kill(self._first)  # its share is a worker's
         if not blocks:
             return
         with self._said_in_one_line():
@@ -63,6 +70,11 @@ class RayEngine:
                 features: Embedded = _read(row["answer"])
                 advance(len(block.keys))
                 yield block, features
+
+    def _asked(self, question: str, *arguments: Any) -> Any:
+        with self._said_in_one_line():
+            answer = self._ray.get(getattr(self._first, question).remote(*arguments))
+        return _read(answer)
 
     def _pipeline(self, blocks: Sequence[Block]) -> Any:
         """The lazy data set of answers. A row is a block, so that Ray can neither split nor join blocks."""
@@ -88,6 +100,19 @@ class RayEngine:
             raise WorkerError(
                 f"Ray workers failed ({reason(error)}); what is embedded is kept, the same command continues."
             ) from error
+
+
+class _First:
+    """Holds the reward model until blocks are embedded, to answer what is asked before."""
+
+    def __init__(self, load: Load) -> None:
+        self._load = cache(load)
+
+    def describe(self) -> bytes:
+        return _answer(lambda: describe(self._load()))
+
+    def refusals(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> bytes:
+        return _answer(lambda: refusals(self._load(), prompts, responses))
 
 
 class _Worker:

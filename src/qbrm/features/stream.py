@@ -178,6 +178,7 @@ def open_sources(folders: Sequence[Path]) -> tuple[Source, ...]:
     sources: list[Source] = []
     for folder in folders:
         table = FeatureTable.open(folder)
+        table.require_complete()
         if not table.has_reward:
             raise InputError(
                 f"features in {folder} have no rewards: {table.identity} has no score layer; expected features of a "

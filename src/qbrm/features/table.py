@@ -99,6 +99,18 @@ class FeatureTable:
         """Whether the last build got to its end."""
         return self._manifest.complete
 
+    def require_complete(self) -> None:
+        """Check that the last build got to its end.
+
+        Raises:
+            InputError: if it did not; says how many rows there are, and how many are wanted.
+        """
+        if not self.complete:
+            of = "" if self._manifest.wanted is None else f" of {self._manifest.wanted:,}"
+            raise InputError(
+                f"features in {self.folder} are not complete: {len(self):,}{of} responses; run qbrm embed again."
+            )
+
     @property
     def digest(self) -> str:
         """Changes with any row and with the order of the rows."""

@@ -8,14 +8,11 @@ from typing import Any, TypeAlias
 
 from qbrm.errors import InputError
 from qbrm.preferences import Message, Prompt, as_response
+from qbrm.preferences.conversation import CALLS, CARRIED
 from qbrm.reward_models.text import valid_unicode
 
 ChatMessage: TypeAlias = Mapping[str, Any]
 PromptLike: TypeAlias = str | Sequence[ChatMessage]
-
-CALLS = ("tool_calls", "function_call")
-# What chat templates read besides role and content; other keys, such as an id or a date, are no part of what was said.
-CARRIED = (*CALLS, "tool_call_id", "name", "tools", "reasoning_content", "reasoning", "thinking", "tool_plan")
 
 
 def as_prompt(prompt: PromptLike) -> Prompt:
@@ -39,7 +36,7 @@ def as_message(message: ChatMessage) -> Message:
         InputError: if its role is no string, or its content neither text, nor text parts, nor absent beside the rest.
     """
     role, content = message.get("role"), message.get("content")
-    more = {key: message[key] for key in CARRIED if message.get(key) is not None}
+    more = {key: message[key] for key in CARRIED if message.get(key)}
     if not isinstance(role, str):
         raise InputError(f"message {message!r}; expected a string as role.")
     if content is None and more:

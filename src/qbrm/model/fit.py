@@ -20,7 +20,7 @@ from qbrm.data.pairs import PairData
 from qbrm.energies import ENERGY_SCORES, EnergyScore, build_score
 from qbrm.errors import InputError, check_known
 from qbrm.features import FeatureTable, Key, build_features, write_features
-from qbrm.features.pair_list import key_pairs, write_pairs
+from qbrm.features.pair_list import key_pairs, write_training_pairs
 from qbrm.features.recorded import RecordedRewardModel
 from qbrm.features.stream import WINDOW_BYTES, Share, Source, StreamedPairs, cut_off, open_sources
 from qbrm.fitting import Epoch, FitSettings, FittedScore, Fold, fit_score
@@ -144,7 +144,7 @@ def fit_preferences(
     table = build_features(model, read, Path(features), progress and partial(progress, "features"))
     if not table.has_reward:
         model, table, read = _with_trained_head(model, table, read, Path(features, "with-head"), seed)
-    write_pairs(table.folder, key_pairs(training_pairs(read)), read.name)
+    write_training_pairs(table.folder, read)
     sources = open_sources([table.folder])
     fold, data = _fold(sources, choice.members, seed, progress)
     fitted = fit_score(lambda: choice.build(table.dim, head_dim(model)), fold, choice.settings)

@@ -32,8 +32,8 @@ class Message(NamedTuple):
 
     @property
     def text(self) -> str:
-        """What stands for it where there is no chat template: the content, and on a line of its own what else it has."""
-        return "\n".join(part for part in (self.content, self.more) if part) if self.more else self.content
+        """What stands for it where there is no chat template: the content, and what else it has on the next line."""
+        return "\n".join(part for part in (self.content, self.more) if part)
 
 
 Prompt = tuple[Message, ...]
@@ -55,14 +55,15 @@ class Completion(str):
     messages: tuple[Message, ...]
 
     def __new__(cls, messages: tuple[Message, ...]) -> Completion:
+        """Make the text that stands for messages."""
         first, *rest = messages
         opening = first.text if first.role == "assistant" else f"{first.role}: {first.text}"
         made = super().__new__(cls, "\n\n".join([opening, *(f"{turn.role}: {turn.text}" for turn in rest)]))
         made.messages = messages
         return made
 
-    def __getnewargs__(self) -> tuple[tuple[Message, ...]]:
-        return (self.messages,)
+    def __reduce__(self) -> tuple[type[Completion], tuple[tuple[Message, ...]]]:
+        return type(self), (self.messages,)
 
 
 def as_response(messages: tuple[Message, ...]) -> str:
@@ -102,6 +103,7 @@ class Preference:
         rejected: the responses it was preferred to.
         category: task or harm category, ``/``-separated.
         set: ``pairwise`` (one rejected response) or ``bon`` (best of several).
+        place: where it was read, such as ``prefs.jsonl, line 12``; empty if unknown.
     """
 
     uid: str
@@ -110,6 +112,7 @@ class Preference:
     rejected: tuple[str, ...]
     category: str
     set: SetName
+    place: str = field(default="", compare=False)
 
     @cached_property
     def prompt_id(self) -> str:
@@ -127,13 +130,13 @@ class PairCount(NamedTuple):
 
     Attributes:
         distinct: pairs to train on.
-        repeated: pairs that occurred before.
-        equal: pairs of two identical texts.
+        repeated: pairs that occurred before, and are left out.
+        equal: pairs of two identical texts, which are left out too.
     """
 
     distinct: int
-    repeated: int
-    equal: int
+    repeated: int = 0
+    equal: int = 0
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,8 @@ class Identity:
         max_length: tokens after which text is cut.
         dtype: number format of the weights.
         own_code: whether Python code that comes with the model ran.
+        base: commit or digest of the model that an adapter was merged into; empty without an adapter.
+        output: which of several outputs is the reward; None if there is one.
     """
 
     name: str
@@ -31,8 +33,10 @@ class Identity:
     max_length: int
     dtype: str = "float32"
     own_code: bool = False
+    base: str = ""
+    output: int | None = None
 
-    def to_dict(self) -> dict[str, str | int]:
+    def to_dict(self) -> dict[str, str | int | None]:
         """As stored in a feature table's manifest."""
         return asdict(self)
 
@@ -66,6 +70,28 @@ def head_dim(model: RewardModel) -> int | None:
     """How many coordinates of the embedding, the first ones, the head reads, as an attribute says; None for all."""
     size: int | None = getattr(model, "head_dim", None)
     return size
+
+
+class Refusal(NamedTuple):
+    """A prompt and response that a reward model cannot take.
+
+    Attributes:
+        index: their place among those given.
+        reason: why, in words.
+        foldable: whether the prompt has system messages that would be taken in the user turn.
+    """
+
+    index: int
+    reason: str
+    foldable: bool = False
+
+
+@runtime_checkable
+class Choosy(Protocol):
+    """A reward model that cannot take every text, and tells before it embeds any."""
+
+    def refusals(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> list[Refusal]:
+        """What it cannot take of response i as an answer to prompt i, for all i, in their order."""
 
 
 @runtime_checkable

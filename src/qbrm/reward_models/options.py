@@ -18,10 +18,14 @@ class RewardModelOptions(TypedDict, total=False):
         padding_side: ``right`` or ``left``; the tokenizer's if not given.
         token_budget: padded tokens per forward pass; halved for good whenever memory runs out.
         trust_remote_code: whether Python code that comes with the model may run; False by default.
+        output: index of the output that is the reward, of a model that has several.
+        fold_system: whether system messages go to the beginning of the user turn that follows; False by default.
     """
 
     revision: str | None
     head: str | None
+    output: int | None
+    fold_system: bool
     template: str
     max_length: int | None
     dtype: str

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import chain, count
 from typing import Any
 
@@ -23,7 +23,7 @@ class Padding:
     Decoders pool the rightmost token that is not the padding token of their configuration: of the text config where
     there is one, as transformers reads it; older and remote code reads the top one. Both are set, and the same token
     pads. A model without a padding token pools the last token whatever it is: it is padded with a token that ends none
-    of the texts.
+    of the texts. So is one whose padding token is beyond its embedding table, as no text has that.
 
     Args:
         model: a sequence classifier; its configuration is changed.
@@ -32,6 +32,7 @@ class Padding:
 
     Attributes:
         token: the padding token that the configuration states, or None.
+        types: whether the model takes token type ids.
 
     Raises:
         InputError: if `side` is neither.
@@ -41,13 +42,16 @@ class Padding:
         self.side = side or tokenizer.padding_side
         if self.side not in SIDES:
             raise InputError(f"padding side {self.side!r}; expected one of: {', '.join(SIDES)}.")
+        self.tokens = _table_size(model)
         self._configs = [model.config.get_text_config(), model.config]
         stated = [getattr(config, "pad_token_id", None) for config in self._configs]
         # Some configurations write "none" as -1.
-        self.token: int | None = next((token for token in stated if token is not None and token >= 0), None)
-        self._preferred: list[int] = [] if tokenizer.pad_token_id is None else [tokenizer.pad_token_id]
+        self.token: int | None = next((token for token in stated if self._is_there(token)), None)
+        self._preferred: list[int] = [tokenizer.pad_token_id] if self._is_there(tokenizer.pad_token_id) else []
         self._accepts = frozenset(inspect.signature(model.forward).parameters)
-        self._types = "token_type_ids" in tokenizer.model_input_names and "token_type_ids" in self._accepts
+        self.types = "token_type_ids" in tokenizer.model_input_names and "token_type_ids" in self._accepts
+        # RoBERTa and its kin have one type of token, and no place for the second text's.
+        self.types &= getattr(model.config, "type_vocab_size", None) != 1
 
     def pad(self, texts: Sequence[Tokens]) -> dict[str, Int[Tensor, "batch tokens"]]:
         """The arguments of the model's forward pass."""
@@ -58,17 +62,21 @@ class Padding:
             "input_ids": self._rows([text.ids for text in texts], token),
             "attention_mask": self._rows([[1] * len(text.ids) for text in texts], 0),
         }
-        if self._types:
+        if self.types:
             batch["token_type_ids"] = self._rows([text.types for text in texts], 0)
         if self.side == "left" and "position_ids" in self._accepts:
             batch["position_ids"] = (batch["attention_mask"].cumsum(-1) - 1).clamp_min(0)
         return batch
 
-    def pooled(self, input_ids: Int[Tensor, "batch tokens"]) -> Int[Tensor, " batch"]:
-        """The rightmost position that is not padding: what decoders pool."""
-        positions = torch.arange(input_ids.shape[1], device=input_ids.device)
-        rightmost: Tensor = ((input_ids != self._configs[0].pad_token_id) * positions).argmax(-1)
-        return rightmost
+    def pooled(self, batch: Mapping[str, Int[Tensor, "batch tokens"]]) -> list[Int[Tensor, " batch"]]:
+        """The positions that decoders pool: the rightmost that is not the padding token, or the rightmost attended."""
+        rows = batch["input_ids"] != self._configs[0].pad_token_id, batch["attention_mask"] != 0
+        positions = torch.arange(batch["input_ids"].shape[1], device=batch["input_ids"].device)
+        return [(row * positions).argmax(-1) for row in rows]
+
+    def _is_there(self, token: int | None) -> bool:
+        """Whether the model has an embedding for a token; some configurations write "none" as -1."""
+        return token is not None and 0 <= token < self.tokens
 
     def _token_for(self, texts: Sequence[Tokens]) -> int:
         if self.token is not None:
@@ -80,3 +88,11 @@ class Padding:
         return torch.nn.utils.rnn.pad_sequence(
             [torch.tensor(row) for row in rows], batch_first=True, padding_value=value, padding_side=self.side
         )
+
+
+def _table_size(model: Any) -> int:
+    """How many tokens the model has embeddings for."""
+    try:
+        return int(model.get_input_embeddings().num_embeddings)
+    except (AttributeError, NotImplementedError):  # a model's own class may not tell
+        return int(model.config.get_text_config().vocab_size)

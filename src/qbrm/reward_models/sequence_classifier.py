@@ -15,14 +15,16 @@ from transformers.utils import TRANSFORMERS_DYNAMIC_MODULE_NAME
 
 from qbrm.errors import InputError
 from qbrm.preferences.base import Prompt
-from qbrm.reward_models.base import Embedded, Identity
+from qbrm.reward_models.base import Embedded, Identity, Refusal
 from qbrm.reward_models.batches import TokenBudget
-from qbrm.reward_models.heads import Head, find_head
+from qbrm.reward_models.heads import Head, find_head, returned
 from qbrm.reward_models.padding import Padding
+from qbrm.reward_models.positions import checked_length
 from qbrm.reward_models.template import TEMPLATES, ChatTemplate, PlainTemplate, Tokens
+from qbrm.reward_models.text import SYSTEM
+from qbrm.reward_models.text import fold_system as fold_into_user
 
 TOKEN_BUDGET = 16_384
-LONGEST_BY_DEFAULT = 4096
 
 
 class SequenceClassifier:
@@ -42,6 +44,9 @@ class SequenceClassifier:
         max_length: tokens of prompt and response together; None for 4,096, or fewer if the model takes fewer.
         padding_side: ``right`` or ``left``; None for the tokenizer's.
         token_budget: padded tokens per forward pass; halved for good whenever memory runs out.
+        output: index of the output that is the reward, of a model that has several.
+        fold_system: whether system messages go to the beginning of the user turn that follows.
+        base: commit or digest of the model that an adapter was merged into; empty without an adapter.
 
     Raises:
         InputError: if the model has no score head, the tokenizer no chat template, or an option is not usable.
@@ -59,22 +64,28 @@ class SequenceClassifier:
         max_length: int | None = None,
         padding_side: str | None = None,
         token_budget: int = TOKEN_BUDGET,
+        output: int | None = None,
+        fold_system: bool = False,
+        base: str = "",
     ) -> None:
         if template not in TEMPLATES:
             raise InputError(f"unknown template {template!r}; expected one of: {', '.join(TEMPLATES)}.")
         if token_budget < 1:
             raise InputError(f"token budget {token_budget}; expected at least 1.")
-        self._model, self._template_name = model, template
-        self._head, self._layer = find_head(model, head, name)
+        self._model, self._template_name, self._fold = model, template, fold_system
+        self._head, self._layer = find_head(model, head, name, output)
+        self._ending: int | None = getattr(model.config, "reward_token_id", None)
+        self._tokenizer = tokenizer
         self._template = TEMPLATES[template](tokenizer, name)
         self._padding = Padding(model, tokenizer, padding_side)
         self._budget = TokenBudget(token_budget)
         self._turn = Lock()
-        length = _checked_length(max_length, model, tokenizer, name)
+        length = checked_length(max_length, model, tokenizer, name)
         dtype = str(model.dtype).removeprefix("torch.")
         modules = (type(part).__module__ for part in (model, model.config, tokenizer))
         own_code = any(module.startswith(f"{TRANSFORMERS_DYNAMIC_MODULE_NAME}.") for module in modules)
-        self.identity = Identity(name, revision, self._describe(), length, dtype, own_code)
+        described = self._describe()
+        self.identity = Identity(name, revision, described, length, dtype, own_code, base, self._head.output)
 
     @property
     def dim(self) -> int:
@@ -83,28 +94,51 @@ class SequenceClassifier:
 
     def settings(self) -> dict[str, Any]:
         """What to give `load_reward_model` besides name and revision to get the same embeddings."""
+        chosen = {"output": self._head.output} if self._head.output is not None else {}
+        folded = {"fold_system": True} if self._fold else {}
         return {
             "head": self._head.name,
             "template": self._template_name,
             "max_length": self.identity.max_length,
             "padding_side": self._padding.side,
             "dtype": self.identity.dtype,
+            **chosen,
+            **folded,
         }
 
     def parts(self) -> ClassifierParts:
         """What this model is made of, not copied: what an export takes over."""
-        return ClassifierParts(self._model, self._layer, self._head, self._template, self._padding.token)
+        return ClassifierParts(
+            self._model, self._layer, self._head, self._template, self._padding, self._fold, self._ending
+        )
+
+    def refusals(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> list[Refusal]:
+        """What the template refuses, and what has a token that the model does not know; nothing goes through the model.
+
+        A template is asked once for each prompt; texts are made into tokens only where the tokenizer has more of them
+        than the model.
+        """
+        larger = len(self._tokenizer) > self._padding.tokens
+        asked: dict[Prompt, str | None] = {}
+        refusals = []
+        for index, (prompt, response) in enumerate(zip(prompts, responses, strict=True)):
+            if prompt not in asked:
+                asked[prompt] = self._template.refusal(self._folded(prompt))
+            if (why := asked[prompt]) is not None:
+                foldable = not self._fold and any(message.role in SYSTEM for message in prompt)
+                refusals.append(Refusal(index, why, foldable))
+            elif larger and (unknown := self._unknown(self._written(prompt, response))):
+                refusals.append(Refusal(index, unknown))
+        return refusals
 
     def embed(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> Embedded:
         """Embed response i as an answer to prompt i, for all i.
 
         Raises:
-            InputError: if the chat template refuses a prompt, or a single text does not fit into memory.
+            InputError: if the chat template refuses a prompt, a text has a token that the model does not know, or a
+                single text does not fit into memory.
         """
-        texts = [
-            self._template.tokens(prompt, response).truncated(self.identity.max_length)
-            for prompt, response in zip(prompts, responses, strict=True)
-        ]
+        texts = [self._tokens(prompt, response) for prompt, response in zip(prompts, responses, strict=True)]
         embedding = np.empty((len(texts), self.dim), dtype=np.float32)
         reward = np.empty(len(texts), dtype=np.float32)
         for batch, features in self._budget.run(
@@ -113,6 +147,32 @@ class SequenceClassifier:
             embedding[batch], reward[batch] = features
         return Embedded(embedding, reward)
 
+    def _tokens(self, prompt: Prompt, response: str) -> Tokens:
+        """What goes through the model, cut to its maximum length."""
+        tokens = self._written(prompt, response)
+        unknown = self._unknown(tokens)
+        if unknown is not None:
+            raise InputError(f"{unknown}; expected a text without it.")
+        return tokens.truncated(self.identity.max_length)
+
+    def _unknown(self, tokens: Tokens) -> str | None:
+        """Say which token the model has no embedding for; None if it has one for each."""
+        known = self._padding.tokens
+        token = next((token for token in tokens.ids if token >= known), None)
+        if token is None:
+            return None
+        text = self._tokenizer.convert_ids_to_tokens(token)
+        return f"{self.identity.name} has embeddings of {known:,} tokens, and {text!r} in the text is token {token}"
+
+    def _written(self, prompt: Prompt, response: str) -> Tokens:
+        tokens = self._template.tokens(self._folded(prompt), response)
+        if self._ending is None or tokens.ids[-1:] == [self._ending]:
+            return tokens
+        return tokens._replace(ids=[*tokens.ids, self._ending], types=[*tokens.types, *tokens.types[-1:]])
+
+    def _folded(self, prompt: Prompt) -> Prompt:
+        return fold_into_user(prompt) if self._fold else prompt
+
     def __getstate__(self) -> dict[str, Any]:
         """All but the lock, so that other processes can be sent a copy."""
         return {name: value for name, value in vars(self).items() if name != "_turn"}
@@ -120,14 +180,24 @@ class SequenceClassifier:
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state, _turn=Lock())
 
-    @torch.inference_mode()
     def _forward(self, texts: Sequence[Tokens]) -> Embedded:
+        if not self._model.config.is_encoder_decoder:
+            return self._pass(texts)
+        # Encoder-decoders pool the last end token, and batches only texts with equally many of them.
+        parts = [self._pass([text]) for text in texts]
+        return Embedded(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+
+    @torch.inference_mode()
+    def _pass(self, texts: Sequence[Tokens]) -> Embedded:
         with self._turn:
             batch = {name: rows.to(self._model.device) for name, rows in self._padding.pad(texts).items()}
             with _watched(self._layer) as passes:
                 output = self._model(**batch)
             embedding = self._pooled(passes, output, batch)
-        return Embedded(embedding.float().cpu().numpy(), self._head.reward(output).float().cpu().numpy())
+        reward = self._head.reward(output)
+        if reward.shape != (len(texts),):
+            raise self._not_one_per_text(reward, len(texts))
+        return Embedded(embedding.float().cpu().numpy(), reward.float().cpu().numpy())
 
     def _pooled(self, passes: list[Pass], output: Any, batch: dict[str, Tensor]) -> Float[Tensor, "batch dim"]:
         """The score layer's input that the output was made of. Raises InputError if it cannot be told which."""
@@ -140,32 +210,55 @@ class SequenceClassifier:
                 raise InputError(f"{self.identity} pools before its score layer; expected the padding side 'right'.")
             return seen.embedding
         rows = torch.arange(len(seen.embedding), device=seen.embedding.device)
-        position = self._padding.pooled(batch["input_ids"]).to(rows.device)
-        scored = seen.scored[rows, position]
-        logits = output.logits.reshape(scored.shape).to(scored.device)
-        if not torch.allclose(scored.float(), logits.float(), rtol=0, atol=0, equal_nan=True):
-            raise InputError(
-                f"{self.identity} pools another position than the last token of each text; expected a model that "
-                "pools the last token, or that pools before its score layer."
-            )
-        return seen.embedding[rows, position]
+        logits = returned(output)
+        for position in (position.to(rows.device) for position in self._padding.pooled(batch)):
+            scored = seen.scored[rows, position]
+            if logits.numel() != scored.numel():
+                raise self._not_one_per_text(logits, len(rows))
+            found = logits.reshape(scored.shape).to(scored.device)
+            if torch.allclose(scored.float(), found.float(), rtol=0, atol=0, equal_nan=True):
+                return seen.embedding[rows, position]
+        raise InputError(
+            f"{self.identity} pools another position than the last token of each text; expected a model that "
+            "pools the last token, or that pools before its score layer."
+        )
+
+    def _not_one_per_text(self, scores: Tensor, texts: int) -> InputError:
+        return InputError(
+            f"{self.identity} gave scores of shape {tuple(scores.shape)} for {texts} texts; expected one for each text. "
+            "A process reward model, which scores tokens or steps, is none."
+        )
 
     def _describe(self) -> str:
         """The parts of the identity that have no field of their own."""
         parts = [self._template.description]
         parts += [f"{self._head.name} head"] if self._head.name != "linear" else []
         parts += ["padded on the left"] if self._padding.side == "left" else []
+        parts += ["system text in the next user turn"] if self._fold else []
+        parts += [f"ends with token {self._ending}"] if self._ending is not None else []
         return "; ".join(parts)
 
 
 class ClassifierParts(NamedTuple):
-    """The network of transformers, its score layer, the head on that, the template, and the padding token it states."""
+    """What a sequence classifier is made of.
+
+    Attributes:
+        model: the network.
+        layer: its score layer.
+        head: how the reward comes out of that.
+        template: how prompt and response are written.
+        padding: how batches are padded.
+        fold_system: whether system messages go to the beginning of the user turn that follows.
+        ending: token that ends every text, if the model asks for one.
+    """
 
     model: Any
     layer: nn.Linear
     head: Head
     template: ChatTemplate | PlainTemplate
-    padding_token: int | None
+    padding: Padding
+    fold_system: bool
+    ending: int | None
 
 
 class Pass(NamedTuple):
@@ -183,14 +276,3 @@ def _watched(layer: nn.Linear) -> Iterator[list[Pass]]:
         yield passes
     finally:
         handle.remove()
-
-
-def _checked_length(asked: int | None, model: Any, tokenizer: Any, name: str) -> int:
-    """The maximum length, if the model takes as much. Raises InputError if it does not."""
-    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    most: int = min(tokenizer.model_max_length, positions or tokenizer.model_max_length)
-    if asked is None:
-        return min(LONGEST_BY_DEFAULT, most)
-    if not 1 <= asked <= most:
-        raise InputError(f"maximum length of {name} is {asked}; expected 1 to {most:,} tokens.")
-    return asked

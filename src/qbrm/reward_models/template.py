@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Protocol
 from jinja2 import TemplateError
 
 from qbrm.errors import InputError, reason
-from qbrm.preferences.base import Prompt, response_messages
+from qbrm.preferences.base import Message, Prompt, response_messages
 from qbrm.reward_models.text import render, valid_unicode
 
 CUT = "a long sequence loses the first tokens of the prompt, then the last of the response, and no other"
@@ -20,6 +20,8 @@ DATE = "26 Jul 2024"
 FIXED_DATE = f"{{%- macro strftime_now(form) -%}}{DATE}{{%- endmacro -%}}"
 
 Span = tuple[int, int]
+# What a template raises for a conversation that it does not write.
+REFUSED = (TemplateError, ValueError, TypeError)
 
 
 class Tokens(NamedTuple):
@@ -69,6 +71,9 @@ class Template(Protocol):
     def tokens(self, prompt: Prompt, response: str) -> Tokens:
         """The whole sequence, however long."""
 
+    def refusal(self, prompt: Prompt) -> str | None:
+        """Why the template cannot write a prompt; None if it can."""
+
 
 @dataclass(frozen=True)
 class ChatTemplate:
@@ -108,17 +113,30 @@ class ChatTemplate:
             InputError: if the template refuses the conversation, as some do system messages.
         """
         turns = [*prompt, *response_messages(response)]
-        turns = [turn._replace(content=valid_unicode(turn.content)) for turn in turns]
-        contents, messages = [turn.content for turn in turns], [turn.to_dict() for turn in turns]
         try:
-            text = self.tokenizer.apply_chat_template(messages, tokenize=False, chat_template=self.source)
-        except (TemplateError, ValueError, TypeError) as error:
+            text = self._text(turns)
+        except REFUSED as error:
             raise InputError(
-                f"the chat template of {self.name} refuses a prompt of the roles {', '.join(turn.role for turn in prompt)} "
-                f"({reason(error)}); expected a conversation that it knows how to write."
+                f"{self._refused(turns[:-1], error)}; expected a conversation that it knows to write."
             ) from error
-        *prompt_spans, response_span = _content_spans(contents, text)
+        *prompt_spans, response_span = _content_spans([valid_unicode(turn.content) for turn in turns], text)
         return _encode(self.tokenizer, text, prompt_spans, response_span, add_special_tokens=False)
+
+    def refusal(self, prompt: Prompt) -> str | None:
+        """Why the template does not write a prompt with some answer; None if it does."""
+        try:
+            self._text([*prompt, Message("assistant", "Yes.")])
+        except REFUSED as error:
+            return self._refused(prompt, error)
+        return None
+
+    def _text(self, turns: Sequence[Message]) -> str:
+        messages = [turn._replace(content=valid_unicode(turn.content)).to_dict() for turn in turns]
+        return str(self.tokenizer.apply_chat_template(messages, tokenize=False, chat_template=self.source))
+
+    def _refused(self, prompt: Sequence[Message], error: Exception) -> str:
+        roles = ", ".join(message.role for message in prompt)
+        return f"the chat template of {self.name} refuses a prompt of the roles {roles} ({reason(error)})"
 
     def _source(self) -> str:
         try:
@@ -163,6 +181,10 @@ class PlainTemplate:
             return Tokens(ids, types, list(range(1, len(ids))), [])
         sides = encoding.sequence_ids()
         return Tokens(ids, types, *([at for at, side in enumerate(sides) if side == wanted] for wanted in (0, 1)))
+
+    def refusal(self, prompt: Prompt) -> str | None:
+        """None: any prompt is some text."""
+        return None
 
 
 TEMPLATES: dict[str, type[ChatTemplate] | type[PlainTemplate]] = {"chat": ChatTemplate, "plain": PlainTemplate}

@@ -86,6 +86,8 @@ def _exportable(model: EnergyRewardModel) -> tuple[ClassifierParts, LogConcaveSc
     parts = reward_model.parts()
     if reward_model.identity.own_code or not type(parts.model).__module__.startswith("transformers."):
         raise InputError(f"{name} comes with code of its own; expected an architecture of transformers.")
+    if parts.ending is not None:
+        raise InputError(f"{name} ends every text with token {parts.ending}; expected one whose template ends texts.")
     if parts.head.name == "gated":
         raise InputError(f"{name} has a gated head, whose reward is no function of the embedding; expected another.")
     if not isinstance(score, LogConcaveScore):
