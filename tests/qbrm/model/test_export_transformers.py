@@ -219,6 +219,21 @@ def test_a_model_without_a_padding_token_gets_one_that_ends_no_text(tmp_path):
     torch.testing.assert_close(logits(tmp_path / "out"), expected, rtol=0, atol=1e-5)
 
 
+def test_one_of_several_outputs_becomes_the_only_one(tmp_path):
+    model = refined(tmp_path / "base", network=classifier(num_labels=3), output=2)
+    export_classifier(model, tmp_path / "out")
+    expected = model.score(MESSAGES, RESPONSES).refined
+    torch.testing.assert_close(logits(tmp_path / "out"), expected, rtol=0, atol=1e-5)
+
+
+def test_system_messages_are_folded_by_the_exported_template_too(tmp_path):
+    refusing = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}" + CHAT_TEMPLATE
+    model = refined(tmp_path / "base", tok=tokenizer(refusing), fold_system=True)
+    export_classifier(model, tmp_path / "out")
+    expected = model.score(MESSAGES, RESPONSES).refined
+    torch.testing.assert_close(logits(tmp_path / "out"), expected, rtol=0, atol=1e-5)
+
+
 def test_an_exported_template_writes_no_other_day_than_the_rewards_were_made_with(tmp_path):
     dated = CHAT_TEMPLATE.replace("<bos>", "<bos>{{ strftime_now('%d %b %Y') }}", 1)
     model = refined(tmp_path / "base", tok=tokenizer(dated))
