@@ -95,6 +95,14 @@ class Choosy(Protocol):
 
 
 @runtime_checkable
+class Truncating(Protocol):
+    """A reward model that cuts long texts, and counts them."""
+
+    def count_cut(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> int:
+        """How many of response i as an answer to prompt i, for all i, are longer than it takes."""
+
+
+@runtime_checkable
 class Configured(Protocol):
     """A reward model that was loaded with settings of its own besides name and revision."""
 
