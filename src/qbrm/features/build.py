@@ -65,7 +65,7 @@ def build_with(
     Raises:
         InputError: if the folder holds features of another model or cannot be written, or the model returns NaN,
             infinite or misshapen values.
-        RefusedTexts: if the model cannot take some of the texts; before any is embedded.
+        RefusedTextsError: if the model cannot take some of the texts; before any is embedded.
     """
     folder = Path(folder)
     make_folder(folder)

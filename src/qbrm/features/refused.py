@@ -14,7 +14,7 @@ from qbrm.reward_models.base import Refusal
 MOST_NAMED = 20
 
 
-class RefusedTexts(InputError):
+class RefusedTextsError(InputError):
     """A reward model cannot take some of the texts.
 
     Attributes:
@@ -53,13 +53,13 @@ def require_all_taken(engine: Engine, preferences: PreferenceSet, texts: Texts) 
         texts: prompt and response, by their ids.
 
     Raises:
-        RefusedTexts: naming the rows of those that it cannot take: at most twenty, then a count.
+        RefusedTextsError: naming the rows of those that it cannot take: at most twenty, then a count.
     """
     keys = list(texts)
     found = engine.refusals([texts[key][0] for key in keys], [texts[key][1] for key in keys])
     if found:
         refused = {keys[refusal.index]: refusal for refusal in found}
-        raise RefusedTexts(_sentence(preferences, refused), frozenset(refused))
+        raise RefusedTextsError(_sentence(preferences, refused), frozenset(refused))
 
 
 def _sentence(preferences: PreferenceSet, refused: Mapping[Key, Refusal]) -> str:

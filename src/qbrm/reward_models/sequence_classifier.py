@@ -113,7 +113,7 @@ class SequenceClassifier:
         A template is asked once for each prompt, and for each response that is more than one plain message; texts are
         made into tokens only where the tokenizer has more of them than the model.
         """
-        larger = len(self._tokenizer) > self._padding.tokens
+        larger = max(self._tokenizer.get_vocab().values(), default=0) >= self._padding.tokens
         asked: dict[tuple[Prompt, str], str | None] = {}
         refusals = []
         for index, (prompt, response) in enumerate(zip(prompts, responses, strict=True)):

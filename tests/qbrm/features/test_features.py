@@ -22,9 +22,11 @@ from qbrm.features.build import build_with
 from qbrm.features.engine import LocalEngine, embed_block
 from qbrm.features.manifest import Manifest
 from qbrm.features.plan import shard_plan
+from qbrm.features.refused import RefusedTextsError, rows_of
 from qbrm.features.shard import write_shard
+from qbrm.preferences import read_preferences
 from qbrm.preferences.base import Message, Preference, PreferenceSet, response_id
-from qbrm.reward_models.base import Embedded, Identity
+from qbrm.reward_models.base import Embedded, Identity, Refusal
 
 IDENTITY = Identity("fake", "0123456789abcdef", "plain", 16)
 DIM = 5
@@ -52,6 +54,19 @@ class FakeModel:
 class Uncallable(FakeModel):
     def embed(self, prompts, responses):
         raise AssertionError("nothing is missing, yet the model was called")
+
+
+class Choosy(FakeModel):
+    """Takes no response that has one of some words in it."""
+
+    def __init__(self, *words, foldable=False):
+        super().__init__()
+        self.words, self.foldable = words, foldable
+
+    def refusals(self, prompts, responses):
+        texts = [f" {response} " for response in responses]
+        odd = [any(f" {word} " in text for word in self.words) for text in texts]
+        return [Refusal(index, "it is odd", self.foldable) for index in range(len(prompts)) if odd[index]]
 
 
 def preferences(first=0, last=10, rejected=2):
@@ -219,6 +234,69 @@ def test_a_table_grows_with_a_second_source(tmp_path):
     assert {prompt[0].content for prompt, _ in model.asked} == {f"question {number}" for number in (6, 7, 8)}
     assert set(table.keys()) == set(preferences(0, 9).responses())
     assert contents(table) == contents(build(tmp_path / "at once", source=preferences(0, 9)))
+
+
+def refused_texts(model, source, folder):
+    with pytest.raises(RefusedTextsError) as error:
+        build(folder, model, source)
+    assert not model.asked
+    return error.value
+
+
+def test_texts_that_the_model_cannot_take_are_named_with_their_rows_before_any_is_embedded(tmp_path):
+    (tmp_path / "p.jsonl").write_text(
+        "".join(json.dumps({"prompt": f"q {n}", "chosen": f"yes {n}", "rejected": f"no {n}"}) + "\n" for n in range(30))
+    )
+    source = read_preferences(tmp_path / "p.jsonl")
+    refused = refused_texts(Choosy("3"), source, tmp_path / "features")
+    assert str(refused).startswith("p.jsonl, line 4: it is odd; expected")
+    assert "--fold-system" not in str(refused)
+    refused = refused_texts(Choosy("3", "8", foldable=True), source, tmp_path / "features")
+    assert "2 rows cannot be embedded: p.jsonl, line 4, p.jsonl, line 9: it is odd" in str(refused).replace(
+        str(tmp_path), ""
+    )
+    assert "--fold-system" in str(refused)
+    refused = refused_texts(Choosy("yes", "no"), source, tmp_path / "features")
+    assert str(refused).count("line") == 20
+    assert "and 10 more" in str(refused)
+    assert len(refused.keys) == 60
+
+
+def test_rows_without_the_refused_texts_can_be_embedded(tmp_path):
+    source, model = preferences(), Choosy("to 3")
+    refused = refused_texts(model, source, tmp_path)
+    assert [row.uid for row in rows_of(source, refused.keys)] == ["3"]
+    kept = source.of_prompts({row.prompt_id for row in source} - {prompt for prompt, _ in refused.keys})
+    assert len(build(tmp_path, model, kept)) == len(kept.responses()) == 27
+
+
+def test_refusals_leave_a_table_as_it_was(tmp_path):
+    build(tmp_path, source=preferences(0, 5))
+    before = files(tmp_path)
+    refused_texts(Choosy("to 7"), preferences(0, 10), tmp_path)
+    assert files(tmp_path) == before
+    assert FeatureTable.open(tmp_path).complete
+
+
+def test_a_table_without_rows_is_any_models(tmp_path):
+    """A build that ended before its first shard leaves a manifest, and the next one may have other settings."""
+    refused_texts(Choosy("to 3"), preferences(), tmp_path)
+    other = Identity("fake", "0123456789abcdef", "another template", 16)
+    assert build(tmp_path, FakeModel(other)).identity == other
+
+
+def test_a_table_that_is_not_complete_says_how_much_there_is(tmp_path, monkeypatch):
+    refused_texts(Choosy("to 3"), preferences(), tmp_path / "none")
+    with flush_interrupted(monkeypatch, 4), pytest.raises(Killed):
+        build(tmp_path / "some")
+    build(tmp_path / "all")
+    for folder, there in [("none", "0"), ("some", "6")]:
+        table = FeatureTable.open(tmp_path / folder)
+        with pytest.raises(
+            InputError, match=f"{folder} are not complete: {there} of 30 responses; run qbrm embed again"
+        ):
+            table.require_complete()
+    FeatureTable.open(tmp_path / "all").require_complete()
 
 
 def test_features_of_another_model_are_refused_naming_both(tmp_path):
