@@ -12,7 +12,7 @@ from qbrm.features.build import Progress, build_with
 from qbrm.features.engine import Engine, LocalEngine
 from qbrm.features.pair_list import write_training_pairs
 from qbrm.features.ray_engine import Load, ray_engine
-from qbrm.features.refused import RefusedTexts, without_rows
+from qbrm.features.refused import RefusedTextsError, without_rows
 from qbrm.features.table import FeatureTable
 from qbrm.preferences import PreferenceSet
 
@@ -59,14 +59,14 @@ def embed(
 
     Raises:
         InputError: if something given is not usable, or `out` cannot be written.
-        RefusedTexts: if the model cannot take some of the texts, or with `skip_bad` none.
+        RefusedTextsError: if the model cannot take some of the texts, or with `skip_bad` none.
         WorkerError: if Ray workers fail.
     """
     taken = preferences
     with ENGINES[engine](load, workers) as embedding:
         try:
             table = build_with(embedding, preferences, out, progress)
-        except RefusedTexts as refused:
+        except RefusedTextsError as refused:
             taken = without_rows(preferences, refused.keys)
             if not (skip_bad and taken):
                 raise
