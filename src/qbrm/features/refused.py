@@ -58,7 +58,7 @@ def require_all_taken(engine: Engine, preferences: PreferenceSet, texts: Texts) 
     keys = list(texts)
     found = engine.refusals([texts[key][0] for key in keys], [texts[key][1] for key in keys])
     if found:
-        refused = {keys[refusal.index]: refusal for refusal in found}
+        refused = {keys[refusal.number]: refusal for refusal in found}
         raise RefusedTextsError(_sentence(preferences, refused), frozenset(refused))
 
 

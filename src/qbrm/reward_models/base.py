@@ -76,12 +76,12 @@ class Refusal(NamedTuple):
     """A prompt and response that a reward model cannot take.
 
     Attributes:
-        index: their place among those given.
+        number: their place among those given, from 0.
         reason: why, in words.
         foldable: whether the prompt has system messages that would be taken in the user turn.
     """
 
-    index: int
+    number: int
     reason: str
     foldable: bool = False
 

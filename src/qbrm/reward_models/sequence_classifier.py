@@ -226,8 +226,8 @@ class SequenceClassifier:
 
     def _not_one_per_text(self, scores: Tensor, texts: int) -> InputError:
         return InputError(
-            f"{self.identity} gave scores of shape {tuple(scores.shape)} for {texts} texts; expected one for each text. "
-            "A process reward model, which scores tokens or steps, is none."
+            f"{self.identity} gave scores of shape {tuple(scores.shape)} for {texts} texts; expected one for each. A "
+            "process reward model, which scores tokens or steps, is none."
         )
 
     def _describe(self) -> str:

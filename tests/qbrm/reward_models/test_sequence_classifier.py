@@ -372,12 +372,12 @@ def test_refusals_are_told_before_anything_is_embedded():
     first = (Message("assistant", "a"), Message("user", "b"))
     made, prompts = reward_model(tok=tokenizer(NO_SYSTEM)), [PROMPTS[0], PROMPTS[1], twice, first, PROMPTS[3]]
     found = made.refusals(prompts, ["x"] * 5)
-    assert [(refusal.index, refusal.foldable) for refusal in found] == [(1, True), (2, False), (3, False)]
+    assert [(refusal.number, refusal.foldable) for refusal in found] == [(1, True), (2, False), (3, False)]
     for refusal, text in zip(found, ["no system", "roles must alternate", "roles must alternate"], strict=True):
         assert text in refusal.reason
-        assert refusal.reason in refused(made.embed, [prompts[refusal.index]], ["x"])
+        assert refusal.reason in refused(made.embed, [prompts[refusal.number]], ["x"])
     folding = reward_model(tok=tokenizer(NO_SYSTEM), fold_system=True)
-    assert [refusal.index for refusal in folding.refusals(prompts, ["x"] * 5)] == [2, 3]
+    assert [refusal.number for refusal in folding.refusals(prompts, ["x"] * 5)] == [2, 3]
     assert not reward_model().refusals(prompts, ["x"] * 5)
     assert not reward_model(template="plain").refusals(prompts, ["x"] * 5)
 
@@ -388,7 +388,7 @@ def test_a_token_beyond_the_embedding_table_is_refused_with_its_text():
     made = reward_model(tok=tok)
     texts = ["<new 0> is there", "<new 39> is not"]
     (refusal,) = made.refusals([PROMPTS[0]] * 2, texts)
-    assert refusal.index == 1
+    assert refusal.number == 1
     assert "'<new 39>' in the text is token 302" in refusal.reason
     assert refusal.reason in refused(made.embed, [PROMPTS[0]] * 2, texts)
 
