@@ -46,7 +46,7 @@ def embed(
     Example: qbrm embed prefs.jsonl --reward-model models/my-reward-model --out runs/features
     """
     from qbrm.cli.console import Reporter
-    from qbrm.cli.preferences import report_preferences
+    from qbrm.cli.preferences import cut_facts, report_preferences
     from qbrm.features.embed import embed as run
     from qbrm.preferences import preferences_of
     from qbrm.reward_models import load_reward_model
@@ -64,11 +64,13 @@ def embed(
             advance(rows, total)
 
         load = partial(load_reward_model, reward_model, **shape, **place)
-        table = run(preferences, out, load, engine, workers, follow)
+        table, refused = run(preferences, out, load, engine, workers, follow, skip_bad=skip_bad)
+    if refused:
+        reporter.fact("left out", f"{refused:,} rows that the reward model cannot take")
     embedded = done[-1] - done[0]
     rate = f" ({embedded / (time.perf_counter() - start):,.1f}/s)" if embedded else ""
     reporter.fact("features", f"{done[-1]:,} responses", str(table.identity), f"{embedded:,} embedded now{rate}")
-    reporter.fact("written", f"{len(table):,} rows of size {table.dim}", str(out))
+    reporter.fact("written", f"{len(table):,} rows of size {table.dim}", *cut_facts(table), str(out))
 
 
 def train(
@@ -89,7 +91,7 @@ def train(
     Example: qbrm train runs/features --score sqrbm --out runs/model
     """
     from qbrm.cli.console import Reporter
-    from qbrm.cli.preferences import pair_facts
+    from qbrm.cli.preferences import cut_facts, pair_facts
     from qbrm.durable import make_folder, one_writer
     from qbrm.features.stream import open_sources
     from qbrm.fitting import Epoch
@@ -98,7 +100,8 @@ def train(
 
     reporter = Reporter()
     for folder, (table, pairs) in zip(features, open_sources(features), strict=True):
-        reporter.fact(str(folder), f"{len(table):,} rows of {table.identity}", *pair_facts(pairs.pair_count))
+        rows = f"{len(table):,} rows of {table.identity}"
+        reporter.fact(str(folder), rows, *cut_facts(table), *pair_facts(pairs.pair_count))
 
     def show_split(split: Split) -> None:
         held_out = f"{split.held_out:,} held out"
@@ -185,7 +188,6 @@ def export(
     dtype: opt.Dtype = None,
     device_map: opt.DeviceMap = None,
     trust_remote_code: opt.TrustRemoteCode = False,
-    skip_bad: opt.SkipBad = False,
 ) -> None:
     """Write a refined model, or features, in the form that other programs read.
 
@@ -196,9 +198,9 @@ def export(
     options = opt.given(reward_model=reward_model, revision=revision, dtype=dtype, device_map=device_map)
     options |= opt.given(trust_remote_code=trust_remote_code)
     if format == "transformers":
-        export_model(source, file, skip_bad=skip_bad, **options)
+        export_model(source, file, **options)
     else:
-        export_features(Path(source), file, seed, skip_bad=skip_bad, **options)
+        export_features(Path(source), file, seed, **options)
 
 
 def serve(

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing_extensions import Unpack
 
 from qbrm.cli.console import Reporter
-from qbrm.cli.preferences import report_left_out
 from qbrm.errors import InputError
 from qbrm.model import EnergyRewardModel
 from qbrm.model.export.classifier import export_classifier
@@ -15,7 +14,7 @@ from qbrm.model.export.ebrm import export_ebrm
 from qbrm.reward_models import LoadOptions
 
 
-def export_features(source: Path, file: Path, seed: int, *, skip_bad: bool, **options: Unpack[LoadOptions]) -> None:
+def export_features(source: Path, file: Path, seed: int, **options: Unpack[LoadOptions]) -> None:
     """Write features as the published EBRM code reads them, and say what was written.
 
     Raises:
@@ -26,20 +25,17 @@ def export_features(source: Path, file: Path, seed: int, *, skip_bad: bool, **op
         raise InputError(f"format ebrm-pt takes no {given}; expected --format transformers with such options.")
     reporter = Reporter()
     with reporter.progress("features") as advance:
-        exported = export_ebrm(source, file, seed, lambda step, done, total: advance(done, total), skip_bad=skip_bad)
-    report_left_out(exported.left_out, reporter)
+        exported = export_ebrm(source, file, seed, lambda step, done, total: advance(done, total))
     reporter.fact("features", str(exported.features))
     reporter.fact("export", f"{exported.pairs:,} pairs", f"embedding size {exported.dim}", str(file))
 
 
-def export_model(model: str, folder: Path, *, skip_bad: bool, **options: Unpack[LoadOptions]) -> None:
+def export_model(model: str, folder: Path, **options: Unpack[LoadOptions]) -> None:
     """Write a refined model as a sequence classifier of transformers, and say how it is loaded.
 
     Raises:
         InputError: if the model cannot be loaded or exported, or the folder not be written.
     """
-    if skip_bad:
-        raise InputError("format transformers takes no --skip-bad; expected a refined model, which has no rows.")
     reporter = Reporter()
     refined = EnergyRewardModel.from_pretrained(model, **options)
     exported = export_classifier(refined, folder)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from qbrm.cli.console import Reporter
+from qbrm.features import FeatureTable
 from qbrm.preferences.base import PairCount, PreferenceSet
 
 
@@ -28,6 +29,11 @@ def pair_facts(count: PairCount) -> list[str]:
     repeated = [f"{count.repeated:,} repeated left out"] if count.repeated else []
     equal = [f"{count.equal:,} of equal answers left out"] if count.equal else []
     return [f"{count.distinct:,} pairs", *repeated, *equal]
+
+
+def cut_facts(table: FeatureTable) -> list[str]:
+    """How many texts lost a part because they are longer than the reward model takes; nothing if none did."""
+    return [f"{table.cut:,} cut to {table.identity.max_length:,} tokens"] if table.cut else []
 
 
 def report_left_out(left_out: Mapping[str, int], reporter: Reporter) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 
 from qbrm.errors import InputError
 from qbrm.features.engine import Engine
@@ -13,7 +14,7 @@ from qbrm.reward_models.base import Refusal
 MOST_NAMED = 20
 
 
-class RefusedTexts(InputError):
+class RefusedTextsError(InputError):
     """A reward model cannot take some of the texts.
 
     Attributes:
@@ -37,6 +38,12 @@ def rows_of(preferences: PreferenceSet, keys: Collection[Key]) -> list[Preferenc
     ]
 
 
+def without_rows(preferences: PreferenceSet, keys: Collection[Key]) -> PreferenceSet:
+    """The preferences that have none of some texts as an answer."""
+    refused = set(rows_of(preferences, keys))
+    return replace(preferences, preferences=tuple(kept for kept in preferences if kept not in refused))
+
+
 def require_all_taken(engine: Engine, preferences: PreferenceSet, texts: Texts) -> None:
     """Check that a reward model can take texts; nothing is embedded.
 
@@ -46,13 +53,13 @@ def require_all_taken(engine: Engine, preferences: PreferenceSet, texts: Texts) 
         texts: prompt and response, by their ids.
 
     Raises:
-        RefusedTexts: naming the rows of those that it cannot take: at most twenty, then a count.
+        RefusedTextsError: naming the rows of those that it cannot take: at most twenty, then a count.
     """
     keys = list(texts)
     found = engine.refusals([texts[key][0] for key in keys], [texts[key][1] for key in keys])
     if found:
-        refused = {keys[refusal.index]: refusal for refusal in found}
-        raise RefusedTexts(_sentence(preferences, refused), frozenset(refused))
+        refused = {keys[refusal.number]: refusal for refusal in found}
+        raise RefusedTextsError(_sentence(preferences, refused), frozenset(refused))
 
 
 def _sentence(preferences: PreferenceSet, refused: Mapping[Key, Refusal]) -> str:

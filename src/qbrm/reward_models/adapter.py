@@ -1,4 +1,4 @@
-"""Reward models that were saved as an adapter (LoRA and its kin): found, and merged into the base they were trained on."""
+"""Reward models that were saved as an adapter (LoRA and its kin), merged into the base that they were trained on."""
 
 from __future__ import annotations
 

@@ -76,12 +76,12 @@ class Refusal(NamedTuple):
     """A prompt and response that a reward model cannot take.
 
     Attributes:
-        index: their place among those given.
+        number: their place among those given, from 0.
         reason: why, in words.
         foldable: whether the prompt has system messages that would be taken in the user turn.
     """
 
-    index: int
+    number: int
     reason: str
     foldable: bool = False
 
@@ -92,6 +92,14 @@ class Choosy(Protocol):
 
     def refusals(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> list[Refusal]:
         """What it cannot take of response i as an answer to prompt i, for all i, in their order."""
+
+
+@runtime_checkable
+class Truncating(Protocol):
+    """A reward model that cuts long texts, and counts them."""
+
+    def count_cut(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> int:
+        """How many of response i as an answer to prompt i, for all i, are longer than it takes."""
 
 
 @runtime_checkable

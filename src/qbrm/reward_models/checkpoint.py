@@ -155,9 +155,8 @@ def _read_json(name: str, path: Path) -> dict[str, Any]:
 def _refuse_other_weights(name: str, folder: Path) -> None:
     for path in sorted(folder.iterdir()):
         if path.suffix in OTHER_WEIGHTS and re.search(r"model|weight|\.gguf$|\.npz$", path.name):
-            raise InputError(
-                f"{name} has no *.safetensors file but {path.name} ({OTHER_WEIGHTS[path.suffix]}); expected {CONVERTED}."
-            )
+            known = OTHER_WEIGHTS[path.suffix]
+            raise InputError(f"{name} has no *.safetensors file but {path.name} ({known}); expected {CONVERTED}.")
 
 
 def few(names: list[str]) -> str:

@@ -52,6 +52,10 @@ class FineTunedRewardModel:
         """Embed response i as an answer to prompt i, for all i."""
         return self._parts.embed(prompts, responses)
 
+    def count_cut(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> int:
+        """How many texts are longer than the encoder takes."""
+        return self._parts.count_cut(prompts, responses)
+
 
 def save_fine_tuned(folder: Path, encoder: SentenceEncoder, trunk: Trunk) -> None:
     """Write encoder and trunk; the description, which makes the folder a reward model, comes last.

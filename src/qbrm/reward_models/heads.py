@@ -144,8 +144,9 @@ def find_head(model: nn.Module, asked: str | None, name: str, output: int | None
     several = score_layer(model)
     if several is not None and asked in (None, "linear"):
         raise InputError(
-            f"{name} ({type(model).__name__}) has {several.out_features} outputs, {_labels(model, several)}; expected "
-            "--output INDEX (output=INDEX) for the one that is the reward, or --head quantiles where they are its quantiles."
+            f"{name} ({type(model).__name__}) has no score head of one output but {several.out_features} outputs, "
+            f"{_labels(model, several)}; expected --output INDEX (output=INDEX) for the one that is the reward, or the "
+            "head 'quantiles' (--head) where they are its quantiles."
         )
     expected = HEADS[asked or "linear"].expected
     raise InputError(f"{name} ({type(model).__name__}) has no {asked or 'score'} head; expected {expected}.")

@@ -92,6 +92,12 @@ class SentenceEncoder:
         vectors = [_vector(prompt_of[text], response_of[response]) for text, response in pairs]
         return Embedded(np.array(vectors, dtype=np.float32).reshape(-1, self.dim), None)
 
+    def count_cut(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> int:
+        """How many prompts and responses have a side of more tokens than the maximum length."""
+        texts = [*map(render, prompts), *responses]
+        long = [text.whole > self.identity.max_length - 2 for text in self.tokens(texts, keep_end=True)]
+        return sum(map(any, zip(long[: len(prompts)], long[len(prompts) :], strict=True)))
+
     def tokens(self, texts: Sequence[str], *, keep_end: bool) -> list[Tokens]:
         """What the encoder reads of each text: its first tokens, or its last ones if `keep_end`, as of prompts."""
         encodings = self._tokenizer.encode_batch_fast([valid_unicode(t) for t in texts], add_special_tokens=False)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from transformers.utils import TRANSFORMERS_DYNAMIC_MODULE_NAME
 
 from qbrm.errors import InputError
-from qbrm.preferences.base import Prompt
+from qbrm.preferences.base import Completion, Prompt
 from qbrm.reward_models.base import Embedded, Identity, Refusal
 from qbrm.reward_models.batches import TokenBudget
 from qbrm.reward_models.heads import Head, find_head, returned
@@ -25,6 +25,7 @@ from qbrm.reward_models.text import SYSTEM
 from qbrm.reward_models.text import fold_system as fold_into_user
 
 TOKEN_BUDGET = 16_384
+ANY_ANSWER = "Yes."  # that a template takes one plain answer to a prompt or another does not depend on its words
 
 
 class SequenceClassifier:
@@ -115,16 +116,17 @@ class SequenceClassifier:
     def refusals(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> list[Refusal]:
         """What the template refuses, and what has a token that the model does not know; nothing goes through the model.
 
-        A template is asked once for each prompt; texts are made into tokens only where the tokenizer has more of them
-        than the model.
+        A template is asked once for each prompt, and for each response that is more than one plain message; texts are
+        made into tokens only where the tokenizer has more of them than the model.
         """
-        larger = len(self._tokenizer) > self._padding.tokens
-        asked: dict[Prompt, str | None] = {}
+        larger = max(self._tokenizer.get_vocab().values(), default=0) >= self._padding.tokens
+        asked: dict[tuple[Prompt, str], str | None] = {}
         refusals = []
         for index, (prompt, response) in enumerate(zip(prompts, responses, strict=True)):
-            if prompt not in asked:
-                asked[prompt] = self._template.refusal(self._folded(prompt))
-            if (why := asked[prompt]) is not None:
+            conversation = prompt, response if isinstance(response, Completion) else ANY_ANSWER
+            if conversation not in asked:
+                asked[conversation] = self._template.refusal(self._folded(prompt), conversation[1])
+            if (why := asked[conversation]) is not None:
                 foldable = not self._fold and any(message.role in SYSTEM for message in prompt)
                 refusals.append(Refusal(index, why, foldable))
             elif larger and (unknown := self._unknown(self._written(prompt, response))):
@@ -146,6 +148,11 @@ class SequenceClassifier:
         ):
             embedding[batch], reward[batch] = features
         return Embedded(embedding, reward)
+
+    def count_cut(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> int:
+        """How many texts have more tokens than the maximum length; nothing goes through the model."""
+        written = (self._written(prompt, response) for prompt, response in zip(prompts, responses, strict=True))
+        return sum(len(tokens.ids) > self.identity.max_length for tokens in written)
 
     def _tokens(self, prompt: Prompt, response: str) -> Tokens:
         """What goes through the model, cut to its maximum length."""
@@ -225,8 +232,8 @@ class SequenceClassifier:
 
     def _not_one_per_text(self, scores: Tensor, texts: int) -> InputError:
         return InputError(
-            f"{self.identity} gave scores of shape {tuple(scores.shape)} for {texts} texts; expected one for each text. "
-            "A process reward model, which scores tokens or steps, is none."
+            f"{self.identity} gave scores of shape {tuple(scores.shape)} for {texts} texts; expected one for each. A "
+            "process reward model, which scores tokens or steps, is none."
         )
 
     def _describe(self) -> str:

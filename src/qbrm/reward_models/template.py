@@ -71,8 +71,8 @@ class Template(Protocol):
     def tokens(self, prompt: Prompt, response: str) -> Tokens:
         """The whole sequence, however long."""
 
-    def refusal(self, prompt: Prompt) -> str | None:
-        """Why the template cannot write a prompt; None if it can."""
+    def refusal(self, prompt: Prompt, response: str) -> str | None:
+        """Why the template cannot write a prompt with a response; None if it can."""
 
 
 @dataclass(frozen=True)
@@ -122,12 +122,13 @@ class ChatTemplate:
         *prompt_spans, response_span = _content_spans([valid_unicode(turn.content) for turn in turns], text)
         return _encode(self.tokenizer, text, prompt_spans, response_span, add_special_tokens=False)
 
-    def refusal(self, prompt: Prompt) -> str | None:
-        """Why the template does not write a prompt with some answer; None if it does."""
+    def refusal(self, prompt: Prompt, response: str) -> str | None:
+        """Why the template does not write a prompt with a response; None if it does."""
+        *before, last = [*prompt, *response_messages(response)]
         try:
-            self._text([*prompt, Message("assistant", "Yes.")])
+            self._text([*before, last])
         except REFUSED as error:
-            return self._refused(prompt, error)
+            return self._refused(before, error)
         return None
 
     def _text(self, turns: Sequence[Message]) -> str:
@@ -182,7 +183,7 @@ class PlainTemplate:
         sides = encoding.sequence_ids()
         return Tokens(ids, types, *([at for at, side in enumerate(sides) if side == wanted] for wanted in (0, 1)))
 
-    def refusal(self, prompt: Prompt) -> str | None:
+    def refusal(self, prompt: Prompt, response: str) -> str | None:
         """None: any prompt is some text."""
         return None
 

@@ -169,6 +169,7 @@ def embed(
         embedded_now=counts[-1] - counts[1] if len(counts) > 1 else 0,
         seconds=time.perf_counter() - start,
         folder=str(folder),
+        cut=table.cut,
     )
     reporter.fact("features", *fact.columns)
     return table, fact

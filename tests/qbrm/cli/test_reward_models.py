@@ -1,5 +1,6 @@
 """`qbrm compare` with a user's own reward model: from folder and JSONL to a saved, refined reward in one command."""
 
+import json
 import sys
 
 import pytest
@@ -57,6 +58,31 @@ def test_options_of_the_reward_model_reach_it(compare, tmp_path):
     assert torch.isfinite(held.score(["a " * 300], ["b"]).refined).all()
 
 
+def test_a_chosen_output_is_part_of_what_a_refined_model_is_saved_with(compare, tmp_path):
+    compare("--reward-model", save(tmp_path / "rm", classifier(num_labels=3)), "--output", 2, "--fold-system")
+    held = EnergyRewardModel.from_pretrained(tmp_path / "out" / "models" / "rbm-fresh-seed-0")
+    prompt = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "What is tea?"}]
+    asked = (Message("user", "Be brief.\n\nWhat is tea?"),)
+    expected, _ = own_logit(classifier(num_labels=3), tokenizer(), asked, "A drink.")
+    assert float(held.score([prompt], ["A drink."]).base) == pytest.approx(float(expected[2]), abs=2e-6)
+    assert held.reward_model.identity.output == 2
+
+
+def test_a_prompt_that_the_template_refuses_is_named_by_its_line_and_what_is_left_says_so(qbrm_command, tmp_path):
+    no_system = "{% for m in messages %}{{ raise_exception('no system') if m['role'] == 'system' else m['content'] }}"
+    folder = save(tmp_path / "rm", tok=tokenizer(no_system + "<eos>{% endfor %}"))
+    rows = [{"prompt": f"question {n}", "chosen": f"yes {n}", "rejected": f"no {n}"} for n in range(8)]
+    rows[5]["prompt"] = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "why?"}]
+    (tmp_path / "p.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    embed = ["embed", tmp_path / "p.jsonl", "--reward-model", folder, "--out", tmp_path / "f"]
+    message = qbrm_command(*embed).refused()
+    assert "p.jsonl, line 6: " in message
+    assert "--fold-system" in message
+    message = qbrm_command("train", tmp_path / "f", "--out", tmp_path / "m").refused()
+    assert message == f"features in {tmp_path / 'f'} are not complete: 0 of 16 responses; run qbrm embed again."
+    assert qbrm_command(*embed, "--fold-system").code == 0
+
+
 def test_features_are_kept_and_those_of_other_weights_refused(compare, tmp_path):
     folder = save(tmp_path / "rm")
     assert compare("--reward-model", folder)[0] == 0
@@ -73,13 +99,14 @@ def test_features_are_kept_and_those_of_other_weights_refused(compare, tmp_path)
         (lambda folder: save(folder, LlamaForCausalLM(classifier().config)), [], "lacks score.weight"),
         (lambda folder: save(folder, tok=tokenizer(chat_template=None)), [], "no chat template"),
         (lambda folder: save(folder, classifier(num_labels=3)), [], "no score head"),
+        (lambda folder: save(folder, classifier(num_labels=3)), ["--output", 3], "output 3"),
         (save, ["--revision", "abc"], "abc"),
         (save, ["--max-length", 3], "template alone takes 5"),
         (save, ["--dtype", "int3"], "int3"),
         (save, ["--head", "liner"], "linear"),
         (lambda folder: folder, [], "does not exist"),
     ],
-    ids=["language model", "no template", "classes", "revision", "length", "dtype", "head", "nowhere"],
+    ids=["language model", "no template", "classes", "output", "revision", "length", "dtype", "head", "nowhere"],
 )
 def test_a_model_that_cannot_be_used_is_one_line_and_exit_code_2(compare, tmp_path, make, options, named):
     code, _, err = compare("--reward-model", make(tmp_path / "rm"), *options)

@@ -22,9 +22,11 @@ from qbrm.features.build import build_with
 from qbrm.features.engine import LocalEngine, embed_block
 from qbrm.features.manifest import Manifest
 from qbrm.features.plan import shard_plan
+from qbrm.features.refused import RefusedTextsError, rows_of
 from qbrm.features.shard import write_shard
+from qbrm.preferences import read_preferences
 from qbrm.preferences.base import Message, Preference, PreferenceSet, response_id
-from qbrm.reward_models.base import Embedded, Identity
+from qbrm.reward_models.base import Embedded, Identity, Refusal
 
 IDENTITY = Identity("fake", "0123456789abcdef", "plain", 16)
 DIM = 5
@@ -52,6 +54,19 @@ class FakeModel:
 class Uncallable(FakeModel):
     def embed(self, prompts, responses):
         raise AssertionError("nothing is missing, yet the model was called")
+
+
+class Choosy(FakeModel):
+    """Takes no response that has one of some words in it."""
+
+    def __init__(self, *words, foldable=False):
+        super().__init__()
+        self.words, self.foldable = words, foldable
+
+    def refusals(self, prompts, responses):
+        texts = [f" {response} " for response in responses]
+        odd = [any(f" {word} " in text for word in self.words) for text in texts]
+        return [Refusal(index, "it is odd", self.foldable) for index in range(len(prompts)) if odd[index]]
 
 
 def preferences(first=0, last=10, rejected=2):
@@ -221,6 +236,66 @@ def test_a_table_grows_with_a_second_source(tmp_path):
     assert contents(table) == contents(build(tmp_path / "at once", source=preferences(0, 9)))
 
 
+def refused_texts(model, source, folder):
+    with pytest.raises(RefusedTextsError) as error:
+        build(folder, model, source)
+    assert not model.asked
+    return error.value
+
+
+def test_texts_that_the_model_cannot_take_are_named_by_their_rows_before_any_is_embedded(tmp_path):
+    rows = [{"prompt": f"q {n}", "chosen": f"yes {n}", "rejected": f"no {n}"} for n in range(30)]
+    (tmp_path / "p.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    source, line = read_preferences(tmp_path / "p.jsonl"), f"{tmp_path / 'p.jsonl'}, line"
+    one = str(refused_texts(Choosy("3"), source, tmp_path / "features"))
+    assert one == f"{line} 4: it is odd; expected texts that the model can take."
+    two = str(refused_texts(Choosy("3", "8", foldable=True), source, tmp_path / "features"))
+    assert two.startswith(f"2 rows cannot be embedded: {line} 4, {line} 9: it is odd; expected")
+    assert "--fold-system" in two
+    all_of_them = refused_texts(Choosy("yes", "no"), source, tmp_path / "features")
+    assert str(all_of_them).count(line) == 20
+    assert "; and 10 more; expected" in str(all_of_them)
+    assert len(all_of_them.keys) == 60
+
+
+def test_rows_without_the_refused_texts_can_be_embedded(tmp_path):
+    source, model = preferences(), Choosy("to 3")
+    refused = refused_texts(model, source, tmp_path)
+    assert [row.uid for row in rows_of(source, refused.keys)] == ["3"]
+    kept = source.of_prompts({row.prompt_id for row in source} - {prompt for prompt, _ in refused.keys})
+    assert len(build(tmp_path, model, kept)) == len(kept.responses()) == 27
+
+
+def test_refusals_leave_a_table_as_it_was(tmp_path):
+    build(tmp_path, source=preferences(0, 5))
+    before = files(tmp_path)
+    refused_texts(Choosy("to 7"), preferences(0, 10), tmp_path)
+    assert files(tmp_path) == before
+    assert FeatureTable.open(tmp_path).complete
+
+
+def test_a_table_without_rows_is_any_models(tmp_path):
+    """A build that ended before its first shard leaves a manifest, and the next one may have other settings."""
+    refused_texts(Choosy("to 3"), preferences(), tmp_path)
+    other = Identity("fake", "0123456789abcdef", "another template", 16)
+    assert build(tmp_path, FakeModel(other)).identity == other
+
+
+def test_a_table_that_is_not_complete_says_how_much_there_is(tmp_path, monkeypatch):
+    refused_texts(Choosy("to 3"), preferences(), tmp_path / "none")
+    with flush_interrupted(monkeypatch, 10), pytest.raises(Killed):
+        build(tmp_path / "some")
+    for folder, low, high in [("none", 0, 1), ("some", 1, 30)]:
+        table = FeatureTable.open(tmp_path / folder)
+        assert low <= len(table) < high
+        with pytest.raises(
+            InputError, match=f"{folder} are not complete: {len(table)} of 30 responses; run qbrm embed"
+        ):
+            table.require_complete()
+    build(tmp_path / "some")
+    FeatureTable.open(tmp_path / "some").require_complete()
+
+
 def test_features_of_another_model_are_refused_naming_both(tmp_path):
     build(tmp_path)
     other = FakeModel(Identity("Skywork-8B", "9f2c1e0", "chat", 16))
@@ -365,6 +440,32 @@ def test_arrays_that_are_no_table_are_refused(tmp_path, keys, embedding, reward,
     with pytest.raises(InputError, match=message):
         write_features(tmp_path / "features", IDENTITY, keys, embedding, reward)
     assert not (tmp_path / "features").exists()
+
+
+class Short(FakeModel):
+    """Takes texts of at most 20 characters."""
+
+    def count_cut(self, prompts, responses):
+        return sum(len(response) > 20 for response in responses)
+
+
+def test_texts_that_were_cut_are_counted_also_after_a_kill(tmp_path, monkeypatch):
+    with flush_interrupted(monkeypatch, 5), pytest.raises(Killed):
+        build(tmp_path / "killed", Short())
+    expected = sum(len(response) > 20 for _, response in preferences().responses().values())
+    assert 0 < expected < len(preferences().responses())
+    for name in ("killed", "whole", "whole"):
+        assert build(tmp_path / name, Short()).cut == FeatureTable.open(tmp_path / name).cut == expected
+    assert files(tmp_path / "killed") == files(tmp_path / "whole")
+
+
+def test_a_table_of_an_earlier_version_tells_of_no_cut_texts(tmp_path):
+    build(tmp_path, Short())
+    content = manifest(tmp_path)
+    for shard in content["shards"]:
+        del shard["cut"]
+    (tmp_path / "manifest.json").write_text(json.dumps(content))
+    assert FeatureTable.open(tmp_path).cut == 0
 
 
 def test_an_empty_source_gives_an_empty_table(tmp_path):

@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from fixtures.feature_folders import DIM, PROMPTS, ROW_BYTES, windows_of, write_table
+from fixtures.feature_folders import DIM, IDENTITY, PROMPTS, ROW_BYTES, windows_of, write_table
 from qbrm.data.pairs import PairData
 from qbrm.energies import RBM
 from qbrm.errors import InputError
 from qbrm.features import FeatureTable
+from qbrm.features.manifest import Manifest
 from qbrm.features.pair_list import read_pairs
 from qbrm.features.stream import Share, Source, StreamedPairs, open_sources
 from qbrm.fitting import TrainingSettings, train
@@ -158,6 +159,12 @@ def test_features_of_different_models_are_refused(tmp_path, folder):
     other = write_table(tmp_path, identity=Identity("other", "fedcba9", "plain", 16))
     with pytest.raises(InputError, match=r"come from other@fedcba9, those in .* from made up@0123456\."):
         open_sources([folder, other])
+
+
+def test_features_that_are_not_complete_are_refused_whatever_else_they_lack(tmp_path):
+    Manifest(IDENTITY, DIM, wanted=900).write(tmp_path)
+    with pytest.raises(InputError, match="are not complete: 0 of 900 responses; run qbrm embed again"):
+        open_sources([tmp_path])
 
 
 def test_features_without_rewards_are_refused(tmp_path):

@@ -95,10 +95,44 @@ def test_a_quantile_heads_reward_is_the_mean_of_its_quantiles(stated, side):
     np.testing.assert_allclose(made.embed(PROMPTS, RESPONSES).reward, expected, rtol=0, atol=2e-6)
 
 
-def test_a_classifier_of_several_classes_needs_to_be_told_its_head():
-    message = refused(reward_model, classifier("deberta-v2", num_labels=3))
-    assert "no score head" in message
+def several(kind):
+    model = classifier(kind, num_labels=3)
+    model.config.id2label = {0: "helpful", 1: "honest", 2: "brief"}
+    return model
+
+
+def test_a_classifier_of_several_classes_lists_them_and_how_to_choose():
+    message = refused(reward_model, several("deberta-v2"))
+    assert "no score head of one output but 3 outputs, 0 helpful, 1 honest, 2 brief" in message
+    assert "--output INDEX" in message
     assert "'quantiles'" in message
+
+
+@pytest.mark.parametrize("kind", ["llama", "deberta-v2", "roberta"])
+@pytest.mark.parametrize("output", [0, 2])
+def test_the_output_that_is_chosen_is_the_reward(kind, output):
+    model = several(kind)
+    pairs = list(zip(PROMPTS, RESPONSES, strict=True))
+    expected = [float(own_logit(model, tokenizer(), *pair)[0][output]) for pair in pairs]
+    made = reward_model(model, output=output)
+    np.testing.assert_allclose(made.embed(PROMPTS, RESPONSES).reward, expected, rtol=0, atol=2e-6)
+    assert made.identity.output == made.settings()["output"] == output
+    assert reward_model(model, output=1).identity != made.identity
+
+
+def test_the_only_output_need_not_be_chosen_but_may_be():
+    assert reward_model(output=0).identity == reward_model().identity
+
+
+@pytest.mark.parametrize("output", [-1, 3])
+def test_an_output_that_is_not_there_is_refused(output):
+    message = refused(reward_model, several("llama"), output=output)
+    assert f"output {output}" in message
+    assert "2 brief" in message
+
+
+def test_an_output_is_not_chosen_where_all_of_them_make_the_reward():
+    assert "head 'quantiles'" in refused(reward_model, several("llama"), head="quantiles", output=1)
 
 
 class NamedHeadModel(LlamaPreTrainedModel):
@@ -139,9 +173,7 @@ def test_a_head_that_the_model_does_not_have_is_refused():
 def test_a_language_model_is_no_reward_model(tmp_path):
     config = classifier("llama").config
     folder = save(tmp_path / "lm", LlamaForCausalLM(config))
-    message = refused(load_reward_model, str(folder))
-    assert "lacks score.weight" in message
-    assert "score head" in message
+    assert "lacks score.weight" in refused(load_reward_model, str(folder))
 
 
 def test_a_language_model_in_memory_is_none_either():

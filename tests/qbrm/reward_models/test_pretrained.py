@@ -1,5 +1,6 @@
 """Reward models from folders and the Hub: the weights that were meant, all of them, and no code that was not."""
 
+import json
 import pickle
 
 import numpy as np
@@ -49,6 +50,59 @@ def test_a_folders_revision_changes_with_weights_and_tokenizer_only(folder):
     assert len({first.revision, second.revision, third.revision}) == 3
     assert load_reward_model(str(folder), revision=third.revision).identity == third
     assert first.revision in refused(load_reward_model, str(folder), revision=first.revision)
+
+
+def without_labels(folder):
+    """A configuration as OpenRLHF writes it; transformers takes it for one of two labels."""
+    config = json.loads((folder / "config.json").read_text())
+    kept = {key: value for key, value in config.items() if key not in ("id2label", "label2id", "num_labels")}
+    (folder / "config.json").write_text(json.dumps(kept | {"value_head_prefix": "score", "mean": 0.2, "std": 1.7}))
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen2", "gpt2", "deberta-v2", "roberta", "gemma3, composite"])
+def test_the_score_tensor_says_how_many_outputs_there_are(kind, tmp_path):
+    folder = without_labels(save(tmp_path / "model", classifier(kind)))
+    found = load_reward_model(str(folder)).embed(PROMPTS, RESPONSES)
+    np.testing.assert_allclose(found.reward, own_logits(classifier(kind)), rtol=0, atol=2e-6)
+
+
+def test_two_outputs_are_not_taken_for_one(tmp_path):
+    folder = without_labels(save(tmp_path / "model", classifier(num_labels=2)))
+    assert "2 outputs" in refused(load_reward_model, str(folder))
+
+
+def test_the_outputs_are_counted_in_the_shard_that_has_the_score_tensor(tmp_path):
+    classifier().save_pretrained(tmp_path / "model", max_shard_size="20KB")
+    tokenizer().save_pretrained(tmp_path / "model")
+    assert len(list(tmp_path.glob("model/*.safetensors"))) == 3
+    found = load_reward_model(str(without_labels(tmp_path / "model"))).embed(PROMPTS, RESPONSES)
+    np.testing.assert_allclose(found.reward, own_logits(classifier()), rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("name", ["value_head", "reward_head", "v_head"])
+def test_a_score_layer_under_another_trainers_name_is_the_decoders(name, folder):
+    edit_tensors(folder, lambda tensors: tensors.update({f"{name}.weight": tensors.pop("score.weight")}))
+    found = load_reward_model(str(without_labels(folder))).embed(PROMPTS, RESPONSES)
+    np.testing.assert_allclose(found.reward, own_logits(classifier()), rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("stated", [False, True])
+@pytest.mark.parametrize("side", ["right", "left"])
+@pytest.mark.parametrize("kind", ["llama", "gpt2", "gemma3, composite"])
+def test_a_padding_token_beyond_the_embedding_table_moves_no_reward(kind, side, stated, tmp_path):
+    """People add a padding token to the tokenizer and do not resize the model."""
+    tok = tokenizer(pad=False)
+    tok.add_tokens([f"<new {number}>" for number in range(40)])
+    tok.add_special_tokens({"pad_token": "[PAD]"})
+    assert tok.pad_token_id >= 300
+    folder = save(tmp_path / "model", classifier(kind, pad=None), tok)
+    if stated:
+        config = json.loads((folder / "config.json").read_text())
+        config.get("text_config", config)["pad_token_id"] = tok.pad_token_id
+        (folder / "config.json").write_text(json.dumps(config))
+    found = load_reward_model(str(folder), padding_side=side).embed(PROMPTS, RESPONSES)
+    np.testing.assert_allclose(found.reward, own_logits(classifier(kind, pad=None)), rtol=0, atol=2e-6)
 
 
 def test_loading_prints_nothing(folder, capfd):
@@ -164,9 +218,11 @@ def test_the_head_of_the_language_model_may_be_left_over(folder):
     np.testing.assert_allclose(found.reward, own_logits(classifier()), rtol=0, atol=2e-6)
 
 
-def test_a_tensor_of_another_shape_is_named(folder):
+def test_a_tensor_of_another_shape_is_named_with_what_to_write(folder):
     edit_config(folder, num_labels=2)
-    assert "has another shape for score.weight" in refused(load_reward_model, str(folder))
+    message = refused(load_reward_model, str(folder))
+    assert "has another shape for score.weight" in message
+    assert '"num_labels": 1 in config.json' in message
 
 
 @pytest.mark.parametrize("file", ["config.json", "tokenizer.json", "model.safetensors"])

@@ -11,9 +11,10 @@ from transformers import ByT5Tokenizer
 
 from fixtures.conversations import PROMPTS, RESPONSES, own_logits, refused, reward_model
 from fixtures.tiny_models import CONFIGS, DECODERS, ENCODERS, EOS, PAD, SEP, classifier, own_logit, tokenizer
-from qbrm.preferences import Message
+from qbrm.preferences import Completion, Message, preferences_of
 from qbrm.reward_models.batches import TokenBudget
 from qbrm.reward_models.template import ChatTemplate, PlainTemplate
+from qbrm.reward_models.text import fold_system
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -221,6 +222,57 @@ def test_a_prompt_too_long_is_embedded_as_its_end_alone():
 
 
 @pytest.mark.parametrize("template", ["chat", "plain"])
+def test_texts_that_are_cut_are_counted(template):
+    made = reward_model(template=template, max_length=40)
+    lengths = [len(made._template.tokens(*text).ids) for text in zip(PROMPTS, RESPONSES, strict=True)]
+    assert made.count_cut(PROMPTS, RESPONSES) == sum(length > 40 for length in lengths)
+    assert 0 < made.count_cut(PROMPTS, RESPONSES) < len(PROMPTS)
+    assert made.count_cut([user("so " * 300)], ["yes"]) == 1
+
+
+CALL = {"function": {"name": "weigh", "arguments": {"of": "tea"}}}
+CALLING = (
+    "<bos>{% for m in messages %}<{{ m['role'] }}>{{ m['content'] or '' }}"
+    "{% for call in m.get('tool_calls') or [] %}{{ call | tojson }}{% endfor %}<eos>{% endfor %}"
+)
+
+
+def test_a_template_writes_tool_calls_of_prompt_and_response():
+    """As the tokenizer's own method writes the messages."""
+    tok = tokenizer(CALLING)
+    asked = [{"role": "user", "content": "Weigh it."}]
+    called = [{"role": "assistant", "content": None, "tool_calls": [CALL]}, {"role": "tool", "content": "3 g"}]
+    read = preferences_of([{"prompt": [*asked, *called], "chosen": "3 g.", "rejected": called[:1]}]).preferences[0]
+    template = ChatTemplate(tok, "tiny")
+    for response, messages in zip(
+        read.responses, ([{"role": "assistant", "content": "3 g."}], called[:1]), strict=True
+    ):
+        expected = tok.apply_chat_template([*asked, *called, *messages], tokenize=False)
+        assert tok.decode(template.tokens(read.prompt, response).ids) == expected
+
+
+@pytest.mark.parametrize("template", ["chat", "plain"])
+def test_another_tool_call_has_another_reward(template):
+    made = reward_model(tok=tokenizer(CALLING), template=template)
+    answers = [[{"role": "assistant", "content": None, "tool_calls": [{"function": {"name": name}}]}] for name in "ab"]
+    (read,) = preferences_of([{"prompt": "Weigh it.", "chosen": answers[0], "rejected": answers[1]}])
+    one, other = made.embed([read.prompt] * 2, read.responses).reward
+    assert one != other
+
+
+def test_a_response_of_several_messages_that_the_template_refuses_is_told_before():
+    alternating = (
+        "{% for m in messages %}{% if (m['role'] == 'user') != (loop.index0 % 2 == 0) %}"
+        "{{ raise_exception('roles must alternate') }}{% endif %}{{ m['content'] }}{% endfor %}"
+    )
+    made = reward_model(tok=tokenizer(alternating))
+    twice = Completion((Message("assistant", "One."), Message("assistant", "Two.")))
+    (refusal,) = made.refusals([user("?")] * 2, ["One.", twice])
+    assert refusal.index == 1
+    assert "roles user, assistant (" in refusal.reason
+
+
+@pytest.mark.parametrize("template", ["chat", "plain"])
 def test_cutting_a_long_text_prints_nothing(template, caplog, capfd):
     """Transformers warns of sequences longer than the tokenizer's limit, which are cut here afterwards."""
     reward_model(template=template).embed([user("so " * 300)], ["yes"])
@@ -278,6 +330,78 @@ def test_a_conversation_that_the_template_refuses_is_one_line():
     tok = tokenizer("{{ raise_exception('no system,\nplease') }}")
     message = refused(reward_model(tok=tok).embed, [PROMPTS[1]], ["y"])
     assert "system, user" in message
+
+
+NO_SYSTEM = (
+    "<bos>{% for m in messages %}{% if m['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}"
+    "{% if (m['role'] == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('roles must alternate') }}{% endif %}"
+    "<{{ m['role'] }}>{{ m['content'] }}<eos>{% endfor %}"
+)
+
+
+@pytest.mark.parametrize(
+    ("turns", "expected"),
+    [
+        ("system user", "user:a\n\nb"),
+        ("system system user", "user:a\n\nb\n\nc"),
+        ("developer user assistant user", "user:a\n\nb assistant:c user:d"),
+        ("user assistant system user", "user:a assistant:b user:c\n\nd"),
+        ("user system", "user:a\n\nb"),
+        ("user assistant system", "user:a\n\nc assistant:b"),
+        ("system", "user:a"),
+        ("user assistant user", "user:a assistant:b user:c"),
+    ],
+)
+def test_system_text_goes_to_the_next_user_turn(turns, expected):
+    prompt = tuple(Message(role, text) for role, text in zip(turns.split(), "abcd", strict=False))
+    assert " ".join(f"{role}:{text}" for role, text in fold_system(prompt)) == expected
+
+
+def test_folded_system_text_is_embedded_as_the_users():
+    folding = reward_model(tok=tokenizer(NO_SYSTEM), fold_system=True)
+    asked = user(PROMPTS[1][0].content + "\n\n" + PROMPTS[1][1].content)
+    found = folding.embed([PROMPTS[1]], ["Water."])
+    expected = reward_model(tok=tokenizer(NO_SYSTEM)).embed([asked], ["Water."])
+    np.testing.assert_array_equal(found.reward, expected.reward)
+    assert folding.identity != reward_model(tok=tokenizer(NO_SYSTEM)).identity
+    assert folding.settings()["fold_system"] is True
+
+
+def test_refusals_are_told_before_anything_is_embedded():
+    twice = (Message("user", "a"), Message("user", "b"))
+    first = (Message("assistant", "a"), Message("user", "b"))
+    made, prompts = reward_model(tok=tokenizer(NO_SYSTEM)), [PROMPTS[0], PROMPTS[1], twice, first, PROMPTS[3]]
+    found = made.refusals(prompts, ["x"] * 5)
+    assert [(refusal.number, refusal.foldable) for refusal in found] == [(1, True), (2, False), (3, False)]
+    for refusal, text in zip(found, ["no system", "roles must alternate", "roles must alternate"], strict=True):
+        assert text in refusal.reason
+        assert refusal.reason in refused(made.embed, [prompts[refusal.number]], ["x"])
+    folding = reward_model(tok=tokenizer(NO_SYSTEM), fold_system=True)
+    assert [refusal.number for refusal in folding.refusals(prompts, ["x"] * 5)] == [2, 3]
+    assert not reward_model().refusals(prompts, ["x"] * 5)
+    assert not reward_model(template="plain").refusals(prompts, ["x"] * 5)
+
+
+def test_a_token_beyond_the_embedding_table_is_refused_with_its_text():
+    tok = tokenizer()
+    tok.add_tokens([f"<new {number}>" for number in range(40)])
+    made = reward_model(tok=tok)
+    texts = ["<new 0> is there", "<new 39> is not"]
+    (refusal,) = made.refusals([PROMPTS[0]] * 2, texts)
+    assert refusal.number == 1
+    assert "'<new 39>' in the text is token 302" in refusal.reason
+    assert refusal.reason in refused(made.embed, [PROMPTS[0]] * 2, texts)
+
+
+def test_an_encoder_with_one_type_of_token_is_given_no_types():
+    """RoBERTa's checkpoints have one, and a tokenizer may still name the types that the second text of a pair has."""
+    tok = tokenizer(chat_template=None, sep=True)
+    model = classifier("roberta")
+    model.config.type_vocab_size = 1
+    embeddings = model.roberta.embeddings
+    embeddings.token_type_embeddings = torch.nn.Embedding(1, 16)
+    found = reward_model(model, tok, template="plain").embed([PROMPTS[0], PROMPTS[2]], ["A drink.", "y"])
+    assert np.isfinite(found.reward).all()
 
 
 def test_the_plain_template_joins_by_a_blank_line_or_as_a_pair():

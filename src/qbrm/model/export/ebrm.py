@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -17,23 +16,20 @@ from qbrm.features import FeatureTable, build_features
 from qbrm.features.manifest import MANIFEST
 from qbrm.features.pair_list import PAIRS, key_pairs, read_pairs
 from qbrm.model.fit import Progress, fit_head
-from qbrm.preferences import PreferenceSet, read_preferences, training_pairs
+from qbrm.preferences import read_preferences, training_pairs
 from qbrm.reward_models import DEFAULT_REWARD_MODEL, Embedded, load_reward_model
 from qbrm.reward_models.encoder_reward_model import EncoderRewardModel
 
 
 class Exported(NamedTuple):
-    """What was written: pairs, embedding size, the feature folder that they were read from, and which rows were not."""
+    """What was written: pairs, embedding size, and the feature folder that they were read from."""
 
     pairs: int
     dim: int
     features: Path
-    left_out: Mapping[str, int]
 
 
-def export_ebrm(
-    source: Path, file: Path, seed: int = 0, progress: Progress | None = None, *, skip_bad: bool = False
-) -> Exported:
+def export_ebrm(source: Path, file: Path, seed: int = 0, progress: Progress | None = None) -> Exported:
     """Write the list of {"embedding", "reward"} dicts that the published EBRM code trains on.
 
     Chosen and rejected responses alternate. The file loads with ``torch.load(file, weights_only=True)``. A preference
@@ -44,7 +40,6 @@ def export_ebrm(
         file: where to write; appears only when complete.
         seed: seeds the reward model's training, for a preference source.
         progress: called with ("features", done, total) while a preference source is embedded.
-        skip_bad: whether rows of a preference source that are no preferences are left out.
 
     Raises:
         InputError: if the source is not usable or `file` cannot be written.
@@ -57,17 +52,15 @@ def export_ebrm(
         raise InputError(f"{file} cannot be written: {error}") from error
     tables = _feature_tables(source)
     folder = tables[0] if tables else file.with_name(file.name + ".features")
-    left_out: Mapping[str, int] = {}
     if tables:
         table = FeatureTable.open(folder)
         pairs = read_pairs(table)
         embedded = table.take(np.stack([pairs.chosen, pairs.rejected], axis=1).ravel())
     else:
-        preferences = read_preferences(source, skip_bad=skip_bad)
-        embedded, left_out = _embed(preferences, folder, seed, progress), preferences.left_out
+        embedded = _embed_source(source, folder, seed, progress)
     _write(file, embedded)
     rows, dim = embedded.embedding.shape
-    return Exported(rows // 2, dim, folder, left_out)
+    return Exported(rows // 2, dim, folder)
 
 
 def _feature_tables(folder: Path) -> list[Path]:
@@ -83,7 +76,8 @@ def _feature_tables(folder: Path) -> list[Path]:
     return folders
 
 
-def _embed(preferences: PreferenceSet, folder: Path, seed: int, progress: Progress | None) -> Embedded:
+def _embed_source(source: Path, folder: Path, seed: int, progress: Progress | None) -> Embedded:
+    preferences = read_preferences(source)
     encoder = load_reward_model(DEFAULT_REWARD_MODEL)
     table = build_features(encoder, preferences, folder, progress and partial(progress, "features"))
     keys = list(preferences.responses())
