@@ -11,6 +11,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipe
 from fixtures.conversations import PROMPTS, RESPONSES
 from fixtures.tiny_models import CHAT_TEMPLATE, classifier, save, tokenizer
 from qbrm import EBRM, RBM, CoupledBoltzmannMachine, EnergyRewardModel, InputError, SemiQuantumRBM, load_reward_model
+from qbrm.energies import Residual
 from qbrm.model.export.classifier import export_classifier
 from qbrm.reward_models.quiet import quiet_transformers
 
@@ -63,9 +64,17 @@ SCORES = {
     "members": lambda: noisy(SemiQuantumRBM(DIM, hidden=3)).pooled([noisy(SemiQuantumRBM(DIM, hidden=3), 1.0)]),
     "not anchored": lambda: noisy(RBM(DIM, hidden=6, anchored=False)),
     "sharp": lambda: noisy(SemiQuantumRBM(DIM, hidden=6, coupling=9), 3.0),
+    "deep": lambda: noisy(SemiQuantumRBM(DIM, hidden=6, deep=5)),
+    "residual": lambda: noisy(Residual(DIM, deep=5)),
+    "strength": lambda: gated(noisy(RBM(DIM, hidden=6, deep=5, strength=0.4))),
+    "no strength": lambda: gated(noisy(RBM(DIM, hidden=6, strength=0.0))),
     "affine": lambda: affine(noisy(SemiQuantumRBM(DIM, hidden=6))),
     "kept": lambda: kept(noisy(SemiQuantumRBM(DIM, hidden=6))),
+    "kept residual": lambda: kept(noisy(Residual(DIM, deep=5))),
+    "linear residual": lambda: noisy(Residual(DIM, deep=0, strength=0.6)),
 }
+
+UNCHANGED = ("kept", "kept residual", "no strength")
 
 
 def refined(folder, kind="llama", score="sqrbm", network=None, tok=None, **options):
@@ -103,10 +112,12 @@ def test_the_logits_of_a_decoder_are_the_refined_rewards(score, tmp_path):
     model = refined(tmp_path / "base", score=score)
     exported = export_classifier(model, tmp_path / "out")
     expected = model.score(MESSAGES, RESPONSES)
-    assert exported.remote_code == (score != "kept")  # a Llama's score layer has no bias for the constant of `affine`
+    assert exported.remote_code == (
+        score not in UNCHANGED
+    )  # a Llama's score layer has no bias for the constant of `affine`
     torch.testing.assert_close(logits(tmp_path / "out"), expected.refined, rtol=0, atol=1e-5)
     moved = (expected.refined - expected.base).abs().max()
-    assert moved < 1e-6 if score == "kept" else moved > 0.05
+    assert moved < 1e-6 if score in UNCHANGED else moved > 0.05
 
 
 @pytest.mark.parametrize("kind", ["gpt2", "gemma2", "gemma3, composite"])
@@ -117,7 +128,7 @@ def test_the_logits_are_the_refined_rewards_whatever_the_architecture(kind, tmp_
     torch.testing.assert_close(logits(tmp_path / "out"), expected, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("score", ["rbm", "gate", "affine", "kept"])
+@pytest.mark.parametrize("score", ["rbm", "gate", "affine", "linear residual", "kept"])
 @pytest.mark.parametrize("kind", ["bert", "roberta", "deberta-v2"])
 def test_the_logits_of_an_encoder_are_the_refined_rewards(kind, score, tmp_path):
     model = refined(tmp_path / "base", kind, score, tok=tokenizer(sep=True), template="plain")
@@ -259,7 +270,7 @@ def by_mean(model):
 
 
 def with_more(model):
-    model.energy_score.register_buffer("strength", torch.tensor(0.5))
+    model.energy_score.register_buffer("skew", torch.tensor(0.5))
 
 
 def of_other_equations(model):
@@ -281,7 +292,7 @@ def without_classifier(model):
         (coupled, "CoupledBoltzmannMachine"),
         (neural, "EBRM"),
         (by_mean, "'mean'"),
-        (with_more, "strength"),
+        (with_more, "skew"),
         (of_other_equations, "off by up to"),
     ],
 )

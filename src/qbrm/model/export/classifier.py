@@ -91,7 +91,9 @@ def _exportable(model: EnergyRewardModel) -> tuple[ClassifierParts, LogConcaveSc
     if parts.head.name == "gated":
         raise InputError(f"{name} has a gated head, whose reward is no function of the embedding; expected another.")
     if not isinstance(score, LogConcaveScore):
-        raise InputError(f"the score is of class {type(score).__name__}; expected rbm or sqrbm, which can be exported.")
+        raise InputError(
+            f"the score is of class {type(score).__name__}; expected residual, rbm or sqrbm, which can be exported."
+        )
     if model.refinement != "mode":
         raise InputError(f"the model refines by {model.refinement!r}; expected 'mode', which can be exported.")
     return parts, score
@@ -127,6 +129,8 @@ def _save_with_code(parts: ClassifierParts, score: LogConcaveScore, pad_token: i
         members=score.members,
         anchored=score.anchored,
         gate_rank=score.gate.rank if score.gate else None,
+        deep=score.deep,
+        strength=score.strength,
         dtype=network.dtype,
         pad_token_id=pad_token,
         **LABELS,
@@ -155,7 +159,9 @@ def _checked_energy(score: EnergyScore, config: QBRMConfig) -> Energy:
     reward = reward * tensors["reward_scale"] + tensors["reward_loc"]
     off = (energy(embedding, reward) - refine(score, embedding, reward).cpu()).abs().max()
     if not off <= TOLERANCE * tensors["reward_scale"]:
-        raise InputError(f"the exported rewards would be off by up to {off:.2g}; expected an rbm or sqrbm score.")
+        raise InputError(
+            f"the exported rewards would be off by up to {off:.2g}; expected a residual, rbm or sqrbm score."
+        )
     return energy
 
 

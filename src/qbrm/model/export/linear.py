@@ -29,23 +29,26 @@ def reward_of(head: Head, layer: nn.Linear) -> Affine:
 
 
 def refined(score: EnergyScore, reward: Affine) -> Affine | None:
-    r"""The refined reward r* as a function of the embedding, if it is that simple.
+    r"""The refined reward r* as a function of the embedding, if it is linear in it.
 
-    Hidden units that are not coupled to the reward have no effect on it, and r* is mu:
+    Hidden units that are not coupled to the reward have no effect on it, and r* is mu, which a gate or a trunk makes
+    another function of e, unless there is no shift:
 
-    .. math:: r^* = r_0 + a^\top e + a_0 \quad\text{if}\; u = 0
+    .. math:: r^* = r_0 + g\,(a^\top e + a_0) \quad\text{if}\; u = 0
     """
-    if not isinstance(score, BoltzmannScore) or bool(score.u.any()):
+    if not isinstance(score, BoltzmannScore):
         return None
-    if score.gate is not None and bool(score.a.any() or score.a0.any()):  # the shift fades as embeddings are unfamiliar
+    coupled, deep, shifted = bool(score.u.any()), bool(score.a.any()), bool(score.a.any() or score.a0.any())
+    if score.strength and (coupled or (deep and score.trunk is not None) or (shifted and score.gate is not None)):
         return None
+    slope = torch.zeros_like(score.embedding_scale) if score.trunk is not None else score.a
     location, scale, a, a0, unit, origin = (
         value.detach().double().cpu()
         for value in (
             score.embedding_loc,
             score.embedding_scale,
-            score.a,
-            score.a0,
+            score.strength * slope,
+            score.strength * score.a0,
             score.reward_scale,
             score.reward_loc,
         )

@@ -3,10 +3,11 @@ r"""A reward model refined by a Boltzmann machine, for transformers: its one log
 .. math:: r^* = \arg\max_r f(e, r), \qquad
           f(e, r) = -\frac{(r - \mu)^2}{2\tau^2} + \frac{g}{K} \Bigl(
           \sum_j \log\cosh\lVert b_j\rVert - \frac{|u|^2 r^2}{2}\Bigr), \qquad
-          b_j = W_j e + c_j + r\,u_j, \qquad \mu = r_0 + g\,(a^\top e + a_0)
+          b_j = W_j \phi(e) + c_j + r\,u_j, \qquad \mu = r_0 + g\,(a^\top \phi(e) + a_0)
 
-e is what enters the score layer of the frozen reward model, r0 its reward, g(e) a gate or 1, K the number of machines
-of which this is the mean. Written by ``qbrm export --format transformers``; this file needs torch and transformers, not
+e is what enters the score layer of the frozen reward model, r0 its reward, phi(e) = tanh(V e + v) or e itself, g(e) the
+strength of the correction, times a gate if there is one, and K the number of machines of which this is the mean.
+Without hidden units r* is mu. Written by ``qbrm export --format transformers``; needs torch and transformers, not
 qbrm::
 
     model = AutoModelForSequenceClassification.from_pretrained(folder, trust_remote_code=True)
@@ -41,6 +42,8 @@ class QBRMConfig(PretrainedConfig):
         members: K.
         anchored: whether mu contains r0.
         gate_rank: rank of the gate, or None for a machine without one.
+        deep: size of phi(e), or 0 for e itself.
+        strength: share of the correction that is applied, 0 to 1.
         **options: of every configuration of transformers.
     """
 
@@ -58,12 +61,14 @@ class QBRMConfig(PretrainedConfig):
         members: int = 1,
         anchored: bool = True,
         gate_rank: int | None = None,
+        deep: int = 0,
+        strength: float = 1.0,
         **options: Any,
     ) -> None:
         self.base_config = AutoConfig.for_model(**base_config) if isinstance(base_config, dict) else base_config
         self.score_layer, self.score_bias = score_layer, score_bias
         self.dim, self.hidden, self.axes, self.members = dim, hidden, axes, members
-        self.anchored, self.gate_rank = anchored, gate_rank
+        self.anchored, self.gate_rank, self.deep, self.strength = anchored, gate_rank, deep, strength
         super().__init__(**options)
 
     def get_text_config(self, decoder: bool | None = None, encoder: bool | None = None) -> PretrainedConfig:
@@ -108,12 +113,14 @@ class Energy(nn.Module):
     def __init__(self, config: QBRMConfig) -> None:
         super().__init__()
         dim, hidden, axes = config.dim, config.hidden, config.axes
-        self.members, self.anchored = config.members, config.anchored
+        self.members, self.anchored, self.strength = config.members, config.anchored, config.strength
+        read = config.deep or dim
         self.reward_loc, self.reward_scale = _parameter(), _parameter()
         self.embedding_loc, self.embedding_scale = _parameter(dim), _parameter(dim)
-        self.W, self.c, self.u = _parameter(axes, hidden, dim), _parameter(axes, hidden), _parameter(axes, hidden)
-        self.a, self.a0, self.log_tau = _parameter(dim), _parameter(), _parameter()
+        self.W, self.c, self.u = _parameter(axes, hidden, read), _parameter(axes, hidden), _parameter(axes, hidden)
+        self.a, self.a0, self.log_tau = _parameter(read), _parameter(), _parameter()
         self.gate = None if config.gate_rank is None else Gate(dim, config.gate_rank)
+        self.trunk = nn.Linear(dim, config.deep) if config.deep else None
 
     @torch.no_grad()
     def forward(self, embedding: Tensor, base_reward: Tensor) -> Tensor:
@@ -121,9 +128,10 @@ class Energy(nn.Module):
         with torch.autocast(embedding.device.type, enabled=False):
             standard = (embedding.to(self.W.dtype) - self.embedding_loc) / self.embedding_scale
             reward = (base_reward.to(self.W.dtype) - self.reward_loc) / self.reward_scale
-            gate = reward.new_ones(len(reward)) if self.gate is None else self.gate(standard)
-            mean = gate * (standard @ self.a + self.a0) + (reward if self.anchored else 0)
-            field = torch.einsum("bd,amd->bam", standard, self.W) + self.c
+            read = standard if self.trunk is None else torch.tanh(self.trunk(standard))
+            gate = self.strength * (torch.ones_like(reward) if self.gate is None else self.gate(standard))
+            mean = gate * (read @ self.a + self.a0) + (reward if self.anchored else 0)
+            field = torch.einsum("bd,amd->bam", read, self.W) + self.c
             refined = mode(field, mean, self.u, self.log_tau.exp().clamp_min(MIN_TAU), gate / self.members)
             return refined * self.reward_scale + self.reward_loc
 
