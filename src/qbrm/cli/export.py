@@ -42,5 +42,5 @@ def export_model(model: str, folder: Path, **options: Unpack[LoadOptions]) -> No
     needs = "with trust_remote_code=True" if exported.remote_code else "without code of its own"
     reporter.fact("reward model", str(refined.reward_model.identity))
     reporter.fact("export", f"loads {needs}", str(folder))
-    if not exported.chat_template:
-        reporter.fact("warning", "no chat template: the rewards are of prompt and response as they are")
+    takes = {"conversation": "conversations, by its chat template", "pair": "pairs of prompt and response"}
+    reporter.fact("takes", takes.get(exported.takes, "prompt and response as one text, a blank line between"))

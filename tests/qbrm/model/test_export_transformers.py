@@ -1,6 +1,7 @@
 """An exported reward model gives its refined rewards in transformers and TRL, without QBRM."""
 
 import ast
+import re
 import sys
 from types import SimpleNamespace
 
@@ -136,7 +137,7 @@ def test_the_logits_of_an_encoder_are_the_refined_rewards(kind, score, tmp_path)
     expected = model.score(*PLAIN).refined
     torch.testing.assert_close(logits(tmp_path / "out", *PLAIN), expected, rtol=0, atol=1e-5)
     assert exported.remote_code == (score in ("rbm", "gate"))
-    assert not exported.chat_template
+    assert exported.takes == "pair"
 
 
 def test_a_linear_correction_needs_no_code_and_is_a_reward_model_again(tmp_path):
@@ -199,6 +200,26 @@ def test_a_pipeline_gives_the_refined_reward(tmp_path):
     expected = model.score(MESSAGES, RESPONSES).refined.tolist()
     assert [answer["score"] for answer in answers] == pytest.approx(expected, abs=1e-5)
     assert {answer["label"] for answer in answers} == {"reward"}
+
+
+@pytest.mark.parametrize(
+    ("takes", "score", "options"),
+    [
+        ("conversation", "sqrbm", {}),
+        ("pair", "rbm", {"kind": "bert", "tok": tokenizer(sep=True), "template": "plain"}),
+        ("pair", "kept", {"kind": "bert", "tok": tokenizer(sep=True), "template": "plain"}),
+        ("text", "sqrbm", {"template": "plain"}),
+    ],
+)
+def test_the_code_in_the_card_gives_the_refined_reward(takes, score, options, tmp_path):
+    model = refined(tmp_path / "base", score=score, **options)
+    assert export_classifier(model, tmp_path / "out").takes == takes
+    (code,) = re.findall(r"```python\n(.*?)\n```", (tmp_path / "out" / "README.md").read_text(), re.DOTALL)
+    names = {}
+    with quiet_transformers():
+        exec(code.replace("FOLDER", str(tmp_path / "out")), names)
+    expected = model.score(["How do I boil an egg?"], ["Eight minutes in boiling water."]).refined[0]
+    assert names["reward"] == pytest.approx(float(expected), abs=1e-5)
 
 
 def test_exporting_copies_no_weight_and_leaves_the_model_as_it_was(tmp_path, monkeypatch):

@@ -17,23 +17,31 @@ from qbrm.energies import EnergyScore
 from qbrm.energies.boltzmann import LogConcaveScore
 from qbrm.errors import InputError, reason
 from qbrm.model.energy_reward_model import EnergyRewardModel
+from qbrm.model.export.card import classifier_card
 from qbrm.model.export.linear import Affine, refined, reward_of, score_layer
 from qbrm.model.export.modeling_qbrm import Energy, QBRMConfig, QBRMForSequenceClassification
-from qbrm.model.export.tokenizer import exported_tokenizer
+from qbrm.model.export.tokenizer import Takes, exported_tokenizer, taken_by
 from qbrm.refinement import refine
 from qbrm.reward_models.quiet import quiet_transformers
 from qbrm.reward_models.sequence_classifier import ClassifierParts, SequenceClassifier
 
 LABELS = {"id2label": {0: "reward"}, "label2id": {"reward": 0}, "problem_type": "regression"}
+CARD = "README.md"
 PROBES = 64  # embeddings on which the exported score is compared with the score
 TOLERANCE = 1e-3
 
 
 class ExportedClassifier(NamedTuple):
-    """What was written: whether transformers has to run code that comes with it, and whether with a chat template."""
+    """What was written.
+
+    Attributes:
+        remote_code: whether transformers has to run code that comes with it.
+        takes: what its tokenizer takes: a conversation (by its chat template), a pair of prompt and response, or one
+            text of both with a blank line between.
+    """
 
     remote_code: bool
-    chat_template: bool
+    takes: Takes
 
 
 def export_classifier(model: EnergyRewardModel, folder: str | Path) -> ExportedClassifier:
@@ -67,6 +75,8 @@ def export_classifier(model: EnergyRewardModel, folder: str | Path) -> ExportedC
             else:
                 _save_with_code(parts, score, tokenizer.pad_token_id, aside)
             tokenizer.save_pretrained(aside)
+        exported = ExportedClassifier(function is None, taken_by(tokenizer))
+        (aside / CARD).write_text(classifier_card(base, score, **exported._asdict()))
         if folder.exists():
             folder.rmdir()
         aside.replace(folder)
@@ -74,7 +84,7 @@ def export_classifier(model: EnergyRewardModel, folder: str | Path) -> ExportedC
         raise InputError(f"{folder} cannot be written ({reason(error)}); expected a writable folder.") from error
     finally:
         rmtree(aside, ignore_errors=True)
-    return ExportedClassifier(function is None, tokenizer.chat_template is not None)
+    return exported
 
 
 def _exportable(model: EnergyRewardModel) -> tuple[ClassifierParts, LogConcaveScore]:

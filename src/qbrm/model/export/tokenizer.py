@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 import inspect
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from qbrm.errors import InputError
 from qbrm.preferences import Message
 from qbrm.reward_models.sequence_classifier import ClassifierParts
 from qbrm.reward_models.template import ChatTemplate
+
+Takes: TypeAlias = Literal["conversation", "pair", "text"]
 
 QUESTION = (Message("user", "question"),)
 # A template's beginning that does what `fold_system` of qbrm.reward_models.text does before a template.
@@ -56,6 +58,13 @@ def exported_tokenizer(parts: ClassifierParts, max_length: int, name: str) -> An
     accepted -= set() if parts.padding.types else {"token_type_ids"}
     tokenizer.model_input_names = [name for name in tokenizer.model_input_names if name in accepted]
     return tokenizer
+
+
+def taken_by(tokenizer: Any) -> Takes:
+    """What to give an exported tokenizer."""
+    if tokenizer.chat_template is not None:
+        return "conversation"
+    return "text" if tokenizer.sep_token_id is None else "pair"
 
 
 def _chat_template(parts: ClassifierParts) -> str | None:
