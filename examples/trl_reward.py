@@ -2,8 +2,8 @@
 
     python examples/trl_reward.py my-policy runs/model prompts.jsonl
 
-prompts.jsonl has a line {"prompt": ...} per prompt, text or chat messages. runs/model is what `save_pretrained` or `qbrm
-train` wrote; the address of a running `qbrm serve` may stand in its place.
+prompts.jsonl has a line {"prompt": ...} per prompt, text or chat messages. runs/model is what `save_pretrained` or
+`qbrm train` wrote; the address of a running `qbrm serve` may stand in its place.
 """
 
 from __future__ import annotations

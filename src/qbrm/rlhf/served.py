@@ -7,15 +7,27 @@ import logging
 import math
 import os
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from qbrm.errors import InputError, reason
 from qbrm.model.conversation import PromptLike, as_prompt
 from qbrm.preferences import response_messages
 from qbrm.rlhf.trl import Completions, LogMetric, log_means, turns_of
 
-if TYPE_CHECKING:
-    from aiohttp import ClientSession
+try:
+    from aiohttp import ClientConnectionError, ClientError, ClientPayloadError, ClientSession, ClientTimeout
+    from tenacity import (
+        AsyncRetrying,
+        RetryCallState,
+        RetryError,
+        before_sleep_log,
+        retry_if_exception_type,
+        stop_after_attempt,
+        wait_exponential,
+        wait_random,
+    )
+except ImportError as error:
+    raise InputError(f"RewardClient needs {error.name}, which is not installed; pip install 'qbrm[trl]'.") from error
 
 ROWS = 64  # responses in a request: what the server sends through the model together
 TRY_AGAIN = (408, 429, 500, 502, 503, 504)
@@ -44,10 +56,11 @@ class RewardClient:
         token: that the server demands; None for the environment variable QBRM_TOKEN, if there is one.
         timeout: seconds after which an attempt has failed.
         attempts: how often a request is made, if the server is not reached, too slow, overloaded or failing.
-        pause: seconds before the second attempt, about; later pauses are twice as long each, and 30 at most.
+        pause: seconds before the second attempt, about; later pauses are twice as long each, and 30 at most. A server
+            that asks for more, by Retry-After, gets it up to these 30.
 
     Raises:
-        InputError: if an argument is not usable, or aiohttp or tenacity are not installed.
+        InputError: if an argument is not usable.
     """
 
     def __init__(
@@ -65,13 +78,6 @@ class RewardClient:
         if not (timeout > 0 and attempts >= 1 and pause >= 0):
             given = f"timeout {timeout}, attempts {attempts}, pause {pause}"
             raise InputError(f"{given}; expected more than 0 seconds, 1 or more attempts, 0 seconds or more.")
-        try:
-            import aiohttp  # noqa: F401
-            import tenacity  # noqa: F401
-        except ImportError as error:
-            raise InputError(
-                f"the client needs {error.name}, which is not installed; pip install 'qbrm[trl]'."
-            ) from error
         self.url, self.__name__ = url.rstrip("/"), name
         self.timeout, self.attempts, self.pause = timeout, attempts, pause
         self._token = token or os.environ.get(TOKEN)
@@ -95,8 +101,6 @@ class RewardClient:
             InputError: if the batch is not as expected, or the server refuses it or is no `qbrm serve`.
             UnavailableError: if no attempt was answered.
         """
-        from aiohttp import ClientSession, ClientTimeout
-
         turns = turns_of(prompts, completions)
         asked, answers = (
             [_messages_or_text(prompt) for prompt in turns[0]],
@@ -113,19 +117,10 @@ class RewardClient:
 
     async def _ask(self, session: ClientSession, request: Mapping[str, list[Any]]) -> list[Mapping[str, Any]]:
         """The server's rows for one request, after as many attempts as it takes."""
-        from tenacity import (
-            AsyncRetrying,
-            RetryError,
-            before_sleep_log,
-            retry_if_exception_type,
-            stop_after_attempt,
-            wait_exponential,
-            wait_random,
-        )
-
+        growing = wait_exponential(self.pause, LONGEST_PAUSE) + wait_random(0, self.pause)
         retrying = AsyncRetrying(
             stop=stop_after_attempt(self.attempts),
-            wait=wait_exponential(self.pause, LONGEST_PAUSE) + wait_random(0, self.pause),
+            wait=lambda state: max(growing(state), _asked_for(state)),
             retry=retry_if_exception_type(_TryAgainError),
             before_sleep=before_sleep_log(logger, logging.WARNING),
         )
@@ -137,13 +132,12 @@ class RewardClient:
         return self._checked(answer, len(request["responses"]))
 
     async def _post(self, session: ClientSession, request: Mapping[str, list[Any]]) -> Any:
-        from aiohttp import ClientConnectionError, ClientError, ClientPayloadError
-
         try:
             async with session.post(f"{self.url}/v1/score", json=request) as response:
                 if response.status == 200:
                     return await response.json()
                 said = f"{response.status}: {(await response.text())[:500]}"
+                seconds = response.headers.get("retry-after", "")
         except (asyncio.TimeoutError, ClientConnectionError, ClientPayloadError) as error:
             raise _TryAgainError(reason(error)) from error
         except (ClientError, ValueError) as error:
@@ -151,7 +145,7 @@ class RewardClient:
                 f"{self.url} is not usable ({reason(error)}); expected the address of qbrm serve."
             ) from error
         if response.status in TRY_AGAIN:
-            raise _TryAgainError(said)
+            raise _TryAgainError(said, float(seconds) if seconds.isdecimal() else 0.0)
         raise InputError(f"{self.url} refuses the request ({said}).")
 
     def _checked(self, answer: Any, responses: int) -> list[Mapping[str, Any]]:
@@ -167,7 +161,17 @@ class RewardClient:
 
 
 class _TryAgainError(Exception):
-    """An attempt failed in a way that a later one may not."""
+    """An attempt failed in a way that a later one may not, after `seconds` if the server says so."""
+
+    def __init__(self, said: str, seconds: float = 0.0) -> None:
+        super().__init__(said)
+        self.seconds = seconds
+
+
+def _asked_for(state: RetryCallState) -> float:
+    """Seconds that the server asked to wait after the last attempt."""
+    error = state.outcome and state.outcome.exception()
+    return min(error.seconds, LONGEST_PAUSE) if isinstance(error, _TryAgainError) else 0.0
 
 
 def _messages_or_text(prompt: PromptLike) -> PromptLike:

@@ -3,6 +3,7 @@
 import asyncio
 import pickle
 import threading
+import time
 from contextlib import contextmanager
 
 import pytest
@@ -26,8 +27,9 @@ def server():
 
 
 @contextmanager
-def answering(*answers):
+def answering(*answers, retry_after=None):
     """A server that gives one answer after the other, the last again and again; counts the requests."""
+    wait = {} if retry_after is None else {"retry-after": retry_after}
     calls, loop, started = [], asyncio.new_event_loop(), threading.Event()
 
     async def answer(request):
@@ -37,7 +39,11 @@ def answering(*answers):
             await asyncio.sleep(0.6)
         if given == "lost":
             request.transport.close()
-        return web.json_response(given) if isinstance(given, dict) else web.Response(status=given, text="busy")
+        return (
+            web.json_response(given)
+            if isinstance(given, dict)
+            else web.Response(status=given, text="busy", headers=wait)
+        )
 
     async def run():
         app = web.Application()
@@ -95,6 +101,13 @@ def test_a_failure_that_passes_is_tried_again(failure):
     with answering(failure, failure, GOOD) as (url, calls):
         assert ask(RewardClient(url, pause=0.01, timeout=0.2)) == [1.5]
         assert calls == [{"prompts": ["Why?"], "responses": ["So."]}] * 3
+
+
+def test_a_server_is_given_the_time_that_it_asks_for():
+    with answering(429, GOOD, retry_after="1") as (url, _):
+        start = time.monotonic()
+        assert ask(RewardClient(url, pause=0.01)) == [1.5]
+        assert time.monotonic() - start >= 1
 
 
 @pytest.mark.parametrize(("failure", "said"), [(503, "503: busy"), ("slow", "Timeout")])

@@ -37,7 +37,7 @@ def classifier_card(identity: Identity, score: EnergyScore, *, remote_code: bool
         f"---\n{data.to_yaml().strip()}\n---",
         "# A refined reward model",
         f"`{base or Path(identity.name).name}` (revision `{identity.revision}`), its rewards refined by the energy "
-        f"score `{kind}`. The logit is the refined reward. Exported by QBRM {qbrm.__version__}; scoring does not need it.",
+        f"score `{kind}`. The logit is the refined reward. Exported by QBRM {qbrm.__version__}; scoring needs none.",
         "```python\nfrom transformers import pipeline\n\n"
         f'judge = pipeline("text-classification", "{FOLDER}"{trust})\n{USAGE[takes]}\n```',
     ]
