@@ -196,7 +196,7 @@ def serve(
     device_map: opt.DeviceMap = None,
     trust_remote_code: opt.TrustRemoteCode = False,
 ) -> None:
-    """Serve a refined reward model: OpenRLHF's reward protocol, a JSON API and a web page.
+    """Serve a refined reward model to trainers (OpenRLHF, verl, slime), over a JSON API and as a web page.
 
     Example: qbrm serve runs/demo/models/sqrbm-fresh-seed-0, then open http://127.0.0.1:8000
     """

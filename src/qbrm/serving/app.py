@@ -16,12 +16,14 @@ import qbrm
 from qbrm.errors import InputError
 from qbrm.serving.authentication import answers_to, bears
 from qbrm.serving.batching import Batcher, Model, OverloadedError
+from qbrm.serving.classify import classify_routes
 from qbrm.serving.metrics import CountRequests, Metrics
 from qbrm.serving.openrlhf import openrlhf_routes
 from qbrm.serving.page import page_routes
 from qbrm.serving.request_limits import Check, RequestLimits
 from qbrm.serving.routes import v1_routes
 from qbrm.serving.settings import Limits
+from qbrm.serving.slime import slime_routes
 
 # Paths that need no token: they reveal nothing about the model or its requests.
 PUBLIC = ("/", "/docs", "/docs/swagger-ui-bundle.js", "/docs/swagger-ui.css", "/openapi.json", "/healthz", "/readyz")
@@ -75,8 +77,9 @@ def create_app(
     )
     # RequestLimits checks the token; this documents it, and gives the documentation page a field for it.
     documented = [] if token is None else [Depends(HTTPBearer(auto_error=False))]
-    app.include_router(v1_routes(name, batcher, limits), dependencies=documented)
-    app.include_router(openrlhf_routes(batcher, limits), dependencies=documented)
+    scoring = v1_routes(name, batcher, limits), openrlhf_routes(batcher, limits)
+    for routes in (*scoring, classify_routes(name, batcher, limits), slime_routes(batcher, limits)):
+        app.include_router(routes, dependencies=documented)
     app.include_router(_status_routes(batcher, metrics))
     app.include_router(page_routes())
     checks: list[Check] = [] if hosts is None else [answers_to(hosts)]

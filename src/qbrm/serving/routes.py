@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 from fastapi import APIRouter, HTTPException
 
 import qbrm
+from qbrm.model.distribution import RewardDistribution
 from qbrm.model.energy_reward_model import PromptLike
 from qbrm.serving.batching import Batcher
+from qbrm.serving.rollout import Rollout
 from qbrm.serving.schemas import (
     ChatMessage,
     CompareAnswer,
@@ -24,6 +26,8 @@ from qbrm.serving.schemas import (
     rewards_of,
 )
 from qbrm.serving.settings import Limits
+
+Answer = TypeVar("Answer")
 
 PROBLEMS: dict[int | str, dict[str, Any]] = {
     status: {"model": Problem, "description": description}
@@ -59,14 +63,14 @@ def v1_routes(model_name: str, batcher: Batcher, limits: Limits) -> APIRouter:
         if len(request.prompts) != len(request.responses):
             counted = f"{len(request.prompts)} prompts and {len(request.responses)} responses"
             raise HTTPException(422, f"{counted}; expected as many of each.")
-        prompts = [_prompt(prompt) for prompt in request.prompts]
+        prompts = [plain(prompt) for prompt in request.prompts]
         check_size(prompts, request.responses, limits.responses, limits.characters)
         return ScoreAnswer(rewards=await batcher.ask(prompts, request.responses, rewards_of))
 
     @routes.post("/prefer")
     async def prefer(request: PreferRequest) -> PreferAnswer:
         """Give the probability that response `a` is better than response `b`."""
-        prompts, responses = [_prompt(request.prompt)] * 2, [request.a, request.b]
+        prompts, responses = [plain(request.prompt)] * 2, [request.a, request.b]
         check_size(prompts, responses, 2, limits.characters)
         wins = await batcher.ask(prompts, responses, lambda distribution: distribution.preferences())
         return PreferAnswer(probability=float(wins[0, 1]))
@@ -74,7 +78,7 @@ def v1_routes(model_name: str, batcher: Batcher, limits: Limits) -> APIRouter:
     @routes.post("/compare")
     async def compare(request: CompareRequest) -> CompareAnswer:
         """Rank responses to one prompt, with the distribution of each reward and P(i > j) for every two."""
-        prompts = [_prompt(request.prompt)] * len(request.responses)
+        prompts = [plain(request.prompt)] * len(request.responses)
         check_size(prompts, request.responses, limits.compared, limits.characters)
         return await batcher.ask(prompts, request.responses, comparison_of)
 
@@ -91,8 +95,23 @@ def check_size(prompts: Sequence[PromptLike], responses: Sequence[str], most: in
                 raise HTTPException(413, f"{name} {row} has {length} characters; expected at most {characters}.")
 
 
-def _prompt(prompt: str | list[ChatMessage]) -> PromptLike:
-    return prompt if isinstance(prompt, str) else [message.model_dump() for message in prompt]
+async def ask(
+    batcher: Batcher, limits: Limits, rollouts: Sequence[Rollout], answer: Callable[[RewardDistribution], Answer]
+) -> Answer:
+    """Score rollouts, if they are within the limits."""
+    prompts, responses = [rollout.prompt for rollout in rollouts], [rollout.response for rollout in rollouts]
+    check_size(prompts, responses, limits.responses, limits.characters)
+    return await batcher.ask(prompts, responses, answer)
+
+
+def plain(prompt: str | list[ChatMessage]) -> PromptLike:
+    """A prompt of a request, as the model takes it."""
+    return prompt if isinstance(prompt, str) else conversation(prompt)
+
+
+def conversation(messages: list[ChatMessage]) -> Sequence[Mapping[str, str]]:
+    """Messages of a request, as the model takes them."""
+    return [message.model_dump() for message in messages]
 
 
 def _length(prompt: PromptLike) -> int:

@@ -17,7 +17,8 @@ from qbrm.serving.settings import Limits
 
 TOKEN = "correct-horse-battery"
 SCORE = {"prompts": [PROMPT], "responses": ["A drink."]}
-PROTECTED = ("/v1/model", "/v1/score", "/v1/prefer", "/v1/compare", "/get_reward", "/metrics", "/nothing")
+SCORING = ("/v1/score", "/v1/prefer", "/v1/compare", "/get_reward", "/classify", "/remote_rm")
+PROTECTED = (*SCORING, "/v1/model", "/metrics", "/nothing")
 PUBLIC = ("/", "/docs", "/openapi.json", "/healthz", "/readyz")
 
 
@@ -276,9 +277,7 @@ def test_the_documentation_needs_no_other_server(served):
 
 def test_the_api_describes_itself(served):
     description = served.get("/openapi.json").json
-    assert {"/v1/score", "/v1/prefer", "/v1/compare", "/v1/model", "/get_reward", "/metrics"} <= set(
-        description["paths"]
-    )
+    assert {*SCORING, "/v1/model", "/metrics"} <= set(description["paths"])
     answer = description["paths"]["/v1/score"]["post"]["responses"]
     assert {"200", "401", "413", "422", "503"} <= set(answer)
     reward = description["components"]["schemas"]["Reward"]["properties"]
