@@ -202,10 +202,10 @@ def serve(
     """
     from qbrm.cli.console import Reporter
     from qbrm.serving import serve as run
-    from qbrm.serving.settings import MEBIBYTE, Limits, ServerSettings
+    from qbrm.serving.settings import Limits, ServerSettings, in_bytes
 
     limits = Limits(
-        body_bytes=round(max_body * MEBIBYTE),
+        body_bytes=in_bytes(max_body),
         responses=max_responses,
         characters=max_characters,
         answer_seconds=timeout,

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Annotated, Literal
+from typing import Literal
 from uuid import uuid4
 
 from fastapi import APIRouter, HTTPException
 from pydantic import BaseModel, Field, FiniteFloat
 
-from qbrm.model.distribution import RewardDistribution
 from qbrm.serving.batching import Batcher
+from qbrm.serving.json_route import JsonRoute
 from qbrm.serving.rollout import Rollout, read_messages, read_rows, read_text
-from qbrm.serving.routes import PROBLEMS, ask, check_size, conversation
-from qbrm.serving.schemas import ChatMessage
+from qbrm.serving.routes import PROBLEMS, ask, check_size, conversation, refined_of
+from qbrm.serving.schemas import Messages, Texts
 from qbrm.serving.settings import Limits
 
 
@@ -26,10 +26,8 @@ class ClassifyRequest(BaseModel):
     """What a client of vLLM posts; what else it sends is not used."""
 
     model: str | None = Field(None, description="Not used: one model is served.")
-    input: str | list[str] | None = Field(None, description="Conversations, as a chat template writes them.")
-    messages: Annotated[list[ChatMessage], Field(min_length=1)] | None = Field(
-        None, description="A conversation that ends with the response; instead of input."
-    )
+    input: str | Texts | None = Field(None, description="Conversations, as a chat template writes them.")
+    messages: Messages | None = Field(None, description="A conversation that ends with the response; not input.")
     use_activation: bool | None = Field(None, description="Rewards are given as they are; true is refused.")
 
 
@@ -63,12 +61,12 @@ class ClassifyAnswer(BaseModel):
 
 def classify_routes(model_name: str, batcher: Batcher, limits: Limits) -> APIRouter:
     """POST /classify."""
-    routes = APIRouter(tags=["trainers"], responses=PROBLEMS)
+    routes = APIRouter(tags=["trainers"], responses=PROBLEMS, route_class=JsonRoute)
 
     @routes.post("/classify")
     async def classify(request: ClassifyRequest) -> ClassifyAnswer:
         """Score conversations as vLLM's server would, for verl."""
-        rewards = await ask(batcher, limits, await asyncio.to_thread(_read, request, limits), _rewards)
+        rewards = await ask(batcher, limits, await asyncio.to_thread(_read, request, limits), refined_of)
         data = [Classified(index=index, probs=[reward]) for index, reward in enumerate(rewards)]
         return ClassifyAnswer(id=f"classify-{uuid4().hex}", created=int(time.time()), model=model_name, data=data)
 
@@ -85,8 +83,3 @@ def _read(request: ClassifyRequest, limits: Limits) -> list[Rollout]:
     texts = [request.input] if isinstance(request.input, str) else request.input or []
     check_size(texts, [""] * len(texts), limits.responses, 2 * limits.characters)
     return read_rows("input", read_text, texts)
-
-
-def _rewards(distribution: RewardDistribution) -> list[float]:
-    rewards: list[float] = distribution.refined.tolist()
-    return rewards

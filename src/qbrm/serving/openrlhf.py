@@ -9,26 +9,27 @@ instead.
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Annotated, Any, NamedTuple
 
 from fastapi import APIRouter, HTTPException
 from pydantic import BaseModel, Field, FiniteFloat
 
 from qbrm.model.distribution import RewardDistribution
 from qbrm.serving.batching import Batcher
+from qbrm.serving.json_route import JsonRoute
 from qbrm.serving.rollout import Rollout, read_messages, read_query, read_rows
 from qbrm.serving.routes import PROBLEMS, ask, check_size, conversation
-from qbrm.serving.schemas import ChatMessage
+from qbrm.serving.schemas import Messages, Texts
 from qbrm.serving.settings import Limits
 
 
 class GetRewardRequest(BaseModel):
     """What OpenRLHF posts."""
 
-    query: list[str] | None = Field(None, description="Prompt and response, as the policy's tokenizer decodes them.")
-    prompts: list[str] | None = Field(None, description="The prompts alone, as the policy was given them.")
+    query: Texts | None = Field(None, description="Prompt and response, as the policy's tokenizer decodes them.")
+    prompts: Texts | None = Field(None, description="The prompts alone, as the policy was given them.")
     labels: list[Any] | None = Field(None, description="Not used.")
-    messages: list[list[ChatMessage]] | None = Field(
+    messages: Annotated[list[Messages], Field(fail_fast=True)] | None = Field(
         None, description="Conversations that end with the response; then query and prompts are not read."
     )
 
@@ -43,13 +44,16 @@ class GetRewardAnswer(BaseModel):
 
 def openrlhf_routes(batcher: Batcher, limits: Limits) -> APIRouter:
     """POST /get_reward."""
-    routes = APIRouter(tags=["trainers"], responses=PROBLEMS)
+    routes = APIRouter(tags=["trainers"], responses=PROBLEMS, route_class=JsonRoute)
 
     @routes.post("/get_reward")
     async def get_reward(request: GetRewardRequest) -> GetRewardAnswer:
         """Score rollouts: point OpenRLHF's `--reward.remote_url` here."""
         # Reading megabytes takes long enough to keep others waiting, so it has a thread of its own.
-        return await ask(batcher, limits, await asyncio.to_thread(_read, request, limits), _answer)
+        rows = await ask(batcher, limits, await asyncio.to_thread(_read, request, limits), _rows)
+        rewards = [row.reward for row in rows]
+        logs = {"base_reward": [row.base for row in rows], "reward_std": [row.std for row in rows]}
+        return GetRewardAnswer(rewards=rewards, scores=rewards, extra_logs=logs)
 
     return routes
 
@@ -73,7 +77,14 @@ def _prompts(query: list[str], prompts: list[str] | None) -> list[str]:
     return prompts
 
 
-def _answer(distribution: RewardDistribution) -> GetRewardAnswer:
-    rewards = distribution.refined.tolist()
-    logs = {"base_reward": distribution.base.tolist(), "reward_std": distribution.std.tolist()}
-    return GetRewardAnswer(rewards=rewards, scores=rewards, extra_logs=logs)
+class Rewarded(NamedTuple):
+    """One response's refined reward, base reward and standard deviation."""
+
+    reward: float
+    base: float
+    std: float
+
+
+def _rows(distribution: RewardDistribution) -> list[Rewarded]:
+    columns = (distribution.refined, distribution.base, distribution.std)
+    return [Rewarded(*row) for row in zip(*(column.tolist() for column in columns), strict=True)]

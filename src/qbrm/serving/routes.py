@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from fastapi import APIRouter, HTTPException
 
@@ -11,6 +11,7 @@ import qbrm
 from qbrm.model.distribution import RewardDistribution
 from qbrm.model.energy_reward_model import PromptLike
 from qbrm.serving.batching import Batcher
+from qbrm.serving.json_route import JsonRoute
 from qbrm.serving.rollout import Rollout
 from qbrm.serving.schemas import (
     ChatMessage,
@@ -27,24 +28,26 @@ from qbrm.serving.schemas import (
 )
 from qbrm.serving.settings import Limits
 
-Answer = TypeVar("Answer")
+Item = TypeVar("Item")
 
 PROBLEMS: dict[int | str, dict[str, Any]] = {
     status: {"model": Problem, "description": description}
     for status, description in {
+        400: "The request cannot be read.",
         401: "The token is missing or wrong.",
         408: "The request did not arrive in time.",
         413: "The request is too large: its body, a text, or the number of responses.",
         415: "The request is not JSON.",
         422: "The request is not of the expected form.",
-        503: "Too much is waiting, or there was no answer in time; try again later.",
+        429: "Too much is waiting for an answer in time; try again after Retry-After seconds.",
+        503: "There was no answer in time, or bodies fill the memory; try again later.",
     }.items()
 }
 
 
 def v1_routes(model_name: str, batcher: Batcher, limits: Limits) -> APIRouter:
     """Routes below /v1."""
-    routes = APIRouter(prefix="/v1", tags=["rewards"], responses=PROBLEMS)
+    routes = APIRouter(prefix="/v1", tags=["rewards"], responses=PROBLEMS, route_class=JsonRoute)
 
     @routes.get("/model")
     async def model() -> ModelAnswer:
@@ -72,7 +75,7 @@ def v1_routes(model_name: str, batcher: Batcher, limits: Limits) -> APIRouter:
         """Give the probability that response `a` is better than response `b`."""
         prompts, responses = [plain(request.prompt)] * 2, [request.a, request.b]
         check_size(prompts, responses, 2, limits.characters)
-        wins = await batcher.ask(prompts, responses, lambda distribution: distribution.preferences())
+        [wins] = await batcher.ask(prompts, responses, lambda both: [both.preferences()], whole=True)
         return PreferAnswer(probability=float(wins[0, 1]))
 
     @routes.post("/compare")
@@ -80,7 +83,8 @@ def v1_routes(model_name: str, batcher: Batcher, limits: Limits) -> APIRouter:
         """Rank responses to one prompt, with the distribution of each reward and P(i > j) for every two."""
         prompts = [plain(request.prompt)] * len(request.responses)
         check_size(prompts, request.responses, limits.compared, limits.characters)
-        return await batcher.ask(prompts, request.responses, comparison_of)
+        [answer] = await batcher.ask(prompts, request.responses, lambda all_: [comparison_of(all_)], whole=True)
+        return answer
 
     return routes
 
@@ -96,22 +100,31 @@ def check_size(prompts: Sequence[PromptLike], responses: Sequence[str], most: in
 
 
 async def ask(
-    batcher: Batcher, limits: Limits, rollouts: Sequence[Rollout], answer: Callable[[RewardDistribution], Answer]
-) -> Answer:
+    batcher: Batcher,
+    limits: Limits,
+    rollouts: Sequence[Rollout],
+    answer: Callable[[RewardDistribution], Sequence[Item]],
+) -> list[Item]:
     """Score rollouts, if they are within the limits."""
     prompts, responses = [rollout.prompt for rollout in rollouts], [rollout.response for rollout in rollouts]
     check_size(prompts, responses, limits.responses, limits.characters)
     return await batcher.ask(prompts, responses, answer)
 
 
+def refined_of(distribution: RewardDistribution) -> list[float]:
+    """Refined rewards alone."""
+    rewards: list[float] = distribution.refined.tolist()
+    return rewards
+
+
 def plain(prompt: str | list[ChatMessage]) -> PromptLike:
     """A prompt of a request, as the model takes it."""
-    return prompt if isinstance(prompt, str) else conversation(prompt)
+    return cast("PromptLike", prompt)
 
 
 def conversation(messages: list[ChatMessage]) -> Sequence[Mapping[str, str]]:
     """Messages of a request, as the model takes them."""
-    return [message.model_dump() for message in messages]
+    return cast("Sequence[Mapping[str, str]]", messages)
 
 
 def _length(prompt: PromptLike) -> int:

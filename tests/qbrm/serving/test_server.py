@@ -333,15 +333,13 @@ def test_a_stuck_model_means_timeouts_then_not_ready_then_refusals():
             release.wait(20)
             return small_model().score(prompts, responses)
 
-    with serving(Stuck(), Limits(answer_seconds=0.3, waiting=2)) as served:
+    with serving(Stuck(), Limits(answer_seconds=0.3)) as served:
         assert served.get("/readyz").status == 200
         reply = served.post("/v1/score", SCORE)
         assert (reply.status, reply.headers["retry-after"]) == (503, "1")
         assert "no answer within 0.3 s" in reply.detail
         wait_until(lambda: served.get("/readyz").status == 503)
         assert served.get("/healthz").status == 200
-        reply = served.post("/v1/score", {"prompts": ["a"] * 3, "responses": ["x"] * 3})
-        assert (reply.status, "try again later" in reply.detail) == (503, True)
         release.set()
         time.sleep(0.1)
         assert served.post("/v1/score", SCORE).status == 200
