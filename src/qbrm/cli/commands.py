@@ -225,16 +225,16 @@ def serve(
     device_map: opt.DeviceMap = None,
     trust_remote_code: opt.TrustRemoteCode = False,
 ) -> None:
-    """Serve a refined reward model: OpenRLHF's reward protocol, a JSON API and a web page.
+    """Serve a refined reward model to trainers (OpenRLHF, verl, slime), over a JSON API and as a web page.
 
     Example: qbrm serve runs/demo/models/sqrbm-fresh-seed-0, then open http://127.0.0.1:8000
     """
     from qbrm.cli.console import Reporter
     from qbrm.serving import serve as run
-    from qbrm.serving.settings import MEBIBYTE, Limits, ServerSettings
+    from qbrm.serving.settings import Limits, ServerSettings, in_bytes
 
     limits = Limits(
-        body_bytes=round(max_body * MEBIBYTE),
+        body_bytes=in_bytes(max_body),
         responses=max_responses,
         characters=max_characters,
         answer_seconds=timeout,

@@ -14,6 +14,8 @@ from qbrm.reward_models.text import valid_unicode
 ChatMessage: TypeAlias = Mapping[str, Any]
 PromptLike: TypeAlias = str | Sequence[ChatMessage]
 
+SHOWN = 100  # characters of an input in a message
+
 
 def as_prompt(prompt: PromptLike) -> Prompt:
     """A prompt as reward models take it.
@@ -25,7 +27,7 @@ def as_prompt(prompt: PromptLike) -> Prompt:
         return (Message("user", prompt),)
     if not isinstance(prompt, Sequence) or not all(isinstance(message, Mapping) for message in prompt):
         expected = "a string or a list of {'role', 'content'} messages"
-        raise InputError(f"prompt {prompt!r}; expected {expected}.")
+        raise InputError(f"prompt {_shown(prompt)}; expected {expected}.")
     return tuple(as_message(message) for message in prompt if isinstance(message, Mapping))
 
 
@@ -38,7 +40,7 @@ def as_message(message: ChatMessage) -> Message:
     role, content = message.get("role"), message.get("content")
     more = {key: message[key] for key in CARRIED if message.get(key)}
     if not isinstance(role, str):
-        raise InputError(f"message {message!r}; expected a string as role.")
+        raise InputError(f"message {_shown(message)}; expected a string as role.")
     if content is None and more:
         # Templates tell a message that only calls tools from one that says nothing.
         return Message(role, "", _as_json({"content": None, **more} if more.keys() & set(CALLS) else more))
@@ -63,9 +65,21 @@ def answered(prompt: PromptLike, completion: str | Sequence[ChatMessage]) -> tup
     asked = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
     own = [place for place, message in enumerate(completion) if message.get("role") == "assistant"]
     if not own:
-        raise InputError(f"completion {completion!r} has no message of the assistant; expected text or such a message.")
-    last = as_message(completion[own[-1]])
-    return [*asked, *completion[: own[-1]]], as_response((last,))
+        raise InputError(
+            f"completion {_shown(completion)} has no message of the assistant; expected text or such a message."
+        )
+    return [*asked, *completion[: own[-1]]], as_answer(completion[own[-1]])
+
+
+def as_answer(message: ChatMessage) -> str:
+    """What the assistant's message says, as a response that reward models take.
+
+    Raises:
+        InputError: if it is no message of the assistant, or none at all.
+    """
+    if message.get("role") != "assistant":
+        raise InputError(f"message {_shown(message)} is not the assistant's; expected an answer.")
+    return as_response((as_message(message),))
 
 
 def _text(content: Any, message: ChatMessage) -> str:
@@ -75,7 +89,13 @@ def _text(content: Any, message: ChatMessage) -> str:
     parts = content if isinstance(content, list) else [content]
     if all(isinstance(part, Mapping) and isinstance(part.get("text"), str) for part in parts):
         return "".join(part["text"] for part in parts)
-    raise InputError(f"message {message!r}; expected text as content.")
+    raise InputError(f"message {_shown(message)}; expected text as content.")
+
+
+def _shown(value: Any) -> str:
+    """The beginning of what was given, for messages of one line."""
+    written = repr(value)
+    return written if len(written) <= SHOWN else f"{written[:SHOWN]}..."
 
 
 def _as_json(more: Mapping[str, Any]) -> str:

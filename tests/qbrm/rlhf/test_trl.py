@@ -1,5 +1,6 @@
 """TRL trains on refined rewards: real trainers, a few real steps, a policy made here."""
 
+import asyncio
 import pickle
 
 import pytest
@@ -217,6 +218,14 @@ def test_a_rollout_cut_off_behind_a_tools_result_is_scored_to_the_policys_last_w
     as_if_said = reward([[*ASKED, rollout()[0]]], ["6"])
     assert cut_off == pytest.approx(until_the_call, abs=1e-6)
     assert cut_off != pytest.approx(as_if_said[0], abs=1e-4)
+
+
+def test_a_server_is_sent_the_calls_too_and_gives_the_same_rewards(calling):
+    pytest.importorskip("fastapi")
+    batch = [ASKED] * 4, [rollout(), rollout("delete"), rollout()[:2], rollout(reasoning="Hm.")]
+    with serving(calling) as server:
+        served = asyncio.run(RewardClient(server.url)(*batch))
+    assert served == pytest.approx(RewardFunction(calling)(*batch), abs=1e-5)
 
 
 def test_a_completion_in_which_only_a_tool_speaks_is_refused(calling):
