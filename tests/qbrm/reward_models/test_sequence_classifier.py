@@ -268,7 +268,7 @@ def test_a_response_of_several_messages_that_the_template_refuses_is_told_before
     made = reward_model(tok=tokenizer(alternating))
     twice = Completion((Message("assistant", "One."), Message("assistant", "Two.")))
     (refusal,) = made.refusals([user("?")] * 2, ["One.", twice])
-    assert refusal.index == 1
+    assert refusal.number == 1
     assert "roles user, assistant (" in refusal.reason
 
 
@@ -354,7 +354,7 @@ NO_SYSTEM = (
 )
 def test_system_text_goes_to_the_next_user_turn(turns, expected):
     prompt = tuple(Message(role, text) for role, text in zip(turns.split(), "abcd", strict=False))
-    assert " ".join(f"{role}:{text}" for role, text in fold_system(prompt)) == expected
+    assert " ".join(f"{turn.role}:{turn.content}" for turn in fold_system(prompt)) == expected
 
 
 def test_folded_system_text_is_embedded_as_the_users():
