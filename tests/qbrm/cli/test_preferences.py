@@ -23,8 +23,8 @@ class ShortEncoder(FakeEncoder):
     def __init__(self):
         super().__init__(reward=1.0, name=DEFAULT_REWARD_MODEL)
 
-    def count_cut(self, prompts, responses):
-        return sum(len(response) > 30 for response in responses)
+    def embed_and_count(self, prompts, responses):
+        return self.embed(prompts, responses), sum(len(response) > 30 for response in responses)
 
     def refusals(self, prompts, responses):
         return [Refusal(number, "a dragon") for number, text in enumerate(responses) if "dragon" in text]

@@ -225,9 +225,9 @@ def test_a_prompt_too_long_is_embedded_as_its_end_alone():
 def test_texts_that_are_cut_are_counted(template):
     made = reward_model(template=template, max_length=40)
     lengths = [len(made._template.tokens(*text).ids) for text in zip(PROMPTS, RESPONSES, strict=True)]
-    assert made.count_cut(PROMPTS, RESPONSES) == sum(length > 40 for length in lengths)
-    assert 0 < made.count_cut(PROMPTS, RESPONSES) < len(PROMPTS)
-    assert made.count_cut([user("so " * 300)], ["yes"]) == 1
+    _, cut = made.embed_and_count(PROMPTS, RESPONSES)
+    assert cut == sum(length > 40 for length in lengths)
+    assert 0 < cut < len(PROMPTS)
 
 
 CALL = {"function": {"name": "weigh", "arguments": {"of": "tea"}}}
