@@ -94,7 +94,8 @@ def _first_records(files: Sequence[Path]) -> list[Mapping[str, Any]]:
     Raises:
         InputError: if none can be; says what is wrong with the first.
     """
-    records, errors = [], []
+    records: list[Mapping[str, Any]] = []
+    errors: list[InputError] = []
     for file in files:
         try:
             first = list(islice(read_file(file), LOOKED_AT))
