@@ -10,10 +10,12 @@ from qbrm.energies.boltzmann import BoltzmannScore
 from qbrm.energies.ebrm import EBRM
 from qbrm.energies.qbm import CoupledBoltzmannMachine
 from qbrm.energies.rbm import RBM
+from qbrm.energies.residual import Residual
 from qbrm.energies.sqrbm import SemiQuantumRBM
 
 ENERGY_SCORES: dict[str, type[EnergyScore]] = {
     "ebrm": EBRM,
+    "residual": Residual,
     "rbm": RBM,
     "sqrbm": SemiQuantumRBM,
     "qbm": CoupledBoltzmannMachine,
@@ -42,6 +44,7 @@ __all__ = [
     "Clamped",
     "CoupledBoltzmannMachine",
     "EnergyScore",
+    "Residual",
     "SemiQuantumRBM",
     "build_score",
 ]

@@ -14,7 +14,6 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from typing_extensions import Self, override
 
-from qbrm.data.pairs import Batch
 from qbrm.energies.density import density, probability_greater
 from qbrm.errors import InputError
 from qbrm.fitting import Epoch, FitSettings, TrainableScore, TrainingSettings, fit_score
@@ -101,9 +100,9 @@ class EnergyScore(TrainableScore):
         """Normalised log p(r | e) at n standardised rewards per example."""
         return self.at(clamped, reward) - self.log_normaliser(clamped)[:, None]
 
-    def log_preference(self, batch: Batch) -> Float[Tensor, " pairs"]:
-        """Log P(r_chosen > r_rejected) for every pair of a batch."""
-        clamped, pairs = self.clamp(*batch.examples())._replace(row=batch.row), len(batch.chosen)
+    @override
+    def log_preference_of(self, clamped: Clamped) -> Float[Tensor, " pairs"]:
+        pairs = len(clamped.mean) // 2
         sides = slice(pairs), slice(pairs, None)
         if self.draws:
             # Each side starts from the same seed: common random numbers, whose errors cancel in the difference.

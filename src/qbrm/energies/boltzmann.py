@@ -37,7 +37,8 @@ class BoltzmannScore(EnergyScore):
     stand side by side (see :func:`~qbrm.energies.geometric_mean.geometric_mean`).
 
     With W, c, u and a at zero the mode is exactly r0. The embedding is standardised per dimension with the training
-    features' statistics, folded into the weights.
+    features' statistics, folded into the weights. With deep fields, phi(e) = tanh(V e + v) takes the place of e in W e
+    and a . e. The strength, set after training, multiplies g: at zero the score is a normal around the base reward.
 
     Args:
         dim: embedding size D.
@@ -47,30 +48,44 @@ class BoltzmannScore(EnergyScore):
         coupling: initial length |u| of the couplings between reward and hidden units.
         gate_rank: rank of the gate that a trained score has, or None for a score without one; see :meth:`close_gate`.
         members: K.
+        deep: units of the trunk phi that the fields and the shift read; 0 for none.
+        strength: share of the correction that is applied, 0 to 1.
     """
 
     embedding_loc: Float[Tensor, " dim"]
     embedding_scale: Float[Tensor, " dim"]
 
     def __init__(
-        self, dim: int, hidden: int, axes: int, anchored: bool, coupling: float, gate_rank: int | None, members: int
+        self,
+        dim: int,
+        hidden: int,
+        axes: int,
+        anchored: bool,
+        coupling: float,
+        gate_rank: int | None,
+        members: int,
+        deep: int = 0,
+        strength: float = 1.0,
     ) -> None:
         super().__init__(dim)
         self.hidden, self.axes, self.anchored, self.coupling = hidden, axes, anchored, coupling
-        self.members = members
+        self.members, self.deep, self.strength = members, deep, strength
+        read = deep or dim
         self.register_buffer("embedding_loc", torch.zeros(dim))
         self.register_buffer("embedding_scale", torch.ones(dim))
-        self.W = nn.Parameter(torch.zeros(axes, hidden, dim))
+        self.W = nn.Parameter(torch.zeros(axes, hidden, read))
         self.c = nn.Parameter(torch.zeros(axes, hidden))
         self.u = nn.Parameter(coupling * functional.normalize(torch.randn(axes * hidden), dim=0).view(axes, hidden))
-        self.a = nn.Parameter(torch.zeros(dim))
+        self.a = nn.Parameter(torch.zeros(read))
         self.a0 = nn.Parameter(torch.zeros(()))
         self.log_tau = nn.Parameter(torch.zeros(()))
         self.gate = None if gate_rank is None else Familiarity(dim, gate_rank)
+        self.trunk = nn.Linear(dim, deep) if deep else None
 
     @override
     def settings(self) -> dict[str, Any]:
-        shared = {name: getattr(self, name) for name in ("dim", "hidden", "anchored", "coupling")}
+        names = ("dim", "hidden", "anchored", "coupling", "deep", "strength")
+        shared = {name: getattr(self, name) for name in names}
         return {**shared, "gate_rank": self.gate.rank if self.gate else None}
 
     @override
@@ -84,7 +99,8 @@ class BoltzmannScore(EnergyScore):
         half = self.hidden // 2
         pair = slice(half, 2 * half)
         with torch.no_grad():
-            field = torch.randn(self.axes, half, self.dim, device="cpu").to(self.W) / math.sqrt(self.dim)
+            read = self.W.shape[-1]
+            field = torch.randn(self.axes, half, read, device="cpu").to(self.W) / math.sqrt(read)
             self.W[:, :half], self.W[:, pair] = field, -field
             self.u[:, pair] = self.u[:, :half]
             self.u.mul_(self.coupling / self.u.norm().clamp_min(1e-12))
@@ -99,22 +115,22 @@ class BoltzmannScore(EnergyScore):
         self.gate = fit_familiarity(*(self._standard(embedding.to(self.W)) for embedding in (train, held_out)))
 
     def familiarity(self, embedding: Float[Tensor, "batch dim"]) -> Float[Tensor, " batch"]:
-        """How far the gate is open to each embedding, 0 to 1; 1 for a score without a gate."""
+        """Share g(e) of the correction that each embedding gets, 0 to 1: how far its gate is open, times strength."""
         if self.gate is None:
-            return embedding.new_ones(len(embedding))
+            return embedding.new_full((len(embedding),), self.strength)
         opened: Tensor = self.gate(self._standard(embedding))
-        return opened
+        return self.strength * opened
 
     def _standard(self, embedding: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch dim"]:
         return (embedding - self.embedding_loc) / self.embedding_scale
 
     @override
     def renewed(self, **changes: Any) -> Self:
-        return super().renewed(gate_rank=None, **changes)
+        return super().renewed(gate_rank=None, strength=1.0, **changes)
 
     @override
     def become(self, other: Self) -> None:
-        self.gate = copy.deepcopy(other.gate)
+        self.gate, self.strength = copy.deepcopy(other.gate), other.strength
         super().become(other)
 
     @property
@@ -154,19 +170,31 @@ class BoltzmannScore(EnergyScore):
 
     @override
     def clamp(self, embedding: Float[Tensor, "batch dim"], base_reward: Float[Tensor, " batch"]) -> Clamped:
-        out = functional.linear(embedding, *self._read())
-        field, shift = out[:, :-1].reshape(-1, self.axes, self.hidden), out[:, -1]
-        familiarity = None if self.gate is None else self.familiarity(embedding)
+        out = functional.linear(self._features(embedding), *self._read())
+        field, shift = out[:, :-1].reshape(len(out), self.axes, self.hidden), out[:, -1]
+        familiarity = None if self.gate is None and self.strength == 1 else self.familiarity(embedding)
         shift = shift if familiarity is None else shift * familiarity
         standard = self.to_standard(base_reward)
         mean = shift + standard if self.anchored else shift
         return Clamped(field, mean, standard, familiarity=familiarity)
 
-    def _read(self) -> tuple[Float[Tensor, "rows dim"], Float[Tensor, " rows"]]:
-        """Weights and bias of the one matrix product that reads the embedding: all fields, and the shift a.e + a0."""
-        weight = torch.cat([self.W.flatten(0, 1), self.a[None]]) / self.embedding_scale
-        bias = torch.cat([self.c.flatten(), self.a0[None]])
-        return weight, bias - weight @ self.embedding_loc
+    def _features(self, embedding: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch read"]:
+        """What the fields read: phi(e) with deep fields, else e itself."""
+        if self.trunk is None:
+            return embedding
+        return torch.tanh(functional.linear(embedding, *self._of_embedding(self.trunk.weight, self.trunk.bias)))
+
+    def _read(self) -> tuple[Float[Tensor, "rows read"], Float[Tensor, " rows"]]:
+        """Weights and bias of the one matrix product that gives all fields, and the shift a . e + a0."""
+        weight, bias = torch.cat([self.W.flatten(0, 1), self.a[None]]), torch.cat([self.c.flatten(), self.a0[None]])
+        return self._of_embedding(weight, bias) if self.trunk is None else (weight, bias)
+
+    def _of_embedding(
+        self, weight: Float[Tensor, "rows dim"], bias: Float[Tensor, " rows"]
+    ) -> tuple[Float[Tensor, "rows dim"], Float[Tensor, " rows"]]:
+        """A linear map of the standardised embedding as one of the embedding."""
+        scaled = weight / self.embedding_scale
+        return scaled, bias - scaled @ self.embedding_loc
 
     @override
     def at(self, clamped: Clamped, reward: Float[Tensor, "#batch n"]) -> Float[Tensor, "batch n"]:

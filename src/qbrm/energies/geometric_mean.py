@@ -41,16 +41,26 @@ def geometric_mean(machines: Sequence[Machine]) -> Machine:
             raise ValueError(
                 f"machines differ: {first} and {other}, same units: {same_units}; expected the same sizes and units"
             )
-    settings = first.settings()
-    settings |= {"hidden": len(machines) * first.hidden, "members": len(machines) * first.members}
-    mean = type(first)(**settings).to(first.W)
+    count, settings = len(machines), first.settings()
+    widened = {name: count * settings[name] for name in ("hidden", "members", "deep") if name in settings}
+    mean = type(first)(**settings | widened).to(first.W)
     for name in unit_names:
         getattr(mean, name).copy_(getattr(first, name))
-    for name in ("W", "c", "u"):
+    for name in ("c", "u"):
         getattr(mean, name).copy_(torch.cat([getattr(machine, name) for machine in machines], dim=1))
     precision = torch.stack([machine.tau.pow(-2) for machine in machines])
     weight = precision / precision.sum()
-    mean.a.copy_(weight @ torch.stack([machine.a for machine in machines]))
+    shifts = [share * machine.a for share, machine in zip(weight, machines, strict=True)]
+    if mean.trunk is None:
+        mean.W.copy_(torch.cat([machine.W for machine in machines], dim=1))
+        mean.a.copy_(torch.stack(shifts).sum(0))
+    else:
+        # Trunks stand side by side, and each machine's hidden units read their own.
+        for axis in range(mean.axes):
+            mean.W[axis].copy_(torch.block_diag(*(machine.W[axis] for machine in machines)))
+        mean.a.copy_(torch.cat(shifts))
+        mean.trunk.weight.copy_(torch.cat([machine.trunk.weight for machine in machines if machine.trunk]))
+        mean.trunk.bias.copy_(torch.cat([machine.trunk.bias for machine in machines if machine.trunk]))
     mean.a0.copy_(weight @ torch.stack([machine.a0 for machine in machines]))
     mean.log_tau.copy_(-precision.mean().log() / 2)
     mean.gate = copy.deepcopy(first.gate)

@@ -76,6 +76,8 @@ class CoupledBoltzmannMachine(BoltzmannScore):
         sampler: what draws the hidden spins: a :class:`~qbrm.samplers.Sampler`, or a name in `SAMPLERS`, which is saved
             with a model; None to sum over them.
         samples: hidden states drawn per example.
+        deep: units of the trunk phi(e) = tanh(V e + v) that takes the place of e in the fields and in mu; 0 for none.
+        strength: share of the correction that is applied, 0 to 1.
 
     Attributes:
         sampler: draws the hidden spins; one that was given as an object is not saved.
@@ -95,8 +97,10 @@ class CoupledBoltzmannMachine(BoltzmannScore):
         gate_rank: int | None = None,
         sampler: str | Sampler | None = None,
         samples: int = 64,
+        deep: int = 0,
+        strength: float = 1.0,
     ) -> None:
-        super().__init__(dim, hidden, 1, anchored, coupling, gate_rank, members=1)
+        super().__init__(dim, hidden, 1, anchored, coupling, gate_rank, 1, deep, strength)
         self.upper_couplings = nn.Parameter(torch.zeros(hidden * (hidden - 1) // 2))
         self._sampler_name = sampler if isinstance(sampler, str) else None
         self.sampler: Sampler | None = SAMPLERS[sampler]() if isinstance(sampler, str) else sampler

@@ -31,6 +31,8 @@ class RBM(LogConcaveScore):
         coupling: initial length |u| of the couplings between reward and hidden spins.
         gate_rank: rank of the gate that a trained score has, or None for a score without one; see :meth:`close_gate`.
         members: K machines of which this is the geometric mean.
+        deep: units of the trunk phi(e) = tanh(V e + v) that takes the place of e in the fields and in mu; 0 for none.
+        strength: share of the correction that is applied, 0 to 1.
     """
 
     def __init__(
@@ -41,8 +43,10 @@ class RBM(LogConcaveScore):
         coupling: float = 1.5,
         gate_rank: int | None = None,
         members: int = 1,
+        deep: int = 0,
+        strength: float = 1.0,
     ) -> None:
-        super().__init__(dim, hidden, 1, anchored, coupling, gate_rank, members)
+        super().__init__(dim, hidden, 1, anchored, coupling, gate_rank, members, deep, strength)
 
     @override
     def hidden_free_energy(self, clamped: Clamped, reward: Float[Tensor, "#batch n"]) -> Float[Tensor, "batch n"]:

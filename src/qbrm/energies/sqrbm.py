@@ -36,6 +36,8 @@ class SemiQuantumRBM(LogConcaveScore):
         coupling: initial length |u| of the couplings between reward and hidden qubits.
         gate_rank: rank of the gate that a trained score has, or None for a score without one; see :meth:`close_gate`.
         members: K machines of which this is the geometric mean.
+        deep: units of the trunk phi(e) = tanh(V e + v) that takes the place of e in the fields and in mu; 0 for none.
+        strength: share of the correction that is applied, 0 to 1.
 
     Raises:
         ValueError: if `axes` is not 1, 2 or 3.
@@ -50,10 +52,12 @@ class SemiQuantumRBM(LogConcaveScore):
         coupling: float = 1.5,
         gate_rank: int | None = None,
         members: int = 1,
+        deep: int = 0,
+        strength: float = 1.0,
     ) -> None:
         if axes not in (1, 2, 3):
             raise ValueError(f"axes is {axes}; expected 1 (classical), 2 or 3 Pauli axes")
-        super().__init__(dim, hidden, axes, anchored, coupling, gate_rank, members)
+        super().__init__(dim, hidden, axes, anchored, coupling, gate_rank, members, deep, strength)
 
     @override
     def settings(self) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -12,12 +13,24 @@ from torch import Tensor
 
 from qbrm.data.pairs import Batch, Pairs
 from qbrm.fitting.objectives import Objective
-from qbrm.fitting.trainable import TrainableScore
-from qbrm.fitting.trainer import validation_loss
+from qbrm.fitting.trainable import Clamped, TrainableScore
+from qbrm.fitting.trainer import VALIDATION_BATCH, epoch_generator, moved, validation_loss
 
 BASE_PAIRS = 40
 # Rounding of a sum of float32 products; also bounds what one mislabelled pair can cost, at 16 nats.
 SMALLEST_PROBABILITY = 1e-7
+
+
+class ClampedBatch(NamedTuple):
+    """Held-out pairs as a score sees them whatever its temperature is.
+
+    Attributes:
+        clamped: the chosen responses, then the rejected ones.
+        margin: base reward of the chosen response less that of the rejected one.
+    """
+
+    clamped: Clamped
+    margin: Float[Tensor, " pairs"]
 
 
 class CalibrationLoss:
@@ -40,9 +53,12 @@ class CalibrationLoss:
     def __call__(self, model: TrainableScore, batch: Batch, generator: torch.Generator) -> Float[Tensor, ""]:
         """Mean over the pairs of a batch, in nats."""
         model.reseed(generator)
-        right = model.log_preference(batch)
+        return self.of(model.log_preference(batch), batch.chosen_reward - batch.rejected_reward)
+
+    def of(self, right: Float[Tensor, " pairs"], margin: Float[Tensor, " pairs"]) -> Float[Tensor, ""]:
+        """The same from log P of each pair and the difference of its base rewards."""
         wrong = (-right.exp()).log1p().clamp_min(math.log(SMALLEST_PROBABILITY))
-        claimed = torch.sigmoid(batch.chosen_reward - batch.rejected_reward)
+        claimed = torch.sigmoid(margin)
         return -(right + self._weight * (claimed * right + (1 - claimed) * wrong)).mean()
 
 
@@ -61,17 +77,40 @@ def calibrate(scores: Sequence[TrainableScore], held_out: Sequence[Pairs]) -> No
         TypeError: if a score has no temperature.
     """
     trained = [score.log_temperature for score in scores]
-    objective = CalibrationLoss(sum(pairs.n_pairs for pairs in held_out))
+    total = sum(pairs.n_pairs for pairs in held_out)
+    objective = CalibrationLoss(total)
+    parts = [clamped_batches(score.eval(), pairs) for score, pairs in zip(scores, held_out, strict=True)]
 
     def loss(log_factor: float) -> float:
-        for score, log_temperature in zip(scores, trained, strict=True):
+        summed = 0.0
+        for score, batches, log_temperature in zip(scores, parts, trained, strict=True):
             score.set_log_temperature((log_temperature or 0.0) + log_factor)
-        return mean_loss(scores, objective, held_out)
+            summed += _summed_loss(score, objective, batches)
+        return summed / total
 
     # A sampled loss is neither cheap nor exact enough for more than a few evaluations.
     tolerance = 0.05 if any(score.draws for score in scores) else 0.01
     best = minimize_scalar(loss, bounds=(-math.log(10), math.log(10)), method="bounded", options={"xatol": tolerance})
     loss(min((float(best.x), 0.0), key=loss))
+
+
+@torch.no_grad()
+def clamped_batches(score: TrainableScore, pairs: Pairs) -> list[ClampedBatch]:
+    """All pairs with their embeddings read once, for many evaluations at different temperatures."""
+    batches = (moved(batch, score) for batch in pairs.batches(VALIDATION_BATCH))
+    return [
+        ClampedBatch(score.clamp(*batch.examples())._replace(row=batch.row), batch.chosen_reward - batch.rejected_reward)
+        for batch in batches
+    ]
+
+
+@torch.no_grad()
+def _summed_loss(score: TrainableScore, objective: CalibrationLoss, batches: Sequence[ClampedBatch]) -> float:
+    generator, total = epoch_generator(0, 0), 0.0
+    for batch in batches:
+        score.reseed(generator)
+        total += float(objective.of(score.log_preference_of(batch.clamped), batch.margin)) * len(batch.margin)
+    return total
 
 
 def mean_loss(

@@ -65,8 +65,12 @@ class TrainableScore(nn.Module, ABC):
         """Normalised log p(r | e) at n standardised rewards per example."""
 
     @abstractmethod
+    def log_preference_of(self, clamped: Clamped) -> Float[Tensor, " pairs"]:
+        """Log P(r_chosen > r_rejected) for pairs whose chosen responses are clamped first, then their rejected ones."""
+
     def log_preference(self, batch: Batch) -> Float[Tensor, " pairs"]:
         """Log P(r_chosen > r_rejected) for every pair of a batch."""
+        return self.log_preference_of(self.clamp(*batch.examples())._replace(row=batch.row))
 
     @property
     def draws(self) -> bool:

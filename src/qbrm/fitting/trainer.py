@@ -24,6 +24,8 @@ from qbrm.fitting.settings import TrainingSettings
 Model = TypeVar("Model", bound=nn.Module)
 Epoch = dict[str, float]
 
+VALIDATION_BATCH = 256
+
 
 class Within(NamedTuple):
     """A place within an epoch, as JSON has it: batches and pairs done, the sum of their loss, and seconds spent.
@@ -105,7 +107,8 @@ def train(
         "objective": f"{type(objective).__name__} {vars(objective)}",
         "settings": asdict(settings),
         "seed": seed,
-        "data": [pairs.digest(), validation.digest()],
+        # Hashing the features takes longer than an epoch over them, and only a checkpoint asks for it.
+        "data": [pairs.digest(), validation.digest()] if checkpoint is not None else [],
     }
     groups = settings.parameter_groups(model)
     learning_rates = [group["lr"] for group in groups]
@@ -210,7 +213,7 @@ class _EpochRun(Generic[Model]):
 def _train_epoch(run: _EpochRun[Model], within: Within | None, keep: Callable[[Within], None]) -> float:
     """Mean loss of the epoch, from its beginning or from `within`; `keep` saves the place from time to time."""
     run.model.train()
-    generator = _generator(run.seed, run.number)
+    generator = epoch_generator(run.seed, run.number)
     torch.manual_seed(generator.initial_seed())
     batches = run.pairs.batches(run.settings.batch_pairs, generator)
     done, seen, total, start = 0, 0, 0.0, time.perf_counter()
@@ -253,8 +256,8 @@ def _gradients_finite(model: nn.Module) -> bool:
 def validation_loss(model: Model, objective: Objective[Model], pairs: Pairs, seed: int) -> float:
     """Mean loss over the pairs in evaluation mode, with the same noise in every call."""
     model.eval()
-    generator = _generator(seed, 0)
-    batches = (moved(batch, model) for batch in pairs.batches(256))
+    generator = epoch_generator(seed, 0)
+    batches = (moved(batch, model) for batch in pairs.batches(VALIDATION_BATCH))
     total = sum(float(objective(model, batch, generator)) * len(batch.chosen) for batch in batches)
     return total / pairs.n_pairs
 
@@ -265,5 +268,6 @@ def moved(batch: Batch, model: nn.Module) -> Batch:
     return Batch(*(part if part is None else part.to(device) for part in batch))  # type: ignore[arg-type]
 
 
-def _generator(seed: int, epoch: int) -> torch.Generator:
+def epoch_generator(seed: int, epoch: int) -> torch.Generator:
+    """The random numbers of an epoch; those of epoch 0 are for validation."""
     return torch.Generator().manual_seed(seed * 100_003 + epoch)
