@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -18,6 +19,8 @@ from qbrm.preferences.files import is_folder
 from qbrm.preferences.quoting import one_line
 from qbrm.preferences.shards import data_files
 from qbrm.preferences.source import is_elsewhere
+
+LOOKED_AT = 20  # records of a file by which its layout is recognised, as the first may be bad
 
 
 class BenchmarkSource(NamedTuple):
@@ -91,24 +94,16 @@ def _first_records(files: Sequence[Path]) -> list[Mapping[str, Any]]:
     Raises:
         InputError: if none can be; says what is wrong with the first.
     """
-    records, errors = [], []
+    records: list[Mapping[str, Any]] = []
+    errors: list[InputError] = []
     for file in files:
         try:
-            records.append(_first_record(file))
+            first = list(islice(read_file(file), LOOKED_AT))
         except InputError as error:
             errors.append(error)
+            continue
+        records += [record.field.value for record in first if isinstance(record.field.value, dict)]
+        errors += [record.fault for record in first if record.fault is not None]
     if errors and not records:
         raise errors[0]
     return records
-
-
-def _first_record(file: Path) -> Mapping[str, Any]:
-    """The first sound record of a file; of a file with none, nothing."""
-    fault = None
-    for record in read_file(file):
-        if record.fault is None and isinstance(record.field.value, dict):
-            return record.field.value
-        fault = fault or record.fault
-    if fault is not None:
-        raise fault
-    return {}

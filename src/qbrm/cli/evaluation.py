@@ -14,7 +14,7 @@ from qbrm.benchmarks.report import print_results, write_results
 from qbrm.benchmarks.source import BenchmarkSource, read_benchmark
 from qbrm.cli.console import Reporter
 from qbrm.cli.options import command_line
-from qbrm.cli.preferences import report_left_out
+from qbrm.cli.preferences import cut_facts, report_left_out
 from qbrm.durable import make_folder
 from qbrm.features import FeatureTable
 from qbrm.model.energy_reward_model import EnergyRewardModel
@@ -47,8 +47,9 @@ def evaluate_model(
     features = folder / "features"
     with reporter.progress("features") as advance:
         results = evaluate(refined, benchmarks, features, seed=seed, progress=advance)
-    responses = f"{len(FeatureTable.without_checking(features)):,} responses"
-    reporter.fact("features", responses, str(refined.reward_model.identity), f"kept in {features}")
+    table = FeatureTable.without_checking(features)
+    identity = str(refined.reward_model.identity)
+    reporter.fact("features", f"{len(table):,} responses", *cut_facts(table), identity, f"kept in {features}")
     results = [_with_trained_on(result, Path(model)) for result in results]
     print_results(results, reporter.console)
     reporter.fact("results", *map(str, write_results(results, model, command_line(), folder)))

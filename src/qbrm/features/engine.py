@@ -11,7 +11,7 @@ from qbrm.errors import InputError
 from qbrm.features.plan import Block
 from qbrm.features.shard import first_non_finite_row
 from qbrm.preferences.base import Key, Prompt
-from qbrm.reward_models.base import Choosy, Configured, Embedded, Identity, Refusal, RewardModel, Truncating
+from qbrm.reward_models.base import Choosy, Configured, Embedded, Identity, Refusal, RewardModel, embed_and_count
 
 BATCH_ROWS = 128
 
@@ -83,9 +83,9 @@ def embed_block(model: RewardModel, block: Block, advance: Advance = lambda rows
     parts, cut = [], 0
     for start in range(0, len(block.keys), BATCH_ROWS):
         batch = block.rows(slice(start, start + BATCH_ROWS))
-        features = model.embed(batch.prompts, batch.responses)
+        features, longer = embed_and_count(model, batch.prompts, batch.responses)
         parts.append(checked(model.identity, model.dim, batch.keys, features))
-        cut += model.count_cut(batch.prompts, batch.responses) if isinstance(model, Truncating) else 0
+        cut += longer
         advance(len(batch.keys))
     rewards = [part.reward for part in parts if part.reward is not None]
     embedding = np.concatenate([part.embedding for part in parts])

@@ -16,13 +16,15 @@ CARRIED = (*CALLS, "tool_call_id", "name", "tools", "reasoning_content", "reason
 
 
 def read_prompt(field: Field) -> Prompt:
-    """A prompt that is a string (one turn of the user) or a list of chat messages.
+    """A prompt that is a string (one turn of the user), a list of chat messages, or one of these.
 
     Raises:
         BadRowError: if it is neither, or has no text.
     """
     if isinstance(field.value, str):
         return (Message("user", field.text()),)
+    if isinstance(field.value, dict):
+        field = field._replace(value=[field.value])
     return read_conversation(field, "a non-empty string or a list of chat messages")
 
 

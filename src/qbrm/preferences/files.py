@@ -122,7 +122,7 @@ def parse_json(text: str, path: Path, first_line: int = 1) -> Any:
         return json.loads(text)
     except json.JSONDecodeError as error:
         place = f"{one_line(path)}, line {first_line + error.lineno - 1}"
-        fault = f"{error.msg} at column {error.colno}"
+        fault = f"{error.msg.removesuffix(' at')} at column {error.colno}"
         raise BadRowError(f"{place}: {fault}; expected valid JSON.", NO_JSON) from error
     except (ValueError, RecursionError) as error:
         fault = "nested too deep, or has a number of thousands of digits"

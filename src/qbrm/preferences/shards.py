@@ -27,7 +27,8 @@ def data_files(folder: Path) -> list[Path]:
     """
     files = [path for path in find_files(folder, *SUFFIXES) if path.name not in DESCRIPTIONS]
     if not files:
-        raise InputError(f"{one_line(folder)} holds no {KINDS} file; expected some.")
+        expected = "some, or the folders BoN_set/ and Pairwise_set/ of RMB"
+        raise InputError(f"{one_line(folder)} holds no {KINDS} file; expected {expected}.")
     return files
 
 

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from safetensors.torch import load_file
+
 from qbrm.errors import InputError, reason
 from qbrm.reward_models.checkpoint import CONFIG, Place, few, has_whole_model, locate, read_shapes
 from qbrm.reward_models.heads import LAYER_NAMES
@@ -42,8 +44,13 @@ class Adapter(NamedTuple):
 
     def layers(self) -> dict[str, tuple[int, ...]]:
         """The tensors of layers that were trained as a whole, by their names in the base, with their shapes."""
-        names = {name: re.sub(r"\.modules_to_save(\.default)?\.", ".", name) for name in self.shapes}
-        return {new.removeprefix(PREFIX): self.shapes[old] for old, new in names.items() if not FACTOR.search(new)}
+        whole = {_present(name): shape for name, shape in self.shapes.items() if not FACTOR.search(name)}
+        return {name.removeprefix(PREFIX): shape for name, shape in whole.items()}
+
+
+def _present(name: str) -> str:
+    """A tensor's name as peft has it now: earlier ones said how a layer was saved, too."""
+    return re.sub(r"\.modules_to_save(\.default)?\.", ".", name)
 
 
 def find_adapter(place: Place) -> Adapter | None:
@@ -73,7 +80,13 @@ def find_adapter(place: Place) -> Adapter | None:
     if not base:
         raise InputError(f'{name} is an adapter ({kind}) without "base_model_name_or_path" in {ADAPTER}; expected it.')
     shapes = read_shapes(name, [folder / ADAPTER_WEIGHTS])
-    return Adapter(place, _locate_base(place, str(base), config.get("revision")), kind, shapes)
+    below = _locate_base(place, str(base), config.get("revision"))
+    if (below.folder / ADAPTER).is_file():
+        raise InputError(
+            f"{name} is an adapter ({kind}) of {base}, which is an adapter too; expected a whole model: merge that one "
+            "into its base, and save it."
+        )
+    return Adapter(place, below, kind, shapes)
 
 
 def merge(model: Any, adapter: Adapter) -> Any:
@@ -88,30 +101,35 @@ def merge(model: Any, adapter: Adapter) -> Any:
             misshapen.
     """
     peft = _import_peft(adapter)
-    dtype = model.dtype
-    _resize_vocabulary(model, adapter)
+    dtype, heads = model.dtype, {part for name in adapter.layers() for part in name.split(".")} & {*LAYER_NAMES}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what it warns of is refused below
+        warnings.simplefilter("ignore")  # what peft warns of is refused here
         config = peft.PeftConfig.from_pretrained(adapter.place.folder)
         if config.is_prompt_learning:
             raise InputError(
                 f"{adapter.place.name} is an adapter of kind {adapter.kind}, which learned a prompt and has nothing to "
                 "merge; expected LoRA or another that changes weights."
             )
-        heads = {part for name in adapter.layers() for part in name.split(".")} & set(LAYER_NAMES)
         _require_whole_layers(model, adapter, config.modules_to_save or [])
         config.modules_to_save = sorted({*(config.modules_to_save or []), *heads}) or None
         config.task_type = None  # the classes for tasks want methods that a classifier has not
-        adapted = peft.PeftModel(model, config)
-        result = adapted.load_adapter(adapter.place.folder, "default", torch_device=str(model.device))
-        wanted = set(peft.get_peft_model_state_dict(adapted, save_embedding_layers=False))
-        untrained = _untrained(adapter, wanted) if getattr(config, "init_lora_weights", None) is True else set()
-        _require_all(adapter, wanted - untrained, list(result.unexpected_keys))
-        merged = adapted.merge_and_unload(safe_merge=True)
+        _resize_vocabulary(model, adapter)
+        merged = _filled(peft, peft.PeftModel(model, config), adapter).merge_and_unload(safe_merge=True)
     for head in heads:
         if hasattr(merged, head):  # peft keeps what it loads in float32
             getattr(merged, head).to(dtype)
     return merged
+
+
+def _filled(peft: Any, adapted: Any, adapter: Adapter) -> Any:
+    """The model with the adapter's tensors. Raises InputError if some are missing or extra."""
+    stored = load_file(adapter.place.folder / ADAPTER_WEIGHTS)
+    result = peft.set_peft_model_state_dict(adapted, {_present(name): value for name, value in stored.items()})
+    wanted = set(peft.get_peft_model_state_dict(adapted, save_embedding_layers=False))
+    zero_at_first = getattr(adapted.peft_config["default"], "init_lora_weights", None) is True
+    untrained = _untrained(adapter, wanted) if zero_at_first else set()
+    _require_all(adapter, wanted - untrained, list(result.unexpected_keys))
+    return adapted
 
 
 def _require_whole_layers(model: Any, adapter: Adapter, saved: Iterable[str]) -> None:
@@ -143,7 +161,7 @@ def _untrained(adapter: Adapter, wanted: set[str]) -> set[str]:
 
 
 def _require_all(adapter: Adapter, wanted: set[str], unexpected: list[str]) -> None:
-    given = {re.sub(r"\.modules_to_save(\.default)?\.", ".", name) for name in adapter.shapes}
+    given = set(map(_present, adapter.shapes))
     problems = {
         "lacks": sorted(wanted - given),
         "has no place for": sorted(name for name in unexpected if not LEFT_OVER.search(name)),

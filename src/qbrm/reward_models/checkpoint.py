@@ -29,6 +29,7 @@ OTHER_WEIGHTS = {
     ".onnx": "weights of ONNX",
     ".npz": "weights of MLX",
 }
+LFS_POINTER = b"version https://git-lfs"
 CONVERTED = "weights in *.safetensors, as save_pretrained of transformers writes them"
 
 
@@ -125,8 +126,19 @@ def read_shapes(name: str, files: Iterable[Path]) -> dict[str, tuple[int, ...]]:
             with safe_open(path, framework="pt") as file:
                 shapes |= {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
         except (OSError, SafetensorError) as error:
+            if _begins(path, LFS_POINTER):
+                raise InputError(
+                    f"{name} has a Git LFS pointer as {path.name}; expected the file (git lfs pull)."
+                ) from error
             raise InputError(f"{name} has a damaged {path.name} ({reason(error)}); expected {CONVERTED}.") from error
     return shapes
+
+
+def _begins(path: Path, content: bytes) -> bool:
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(len(content)) == content
 
 
 def _weight_files(name: str, folder: Path) -> list[Path]:

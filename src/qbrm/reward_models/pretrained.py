@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -29,7 +30,11 @@ TOKENIZER_FILES = ("tokenizer_config.json", "tokenizer.json", "tokenizer.model",
 # Score layers of other trainers that decoders of transformers call `score`; OpenRLHF's was `value_head` once.
 RENAMED = ("value_head", "reward_head", "v_head", "regression_head")
 
+OPENRLHF = "value_head_prefix"  # which trainer wrote a configuration
+
 Shapes = Mapping[str, tuple[int, ...]]
+
+logger = logging.getLogger(__name__)
 
 
 def load_sequence_classifier(
@@ -65,6 +70,7 @@ def load_sequence_classifier(
         tokenizer = AutoTokenizer.from_pretrained(_tokenizer_folder(place, base), **options)
         config = AutoConfig.from_pretrained(base.folder, **options)
         _mend(config, checkpoint, layers)
+        _warn_of_padding(config, checkpoint)
         build = AutoModel if own_class == MODEL else AutoModelForSequenceClassification
         model, report = build.from_pretrained(
             base.folder,
@@ -77,15 +83,12 @@ def load_sequence_classifier(
             output_loading_info=True,
             **options,
         )
-    _require_all_tensors(checkpoint, report, layers, trusted=trust_remote_code)
-    if device_map is None:
-        with _one_line(checkpoint):
-            model = model.to(default_device())
-    model = _merged(model, adapter)
+        _require_all_tensors(checkpoint, report, layers, trusted=trust_remote_code)
+        model = model if device_map is not None else model.to(default_device())
+    model = _merged(model, adapter).eval().requires_grad_(False)
     for part in (model.config, model.config.get_text_config()):
         part.use_cache = False
     settings |= {"base": base.revision} if adapter else {}
-    model = model.eval().requires_grad_(False)
     return SequenceClassifier(model, tokenizer, name=name, revision=place.revision, **settings)
 
 
@@ -109,14 +112,31 @@ def _own_class(checkpoint: Checkpoint, *, trust_remote_code: bool) -> str | None
 def _mend(config: Any, checkpoint: Checkpoint, layers: Shapes) -> None:
     """Put right what a configuration leaves out, or says of a table that the model does not have."""
     shapes = {**checkpoint.shapes, **layers}
-    silent = not {"num_labels", "id2label", "_num_labels"} & checkpoint.config.keys()
-    rows = _outputs(layers) or (_outputs(shapes) if silent else None)
+    rows = _outputs(layers) or (None if _says_outputs(checkpoint.config) else _outputs(shapes))
     if rows is not None and rows != config.num_labels:
         config.num_labels = rows
     for part in (config, config.get_text_config()):
         pad, tokens = getattr(part, "pad_token_id", None), getattr(part, "vocab_size", None)
         if pad is not None and tokens is not None and pad >= tokens:
             part.pad_token_id = None  # transformers would not build the table; no text has such a token
+
+
+def _says_outputs(config: Mapping[str, Any]) -> bool:
+    """Whether a configuration says how many outputs there are; the names that transformers makes up say nothing."""
+    names = config.get("id2label") or {}
+    made_up = all(name == f"LABEL_{number}" for number, name in names.items())
+    return bool({"num_labels", "_num_labels"} & config.keys()) or not made_up
+
+
+def _warn_of_padding(config: Any, checkpoint: Checkpoint) -> None:
+    text = config.get_text_config()
+    pad, ends = getattr(text, "pad_token_id", None), getattr(text, "eos_token_id", None)
+    if OPENRLHF in checkpoint.config and pad is not None and pad in (ends if isinstance(ends, list) else [ends]):
+        logger.warning(
+            "%s pads with its end token. OpenRLHF reads a reward at the last token of a text, transformers at the last "
+            "that is no padding; without pad_token_id in config.json it is read as in training.",
+            checkpoint.name,
+        )
 
 
 def _outputs(shapes: Shapes) -> int | None:
@@ -184,6 +204,8 @@ def _one_line(checkpoint: Checkpoint) -> Iterator[None]:
     """Whatever transformers or a model's own code raises while a model is built, as one line."""
     try:
         yield
+    except InputError:
+        raise
     except Exception as error:
         quantised = (checkpoint.config.get("quantization_config") or {}).get("quant_method")
         if "trust_remote_code" in str(error):

@@ -140,27 +140,27 @@ class SequenceClassifier:
             InputError: if the chat template refuses a prompt, a text has a token that the model does not know, or a
                 single text does not fit into memory.
         """
-        texts = [self._tokens(prompt, response) for prompt, response in zip(prompts, responses, strict=True)]
+        return self.embed_and_count(prompts, responses)[0]
+
+    def embed_and_count(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> tuple[Embedded, int]:
+        """What :meth:`embed` gives, and how many of the texts have more tokens than the maximum length."""
+        whole = [self._tokens(prompt, response) for prompt, response in zip(prompts, responses, strict=True)]
+        texts = [tokens.truncated(self.identity.max_length) for tokens in whole]
         embedding = np.empty((len(texts), self.dim), dtype=np.float32)
         reward = np.empty(len(texts), dtype=np.float32)
         for batch, features in self._budget.run(
             [len(text.ids) for text in texts], lambda batch: self._forward([texts[index] for index in batch])
         ):
             embedding[batch], reward[batch] = features
-        return Embedded(embedding, reward)
-
-    def count_cut(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> int:
-        """How many texts have more tokens than the maximum length; nothing goes through the model."""
-        written = (self._written(prompt, response) for prompt, response in zip(prompts, responses, strict=True))
-        return sum(len(tokens.ids) > self.identity.max_length for tokens in written)
+        return Embedded(embedding, reward), sum(cut is not tokens for cut, tokens in zip(texts, whole, strict=True))
 
     def _tokens(self, prompt: Prompt, response: str) -> Tokens:
-        """What goes through the model, cut to its maximum length."""
+        """What the model would take if it took any length."""
         tokens = self._written(prompt, response)
         unknown = self._unknown(tokens)
         if unknown is not None:
             raise InputError(f"{unknown}; expected a text without it.")
-        return tokens.truncated(self.identity.max_length)
+        return tokens
 
     def _unknown(self, tokens: Tokens) -> str | None:
         """Say which token the model has no embedding for; None if it has one for each."""

@@ -21,7 +21,7 @@ FIXED_DATE = f"{{%- macro strftime_now(form) -%}}{DATE}{{%- endmacro -%}}"
 
 Span = tuple[int, int]
 # What a template raises for a conversation that it does not write.
-REFUSED = (TemplateError, ValueError, TypeError)
+REFUSED = (TemplateError, ValueError, TypeError, AttributeError, LookupError)
 
 
 class Tokens(NamedTuple):

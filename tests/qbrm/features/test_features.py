@@ -445,8 +445,8 @@ def test_arrays_that_are_no_table_are_refused(tmp_path, keys, embedding, reward,
 class Short(FakeModel):
     """Takes texts of at most 20 characters."""
 
-    def count_cut(self, prompts, responses):
-        return sum(len(response) > 20 for response in responses)
+    def embed_and_count(self, prompts, responses):
+        return self.embed(prompts, responses), sum(len(response) > 20 for response in responses)
 
 
 def test_texts_that_were_cut_are_counted_also_after_a_kill(tmp_path, monkeypatch):

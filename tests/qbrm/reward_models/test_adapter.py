@@ -169,6 +169,14 @@ def test_adapter_and_base_come_from_the_hub_at_their_commits(tmp_path):
     np.testing.assert_allclose(made.embed(PROMPTS, RESPONSES).reward, expected, rtol=0, atol=5e-6)
 
 
+@pytest.mark.parametrize("saved", ["modules_to_save", "modules_to_save.default"])
+def test_whole_layers_may_be_named_as_earlier_versions_of_peft_did(saved, base, tmp_path):
+    expected = logits(trained_adapter(tmp_path / "adapter", base))
+    head = "base_model.model.score."
+    edit_tensors(tmp_path / "adapter", lambda t: t.update({f"{head}{saved}.weight": t.pop(f"{head}weight")}))
+    np.testing.assert_allclose(rewards(tmp_path / "adapter"), expected, rtol=0, atol=5e-6)
+
+
 # Faults
 
 
@@ -222,6 +230,12 @@ def test_an_adapter_that_cannot_be_read_is_one_line(spoil, named, base, tmp_path
     trained_adapter(tmp_path / "adapter", base)
     spoil(tmp_path / "adapter")
     assert named in refused(load_reward_model, str(tmp_path / "adapter"))
+
+
+def test_an_adapter_of_an_adapter_is_refused(base, tmp_path):
+    trained_adapter(tmp_path / "first", base)
+    trained_adapter(tmp_path / "adapter", tmp_path / "first")
+    assert "which is an adapter too" in refused(load_reward_model, str(tmp_path / "adapter"))
 
 
 def test_a_learned_prompt_cannot_be_merged(base, tmp_path):

@@ -70,6 +70,12 @@ def test_quantised_weights_say_what_they_need(method, tmp_path):
     assert f"what {method} needs" in refused(load_reward_model, str(folder))
 
 
+def test_a_pointer_of_git_lfs_says_how_to_get_the_file(tmp_path):
+    folder = save(tmp_path / "model")
+    (folder / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 5\n")
+    assert "git lfs pull" in refused(load_reward_model, str(folder))
+
+
 def test_a_missing_shard_is_named(tmp_path):
     folder = tmp_path / "model"
     classifier().save_pretrained(folder, max_shard_size="20KB")

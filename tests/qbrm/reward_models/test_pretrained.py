@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from fixtures.conversations import PROMPTS, RESPONSES, own_logits, refused
 from fixtures.fake_hub import running
 from fixtures.own_code import edit_config, remote
-from fixtures.tiny_models import classifier, save, tokenizer
+from fixtures.tiny_models import EOS, PAD, classifier, save, tokenizer
 from qbrm.reward_models import load_reward_model
 
 
@@ -60,11 +60,28 @@ def without_labels(folder):
     return folder
 
 
+def test_labels_that_transformers_made_up_say_nothing_of_the_outputs(folder):
+    edit_config(folder, id2label={"0": "LABEL_0", "1": "LABEL_1"})
+    found = load_reward_model(str(folder)).embed(PROMPTS, RESPONSES)
+    np.testing.assert_allclose(found.reward, own_logits(classifier()), rtol=0, atol=2e-6)
+    edit_config(folder, id2label={"0": "bad", "1": "good"})
+    assert "has another shape for score.weight" in refused(load_reward_model, str(folder))
+
+
 @pytest.mark.parametrize("kind", ["llama", "qwen2", "gpt2", "deberta-v2", "roberta", "gemma3, composite"])
 def test_the_score_tensor_says_how_many_outputs_there_are(kind, tmp_path):
     folder = without_labels(save(tmp_path / "model", classifier(kind)))
     found = load_reward_model(str(folder)).embed(PROMPTS, RESPONSES)
     np.testing.assert_allclose(found.reward, own_logits(classifier(kind)), rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize(("pad", "warned"), [(EOS, True), (PAD, False), (None, False)])
+def test_a_model_of_openrlhf_that_pads_with_its_end_token_is_warned_of(pad, warned, tmp_path, caplog):
+    """OpenRLHF reads the last attended token, transformers the last that is not padding."""
+    model = classifier(pad=pad)
+    model.config.eos_token_id = EOS
+    load_reward_model(str(without_labels(save(tmp_path / "model", model))))
+    assert ("pads with its end token" in caplog.text) == warned
 
 
 def test_two_outputs_are_not_taken_for_one(tmp_path):

@@ -190,4 +190,5 @@ def test_identity_names_weights_template_and_length(encoder):
 def test_pairs_of_which_a_side_is_cut_are_counted():
     made = SentenceEncoder(max_length=10)
     long = "word " * 9
-    assert made.count_cut([user("a b"), user(long), user(long), user("word " * 8)], ["c", "d", long, "word " * 8]) == 2
+    prompts, responses = [user("a b"), user(long), user(long), user("word " * 8)], ["c", "d", long, "word " * 8]
+    assert made.embed_and_count(prompts, responses)[1] == 2

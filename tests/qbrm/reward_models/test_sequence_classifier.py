@@ -225,9 +225,9 @@ def test_a_prompt_too_long_is_embedded_as_its_end_alone():
 def test_texts_that_are_cut_are_counted(template):
     made = reward_model(template=template, max_length=40)
     lengths = [len(made._template.tokens(*text).ids) for text in zip(PROMPTS, RESPONSES, strict=True)]
-    assert made.count_cut(PROMPTS, RESPONSES) == sum(length > 40 for length in lengths)
-    assert 0 < made.count_cut(PROMPTS, RESPONSES) < len(PROMPTS)
-    assert made.count_cut([user("so " * 300)], ["yes"]) == 1
+    _, cut = made.embed_and_count(PROMPTS, RESPONSES)
+    assert cut == sum(length > 40 for length in lengths)
+    assert 0 < cut < len(PROMPTS)
 
 
 CALL = {"function": {"name": "weigh", "arguments": {"of": "tea"}}}
@@ -268,7 +268,7 @@ def test_a_response_of_several_messages_that_the_template_refuses_is_told_before
     made = reward_model(tok=tokenizer(alternating))
     twice = Completion((Message("assistant", "One."), Message("assistant", "Two.")))
     (refusal,) = made.refusals([user("?")] * 2, ["One.", twice])
-    assert refusal.index == 1
+    assert refusal.number == 1
     assert "roles user, assistant (" in refusal.reason
 
 
@@ -354,7 +354,7 @@ NO_SYSTEM = (
 )
 def test_system_text_goes_to_the_next_user_turn(turns, expected):
     prompt = tuple(Message(role, text) for role, text in zip(turns.split(), "abcd", strict=False))
-    assert " ".join(f"{role}:{text}" for role, text in fold_system(prompt)) == expected
+    assert " ".join(f"{turn.role}:{turn.content}" for turn in fold_system(prompt)) == expected
 
 
 def test_folded_system_text_is_embedded_as_the_users():
