@@ -7,7 +7,7 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from threading import Condition, Thread
@@ -92,9 +92,10 @@ class Job(Generic[Item]):
         """Whether the request is answered, has failed or has given up."""
         return self.future.done() or self.taken == len(self.rows)
 
-    def turn(self) -> Sequence[Row]:
-        """What it gives to a batch when its turn comes: a row, or all if it is whole."""
-        return self.rows if self.whole else self.rows[self.taken : self.taken + 1]
+    @property
+    def turn(self) -> slice:
+        """The rows that it gives to a batch when its turn comes: one, or all if it is whole."""
+        return slice(self.taken, len(self.rows) if self.whole else self.taken + 1)
 
 
 class Piece(NamedTuple):
@@ -105,6 +106,38 @@ class Piece(NamedTuple):
 
     def __len__(self) -> int:
         return len(range(self.rows.start, self.rows.stop))
+
+
+class Batch:
+    """Rows of several jobs, in pieces that are added to as their jobs take turns.
+
+    Attributes:
+        rows: how many.
+        tokens: about how many.
+    """
+
+    def __init__(self) -> None:
+        self._starts: dict[Job[Any], int] = {}
+        self.rows = self.tokens = 0
+
+    def __bool__(self) -> bool:
+        return self.rows > 0
+
+    @property
+    def pieces(self) -> list[Piece]:
+        """One for each job."""
+        return [Piece(job, slice(start, job.taken)) for job, start in self._starts.items()]
+
+    def take(self, job: Job[Any], most_rows: int, most_tokens: float) -> bool:
+        """Let a job take its turn, and say whether there was room; in an empty batch there always is."""
+        turn = job.turn
+        rows, tokens = turn.stop - turn.start, sum(row.tokens for row in job.rows[turn])
+        if self and (self.rows + rows > most_rows or self.tokens + tokens > most_tokens):
+            return False
+        self._starts.setdefault(job, turn.start)
+        job.taken = turn.stop
+        self.rows, self.tokens = self.rows + rows, self.tokens + tokens
+        return True
 
 
 Outcome: TypeAlias = Sequence[Any] | Exception
@@ -242,70 +275,52 @@ class Batcher:
 
     def _work(self) -> None:
         """Answer batches until told to stop; whatever is raised ends one batch and not the thread."""
-        batch: Sequence[Piece] = ()
-        while True:
+        while batch := self._collect():
+            pieces, self._busy_since = batch.pieces, time.monotonic()
             try:
-                batch = self._collect()
-                if not batch:
-                    return
-                self._answer_timed(batch)
+                self._answer(pieces)
             except BaseException as error:
                 logger.exception("the serving thread starts again")
-                _settle([(piece, _as_model_error(error)) for piece in batch])
-
-    def _answer_timed(self, batch: Sequence[Piece]) -> None:
-        self._busy_since = start = time.monotonic()
-        try:
-            self._answer(batch)
-        finally:
+                _settle([(piece, _as_model_error(error)) for piece in pieces])
+            self._note_pace(batch.tokens, time.monotonic() - self._busy_since)
             self._busy_since = None
-        self._last_seconds = time.monotonic() - start
-        _, tokens = _size(batch)
+
+    def _note_pace(self, tokens: int, seconds: float) -> None:
+        self._last_seconds = seconds
         if tokens >= TELLING_TOKENS:
             before = 0.0 if math.isinf(self._tokens_per_second) else self._tokens_per_second
-            self._tokens_per_second = max(tokens / self._last_seconds, before / 2)
+            self._tokens_per_second = max(tokens / max(seconds, 1e-9), before / 2)
 
-    def _collect(self) -> list[Piece]:
+    def _collect(self) -> Batch:
         """The next batch; empty when the server stops and nothing waits."""
         patience = max(self._limits.batch_seconds, min(PATIENT_SHARE * self._last_seconds, MOST_PATIENT_SECONDS))
+        batch = Batch()
         with self._changed:
-            while not (batch := self._take([])) and not self._stopping:
+            while not self._fill(batch) and not batch and not self._stopping:
                 self._changed.wait()
             closes = time.monotonic() + patience
-            while batch and not self._full(batch) and not self._stopping:
+            while batch and not self._fill(batch) and not self._stopping:
                 left = closes - time.monotonic()
                 if left <= 0 or not self._changed.wait(left):
                     break
-                batch = self._take(batch)
         return batch
 
-    def _full(self, batch: Sequence[Piece]) -> bool:
-        rows, tokens = _size(batch)
-        return rows >= self._limits.batch or tokens >= self._most_tokens
+    def _fill(self, batch: Batch) -> bool:
+        """Let waiting jobs take turns until the batch is full or none is left, and say whether it is full."""
+        most_rows, most_tokens = self._limits.batch, self._most_tokens
+        while batch.rows < most_rows and batch.tokens < most_tokens and self._jobs:
+            if self._jobs[0].ended:
+                self._jobs.popleft()
+            elif batch.take(self._jobs[0], most_rows, most_tokens):
+                self._jobs.rotate(-1)
+            else:
+                return True
+        return batch.rows >= most_rows or batch.tokens >= most_tokens
 
     @property
     def _most_tokens(self) -> float:
         """In a batch: the limit, or what takes two seconds at the pace of the last batch."""
         return min(self._limits.batch_tokens, BATCH_SECONDS * self._tokens_per_second)
-
-    def _take(self, batch: Sequence[Piece]) -> list[Piece]:
-        """The batch with rows of waiting jobs added in turn, as far as there is room."""
-        pieces = {piece.job: piece for piece in batch}
-        rows, tokens = _size(batch)
-        while self._jobs:
-            job = self._jobs[0]
-            if job.ended:
-                self._jobs.popleft()
-                continue
-            turn = job.turn()
-            rows, tokens = rows + len(turn), tokens + sum(row.tokens for row in turn)
-            if pieces and (rows > self._limits.batch or tokens > self._most_tokens):
-                break
-            start = pieces[job].rows.start if job in pieces else job.taken
-            job.taken += len(turn)
-            pieces[job] = Piece(job, slice(start, job.taken))
-            self._jobs.rotate(-1)
-        return list(pieces.values())
 
     def _answer(self, batch: Sequence[Piece]) -> None:
         """Settle all pieces; where the model fails on several, each half of them on its own."""
@@ -339,12 +354,6 @@ def _bytes_of(text: PromptLike) -> int:
     if isinstance(text, str):
         return len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
     return sum(_bytes_of(message.text) for message in as_prompt(text))
-
-
-def _size(batch: Iterable[Piece]) -> tuple[int, int]:
-    """Responses and tokens in a batch."""
-    rows = [row for piece in batch for row in piece.job.rows[piece.rows]]
-    return len(rows), sum(row.tokens for row in rows)
 
 
 def _check_numbers(distribution: RewardDistribution, rows: int) -> None:
