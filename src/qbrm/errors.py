@@ -14,6 +14,36 @@ class InputError(ValueError):
     """
 
 
+class BadRowError(InputError):
+    """One row of a file is not usable.
+
+    Attributes:
+        kind: what is wrong with it, without the place: equal for rows with the same fault.
+    """
+
+    def __init__(self, message: str, kind: str) -> None:
+        super().__init__(message, kind)
+        self.kind = kind
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class BadRowsError(InputError):
+    """Several rows of a source are not usable; the message has a line for each, and one before them.
+
+    Attributes:
+        lines: those lines.
+    """
+
+    def __init__(self, lines: Sequence[str]) -> None:
+        super().__init__(lines)
+        self.lines = tuple(lines)
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines)
+
+
 class TrainingError(RuntimeError):
     """Training cannot continue; the message says where it stopped and what is kept. Exit code 1."""
 

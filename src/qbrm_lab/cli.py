@@ -113,6 +113,7 @@ def compare(
     hidden: Annotated[
         int | None, typer.Option(help="Hidden units of rbm, sqrbm and qbm. Default: 32, 32 and 12.", min=1)
     ] = None,
+    skip_bad: opt.SkipBad = False,
     wandb: Annotated[
         bool, typer.Option(help="Log metrics to Weights & Biases too (WANDB_MODE=offline works).")
     ] = False,
@@ -149,6 +150,7 @@ def compare(
             epochs=epochs,
             sampler=sampler,
             hidden=hidden,
+            skip_bad=skip_bad,
             wandb=wandb,
             command=opt.command_line(),
         )
@@ -168,6 +170,7 @@ def study(
     quick: Annotated[
         bool, typer.Option("--quick", help="Without the fine-tuned base, EBRM and other slow parts.")
     ] = False,
+    skip_bad: opt.SkipBad = False,
     workers: Annotated[
         int | None,
         typer.Option(help="Processes that run seeds side by side, one thread each. Default: one per core.", min=1),
@@ -203,6 +206,7 @@ def study(
         seed=seed,
         epochs=epochs,
         workers=workers or joblib.cpu_count(),
+        skip_bad=skip_bad,
         command=opt.command_line(),
     )
     if subject is Study.ALL:

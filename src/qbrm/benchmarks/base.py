@@ -12,10 +12,13 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from qbrm.benchmarks.records import Record, is_folder, read_file, source_files
+from qbrm.benchmarks.records import Record, read_file
 from qbrm.errors import InputError
 from qbrm.preferences import Preference, PreferenceSet, Prompt, prompt_id
+from qbrm.preferences.bad_rows import Rejects
+from qbrm.preferences.files import is_folder
 from qbrm.preferences.quoting import one_line
+from qbrm.preferences.shards import data_files
 
 
 @dataclass(frozen=True)
@@ -146,7 +149,7 @@ class RecordBenchmark(Benchmark):
 
     def read(self, source: Path) -> tuple[BenchmarkItem, ...]:
         """Read a file, or the files of a folder that belong to the benchmark."""
-        files = self.choose(source_files(source)) if is_folder(source) else [source]
+        files = self.choose(data_files(source)) if is_folder(source) else [source]
         return self.items((record for path in files for record in read_file(path, self.columns)), one_line(source))
 
     def choose(self, files: Sequence[Path]) -> Sequence[Path]:
@@ -165,12 +168,19 @@ class RecordBenchmark(Benchmark):
         """The items of records.
 
         Raises:
-            InputError: if a record is wrong, or there is none.
+            InputError: if records are wrong, of which the first twenty are named, or there is none.
         """
-        items = tuple(map(self.item, records))
-        if not items:
+        rejects = Rejects()
+        items = tuple(rejects.read(records, self._sound_item))
+        if not items and not rejects.kinds:
             raise InputError(f"{where} holds no item of {self.title}; expected its published files.")
+        rejects.check(where, len(items))
         return items
+
+    def _sound_item(self, record: Record) -> BenchmarkItem:
+        if record.fault is not None:
+            raise record.fault
+        return self.item(record)
 
 
 def as_preferences(name: str, items: Iterable[BenchmarkItem]) -> PreferenceSet:

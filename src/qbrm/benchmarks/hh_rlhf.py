@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from itertools import chain
 from pathlib import Path
@@ -10,15 +9,13 @@ from typing import Any
 
 from qbrm.benchmarks.base import BenchmarkItem, RecordBenchmark, shown
 from qbrm.benchmarks.hub import hub_records
-from qbrm.benchmarks.records import Record, origin
-from qbrm.preferences import Message, Prompt
-from qbrm.preferences.field import Field
+from qbrm.benchmarks.records import Record
+from qbrm.preferences.shards import origin
+from qbrm.preferences.transcript import is_transcript, split_pair
 
 REPOSITORY = "Anthropic/hh-rlhf"
 SUBSETS = ("helpful-base", "helpful-rejection-sampled", "helpful-online", "harmless-base")
 GOALS = ("Helpful", "Harmless")
-ROLES = {"Human": "user", "Assistant": "assistant"}
-TURN = re.compile(r"\n\n(Human|Assistant):")
 
 
 class HHRLHF(RecordBenchmark):
@@ -43,8 +40,7 @@ class HHRLHF(RecordBenchmark):
 
     def recognises(self, record: Mapping[str, Any]) -> bool:
         """Two transcripts."""
-        sides = record.get("chosen"), record.get("rejected")
-        return "prompt" not in record and all(isinstance(side, str) and TURN.match(side) for side in sides)
+        return "prompt" not in record and all(is_transcript(record.get(side)) for side in ("chosen", "rejected"))
 
     def choose(self, files: Sequence[Path]) -> Sequence[Path]:
         """Test splits, if there are any; never the red-team transcripts, which are no preferences."""
@@ -62,35 +58,3 @@ class HHRLHF(RecordBenchmark):
         """All pairs, the pair's goal and its subset."""
         goal = item.subset.partition("-")[0].capitalize()
         return ["All pairs", goal if item.subset in SUBSETS else item.subset, item.subset]
-
-
-def split_pair(chosen: Field, rejected: Field) -> tuple[Prompt, str, str]:
-    """The turns that two transcripts share, and what follows in each.
-
-    Raises:
-        InputError: if one of them is no transcript, or they share no turn before an answer of the assistant.
-    """
-    a, b = _turns(chosen), _turns(rejected)
-    shared = 0
-    while shared < min(len(a), len(b)) - 1 and a[shared] == b[shared]:
-        shared += 1
-    while shared and not a[shared].role == b[shared].role == "assistant":
-        shared -= 1
-    if not shared:
-        raise chosen.refused('a transcript that shares turns before an answer with "rejected"', "stands alone")
-    return a[:shared], _text(a[shared:]), _text(b[shared:])
-
-
-def _turns(transcript: Field) -> Prompt:
-    pieces = TURN.split(transcript.string())
-    if pieces[0].strip() or len(pieces) < 5:
-        raise transcript.refused(r'a transcript of "\n\nHuman:" and "\n\nAssistant:" turns')
-    pairs = zip(pieces[1::2], pieces[2::2], strict=True)
-    return tuple(Message(ROLES[speaker], text.strip()) for speaker, text in pairs)
-
-
-def _text(turns: Prompt) -> str:
-    """What the assistant says, and further turns with their speakers."""
-    speaker = {role: name for name, role in ROLES.items()}
-    first, *rest = turns
-    return "".join([first.content, *(f"\n\n{speaker[turn.role]}: {turn.content}" for turn in rest)])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 from qbrm.benchmarks.records import Record
 from qbrm.errors import InputError
 from qbrm.preferences.field import Field
+from qbrm.preferences.hub import import_datasets, quiet_hub
 from qbrm.preferences.quoting import one_line
 
 
@@ -47,25 +47,15 @@ def download_archive(url: str) -> Path:
 
 
 def _import_datasets() -> Any:
-    try:
-        import datasets
-    except ImportError as error:
-        needed = "a benchmark by name needs the package datasets; pip install 'qbrm[benchmarks]'"
-        raise InputError(f"{needed}, or give a path as NAME:PATH.") from error
-    return datasets
+    return import_datasets("a benchmark by name, unless a path is given as NAME:PATH,")
 
 
 @contextmanager
 def _reaching(what: str, datasets: Any) -> Iterator[None]:
-    """Turn a failure into one line, and silence the hub's own about its retries."""
-    from huggingface_hub.utils.logging import get_verbosity, set_verbosity
-
-    verbosity = get_verbosity()
-    set_verbosity(logging.ERROR)
-    try:
-        yield
-    except (OSError, ValueError, ImportError, datasets.exceptions.DatasetsError) as error:
-        failure = f"{what} cannot be downloaded ({one_line(str(error.__cause__ or error).rstrip('.'), 120)})"
-        raise InputError(f"{failure}; expected a network, or a path as NAME:PATH.") from error
-    finally:
-        set_verbosity(verbosity)
+    """Turn a failure into one line."""
+    with quiet_hub():
+        try:
+            yield
+        except (OSError, ValueError, ImportError, datasets.exceptions.DatasetsError) as error:
+            failure = f"{what} cannot be downloaded ({one_line(str(error.__cause__ or error).rstrip('.'), 120)})"
+            raise InputError(f"{failure}; expected a network, or a path as NAME:PATH.") from error

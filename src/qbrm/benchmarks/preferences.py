@@ -14,7 +14,7 @@ SETS: dict[SetName, str] = {"pairwise": "pairwise", "bon": "best-of-n"}
 
 
 class Preferences(Benchmark):
-    """A JSONL or Parquet file of {"prompt", "chosen", "rejected"[, "category"]}.
+    """Preferences of one's own, in any layout that :func:`qbrm.read_preferences` reads.
 
     The table has the accuracy over pairs and over best-of-n items, which have several rejected responses, and by
     category. An item is right if the chosen response has a strictly greater reward than every rejected one; a tie is
@@ -35,8 +35,8 @@ class Preferences(Benchmark):
         raise InputError("preferences are no published benchmark; expected a path, as in preferences:prefs.jsonl.")
 
     def recognises(self, record: Mapping[str, Any]) -> bool:
-        """The three columns."""
-        return {"prompt", "chosen", "rejected"} <= record.keys()
+        """The two answers; the prompt may be what they begin with."""
+        return {"chosen", "rejected"} <= record.keys()
 
     def groups(self, item: BenchmarkItem) -> Sequence[str]:
         """The item's set, and its category."""

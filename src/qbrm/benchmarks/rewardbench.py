@@ -9,7 +9,8 @@ from typing import Any
 
 from qbrm.benchmarks.base import BenchmarkItem, RecordBenchmark, Section
 from qbrm.benchmarks.hub import hub_records
-from qbrm.benchmarks.records import Record, origin
+from qbrm.benchmarks.records import Record
+from qbrm.preferences.shards import origin
 
 # Prompts of each subset, which weigh it in its section; math-prm has 447 and weighs as much as all code.
 SECTIONS: dict[str, dict[str, float]] = {

@@ -10,8 +10,9 @@ import numpy as np
 
 from qbrm.benchmarks.base import BenchmarkItem, ItemRewards, Judgement, RecordBenchmark, Section
 from qbrm.benchmarks.hub import hub_records
-from qbrm.benchmarks.records import Record, origin
+from qbrm.benchmarks.records import Record
 from qbrm.preferences.field import MISSING
+from qbrm.preferences.shards import origin
 
 DOMAINS = ("chat", "math", "code", "safety")
 LEVELS = ("easy", "normal", "hard")
@@ -46,7 +47,7 @@ class RMBench(RecordBenchmark):
     def recognises(self, record: Mapping[str, Any]) -> bool:
         """As many right as wrong answers, one of each style."""
         sides = record.get("chosen"), record.get("rejected")
-        return all(isinstance(side, list) and len(side) == STYLES for side in sides) and "num_correct" not in record
+        return "num_correct" not in record and all(map(_is_in_styles, sides))
 
     def choose(self, files: Sequence[Path]) -> Sequence[Path]:
         """The file of all domains where there is one, as the others repeat it."""
@@ -72,6 +73,10 @@ class RMBench(RecordBenchmark):
             for index, item in enumerate(items)
             for level, value in zip(LEVELS, _levels(rewards[index]), strict=True)
         ]
+
+
+def _is_in_styles(side: object) -> bool:
+    return isinstance(side, list) and len(side) == STYLES and all(isinstance(answer, str) for answer in side)
 
 
 def _domain(record: Record) -> str:

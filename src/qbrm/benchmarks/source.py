@@ -4,42 +4,74 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from qbrm.benchmarks import BENCHMARKS
 from qbrm.benchmarks.base import Benchmark, BenchmarkItem
-from qbrm.benchmarks.records import is_folder, read_file, source_files
+from qbrm.benchmarks.preferences import Preferences, as_items
+from qbrm.benchmarks.records import read_file
 from qbrm.errors import InputError
+from qbrm.preferences import read_preferences
+from qbrm.preferences.files import is_folder
 from qbrm.preferences.quoting import one_line
+from qbrm.preferences.shards import data_files
+from qbrm.preferences.source import is_elsewhere
+
+LOOKED_AT = 20  # records of a file by which its layout is recognised, as the first may be bad
 
 
 class BenchmarkSource(NamedTuple):
-    """A benchmark and its items, as read from a source that is kept as the user wrote it."""
+    """A benchmark and its items, as read from a source that is kept as the user wrote it.
+
+    Attributes:
+        benchmark: the benchmark.
+        source: as the user wrote it.
+        items: its items.
+        left_out: how many rows of preferences are left out because they are none, by what is wrong with them.
+    """
 
     benchmark: Benchmark
     source: str
     items: tuple[BenchmarkItem, ...]
+    left_out: Mapping[str, int] = MappingProxyType({})
 
 
-def read_benchmark(source: str) -> BenchmarkSource:
+def read_benchmark(source: str, *, skip_bad: bool = False) -> BenchmarkSource:
     """Read a benchmark.
 
     Args:
-        source: ``PATH``, whose layout is recognised; ``NAME:PATH``, which says it; or ``NAME``, a folder or file of
-            that name if there is one, and otherwise downloaded from where the benchmark is published.
+        source: ``PATH``, whose layout is recognised; ``NAME:PATH``, which says it; ``NAME``, a folder or file of that
+            name if there is one, and otherwise downloaded from where the benchmark is published; or the name of a data
+            set of preferences, as :func:`qbrm.read_preferences` takes it.
+        skip_bad: whether rows of preferences that are none are left out; published benchmarks are read whole.
 
     Raises:
         InputError: if the name is unknown, the layout is not recognised, or something in the source is wrong.
     """
     name, colon, path = source.partition(":")
     if colon and name in BENCHMARKS:
-        return BenchmarkSource(BENCHMARKS[name], source, BENCHMARKS[name].read(Path(path)))
+        return _read(BENCHMARKS[name], source, path, skip_bad=skip_bad)
     there, benchmark = Path(source).exists(), BENCHMARKS.get(source)
     if benchmark is None and not there:
+        if is_elsewhere(source):
+            return _read(Preferences(), source, source, skip_bad=skip_bad)
         raise InputError(f"{one_line(source)!r} is neither a path that exists nor a benchmark{_suggestion(name)}")
     benchmark = benchmark or _recognised(Path(source))
-    return BenchmarkSource(benchmark, source, benchmark.read(Path(source)) if there else benchmark.download())
+    return (
+        _read(benchmark, source, source, skip_bad=skip_bad)
+        if there
+        else BenchmarkSource(benchmark, source, benchmark.download())
+    )
+
+
+def _read(benchmark: Benchmark, source: str, path: str, *, skip_bad: bool) -> BenchmarkSource:
+    if not isinstance(benchmark, Preferences):
+        return BenchmarkSource(benchmark, source, benchmark.read(Path(path)))
+    preferences = read_preferences(path, skip_bad=skip_bad)
+    return BenchmarkSource(benchmark, source, as_items(preferences), preferences.left_out)
 
 
 def _suggestion(name: str) -> str:
@@ -48,7 +80,7 @@ def _suggestion(name: str) -> str:
 
 
 def _recognised(path: Path) -> Benchmark:
-    records = _first_records(source_files(path) if is_folder(path) else [path])
+    records = _first_records(data_files(path) if is_folder(path) else [path])
     for benchmark in BENCHMARKS.values():
         if any(map(benchmark.recognises, records)):
             return benchmark
@@ -62,17 +94,16 @@ def _first_records(files: Sequence[Path]) -> list[Mapping[str, Any]]:
     Raises:
         InputError: if none can be; says what is wrong with the first.
     """
-    records, errors = [], []
+    records: list[Mapping[str, Any]] = []
+    errors: list[InputError] = []
     for file in files:
         try:
-            records.append(_first_record(file))
+            first = list(islice(read_file(file), LOOKED_AT))
         except InputError as error:
             errors.append(error)
+            continue
+        records += [record.field.value for record in first if isinstance(record.field.value, dict)]
+        errors += [record.fault for record in first if record.fault is not None]
     if errors and not records:
         raise errors[0]
     return records
-
-
-def _first_record(file: Path) -> Mapping[str, Any]:
-    record = next(read_file(file), None)
-    return record.field.value if record is not None and isinstance(record.field.value, dict) else {}

@@ -14,7 +14,7 @@ import typer
 from qbrm import __version__
 from qbrm.cli import commands
 from qbrm.cli.laboratory import add_commands
-from qbrm.errors import InputError, TrainingError, WorkerError
+from qbrm.errors import BadRowsError, InputError, TrainingError, WorkerError
 
 try:
     from typer import TyperException as UsageError
@@ -26,7 +26,8 @@ INTERRUPTED = 130
 app = typer.Typer(
     name="qbrm",
     help="Refine the rewards of a frozen reward model, and measure whether that helped.\n\n"
-    "Start with [bold]qbrm demo[/bold]; then [bold]qbrm fit prefs.jsonl --reward-model MODEL --out runs/refined[/bold].",
+    "Start with [bold]qbrm demo[/bold]; then "
+    "[bold]qbrm fit prefs.jsonl --reward-model MODEL --out runs/refined[/bold].",
     rich_markup_mode="rich",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -52,7 +53,7 @@ def _root(
 
 
 def main() -> None:
-    """Run the command; print an input error as one line on standard error, and exit with code 2."""
+    """Run the command; print an input error as one line on standard error, or one per bad row; exit with code 2."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
@@ -60,6 +61,8 @@ def main() -> None:
     add_commands(app)
     try:
         code = app(standalone_mode=False)
+    except BadRowsError as error:
+        _fail(error.lines[0], 2, *error.lines[1:])
     except InputError as error:
         _fail(str(error), 2)
     except (TrainingError, WorkerError) as error:
@@ -86,6 +89,7 @@ def _show_warnings() -> None:
     logging.getLogger("qbrm").addHandler(handler)
 
 
-def _fail(message: str, code: int) -> None:
-    print(f"qbrm: {' '.join(message.split())}", file=sys.stderr)
+def _fail(message: str, code: int, *more: str) -> None:
+    for line in (f"qbrm: {message}", *more):
+        print(" ".join(line.split()), file=sys.stderr)
     sys.exit(code)

@@ -14,6 +14,7 @@ from qbrm.benchmarks.report import print_results, write_results
 from qbrm.benchmarks.source import BenchmarkSource, read_benchmark
 from qbrm.cli.console import Reporter
 from qbrm.cli.options import command_line
+from qbrm.cli.preferences import cut_facts, report_left_out
 from qbrm.durable import make_folder
 from qbrm.features import FeatureTable
 from qbrm.model.energy_reward_model import EnergyRewardModel
@@ -23,7 +24,13 @@ from qbrm.reward_models import LoadOptions
 
 
 def evaluate_model(
-    model: str, sources: Sequence[str], out: Path | None, seed: int, **options: Unpack[LoadOptions]
+    model: str,
+    sources: Sequence[str],
+    out: Path | None,
+    seed: int,
+    *,
+    skip_bad: bool = False,
+    **options: Unpack[LoadOptions],
 ) -> None:
     """Evaluate a saved model on benchmarks, print their tables and write them, by default to a folder named after it.
 
@@ -34,14 +41,15 @@ def evaluate_model(
     """
     reporter = Reporter()
     folder = out or Path("runs/evaluation", _folder_name(model))
-    benchmarks = [_read(source, reporter) for source in sources]
+    benchmarks = [_read(source, reporter, skip_bad=skip_bad) for source in sources]
     refined = EnergyRewardModel.from_pretrained(model, **options)
     make_folder(folder)
     features = folder / "features"
     with reporter.progress("features") as advance:
         results = evaluate(refined, benchmarks, features, seed=seed, progress=advance)
-    responses = f"{len(FeatureTable.without_checking(features)):,} responses"
-    reporter.fact("features", responses, str(refined.reward_model.identity), f"kept in {features}")
+    table = FeatureTable.without_checking(features)
+    identity = str(refined.reward_model.identity)
+    reporter.fact("features", f"{len(table):,} responses", *cut_facts(table), identity, f"kept in {features}")
     results = [_with_trained_on(result, Path(model)) for result in results]
     print_results(results, reporter.console)
     reporter.fact("results", *map(str, write_results(results, model, command_line(), folder)))
@@ -61,12 +69,13 @@ def _with_trained_on(result: BenchmarkResult, folder: Path) -> BenchmarkResult:
     return result._replace(trained_on=int(np.isin(prompt_digests(result.prompts), known).sum()))
 
 
-def _read(source: str, reporter: Reporter) -> BenchmarkSource:
+def _read(source: str, reporter: Reporter, *, skip_bad: bool) -> BenchmarkSource:
     reporter.status(f"reading {source}")
     try:
-        benchmark = read_benchmark(source)
+        benchmark = read_benchmark(source, skip_bad=skip_bad)
     finally:
         reporter.status(None)
     prompts = len({item.prompt_id for item in benchmark.items})
     reporter.fact(source, benchmark.benchmark.title, f"{len(benchmark.items):,} items", f"{prompts:,} prompts")
+    report_left_out(benchmark.left_out, reporter)
     return benchmark

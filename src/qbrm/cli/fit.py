@@ -13,12 +13,13 @@ from typing_extensions import Unpack
 
 from qbrm.cli.console import Advance, Reporter
 from qbrm.cli.options import command_line
+from qbrm.cli.preferences import report_preferences, report_refused
 from qbrm.durable import make_folder, one_writer, write_atomically
 from qbrm.evaluation.verdict import Verdict
 from qbrm.model.energy_reward_model import EnergyRewardModel
 from qbrm.model.from_preferences import PreferenceFit
 from qbrm.model.score_choice import Progress, ScoreChoice
-from qbrm.preferences import preferences_of, training_pairs
+from qbrm.preferences import preferences_of
 from qbrm.reward_models import RewardModelOptions, load_reward_model
 from qbrm.selection import Choice, Guarantee
 from qbrm.tables.grid import Column, Grid
@@ -34,6 +35,8 @@ def fit_model(
     named: ScoreChoice | None,
     out: Path,
     seed: int,
+    *,
+    skip_bad: bool,
     **options: Unpack[RewardModelOptions],
 ) -> None:
     """Fit a model as :meth:`EnergyRewardModel.fit` does, show each step, and save the model with its verdict.
@@ -43,16 +46,22 @@ def fit_model(
         TrainingError: if training cannot go on.
     """
     reporter = Reporter()
-    preferences = preferences_of(source)
-    pairs = len(training_pairs(preferences))
-    reporter.fact(preferences.name, f"{len(preferences.prompt_ids):,} prompts", f"{pairs:,} pairs")
+    preferences = preferences_of(source, skip_bad=skip_bad)
+    report_preferences(preferences, reporter)
     model = load_reward_model(reward_model, **options)
     make_folder(out)
     with one_writer(out), _bars(reporter) as follow:
         fit = PreferenceFit(
-            preferences, named, out, seed, progress=follow, on_choice=lambda choice: _show_choice(choice, reporter)
+            preferences,
+            named,
+            out,
+            seed,
+            skip_bad=skip_bad,
+            progress=follow,
+            on_choice=lambda choice: _show_choice(choice, reporter),
         )
-        parts, judged = fit.run(model)
+        parts, judged, refused = fit.run(model)
+        report_refused(refused, reporter)
         if judged.guarantee is not None:
             reporter.fact("strength", *_guarantee(judged.guarantee))
         refined = EnergyRewardModel(*parts)

@@ -11,10 +11,16 @@ import typer
 from qbrm.errors import InputError
 
 REWARD_MODEL = "Reward models from a folder or the Hugging Face Hub"
-SOURCE_HELP = "an RMB folder or JSON file, or a JSONL or Parquet file of prompt, chosen, rejected[, category]"
+SOURCE_HELP = (
+    "a JSONL, JSON or Parquet file of chosen and rejected answers, a folder of such, an RMB folder, or a data set as "
+    "OWNER/NAME:SPLIT"
+)
 
 Seed = Annotated[int, typer.Option(help="First seed; the same seed gives the same results.", min=0)]
 Seeds = Annotated[int, typer.Option(help="How many seeds to run and average over.", min=1, max=1000)]
+SkipBad = Annotated[
+    bool, typer.Option("--skip-bad", help="Leave out rows that are no preferences, and say how many of which kind.")
+]
 Epochs = Annotated[int, typer.Option(help="Passes over the training pairs.", min=1)]
 RewardModelName = Annotated[
     str,

@@ -135,7 +135,7 @@ class BoltzmannScore(EnergyScore):
         few = slice(None, None, max(1, len(embedding) // CENTRING_RESPONSES))
         for _ in range(CENTRING_STEPS):
             clamped = self.clamp(embedding[few].to(self.W), base_reward[few].to(self.W))
-            self.a0 -= (self.mode(clamped) - clamped.base_reward).mean()
+            self.a0.sub_((self.mode(clamped) - clamped.base_reward).mean())
         self.gate = gate
 
     @override

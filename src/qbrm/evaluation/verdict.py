@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -125,7 +126,9 @@ class Verdict:
     @property
     def length_wins(self) -> bool:
         """Whether the longer response is right more often than the base rewards and the refined ones."""
-        return self.length_accuracy is not None and self.length_accuracy > max(self.base.accuracy, self.refined.accuracy)
+        return self.length_accuracy is not None and self.length_accuracy > max(
+            self.base.accuracy, self.refined.accuracy
+        )
 
     @property
     def use(self) -> bool:
@@ -163,10 +166,9 @@ class Verdict:
     def _judgement(self) -> str:
         tested = f"on {self.pairs:,} pairs of {self.prompts:,} prompts"
         if self.length_wins:
-            return (
-                f"Length alone decides {self.length_accuracy:.1%}, more than this reward model ({self.base.accuracy:.1%}) "
-                f"{tested}: mend the data or the model first."
-            )
+            length, base = f"{self.length_accuracy:.1%}", f"{self.base.accuracy:.1%}"
+            more = f"more than this reward model ({base}) {tested}"
+            return f"Length alone decides {length}, {more}: mend the data or the model first."
         if self.score == "base:tempered":
             return "Do not refine: nothing beats the base with a temperature; that is what was saved."
         if not self.refines:
@@ -184,9 +186,8 @@ class Verdict:
     def _size(self) -> str:
         if self.pairs >= FEW_PAIRS:
             return ""
-        half = (self.accuracy.high - self.accuracy.low) / 2
-        least = max(half, 1.96 / np.sqrt(self.pairs) * 0.3)
-        return f"{self.pairs} test pairs tell little: a difference below {100 * least:.0f} points cannot be told from none."
+        half = 1.96 * math.sqrt(self.base.accuracy * (1 - self.base.accuracy) / self.pairs)
+        return f"{self.pairs} test pairs tell little: an accuracy is known to within {100 * half:.0f} points."
 
 
 @dataclass(frozen=True)

@@ -79,8 +79,8 @@ def build_with(
         manifest = replace(manifest, wanted=len(there) + len(new))
         done = _Count(progress, len(texts) - len(new), len(texts))
         blocks = [make_block(file, keys, texts) for file, keys in zip(_free_names(folder), missing, strict=False)]
-        for block, features in engine.embed(blocks, done.add):
-            manifest = _with_shard(folder, manifest, block.file, block.keys, features)
+        for block, (features, cut) in engine.embed(blocks, done.add):
+            manifest = _with_shard(folder, manifest, block.file, block.keys, features, cut)
             manifest.write(folder)
         return FeatureTable(folder, _completed(folder, manifest))
 
@@ -169,11 +169,13 @@ def _completed(folder: Path, manifest: Manifest) -> Manifest:
     return manifest
 
 
-def _with_shard(folder: Path, manifest: Manifest, file: str, keys: Sequence[Key], features: Embedded) -> Manifest:
+def _with_shard(
+    folder: Path, manifest: Manifest, file: str, keys: Sequence[Key], features: Embedded, cut: int = 0
+) -> Manifest:
     has_reward = features.reward is not None
     if manifest.has_reward not in (None, has_reward):
         raise InputError(f"{manifest.identity} gives rewards for some rows only; expected all rows or none.")
-    return manifest.plus(write_shard(folder / file, keys, features), has_reward=has_reward)
+    return manifest.plus(replace(write_shard(folder / file, keys, features), cut=cut), has_reward=has_reward)
 
 
 def _free_names(folder: Path) -> Iterator[str]:

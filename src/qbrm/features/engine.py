@@ -11,7 +11,7 @@ from qbrm.errors import InputError
 from qbrm.features.plan import Block
 from qbrm.features.shard import first_non_finite_row
 from qbrm.preferences.base import Key, Prompt
-from qbrm.reward_models.base import Choosy, Configured, Embedded, Identity, Refusal, RewardModel
+from qbrm.reward_models.base import Choosy, Configured, Embedded, Identity, Refusal, RewardModel, embed_and_count
 
 BATCH_ROWS = 128
 
@@ -26,6 +26,13 @@ class Described(NamedTuple):
     settings: Mapping[str, Any]
 
 
+class EmbeddedBlock(NamedTuple):
+    """What a reward model gave for a block, and how many of its texts were longer than the model takes."""
+
+    features: Embedded
+    cut: int
+
+
 class Engine(Protocol):
     """Embeds blocks with one reward model, each to the same bits whoever does it and whatever was done before."""
 
@@ -36,7 +43,7 @@ class Engine(Protocol):
     def refusals(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> list[Refusal]:
         """The texts that the reward model cannot take; asked before anything is embedded."""
 
-    def embed(self, blocks: Sequence[Block], advance: Advance) -> Iterator[tuple[Block, Embedded]]:
+    def embed(self, blocks: Sequence[Block], advance: Advance) -> Iterator[tuple[Block, EmbeddedBlock]]:
         """Embed every block once, in any order; `advance` is told how many more rows are done.
 
         Raises:
@@ -55,7 +62,7 @@ class LocalEngine:
         """The texts that the reward model cannot take."""
         return refusals(self._model, prompts, responses)
 
-    def embed(self, blocks: Sequence[Block], advance: Advance) -> Iterator[tuple[Block, Embedded]]:
+    def embed(self, blocks: Sequence[Block], advance: Advance) -> Iterator[tuple[Block, EmbeddedBlock]]:
         """Embed every block once, in order."""
         for block in blocks:
             yield block, embed_block(self._model, block, advance)
@@ -71,17 +78,18 @@ def refusals(model: RewardModel, prompts: Sequence[Prompt], responses: Sequence[
     return model.refusals(prompts, responses) if isinstance(model, Choosy) else []
 
 
-def embed_block(model: RewardModel, block: Block, advance: Advance = lambda rows: None) -> Embedded:
+def embed_block(model: RewardModel, block: Block, advance: Advance = lambda rows: None) -> EmbeddedBlock:
     """Embed one block, always by the same calls of the model: others give other bits. Raises as :func:`checked`."""
-    parts = []
+    parts, cut = [], 0
     for start in range(0, len(block.keys), BATCH_ROWS):
         batch = block.rows(slice(start, start + BATCH_ROWS))
-        features = model.embed(batch.prompts, batch.responses)
+        features, longer = embed_and_count(model, batch.prompts, batch.responses)
         parts.append(checked(model.identity, model.dim, batch.keys, features))
+        cut += longer
         advance(len(batch.keys))
     rewards = [part.reward for part in parts if part.reward is not None]
     embedding = np.concatenate([part.embedding for part in parts])
-    return Embedded(embedding, np.concatenate(rewards) if rewards else None)
+    return EmbeddedBlock(Embedded(embedding, np.concatenate(rewards) if rewards else None), cut)
 
 
 def checked(identity: Identity, dim: int, keys: Sequence[Key], features: Embedded) -> Embedded:

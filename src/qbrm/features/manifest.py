@@ -25,12 +25,21 @@ def shard_name(number: int) -> str:
 
 @dataclass(frozen=True)
 class ShardEntry:
-    """What the manifest says of one shard: file name in the table's folder, rows, bytes on disk, checksum."""
+    """What the manifest says of one shard.
+
+    Attributes:
+        file: its name in the table's folder.
+        rows: how many rows it has.
+        size: bytes on disk.
+        sha256: checksum.
+        cut: how many of its rows are of texts that were longer than the model takes.
+    """
 
     file: str
     rows: int
     size: int
     sha256: str
+    cut: int = 0
 
     def damage(self, folder: Path) -> str | None:
         """Say what is wrong with the file, or None if it is whole; reads all of it, 1 to 2 GB/s when cached."""
@@ -138,4 +147,5 @@ def _parse(content: dict[str, Any]) -> Manifest:
 def _parse_entry(content: dict[str, Any]) -> ShardEntry:
     if not SHARD_NAME.fullmatch(str(content["file"])):
         raise ValueError(f"shard file {content['file']!r}")
-    return ShardEntry(content["file"], int(content["rows"]), int(content["size"]), str(content["sha256"]))
+    sizes = int(content["rows"]), int(content["size"])
+    return ShardEntry(content["file"], *sizes, str(content["sha256"]), int(content.get("cut", 0)))

@@ -15,10 +15,10 @@ from typing import Any
 import torch
 
 from qbrm.errors import InputError, WorkerError, reason
-from qbrm.features.engine import Advance, Described, describe, embed_block, refusals
+from qbrm.features.engine import Advance, Described, EmbeddedBlock, describe, embed_block, refusals
 from qbrm.features.plan import Block
 from qbrm.preferences.base import Prompt
-from qbrm.reward_models.base import Embedded, Refusal, RewardModel
+from qbrm.reward_models.base import Refusal, RewardModel
 
 RETRIES = 3
 """How often a block is embedded again after the worker that had it died."""
@@ -54,7 +54,7 @@ class RayEngine:
         found: list[Refusal] = self._asked("refusals", list(prompts), list(responses))
         return found
 
-    def embed(self, blocks: Sequence[Block], advance: Advance) -> Iterator[tuple[Block, Embedded]]:
+    def embed(self, blocks: Sequence[Block], advance: Advance) -> Iterator[tuple[Block, EmbeddedBlock]]:
         """Embed every block once; they come in the order in which workers finish.
 
         Raises:
@@ -67,9 +67,9 @@ class RayEngine:
         with self._said_in_one_line():
             for row in self._pipeline(blocks).iter_rows():
                 block = blocks[row["number"]]
-                features: Embedded = _read(row["answer"])
+                embedded: EmbeddedBlock = _read(row["answer"])
                 advance(len(block.keys))
-                yield block, features
+                yield block, embedded
 
     def _asked(self, question: str, *arguments: Any) -> Any:
         with self._said_in_one_line():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 
 from qbrm.errors import InputError
 from qbrm.features.engine import Engine
@@ -35,6 +36,12 @@ def rows_of(preferences: PreferenceSet, keys: Collection[Key]) -> list[Preferenc
         for preference in preferences
         if any((preference.prompt_id, response_id(response)) in keys for response in preference.responses)
     ]
+
+
+def without_rows(preferences: PreferenceSet, keys: Collection[Key]) -> PreferenceSet:
+    """The preferences that have none of some texts as an answer."""
+    refused = set(rows_of(preferences, keys))
+    return replace(preferences, preferences=tuple(kept for kept in preferences if kept not in refused))
 
 
 def require_all_taken(engine: Engine, preferences: PreferenceSet, texts: Texts) -> None:

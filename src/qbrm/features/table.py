@@ -95,6 +95,11 @@ class FeatureTable:
         return bool(self._manifest.has_reward)
 
     @property
+    def cut(self) -> int:
+        """How many rows are of texts that were longer than the model takes, and lost a part."""
+        return sum(entry.cut for entry in self._manifest.shards)
+
+    @property
     def complete(self) -> bool:
         """Whether the last build got to its end."""
         return self._manifest.complete

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, TypeAlias, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -15,21 +15,20 @@ from qbrm.energies import EnergyScore
 from qbrm.energies.base import Clamped
 from qbrm.energies.density import density, probability_greater
 from qbrm.errors import InputError
+from qbrm.model.conversation import PromptLike as PromptLike
+from qbrm.model.conversation import as_prompt
 from qbrm.model.distribution import RewardCurves, RewardDistribution
 from qbrm.model.from_preferences import PreferenceFit, Preferences
 from qbrm.model.hub import upload
 from qbrm.model.model_card import Provenance
 from qbrm.model.persistence import Parts, load_model, save_model
 from qbrm.model.score_choice import AUTO, Progress, named_score
-from qbrm.preferences import Message, Prompt
 from qbrm.refinement import REFINEMENTS
 from qbrm.reward_models import RewardModel, RewardModelOptions
 from qbrm.samplers import Sampler
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 FINE_SPACING = 0.2
-
-PromptLike: TypeAlias = str | Sequence[Mapping[str, str]]
 
 
 class EnergyRewardModel:
@@ -67,7 +66,7 @@ class EnergyRewardModel:
         """Refined rewards, and the whole distribution, of response i as an answer to prompt i.
 
         Args:
-            prompts: strings, or lists of chat messages with ``role`` and ``content``.
+            prompts: strings, or lists of chat messages: ``role``, ``content``, and what else a chat template reads.
             responses: as many.
 
         Raises:
@@ -168,6 +167,7 @@ class EnergyRewardModel:
         device: torch.device | str | None = None,
         seed: int = 0,
         out: str | Path | None = None,
+        skip_bad: bool = False,
         progress: Progress | None = None,
     ) -> EnergyRewardModel:
         """Refine a reward model with preferences, and judge whether that helps: see `verdict`.
@@ -191,6 +191,7 @@ class EnergyRewardModel:
             device: where scores are trained; None for the first accelerator, or the CPU if there is none.
             seed: seeds split, initial weights, shuffling and noise.
             out: folder that keeps features and training states, for a later call to go on from; None keeps nothing.
+            skip_bad: whether rows that are no preferences, or that the reward model cannot take, are left out.
             progress: called with (step, done, total), where step is ``features``, ``choosing`` or ``training``.
 
         Raises:
@@ -201,13 +202,13 @@ class EnergyRewardModel:
         choice = named_score(score, **options, epochs=epochs, device=device)
         folder = None if out is None else Path(out)
         where = None if device is None else torch.device(device)
-        fit = PreferenceFit(preferences, choice, folder, seed, where, progress)
+        fit = PreferenceFit(preferences, choice, folder, seed, where, skip_bad, progress)
         return cls(*fit.run(reward_model).parts)
 
     @property
     def verdict(self) -> Mapping[str, Any] | None:
         """Whether to use this model, as ``verdict.json`` has it; None if that was not measured."""
-        return self.provenance and self.provenance.verdict
+        return None if self.provenance is None else self.provenance.verdict
 
     def to(self, device: torch.device | str) -> EnergyRewardModel:
         """Move the energy score to a device, in place; the reward model is where it was loaded to."""
@@ -225,21 +226,8 @@ class EnergyRewardModel:
         for response in responses:
             if not isinstance(response, str):
                 raise InputError(f"response {response!r}; expected a string.")
-        embedded = self.reward_model.embed([_prompt(prompt) for prompt in prompts], responses)
+        embedded = self.reward_model.embed([as_prompt(prompt) for prompt in prompts], responses)
         if embedded.reward is None:
             raise InputError(f"{self.reward_model.identity} gives no rewards; expected a model with a score head.")
         device = self.energy_score.device
         return self.energy_score.clamp(*(torch.from_numpy(part).to(device) for part in embedded if part is not None))
-
-
-def _prompt(prompt: PromptLike) -> Prompt:
-    if isinstance(prompt, str):
-        return (Message("user", prompt),)
-    try:
-        messages = tuple(Message(message["role"], message["content"]) for message in prompt)
-    except (TypeError, KeyError) as error:
-        expected = "a string or a list of {'role', 'content'} messages"
-        raise InputError(f"prompt {prompt!r}; expected {expected}.") from error
-    if not all(isinstance(text, str) for message in messages for text in message):
-        raise InputError(f"prompt {prompt!r}; expected strings as role and content.")
-    return messages

@@ -13,8 +13,9 @@ import numpy as np
 import torch
 from jaxtyping import Int64, UInt64
 
-from qbrm.features import FeatureTable, build_features
-from qbrm.features.pair_list import key_pairs, write_pairs
+from qbrm.features import FeatureTable
+from qbrm.features.embed import embed
+from qbrm.features.pair_list import write_training_pairs
 from qbrm.features.stream import Share, open_sources
 from qbrm.model.division import Division
 from qbrm.model.judged_fit import JudgedFit, JudgedScore
@@ -22,7 +23,7 @@ from qbrm.model.model_card import DataPart, Provenance
 from qbrm.model.persistence import Parts
 from qbrm.model.score_choice import Progress, ScoreChoice
 from qbrm.model.trained_head import with_trained_head
-from qbrm.preferences import PreferenceSet, preferences_of, training_pairs
+from qbrm.preferences import PreferenceSet, preferences_of
 from qbrm.preferences.digest import prompt_digests
 from qbrm.reward_models import RewardModel, load_reward_model
 from qbrm.reward_models.base import head_dim
@@ -34,10 +35,11 @@ Preferences: TypeAlias = "str | Path | PreferenceSet | Iterable[Mapping[str, Any
 
 
 class FittedModel(NamedTuple):
-    """The parts of a refined reward model, and all that is known of its score."""
+    """The parts of a refined reward model, all that is known of its score, and how many preferences were left out."""
 
     parts: Parts
     judged: JudgedScore
+    refused: int
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,7 @@ class PreferenceFit:
         folder: keeps features and training states, to resume from; None keeps nothing.
         seed: seeds every random number generator.
         device: where scores are trained; None for the first accelerator, or the CPU if there is none.
+        skip_bad: whether rows that are no preferences, or that the reward model cannot take, are left out.
         progress: called with (step, done, total); the steps are ``features``, ``choosing`` and ``training``.
         on_choice: called as soon as a score is chosen.
     """
@@ -59,6 +62,7 @@ class PreferenceFit:
     folder: Path | None = None
     seed: int = 0
     device: torch.device | None = None
+    skip_bad: bool = False
     progress: Progress | None = None
     on_choice: Callable[[Choice], None] | None = None
 
@@ -78,20 +82,20 @@ class PreferenceFit:
             return self._run(reward_model, Path(folder), None)
 
     def _run(self, reward_model: str | Path | RewardModel, folder: Path, training: Path | None) -> FittedModel:
-        read = preferences_of(self.preferences)
-        prompts = np.unique(prompt_digests(read.prompt_ids))
+        read = preferences_of(self.preferences, skip_bad=self.skip_bad)
         model = load_reward_model(str(reward_model)) if isinstance(reward_model, (str, Path)) else reward_model
-        table = build_features(model, read, folder / FEATURES, self.progress and partial(self.progress, FEATURES))
-        write_pairs(table.folder, key_pairs(training_pairs(read)), read.name)
+        follow = self.progress and partial(self.progress, FEATURES)
+        table, taken = embed(read, folder / FEATURES, lambda: model, progress=follow, skip_bad=self.skip_bad)
+        refused, prompts = len(read) - len(taken), np.unique(prompt_digests(taken.prompt_ids))
         if not table.has_reward:
-            model, table, read = with_trained_head(model, table, read, folder / "with-head", self.seed)
-            write_pairs(table.folder, key_pairs(training_pairs(read)), read.name)
+            model, table, taken = with_trained_head(model, table, taken, folder / "with-head", self.seed)
+            write_training_pairs(table.folder, taken)
         fit = JudgedFit(
             open_sources([table.folder]),
             self.choice,
             head_dim(model),
             training,
-            _lengths(table, read),
+            _lengths(table, taken),
             self.seed,
             self.device,
             self.progress,
@@ -99,9 +103,9 @@ class PreferenceFit:
         )
         judged = fit.run()
         provenance = Provenance(
-            _data(fit.division, read.name), self._settings(judged), verdict=judged.verdict.to_dict()
+            _data(fit.division, taken.name), self._settings(judged), verdict=judged.verdict.to_dict()
         )
-        return FittedModel(Parts(model, judged.score, judged.refinement, provenance, prompts), judged)
+        return FittedModel(Parts(model, judged.score, judged.refinement, provenance, prompts), judged, refused)
 
     def _settings(self, judged: JudgedScore) -> dict[str, Any]:
         named = self.choice.described() if self.choice else {}

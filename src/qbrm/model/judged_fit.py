@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -126,10 +126,13 @@ class JudgedFit:
 
     def _chosen(self) -> tuple[Choice, Mapping[Family, TrainedFamily]]:
         losses = self._known_losses()
-        follow = None if self.progress is None else (lambda done, total: self.progress("choosing", done, total))
         trained: dict[Family, TrainedFamily] = {}
         choice = cross_validate(
-            self._choosing, known=losses, keep=self._keep_losses, progress=follow, on_trained=trained.__setitem__
+            self._choosing,
+            known=losses,
+            keep=self._keep_losses,
+            progress=self._follow("choosing"),
+            on_trained=trained.__setitem__,
         )
         if self.on_choice is not None:
             self.on_choice(choice)
@@ -140,9 +143,8 @@ class JudgedFit:
     ) -> JudgedScore:
         fold = self._fold(named.members)
         named = replace(named, epochs=named.epochs or epochs_for(named.settings, fold.pairs.n_pairs))
-        follow = None if self.progress is None else (lambda done, total: self.progress("training", done, total))
         committee = train_members(
-            lambda: named.build(fold.pairs.dim, self.head_dim), fold, named.settings, progress=follow
+            lambda: named.build(fold.pairs.dim, self.head_dim), fold, named.settings, progress=self._follow("training")
         )
         gate = committee.members.gate() if named.gate else None
         guarantee = self._guarantee(named, committee.members, gate, trained)
@@ -154,6 +156,9 @@ class JudgedFit:
         score.prepare_evaluation(self.seed)
         verdict = self._verdict(name, strength, score, named.refinement, fold.validation)
         return JudgedScore(score.eval(), named.refinement, choice, guarantee, verdict, committee.trainings)
+
+    def _follow(self, step: str) -> Callable[[int, int], None] | None:
+        return None if self.progress is None else partial(self.progress, step)
 
     def _fold(self, members: int) -> Fold:
         division, checkpoint = self.division, self.folder and self.folder / "checkpoint.safetensors"
@@ -231,7 +236,8 @@ class JudgedFit:
         if self.length is None:
             return None
         chosen, rejected = self.division.rows(self.division.test)
-        return self.length[chosen] - self.length[rejected]
+        difference: Int64[np.ndarray, " pairs"] = self.length[chosen] - self.length[rejected]
+        return difference
 
     def _question(self) -> str:
         """What the losses on disk answer: another question is asked anew."""

@@ -62,7 +62,5 @@ def _base_margins(batch: Batch) -> Float[Tensor, " pairs"]:
 @torch.no_grad()
 def _predictions(predict: Callable[[Batch], BatchPredictions], pairs: Pairs) -> Predictions:
     parts = [predict(batch) for batch in pairs.batches(BATCH_PAIRS)]
-    margin, log_probability = (
-        np.concatenate([part[side].double().cpu().numpy() for part in parts]) for side in (0, 1)
-    )
+    margin, log_probability = (np.concatenate([part[side].double().cpu().numpy() for part in parts]) for side in (0, 1))
     return Predictions(margin, log_probability)

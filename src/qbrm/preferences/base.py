@@ -4,19 +4,36 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 SetName = Literal["pairwise", "bon"]
 
 
 class Message(NamedTuple):
-    """One turn of a conversation, as chat templates take it."""
+    """One turn of a conversation, as chat templates take it.
+
+    Attributes:
+        role: ``system``, ``user``, ``assistant``, ``tool``, ...
+        content: its text; empty where there is none, as beside a tool call.
+        more: what else it has, such as tool calls or reasoning, as the text of a JSON object; empty for nothing. It may
+            have ``"content": null``, for templates that tell no content from an empty one.
+    """
 
     role: str
     content: str
+    more: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """As chat templates take it."""
+        return {"role": self.role, "content": self.content} | (json.loads(self.more) if self.more else {})
+
+    @property
+    def text(self) -> str:
+        """What stands for it where there is no chat template: the content, and what else it has on the next line."""
+        return "\n".join(part for part in (self.content, self.more) if part)
 
 
 Prompt = tuple[Message, ...]
@@ -24,9 +41,46 @@ Key = tuple[str, str]
 """Prompt id and response id: what tells one (prompt, response) from another."""
 
 
+class Completion(str):
+    """A response that is not one assistant message of nothing but text: a tool call, or several messages.
+
+    It is the text that stands for those messages wherever text is read: for its id, its length, a sentence encoder. A
+    chat template writes the messages themselves.
+
+    Attributes:
+        messages: the messages, the last of them the assistant's.
+    """
+
+    __slots__ = ("messages",)
+    messages: tuple[Message, ...]
+
+    def __new__(cls, messages: tuple[Message, ...]) -> Completion:
+        """Make the text that stands for messages."""
+        first, *rest = messages
+        opening = first.text if first.role == "assistant" else f"{first.role}: {first.text}"
+        made = super().__new__(cls, "\n\n".join([opening, *(f"{turn.role}: {turn.text}" for turn in rest)]))
+        made.messages = messages
+        return made
+
+    def __reduce__(self) -> tuple[type[Completion], tuple[tuple[Message, ...]]]:
+        return type(self), (self.messages,)
+
+
+def as_response(messages: tuple[Message, ...]) -> str:
+    """The messages of a response: their text if that is all, else a :class:`Completion`."""
+    plain = len(messages) == 1 and messages[0].role == "assistant" and not messages[0].more
+    return messages[0].content if plain else Completion(messages)
+
+
+def response_messages(response: str) -> tuple[Message, ...]:
+    """What a chat template writes of a response."""
+    return response.messages if isinstance(response, Completion) else (Message("assistant", response),)
+
+
 def prompt_id(prompt: Prompt) -> str:
     """Identify a prompt by its content, so that equal prompts in different files share one id."""
-    return _digest(json.dumps(prompt, ensure_ascii=False))
+    turns = [message if message.more else message[:2] for message in prompt]
+    return _digest(json.dumps(turns, ensure_ascii=False))
 
 
 def response_id(response: str) -> str:
@@ -71,12 +125,33 @@ class Preference:
         return (self.chosen, *self.rejected)
 
 
+class PairCount(NamedTuple):
+    """The (chosen, rejected) pairs of preferences: those to train on, and those that :func:`training_pairs` leaves out.
+
+    Attributes:
+        distinct: pairs to train on.
+        repeated: pairs that occurred before, and are left out.
+        equal: pairs of two identical texts, which are left out too.
+    """
+
+    distinct: int
+    repeated: int = 0
+    equal: int = 0
+
+
 @dataclass(frozen=True)
 class PreferenceSet:
-    """Preferences from one source, in file order."""
+    """Preferences from one source, in file order.
+
+    Attributes:
+        name: of the source.
+        preferences: what was read.
+        left_out: how many of the source's rows were left out because they are no preferences, by what is wrong.
+    """
 
     name: str
     preferences: tuple[Preference, ...]
+    left_out: Mapping[str, int] = field(default_factory=dict, compare=False)
 
     def __len__(self) -> int:
         return len(self.preferences)
@@ -98,6 +173,13 @@ class PreferenceSet:
     def n_pairs(self) -> int:
         """Number of (chosen, rejected) pairs over both sets."""
         return sum(len(preference.rejected) for preference in self.preferences)
+
+    @cached_property
+    def pair_count(self) -> PairCount:
+        """How many of the pairs are trained on, and how many are left out."""
+        equal = sum(rejected == preference.chosen for preference in self for rejected in preference.rejected)
+        distinct = len(training_pairs(self))
+        return PairCount(distinct, self.n_pairs - distinct - equal, equal)
 
     def responses(self) -> dict[Key, tuple[Prompt, str]]:
         """Every distinct (prompt, response), keyed by (prompt id, response id): what a reward model has to embed."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+import re
 from typing import Final, NamedTuple
 
-from qbrm.errors import InputError
+from qbrm.errors import BadRowError
 from qbrm.preferences.quoting import show
 
 MISSING: Final = object()
+INDEX = re.compile(r"\[\d+\]")
 
 
 class Field(NamedTuple):
@@ -23,11 +26,16 @@ class Field(NamedTuple):
     path: str
     value: object
 
+    @property
+    def absent(self) -> bool:
+        """Whether there is no value: none, null, or the NaN that pandas writes for one."""
+        return self.value is MISSING or self.value is None or _is_nan(self.value)
+
     def child(self, key: str) -> Field:
         """The field at `key`, whose value is `MISSING` where there is none.
 
         Raises:
-            InputError: if this is not an object.
+            BadRowError: if this is not an object.
         """
         if not isinstance(self.value, dict):
             raise self.refused("an object")
@@ -37,7 +45,7 @@ class Field(NamedTuple):
         """The fields of a list that is not empty.
 
         Raises:
-            InputError: if this is not a list, or an empty one; says that `expected` was expected.
+            BadRowError: if this is not a list, or an empty one; says that `expected` was expected.
         """
         if not isinstance(self.value, list) or not self.value:
             raise self.refused(expected)
@@ -47,7 +55,7 @@ class Field(NamedTuple):
         """The value as text that UTF-8 can hold; it may be empty.
 
         Raises:
-            InputError: if it is not a string, or has half a surrogate pair in it, which no tokenizer takes.
+            BadRowError: if it is not a string, or has half a surrogate pair in it, which no tokenizer takes.
         """
         if not isinstance(self.value, str):
             raise self.refused(expected)
@@ -59,23 +67,41 @@ class Field(NamedTuple):
         return self.value
 
     def text(self, expected: str = "a non-empty string") -> str:
-        """The value as text of more than white space. Raises InputError if it is anything else."""
+        """The value as text of more than white space. Raises BadRowError if it is anything else."""
         text = self.string(expected)
         if not text.strip():
             raise self.refused(expected)
         return text
 
-    def refused(self, expected: str, actual: str | None = None) -> InputError:
-        """The error that says what was expected here, and what is there."""
+    def refused(self, expected: str, actual: str | None = None, kind: str | None = None) -> BadRowError:
+        """The error that says what was expected here, and what is there.
+
+        Args:
+            expected: what was expected.
+            actual: what is there, as in "is too long"; None for the value.
+            kind: the fault in words that rows with the same fault share; None for words made of the others.
+        """
         subject = f'{self.place}: "{self.path}"' if self.path else self.place
-        return InputError(f"{subject} {actual or _described(self.value)}; expected {expected}.")
+        named = _named(self.value)
+        found = actual or f"is {named or show(self.value)}"
+        if kind is None:
+            key = f'"{INDEX.sub("", self.path)}"' if self.path else "the row"
+            kind = f"{key} is {named}" if named and not actual else f"{key} is not {expected}"
+        return BadRowError(f"{subject} {found}; expected {expected}.", kind)
 
 
-def _described(value: object) -> str:
+def _named(value: object) -> str | None:
+    """The word for a value that is nothing, or none for others."""
     if value is MISSING:
-        return "is missing"
+        return "missing"
+    if value is None:
+        return "null"
+    if _is_nan(value):
+        return "NaN"
     if value in ("", [], {}):
-        return "is empty"
-    if isinstance(value, str) and not value.strip():
-        return "is only white space"
-    return f"is {show(value)}"
+        return "empty"
+    return "only white space" if isinstance(value, str) and not value.strip() else None
+
+
+def _is_nan(value: object) -> bool:
+    return isinstance(value, float) and math.isnan(value)

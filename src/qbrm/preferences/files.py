@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import json
 import os
+import stat
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
-from qbrm.errors import InputError
+from qbrm.errors import BadRowError, InputError
 from qbrm.preferences.quoting import one_line
+
+PACKED = ".gz"
+NO_JSON = "the line is not JSON"
 
 
 @contextmanager
@@ -27,6 +32,22 @@ def reading(path: Path) -> Iterator[None]:
         raise InputError(f"{one_line(path)} cannot be read ({reason}); expected a readable file or folder.") from error
 
 
+def is_folder(path: Path) -> bool:
+    """Whether a path is a folder.
+
+    Raises:
+        InputError: if there is nothing.
+    """
+    with reading(path):
+        return stat.S_ISDIR(path.stat().st_mode)
+
+
+def kind_of(path: Path) -> str:
+    """The suffix of a file, in small letters and without ``.gz``."""
+    name = path.name.lower()
+    return Path(name.removesuffix(PACKED)).suffix
+
+
 def read_text(path: Path) -> str:
     """The text of a UTF-8 file, without a byte order mark; of a ``.gz`` file, the text packed in it.
 
@@ -35,40 +56,82 @@ def read_text(path: Path) -> str:
     """
     with reading(path):
         content = path.read_bytes()
-    if path.suffix.lower() == ".gz":
-        try:
+    if path.suffix.lower() == PACKED:
+        with _unpacking(path):
             content = gzip.decompress(content)
-        except (OSError, EOFError, zlib.error) as error:
-            reason = one_line(error)
-            raise InputError(f"{one_line(path)} cannot be unpacked ({reason}); expected a gzip file.") from error
     if not content.strip():
-        raise InputError(f"{one_line(path)} is empty; expected preferences.")
+        raise _empty(path)
+    return decode(content, path)
+
+
+def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """The lines of a file that are not blank, with their numbers; of a ``.gz`` file, the lines packed in it.
+
+    They come one by one, so that memory does not grow with the file; a byte order mark is taken off the first.
+
+    Raises:
+        InputError: if the file cannot be read or is empty.
+    """
+    opening = gzip.open if path.suffix.lower() == PACKED else open
+    blank = True
+    with reading(path), _unpacking(path), opening(path, "rb") as stream:
+        for number, line in enumerate(stream, start=1):
+            blank = blank and not line.strip()
+            text = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
+            if text.strip():
+                yield number, text.rstrip(b"\r\n")
+    if blank:
+        raise _empty(path)
+
+
+def decode(content: bytes, path: Path, first_line: int = 1) -> str:
+    """UTF-8 text that starts on `first_line` of a file, without a byte order mark.
+
+    Raises:
+        BadRowError: if it is not UTF-8; names the line.
+    """
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
+        line = content.count(b"\n", 0, error.start) + first_line
         byte = f"byte 0x{content[error.start]:02x}"
-        raise InputError(f"{one_line(path)}, line {line}: {byte} is not UTF-8; expected UTF-8 text.") from error
+        place = f"{one_line(path)}, line {line}"
+        raise BadRowError(f"{place}: {byte} is not UTF-8; expected UTF-8 text.", "the line is not UTF-8") from error
+
+
+@contextmanager
+def _unpacking(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        reason = one_line(error)
+        raise InputError(f"{one_line(path)} cannot be unpacked ({reason}); expected a gzip file.") from error
+
+
+def _empty(path: Path) -> InputError:
+    return InputError(f"{one_line(path)} is empty; expected preferences.")
 
 
 def parse_json(text: str, path: Path, first_line: int = 1) -> Any:
     """The value of JSON text that starts on `first_line` of a file.
 
     Raises:
-        InputError: if it is not JSON; names the line and column.
+        BadRowError: if it is not JSON; names the line and column.
     """
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
         place = f"{one_line(path)}, line {first_line + error.lineno - 1}"
-        raise InputError(f"{place}: {error.msg} at column {error.colno}; expected valid JSON.") from error
+        fault = f"{error.msg.removesuffix(' at')} at column {error.colno}"
+        raise BadRowError(f"{place}: {fault}; expected valid JSON.", NO_JSON) from error
     except (ValueError, RecursionError) as error:
         fault = "nested too deep, or has a number of thousands of digits"
-        raise InputError(f"{one_line(path)}, from line {first_line}: {fault}; expected ordinary JSON.") from error
+        place = f"{one_line(path)}, from line {first_line}"
+        raise BadRowError(f"{place}: {fault}; expected ordinary JSON.", NO_JSON) from error
 
 
-def find_files(folder: Path, suffix: str) -> list[Path]:
-    """All files under `folder` with that suffix, hidden ones left out, sorted by their path.
+def find_files(folder: Path, *suffixes: str) -> list[Path]:
+    """All files under `folder` with one of the suffixes, hidden ones left out, sorted by their path.
 
     Raises:
         InputError: if the folder or one inside it cannot be read.
@@ -77,6 +140,9 @@ def find_files(folder: Path, suffix: str) -> list[Path]:
     def fail(error: OSError) -> NoReturn:
         raise error
 
+    paths = []
     with reading(folder):
-        paths = [Path(parent, name) for parent, _, names in os.walk(folder, onerror=fail) for name in names]
-    return sorted(path for path in paths if path.suffix.lower() == suffix and not path.name.startswith("."))
+        for parent, folders, names in os.walk(folder, onerror=fail):
+            folders[:] = [name for name in folders if not name.startswith(".")]
+            paths += [Path(parent, name) for name in names if not name.startswith(".")]
+    return sorted(path for path in paths if path.suffix.lower() in suffixes)

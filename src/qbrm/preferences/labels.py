@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from qbrm.errors import InputError
+from qbrm.errors import BadRowError
 from qbrm.preferences.field import Field
 from qbrm.preferences.quoting import quote
 
@@ -16,7 +16,7 @@ def read_category(field: Field, *prefixes: str) -> str:
     """The category, without the first of `prefixes` that it starts with.
 
     Raises:
-        InputError: if it is not text, or is a word that results use for their summary rows.
+        BadRowError: if it is not text, or is a word that results use for their summary rows.
     """
     path = " ".join(field.text().split())
     prefix = next((prefix for prefix in prefixes if path.startswith(prefix)), "")
@@ -29,20 +29,39 @@ def read_category(field: Field, *prefixes: str) -> str:
 
 
 def read_uid(field: Field) -> str:
-    """The identifier, which files write as a string or a whole number. Raises InputError if it is neither."""
-    if isinstance(field.value, int) and not isinstance(field.value, bool):
-        return str(field.value)
+    """The identifier: a string or a whole number, which pandas writes as 0.0 beside missing ones.
+
+    Raises:
+        BadRowError: if it is neither.
+    """
+    value = field.value
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
     return field.text("a non-empty string or a whole number")
 
 
-def check_unique(key: str, uids: Iterable[tuple[str, str]]) -> None:
-    """Refuse identifiers, each with its place, that occur twice; files call them `key`.
+class UniqueIds:
+    """Identifiers seen so far, each with its place.
 
-    Raises:
-        InputError: if two are equal; it names both places.
+    Args:
+        key: what files call them.
     """
-    seen: dict[str, str] = {}
+
+    def __init__(self, key: str) -> None:
+        self._key, self._seen = key, dict[str, str]()
+
+    def add(self, uid: str, place: str) -> None:
+        """Remember one. Raises BadRowError if it is there already; names both places."""
+        if uid in self._seen:
+            first = f'{place}: "{self._key}" is {quote(uid)}, as in {self._seen[uid]}'
+            raise BadRowError(f"{first}; expected every one only once.", f'"{self._key}" occurred before')
+        self._seen[uid] = place
+
+
+def check_unique(key: str, uids: Iterable[tuple[str, str]]) -> None:
+    """Refuse identifiers, each with its place, that occur twice; files call them `key`. Raises as `UniqueIds.add`."""
+    unique = UniqueIds(key)
     for uid, place in uids:
-        if uid in seen:
-            raise InputError(f'{place}: "{key}" is {quote(uid)}, as in {seen[uid]}; expected every one only once.')
-        seen[uid] = place
+        unique.add(uid, place)

@@ -1,27 +1,17 @@
-"""Parquet: one preference per row."""
+"""The rows of Parquet files."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow
 import pyarrow.parquet
 
 from qbrm.errors import InputError
-from qbrm.preferences.base import Preference
 from qbrm.preferences.files import reading
 from qbrm.preferences.quoting import one_line
-from qbrm.preferences.records import OPTIONAL, REQUIRED, read_records
-
-
-def read_parquet(path: Path) -> tuple[Preference, ...]:
-    """Read a Parquet file of preferences; columns that are no part of one are left unread.
-
-    Raises:
-        InputError: if it is not Parquet, a column is missing, or a row is not a preference; names file, row and key.
-    """
-    return read_records(path, "row", parquet_rows(path, REQUIRED, OPTIONAL))
 
 
 def parquet_rows(
@@ -43,12 +33,19 @@ def parquet_rows(
             for batch in file.iter_batches(columns=columns):
                 for row in batch.to_pylist():
                     number += 1
-                    yield number, row
+                    yield number, {column: without_nulls(value) for column, value in row.items()}
         except (pyarrow.ArrowException, ValueError) as error:
             if isinstance(error, InputError):
                 raise
             reason = one_line(error).rstrip(".")
             raise InputError(f"{one_line(path)}: {reason}; expected a sound Parquet file.") from error
+
+
+def without_nulls(value: Any) -> Any:
+    """A value without the keys that are null: Arrow gives every object in a column the keys of all others."""
+    if isinstance(value, dict):
+        return {key: without_nulls(inner) for key, inner in value.items() if inner is not None}
+    return [without_nulls(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _columns(path: Path, names: list[str], required: Sequence[str], optional: Sequence[str] | None) -> list[str]:

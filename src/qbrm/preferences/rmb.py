@@ -6,17 +6,20 @@ conversations and answers that are chosen and rejected at once; all of these are
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from qbrm.errors import InputError
+from qbrm.preferences.bad_rows import Rejects
 from qbrm.preferences.base import Preference, SetName
 from qbrm.preferences.conversation import read_conversation
 from qbrm.preferences.field import Field
-from qbrm.preferences.files import find_files, parse_json, read_text, reading
-from qbrm.preferences.labels import check_unique, read_category, read_uid
+from qbrm.preferences.files import find_files, reading
+from qbrm.preferences.labels import UniqueIds, read_category, read_uid
 from qbrm.preferences.quoting import one_line
+from qbrm.preferences.rows import Row, file_rows
 
 
 class _Layout(NamedTuple):
@@ -30,54 +33,61 @@ class _Layout(NamedTuple):
     rejected: Callable[[Field], tuple[str, ...]]
 
 
-class _Item(NamedTuple):
-    place: str
-    preference: Preference
-
-
-def read_rmb_tree(folder: Path) -> tuple[Preference, ...]:
-    """Read ``BoN_set/`` and ``Pairwise_set/`` of `folder`, or of the one folder inside it that has them.
+def rmb_root(folder: Path) -> Path | None:
+    """The folder with ``BoN_set/`` or ``Pairwise_set/``: this one, or the only one inside it that has them, or none.
 
     Raises:
-        InputError: if neither is there, or anything in them is not RMB.
+        InputError: if several inside it have them.
     """
-    root = _find_root(folder)
+    with reading(folder):
+        candidates = [folder, *sorted(path for path in folder.iterdir() if path.is_dir())]
+        roots = [path for path in candidates if any((path / layout.folder).is_dir() for layout in LAYOUTS)]
+    if roots and roots[0] != folder and len(roots) > 1:
+        names = ", ".join(one_line(root.name) for root in roots)
+        raise InputError(f"{one_line(folder)} holds {len(roots)} RMB trees ({names}); expected one.")
+    return roots[0] if roots else None
+
+
+def read_rmb_tree(root: Path, rejects: Rejects) -> Iterator[Preference]:
+    """Read ``BoN_set/`` and ``Pairwise_set/`` of a folder that :func:`rmb_root` gave.
+
+    Args:
+        root: the folder.
+        rejects: collects items that are not RMB, or have the id of an earlier one.
+
+    Raises:
+        InputError: if there is no file, or one cannot be read.
+    """
     folders = [(root / layout.folder, layout) for layout in LAYOUTS if (root / layout.folder).is_dir()]
     files = [(path, layout) for folder, layout in folders for path in find_files(folder, ".json")]
     if not files:
         raise InputError(f"{one_line(root)} holds no .json file in BoN_set/ or Pairwise_set/; expected RMB files.")
-    return _preferences([item for path, layout in files for item in _read_items(path, layout)])
+    read = _Reader()
+    for path, layout in files:
+        yield from rejects.read(file_rows(path), partial(read, layout=layout))
 
 
-def read_rmb_file(path: Path) -> tuple[Preference, ...]:
-    """Read one RMB file, of either set. Raises InputError if anything in it is not RMB."""
-    return _preferences(list(_read_items(path)))
+def read_rmb_rows(rows: Iterable[Row], rejects: Rejects) -> Iterator[Preference]:
+    """Read the items of one RMB file, of either set; `rejects` as in :func:`read_rmb_tree`."""
+    return rejects.read(rows, _Reader())
 
 
-def _find_root(folder: Path) -> Path:
-    with reading(folder):
-        candidates = [folder, *sorted(path for path in folder.iterdir() if path.is_dir())]
-        roots = [path for path in candidates if any((path / layout.folder).is_dir() for layout in LAYOUTS)]
-    if not roots:
-        raise InputError(f"{one_line(folder)} has no BoN_set/ or Pairwise_set/ in it; expected an RMB tree.")
-    if roots[0] != folder and len(roots) > 1:
-        names = ", ".join(one_line(root.name) for root in roots)
-        raise InputError(f"{one_line(folder)} holds {len(roots)} RMB trees ({names}); expected one.")
-    return roots[0]
+def is_rmb(item: object) -> bool:
+    """Whether an item is one of RMB's."""
+    return isinstance(item, dict) and any(layout.keys & item.keys() for layout in LAYOUTS)
 
 
-def _preferences(items: list[_Item]) -> tuple[Preference, ...]:
-    for layout in LAYOUTS:
-        of_set = ((item.preference.uid, item.place) for item in items if item.preference.set == layout.set)
-        check_unique(layout.uid_key, of_set)
-    return tuple(item.preference for item in items)
+class _Reader:
+    """Reads items, and refuses an id that an earlier item of the same set has."""
 
+    def __init__(self) -> None:
+        self._unique = {layout.set: UniqueIds(layout.uid_key) for layout in LAYOUTS}
 
-def _read_items(path: Path, layout: _Layout | None = None) -> Iterator[_Item]:
-    content = Field(one_line(path), "", parse_json(read_text(path), path))
-    for number, element in enumerate(content.elements("a list of RMB items"), start=1):
-        item = Field(f"{content.place}, item {number}", "", element.value)
-        yield _Item(item.place, _read_item(item, layout or _layout_of(item)))
+    def __call__(self, row: Row, layout: _Layout | None = None) -> Preference:
+        layout = layout or _layout_of(row.field)
+        preference = _read_item(row.field, layout)
+        self._unique[layout.set].add(preference.uid, row.field.place)
+        return preference
 
 
 def _layout_of(item: Field) -> _Layout:
@@ -98,18 +108,13 @@ def _read_item(item: Field, layout: _Layout) -> Preference:
         rejected=layout.rejected(named),
         category=read_category(named.child("category_path"), *(f"{layout.folder}/" for layout in LAYOUTS)),
         set=layout.set,
+        place=item.place,
     )
-
-
-def _rejected(answer: Field) -> str:
-    if answer.string() == "":
-        raise answer.refused("a non-empty string")
-    return answer.string()
 
 
 def _losers(item: Field) -> tuple[str, ...]:
     losers = item.child("loser_list").elements("a list of one or more answers")
-    return tuple(_rejected(loser.child("answer")) for loser in losers)
+    return tuple(loser.child("answer").string() for loser in losers)
 
 
 LAYOUTS = (
@@ -127,6 +132,6 @@ LAYOUTS = (
         uid_key="pair_uid",
         keys=frozenset({"pair_uid", "reject"}),
         chosen=lambda item: item.child("chosen").child("answer").text(),
-        rejected=lambda item: (_rejected(item.child("reject").child("answer")),),
+        rejected=lambda item: (item.child("reject").child("answer").string(),),
     ),
 )

@@ -95,6 +95,21 @@ class Choosy(Protocol):
 
 
 @runtime_checkable
+class Truncating(Protocol):
+    """A reward model that cuts long texts, and counts them."""
+
+    def embed_and_count(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> tuple[Embedded, int]:
+        """What `embed` gives, and how many of the texts were longer than the model takes."""
+
+
+def embed_and_count(model: RewardModel, prompts: Sequence[Prompt], responses: Sequence[str]) -> tuple[Embedded, int]:
+    """What a reward model gives for texts, and how many it had to cut; none, if it does not say."""
+    if isinstance(model, Truncating):
+        return model.embed_and_count(prompts, responses)
+    return model.embed(prompts, responses), 0
+
+
+@runtime_checkable
 class Configured(Protocol):
     """A reward model that was loaded with settings of its own besides name and revision."""
 

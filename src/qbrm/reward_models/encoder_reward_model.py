@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float32
 
 from qbrm.preferences.base import Prompt
-from qbrm.reward_models.base import Embedded, Identity, RewardModel
+from qbrm.reward_models.base import Embedded, Identity, RewardModel, embed_and_count
 from qbrm.reward_models.trunk import Trunk
 
 TRUNK = "+trunk"
@@ -48,7 +48,12 @@ class EncoderRewardModel:
 
     def embed(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> Embedded:
         """Embed response i as an answer to prompt i, for all i."""
-        return self.embed_vectors(self.encoder.embed(prompts, responses).embedding)
+        return self.embed_and_count(prompts, responses)[0]
+
+    def embed_and_count(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> tuple[Embedded, int]:
+        """What :meth:`embed` gives, and how many texts are longer than the encoder takes."""
+        vectors, cut = embed_and_count(self.encoder, prompts, responses)
+        return self.embed_vectors(vectors.embedding), cut
 
     @torch.no_grad()
     def embed_vectors(self, vector: Float32[np.ndarray, "n vector_dim"]) -> Embedded:

@@ -52,6 +52,10 @@ class FineTunedRewardModel:
         """Embed response i as an answer to prompt i, for all i."""
         return self._parts.embed(prompts, responses)
 
+    def embed_and_count(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> tuple[Embedded, int]:
+        """What :meth:`embed` gives, and how many texts are longer than the encoder takes."""
+        return self._parts.embed_and_count(prompts, responses)
+
 
 def save_fine_tuned(folder: Path, encoder: SentenceEncoder, trunk: Trunk) -> None:
     """Write encoder and trunk; the description, which makes the folder a reward model, comes last.

@@ -85,12 +85,17 @@ class SentenceEncoder:
 
     def embed(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> Embedded:
         """Embed response i as an answer to prompt i, for all i; no reward, the encoder has no score layer."""
+        return self.embed_and_count(prompts, responses)[0]
+
+    def embed_and_count(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> tuple[Embedded, int]:
+        """What :meth:`embed` gives, and how many texts have a side of more tokens than the maximum length."""
         texts = [render(prompt) for prompt in prompts]
         prompt_of = self._encode(list(dict.fromkeys(texts)), keep_end=True)
         response_of = self._encode(list(dict.fromkeys(responses)), keep_end=False)
-        pairs = zip(texts, responses, strict=True)
-        vectors = [_vector(prompt_of[text], response_of[response]) for text, response in pairs]
-        return Embedded(np.array(vectors, dtype=np.float32).reshape(-1, self.dim), None)
+        pairs = [(prompt_of[text], response_of[response]) for text, response in zip(texts, responses, strict=True)]
+        vectors = [_vector(*pair) for pair in pairs]
+        cut = sum(any(side.tokens > self.identity.max_length - 2 for side in pair) for pair in pairs)
+        return Embedded(np.array(vectors, dtype=np.float32).reshape(-1, self.dim), None), cut
 
     def tokens(self, texts: Sequence[str], *, keep_end: bool) -> list[Tokens]:
         """What the encoder reads of each text: its first tokens, or its last ones if `keep_end`, as of prompts."""

@@ -14,17 +14,18 @@ from torch import Tensor, nn
 from transformers.utils import TRANSFORMERS_DYNAMIC_MODULE_NAME
 
 from qbrm.errors import InputError
-from qbrm.preferences.base import Prompt
+from qbrm.preferences.base import Completion, Prompt
 from qbrm.reward_models.base import Embedded, Identity, Refusal
 from qbrm.reward_models.batches import TokenBudget
-from qbrm.reward_models.heads import find_head, returned
+from qbrm.reward_models.heads import Head, find_head, returned
 from qbrm.reward_models.padding import Padding
 from qbrm.reward_models.positions import checked_length
-from qbrm.reward_models.template import TEMPLATES, Tokens
+from qbrm.reward_models.template import TEMPLATES, ChatTemplate, PlainTemplate, Tokens
 from qbrm.reward_models.text import SYSTEM
 from qbrm.reward_models.text import fold_system as fold_into_user
 
 TOKEN_BUDGET = 16_384
+ANY_ANSWER = "Yes."  # that a template takes one plain answer to a prompt or another does not depend on its words
 
 
 class SequenceClassifier:
@@ -106,19 +107,26 @@ class SequenceClassifier:
             **folded,
         }
 
+    def parts(self) -> ClassifierParts:
+        """What this model is made of, not copied: what an export takes over."""
+        return ClassifierParts(
+            self._model, self._layer, self._head, self._template, self._padding, self._fold, self._ending
+        )
+
     def refusals(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> list[Refusal]:
         """What the template refuses, and what has a token that the model does not know; nothing goes through the model.
 
-        A template is asked once for each prompt; texts are made into tokens only where the tokenizer has more of them
-        than the model.
+        A template is asked once for each prompt, and for each response that is more than one plain message; texts are
+        made into tokens only where the tokenizer has more of them than the model.
         """
         larger = max(self._tokenizer.get_vocab().values(), default=0) >= self._padding.tokens
-        asked: dict[Prompt, str | None] = {}
+        asked: dict[tuple[Prompt, str], str | None] = {}
         refusals = []
         for index, (prompt, response) in enumerate(zip(prompts, responses, strict=True)):
-            if prompt not in asked:
-                asked[prompt] = self._template.refusal(self._folded(prompt))
-            if (why := asked[prompt]) is not None:
+            conversation = prompt, response if isinstance(response, Completion) else ANY_ANSWER
+            if conversation not in asked:
+                asked[conversation] = self._template.refusal(self._folded(prompt), conversation[1])
+            if (why := asked[conversation]) is not None:
                 foldable = not self._fold and any(message.role in SYSTEM for message in prompt)
                 refusals.append(Refusal(index, why, foldable))
             elif larger and (unknown := self._unknown(self._written(prompt, response))):
@@ -132,22 +140,27 @@ class SequenceClassifier:
             InputError: if the chat template refuses a prompt, a text has a token that the model does not know, or a
                 single text does not fit into memory.
         """
-        texts = [self._tokens(prompt, response) for prompt, response in zip(prompts, responses, strict=True)]
+        return self.embed_and_count(prompts, responses)[0]
+
+    def embed_and_count(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> tuple[Embedded, int]:
+        """What :meth:`embed` gives, and how many of the texts have more tokens than the maximum length."""
+        whole = [self._tokens(prompt, response) for prompt, response in zip(prompts, responses, strict=True)]
+        texts = [tokens.truncated(self.identity.max_length) for tokens in whole]
         embedding = np.empty((len(texts), self.dim), dtype=np.float32)
         reward = np.empty(len(texts), dtype=np.float32)
         for batch, features in self._budget.run(
             [len(text.ids) for text in texts], lambda batch: self._forward([texts[index] for index in batch])
         ):
             embedding[batch], reward[batch] = features
-        return Embedded(embedding, reward)
+        return Embedded(embedding, reward), sum(cut is not tokens for cut, tokens in zip(texts, whole, strict=True))
 
     def _tokens(self, prompt: Prompt, response: str) -> Tokens:
-        """What goes through the model, cut to its maximum length."""
+        """What the model would take if it took any length."""
         tokens = self._written(prompt, response)
         unknown = self._unknown(tokens)
         if unknown is not None:
             raise InputError(f"{unknown}; expected a text without it.")
-        return tokens.truncated(self.identity.max_length)
+        return tokens
 
     def _unknown(self, tokens: Tokens) -> str | None:
         """Say which token the model has no embedding for; None if it has one for each."""
@@ -231,6 +244,28 @@ class SequenceClassifier:
         parts += ["system text in the next user turn"] if self._fold else []
         parts += [f"ends with token {self._ending}"] if self._ending is not None else []
         return "; ".join(parts)
+
+
+class ClassifierParts(NamedTuple):
+    """What a sequence classifier is made of.
+
+    Attributes:
+        model: the network.
+        layer: its score layer.
+        head: how the reward comes out of that.
+        template: how prompt and response are written.
+        padding: how batches are padded.
+        fold_system: whether system messages go to the beginning of the user turn that follows.
+        ending: token that ends every text, if the model asks for one.
+    """
+
+    model: Any
+    layer: nn.Linear
+    head: Head
+    template: ChatTemplate | PlainTemplate
+    padding: Padding
+    fold_system: bool
+    ending: int | None
 
 
 class Pass(NamedTuple):

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Protocol
 from jinja2 import TemplateError
 
 from qbrm.errors import InputError, reason
-from qbrm.preferences.base import Message, Prompt
+from qbrm.preferences.base import Message, Prompt, response_messages
 from qbrm.reward_models.text import render, valid_unicode
 
 CUT = "a long sequence loses the first tokens of the prompt, then the last of the response, and no other"
@@ -71,8 +71,8 @@ class Template(Protocol):
     def tokens(self, prompt: Prompt, response: str) -> Tokens:
         """The whole sequence, however long."""
 
-    def refusal(self, prompt: Prompt) -> str | None:
-        """Why the template cannot write a prompt; None if it can."""
+    def refusal(self, prompt: Prompt, response: str) -> str | None:
+        """Why the template cannot write a prompt with a response; None if it can."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +94,12 @@ class ChatTemplate:
         self._source()
 
     @property
+    def source(self) -> str:
+        """The template, with one date for all days."""
+        source = self._source()
+        return FIXED_DATE + source if "strftime_now" in source else source
+
+    @property
     def description(self) -> str:
         """Names the template by its digest."""
         source = self._source()
@@ -106,31 +112,30 @@ class ChatTemplate:
         Raises:
             InputError: if the template refuses the conversation, as some do system messages.
         """
-        turns = [*prompt, Message("assistant", response)]
+        turns = [*prompt, *response_messages(response)]
         try:
             text = self._text(turns)
         except REFUSED as error:
             raise InputError(
-                f"{self._refused(prompt, error)}; expected a conversation that it knows to write."
+                f"{self._refused(turns[:-1], error)}; expected a conversation that it knows to write."
             ) from error
         *prompt_spans, response_span = _content_spans([valid_unicode(turn.content) for turn in turns], text)
         return _encode(self.tokenizer, text, prompt_spans, response_span, add_special_tokens=False)
 
-    def refusal(self, prompt: Prompt) -> str | None:
-        """Why the template does not write a prompt with some answer; None if it does."""
+    def refusal(self, prompt: Prompt, response: str) -> str | None:
+        """Why the template does not write a prompt with a response; None if it does."""
+        *before, last = [*prompt, *response_messages(response)]
         try:
-            self._text([*prompt, Message("assistant", "Yes.")])
+            self._text([*before, last])
         except REFUSED as error:
-            return self._refused(prompt, error)
+            return self._refused(before, error)
         return None
 
     def _text(self, turns: Sequence[Message]) -> str:
-        messages = [turn._replace(content=valid_unicode(turn.content))._asdict() for turn in turns]
-        source = self._source()
-        dated = FIXED_DATE + source if "strftime_now" in source else source
-        return str(self.tokenizer.apply_chat_template(messages, tokenize=False, chat_template=dated))
+        messages = [turn._replace(content=valid_unicode(turn.content)).to_dict() for turn in turns]
+        return str(self.tokenizer.apply_chat_template(messages, tokenize=False, chat_template=self.source))
 
-    def _refused(self, prompt: Prompt, error: Exception) -> str:
+    def _refused(self, prompt: Sequence[Message], error: Exception) -> str:
         roles = ", ".join(message.role for message in prompt)
         return f"the chat template of {self.name} refuses a prompt of the roles {roles} ({reason(error)})"
 
@@ -178,7 +183,7 @@ class PlainTemplate:
         sides = encoding.sequence_ids()
         return Tokens(ids, types, *([at for at, side in enumerate(sides) if side == wanted] for wanted in (0, 1)))
 
-    def refusal(self, prompt: Prompt) -> str | None:
+    def refusal(self, prompt: Prompt, response: str) -> str | None:
         """None: any prompt is some text."""
         return None
 

@@ -10,10 +10,10 @@ SYSTEM = ("system", "developer")
 
 
 def render(prompt: Prompt) -> str:
-    """Write a conversation as one text: a single user turn as its content, others as ``role: content`` turns."""
+    """Write a conversation as one text: a single user turn as its text, others as ``role: text`` turns."""
     if len(prompt) == 1 and prompt[0].role == "user":
-        return prompt[0].content
-    return "\n\n".join(f"{message.role}: {message.content}" for message in prompt)
+        return prompt[0].text
+    return "\n\n".join(f"{message.role}: {message.text}" for message in prompt)
 
 
 def fold_system(prompt: Prompt) -> Prompt:

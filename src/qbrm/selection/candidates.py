@@ -66,10 +66,5 @@ BASE = Candidate(None)
 # A committee of five costs five times as much to use as any single score, a gate about twice as much.
 CANDIDATES: tuple[Candidate, ...] = (
     BASE,
-    *(
-        Candidate(family, gate, members)
-        for members in (1, MEMBERS)
-        for gate in (False, True)
-        for family in FAMILIES
-    ),
+    *(Candidate(family, gate, members) for members in (1, MEMBERS) for gate in (False, True) for family in FAMILIES),
 )

@@ -216,8 +216,7 @@ def cross_validate(
     losses: dict[str, Float64[np.ndarray, " pairs"]] = dict(known or {})
     families = list(dict.fromkeys(candidate.family for candidate in CANDIDATES if candidate.family is not None))
     trainings = len(families) * len(list(itertools.combinations(choosing.groups, 2)))
-    done = itertools.count(1)
-    advance = (lambda: progress(next(done), trainings)) if progress else (lambda: None)
+    advance = partial(_advance, progress, itertools.count(1), trainings)
     losses.setdefault(BASE.name, _base_losses(choosing))
     gates: dict[int, nn.Module] = {}
     for family in families:
@@ -233,6 +232,11 @@ def cross_validate(
         keep(losses)
     judged = [Judged(candidate, losses[candidate.name]) for candidate in CANDIDATES]
     return Choice.among(judged, choosing.prompt[choosing.data.chosen].numpy())
+
+
+def _advance(progress: Callable[[int, int], None] | None, done: Iterator[int], total: int) -> None:
+    if progress is not None:
+        progress(next(done), total)
 
 
 def tempered_base(pairs: PairData, device: torch.device) -> EnergyScore:
@@ -302,4 +306,3 @@ def _clustered_error(difference: Float64[np.ndarray, " pairs"], prompt: Int[np.n
     total = np.bincount(place, difference - difference.mean())
     prompts = len(total)
     return float(np.sqrt((total**2).sum() * prompts / max(prompts - 1, 1)) / len(difference))
-

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from qbrm.cli.console import Reporter
+from qbrm.cli.preferences import report_preferences
 from qbrm.errors import InputError
 from qbrm.evaluation import PromptBootstrap
 from qbrm.features import FeatureTable, build_features
-from qbrm.preferences import PreferenceSet, training_pairs
+from qbrm.preferences import PreferenceSet
 from qbrm.reward_models import Embedded, RewardModel, load_reward_model
 from qbrm_lab.comparison.evaluate import EvaluationSet, PartOfTest
 from qbrm_lab.comparison.metrics_log import import_wandb
@@ -143,14 +144,10 @@ def _split(scenario: str, model_is_trained: bool) -> Callable[[PreferenceSet, in
 
 
 def _describe(sources: Sources, reporter: Reporter) -> None:
-    def describe(preferences: PreferenceSet, name: str, *more: str) -> None:
-        prompts, pairs = len(preferences.prompt_ids), len(training_pairs(preferences))
-        reporter.fact(name, f"{prompts:,} prompts", f"{pairs:,} pairs", *more)
-
     train = sources.train
-    describe(train, train.name, f"{len(train.categories)} categories", "training and validation")
+    report_preferences(train, reporter, f"{len(train.categories)} categories", "training and validation")
     for name, test in sources.tests.items():
-        describe(test, name, f"test, held out of {name}" if sources.held_out else "test")
+        report_preferences(test, reporter, f"test, held out of {name}" if sources.held_out else "test", name=name)
 
 
 def embed(
@@ -172,6 +169,7 @@ def embed(
         embedded_now=counts[-1] - counts[1] if len(counts) > 1 else 0,
         seconds=time.perf_counter() - start,
         folder=str(folder),
+        cut=table.cut,
     )
     reporter.fact("features", *fact.columns)
     return table, fact

@@ -12,14 +12,14 @@ import torch
 
 from qbrm.cli.console import Reporter
 from qbrm.features import write_features
-from qbrm.features.pair_list import key_pairs, write_pairs
+from qbrm.features.pair_list import write_training_pairs
 from qbrm.fitting import Training
 from qbrm.fitting.committee import MEMBER_SEEDS
 from qbrm.fitting.trainer import Epoch
 from qbrm.fitting.trunk import fit_trunk
 from qbrm.model.energy_reward_model import EnergyRewardModel
 from qbrm.model.model_card import Provenance
-from qbrm.preferences import PreferenceSet, SetName, training_pairs
+from qbrm.preferences import PreferenceSet, SetName
 from qbrm.preferences.digest import prompt_digests
 from qbrm.reward_models import Embedded, RewardModel
 from qbrm.reward_models.base import head_dim
@@ -162,7 +162,7 @@ def _reward_model_features(run: SeedRun, records: Records) -> tuple[RewardModel,
 
 
 def _write_pairs(run: SeedRun, folder: Path) -> None:
-    write_pairs(folder, key_pairs(training_pairs(run.roles.refinement)), run.roles.refinement.name)
+    write_training_pairs(folder, run.roles.refinement)
 
 
 def _fit_trunk(run: SeedRun, seed: int, name: str, **watched: Any) -> tuple[Trunk, Training]:

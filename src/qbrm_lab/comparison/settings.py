@@ -30,6 +30,7 @@ class ComparisonSettings:
             of `SAMPLERS`; None to sum over them.
         hidden: hidden units of the Boltzmann scores; None for each one's own number.
         workers: processes that run seeds side by side, one thread each; None: this process runs them all.
+        skip_bad: whether rows that are no preferences are left out.
         wandb: whether metrics also go to Weights & Biases.
         command: the command line, for the report.
     """
@@ -47,6 +48,7 @@ class ComparisonSettings:
     sampler: str | Sampler | None = None
     hidden: int | None = None
     workers: int | None = None
+    skip_bad: bool = False
     wandb: bool = False
     command: str = ""
 

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 from qbrm.errors import InputError
-from qbrm.preferences import PreferenceSet, check_disjoint, read_preferences, split_by_prompt
+from qbrm.preferences import PreferenceSet, check_disjoint, preferences_of, split_by_prompt
 from qbrm_lab.comparison.settings import ComparisonSettings
 
 TEST_SHARE = 0.2
 
 
 class Sources(NamedTuple):
-    """Preferences to train on and to test on, by name; `held_out`: whether the test was split off the former."""
+    """Preferences to train on and to test on, by name.
+
+    Attributes:
+        train: to train on.
+        tests: to test on.
+        held_out: whether the test was split off the former.
+    """
 
     train: PreferenceSet
     tests: dict[str, PreferenceSet]
@@ -27,17 +34,18 @@ def read_sources(settings: ComparisonSettings) -> Sources:
     Raises:
         InputError: if a source is not usable, two tests share a name, or train and test share a prompt.
     """
-    train = read_preferences(settings.train)
+    train = preferences_of(settings.train, skip_bad=settings.skip_bad)
     # One prompt each for the reward model, the refinement and validation, and one for the test.
     least = 3 if settings.tests else 4
     if len(train.prompt_ids) < least:
         raise InputError(f"{train.name} has {len(train.prompt_ids)} prompts; expected at least {least} to share out.")
     if not settings.tests:
         kept, held_out = split_by_prompt(train, TEST_SHARE, settings.seed)
-        return Sources(kept, {train.name: held_out}, held_out=True)
+        # What was left out is said of the source once, beside the part to train on.
+        return Sources(replace(kept, left_out=train.left_out), {train.name: held_out}, held_out=True)
     tests: dict[str, PreferenceSet] = {}
     for source in settings.tests:
-        test = read_preferences(source)
+        test = preferences_of(source, skip_bad=settings.skip_bad)
         if test.name in tests:
             raise InputError(f"--test names {test.name!r} twice; expected sources with different names.")
         check_disjoint(train, test)

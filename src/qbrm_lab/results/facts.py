@@ -99,19 +99,30 @@ class BoundChosen(OfOneTraining, kind="bound-chosen"):
 
 @dataclass(frozen=True, kw_only=True)
 class FeaturesEmbedded(Stated, kind="features-embedded"):
-    """How many responses there are, how many of them were embedded now and in which time, and where they are kept."""
+    """How many responses there are, and how they were embedded.
+
+    Attributes:
+        responses: how many there are.
+        identity: the reward model.
+        embedded_now: how many were embedded now.
+        seconds: the time that took.
+        folder: where they are kept.
+        cut: how many texts in there are longer than the reward model takes, and lost a part.
+    """
 
     responses: int
     identity: str
     embedded_now: int
     seconds: float
     folder: str
+    cut: int = 0
 
     @property
     def columns(self) -> tuple[str, str, str]:
         """Responses, reward model and cost, as a line on a terminal has them."""
         cost = f"{self.embedded_now:,} embedded now in {self.seconds:.0f} s (kept in {self.folder})"
-        return f"{self.responses:,} responses", self.identity, cost
+        cut = f", {self.cut:,} too long and cut" if self.cut else ""
+        return f"{self.responses:,} responses{cut}", self.identity, cost
 
     def __str__(self) -> str:
         return "features: " + ", ".join(self.columns[::2])

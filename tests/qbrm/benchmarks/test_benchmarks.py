@@ -224,7 +224,7 @@ def test_damaged_files_are_one_line(tmp_path):
         ("strange.jsonl", "strange.jsonl is in no known layout; expected NAME:PATH"),
         ("notes.txt", "notes.txt is of no known kind"),
         ("broken", "prefs.jsonl, line 1: Expecting"),
-        ("empty", "empty holds no .json, .jsonl, .jsonl.gz or .parquet file"),
+        ("empty", "empty holds no .json, .jsonl, .json.gz, .jsonl.gz or .parquet file"),
     ],
 )
 def test_a_source_that_is_no_benchmark_is_one_line(source, expected, tmp_path, monkeypatch):

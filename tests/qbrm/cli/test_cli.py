@@ -184,14 +184,14 @@ def test_a_bad_source_is_named(compare, tmp_path, option, kind):
     assert not (tmp_path / "out").exists()
 
 
-def test_json_that_is_not_rmb_is_named(compare, tmp_path):
+def test_json_that_holds_something_else_is_named(compare, tmp_path):
     (tmp_path / "data.json").write_text('[{"instruction": "x", "output": "y"}]')
     message = compare(train=tmp_path / "data.json").refused()
     assert "data.json, item 1" in message
-    assert "RMB" in message
+    assert '"chosen" is missing' in message
 
 
-def test_a_folder_without_rmb_is_named(compare, tmp_path):
+def test_a_folder_without_preferences_is_named(compare, tmp_path):
     (tmp_path / "folder").mkdir()
     message = compare(train=tmp_path / "folder").refused()
     assert str(tmp_path / "folder") in message

@@ -442,6 +442,32 @@ def test_arrays_that_are_no_table_are_refused(tmp_path, keys, embedding, reward,
     assert not (tmp_path / "features").exists()
 
 
+class Short(FakeModel):
+    """Takes texts of at most 20 characters."""
+
+    def embed_and_count(self, prompts, responses):
+        return self.embed(prompts, responses), sum(len(response) > 20 for response in responses)
+
+
+def test_texts_that_were_cut_are_counted_also_after_a_kill(tmp_path, monkeypatch):
+    with flush_interrupted(monkeypatch, 5), pytest.raises(Killed):
+        build(tmp_path / "killed", Short())
+    expected = sum(len(response) > 20 for _, response in preferences().responses().values())
+    assert 0 < expected < len(preferences().responses())
+    for name in ("killed", "whole", "whole"):
+        assert build(tmp_path / name, Short()).cut == FeatureTable.open(tmp_path / name).cut == expected
+    assert files(tmp_path / "killed") == files(tmp_path / "whole")
+
+
+def test_a_table_of_an_earlier_version_tells_of_no_cut_texts(tmp_path):
+    build(tmp_path, Short())
+    content = manifest(tmp_path)
+    for shard in content["shards"]:
+        del shard["cut"]
+    (tmp_path / "manifest.json").write_text(json.dumps(content))
+    assert FeatureTable.open(tmp_path).cut == 0
+
+
 def test_an_empty_source_gives_an_empty_table(tmp_path):
     table = build(tmp_path, Uncallable(), PreferenceSet("empty", ()))
     assert (len(table), table.keys(), list(table.shards())) == (0, [], [])

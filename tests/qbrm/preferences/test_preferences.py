@@ -1,3 +1,4 @@
+import builtins
 import json
 import os
 from collections import Counter
@@ -23,7 +24,9 @@ from qbrm.preferences import (
     split_by_prompt,
     training_pairs,
 )
-from qbrm.preferences.records import read_records
+from qbrm.preferences.field import Field
+from qbrm.preferences.records import read_record
+from qbrm.preferences.rows import Row
 
 CHAT = [
     {"role": "user", "content": "Wie heißt der Fluss?"},
@@ -264,17 +267,17 @@ BAD_FILES = [
     ("p.jsonl", jsonl(prompt=[{"role": "human", "content": "?"}]), '"prompt[0].role" is "human"; expected one of'),
     ("p.jsonl", jsonl(prompt=[{"role": "user", "content": [1]}]), '"prompt[0].content" is [1]; expected'),
     ("p.jsonl", jsonl(prompt=[{"role": "user", "content": ""}]), '"prompt[0].content" is empty; expected'),
-    ("p.jsonl", jsonl(chosen="absent"), 'line 1: "chosen" is missing; expected a non-empty string.'),
-    ("p.jsonl", jsonl(chosen=None), 'line 1: "chosen" is null; expected a non-empty string.'),
-    ("p.jsonl", jsonl(chosen=""), 'line 1: "chosen" is empty; expected a non-empty string.'),
-    ("p.jsonl", jsonl(chosen=["4"]), 'line 1: "chosen" is ["4"]; expected a non-empty string.'),
+    ("p.jsonl", jsonl(chosen="absent"), 'line 1: "chosen" is missing; expected a non-empty string or a list of chat'),
+    ("p.jsonl", jsonl(chosen=None), 'line 1: "chosen" is null; expected a non-empty string or'),
+    ("p.jsonl", jsonl(chosen=""), 'line 1: "chosen" is empty; expected a non-empty string or'),
+    ("p.jsonl", jsonl(chosen=["4"]), 'line 1: "chosen" is ["4"]; expected a string or a list of chat messages'),
     ("p.jsonl", jsonl(chosen="\ud800"), r"half a surrogate pair, \ud800, at character 1"),
-    ("p.jsonl", jsonl(rejected="absent"), '"rejected" is missing; expected one or more non-empty strings.'),
-    ("p.jsonl", jsonl(rejected=[]), 'line 1: "rejected" is empty; expected one or more non-empty strings.'),
-    ("p.jsonl", jsonl(rejected=""), 'line 1: "rejected" is empty; expected one or more non-empty strings.'),
-    ("p.jsonl", jsonl(rejected=["5", "\n"]), 'line 1: "rejected[1]" is only white space'),
+    ("p.jsonl", jsonl(rejected="absent"), '"rejected" is missing; expected one or more answers: a string, or'),
+    ("p.jsonl", jsonl(rejected=[]), 'line 1: "rejected" is empty; expected one or more answers'),
+    ("p.jsonl", jsonl(rejected=None), 'line 1: "rejected" is null; expected one or more answers'),
+    ("p.jsonl", jsonl(rejected=["5", []]), 'line 1: "rejected[1]" is empty; expected a string or a list of chat'),
     ("p.jsonl", jsonl(rejected=["5", 6]), 'line 1: "rejected[1]" is 6; expected'),
-    ("p.jsonl", jsonl(rejected={"a\nb": 5}), 'line 1: "rejected" is {"a\\nb": 5}; expected'),
+    ("p.jsonl", jsonl(rejected={"a\nb": 5}), 'line 1: "rejected.role" is missing; expected one of system, developer'),
     ("p.jsonl", jsonl(rejected=["5", "4"]), '"rejected[1]" is "4", the same as the chosen answer'),
     ("p.jsonl", jsonl(category=3), '"category" is 3; expected a non-empty string'),
     ("p.jsonl", jsonl(category="all"), '"category" is "all"; expected another category'),
@@ -286,8 +289,8 @@ BAD_FILES = [
     ("p.json", b"[\n{]", "p.json, line 2: Expecting"),
     ("p.json", b"[]", "p.json is empty; expected a list of RMB items"),
     ("p.json", b'{"a": 1}', 'p.json is {"a": 1}; expected a list of RMB items'),
-    ("p.json", b'[{"prompt": "?"}]', "p.json, item 1 is"),
-    ("p.json", b"[7]", "p.json, item 1 is 7; expected an RMB item"),
+    ("p.json", b'[{"prompt": "?"}]', 'p.json, item 1: "chosen" is missing; expected'),
+    ("p.json", b"[7]", 'p.json, item 1 is 7; expected an object with "prompt", "chosen" and "rejected"'),
     ("p.json", rmb(bon(uid="")), 'p.json, item 1: "bon_uid" is empty'),
     ("p.json", rmb(bon("1"), bon("1")), 'item 2: "bon_uid" is "1", as in '),
     ("p.json", rmb(bon() | {"bon_best": {}}), 'item 1 (bon_uid 1): "bon_best.answer" is missing'),
@@ -295,15 +298,14 @@ BAD_FILES = [
     ("p.json", rmb(bon(chosen="\n ")), '"bon_best.answer" is only white space'),
     ("p.json", rmb(bon(rejected=[])), '"loser_list" is empty; expected a list of one or more answers'),
     ("p.json", rmb(bon() | {"loser_list": {"answer": "5"}}), '"loser_list" is {"answer": "5"}; expected a list'),
-    ("p.json", rmb(bon(rejected=["5", ""])), '"loser_list[1].answer" is empty; expected a non-empty string'),
     ("p.json", rmb(bon(rejected=[5])), '"loser_list[0].answer" is 5; expected a string'),
     ("p.json", rmb(bon(prompt=" ")), '"conversation_input[0].content" is only white space; expected text in at least'),
     ("p.json", rmb(bon(prompt=[])), '"conversation_input" is empty; expected a list of chat messages'),
     ("p.json", rmb(bon(category="")), '"category_path" is "BoN_set/"; expected a category'),
     ("p.json", rmb(bon(category="all")), '"category_path" is "BoN_set/all"; expected another category'),
     ("p.json", rmb(pairwise() | {"chosen": "Neon"}), '(pair_uid 1): "chosen" is "Neon"; expected an object'),
-    ("p.json", rmb(pairwise(rejected="")), '(pair_uid 1): "reject.answer" is empty'),
-    ("p.json", rmb(pairwise(uid="a\nb", rejected="")), "(pair_uid a b)"),
+    ("p.json", rmb(pairwise(rejected=None)), '(pair_uid 1): "reject.answer" is null'),
+    ("p.json", rmb(pairwise(uid="a\nb", rejected=None)), "(pair_uid a b)"),
     ("p.parquet", b"", "p.parquet: "),
     ("p.parquet", b"not parquet", "p.parquet: "),
     ("p.csv", b"prompt,chosen,rejected", "p.csv is of no known kind; expected an RMB folder, or"),
@@ -319,7 +321,7 @@ def test_a_bad_file_gives_one_line_that_says_where_and_what(tmp_path, name, cont
     assert expected in text_of(error)
     assert "expected" in text_of(error)
     assert text_of(error).isprintable()
-    assert len(text_of(error)) < 400 + len(str(tmp_path))
+    assert len(text_of(error)) < 500 + len(str(tmp_path))
 
 
 BAD_TABLES = [
@@ -373,11 +375,11 @@ def test_a_source_that_is_not_there_is_named(tmp_path, monkeypatch, source, expe
 
 
 def test_a_file_that_may_not_be_read_is_named(tmp_path, monkeypatch):
-    def refuse(self):
-        raise PermissionError(13, "Permission denied", str(self))
+    def refuse(path, *mode):
+        raise PermissionError(13, "Permission denied", str(path))
 
     path = write_jsonl(tmp_path / "p.jsonl", RECORDS)
-    monkeypatch.setattr(Path, "read_bytes", refuse)
+    monkeypatch.setattr(builtins, "open", refuse)
     with pytest.raises(InputError, match=r"p.jsonl cannot be read \(Permission denied\); expected a readable file"):
         read_preferences(path)
 
@@ -396,8 +398,8 @@ def test_a_folder_of_a_tree_that_may_not_be_read_is_not_passed_over(tmp_path, mo
         read_preferences(tmp_path)
 
 
-def test_a_folder_that_is_no_rmb_tree_is_refused(tmp_path):
-    with pytest.raises(InputError, match="has no BoN_set/ or Pairwise_set/ in it; expected an RMB tree"):
+def test_a_folder_without_files_of_preferences_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"holds no \.json, \.jsonl, .* file; expected"):
         read_preferences(tmp_path)
     (tmp_path / "BoN_set").mkdir()
     with pytest.raises(InputError, match=r"holds no .json file in BoN_set/ or Pairwise_set/"):
@@ -439,11 +441,11 @@ json_values = st.recursive(
 def test_no_record_gets_past_the_door_but_a_preference(record):
     message = None
     try:
-        (read,) = read_records(Path("p.jsonl"), "line", [(1, record)])
+        read = read_record(Row(Field("p.jsonl, line 1", "", record), "p.jsonl", 1))
     except InputError as error:
         message = str(error)
     if message is None:
-        assert all(text.strip() for text in read.responses)
+        assert read.chosen.strip()
         assert read.chosen not in read.rejected
     else:
         assert message.startswith("p.jsonl, line 1")

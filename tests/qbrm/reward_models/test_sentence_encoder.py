@@ -185,3 +185,10 @@ def test_identity_names_weights_template_and_length(encoder):
     assert encoder.identity.max_length == 256
     assert "role: content" in encoder.identity.template
     assert SentenceEncoder(max_length=128).identity != encoder.identity
+
+
+def test_pairs_of_which_a_side_is_cut_are_counted():
+    made = SentenceEncoder(max_length=10)
+    long = "word " * 9
+    prompts, responses = [user("a b"), user(long), user(long), user("word " * 8)], ["c", "d", long, "word " * 8]
+    assert made.embed_and_count(prompts, responses)[1] == 2

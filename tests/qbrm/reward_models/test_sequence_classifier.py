@@ -11,7 +11,7 @@ from transformers import ByT5Tokenizer
 
 from fixtures.conversations import PROMPTS, RESPONSES, own_logits, refused, reward_model
 from fixtures.tiny_models import CONFIGS, DECODERS, ENCODERS, EOS, PAD, SEP, classifier, own_logit, tokenizer
-from qbrm.preferences import Message
+from qbrm.preferences import Completion, Message, preferences_of
 from qbrm.reward_models.batches import TokenBudget
 from qbrm.reward_models.template import ChatTemplate, PlainTemplate
 from qbrm.reward_models.text import fold_system
@@ -222,6 +222,57 @@ def test_a_prompt_too_long_is_embedded_as_its_end_alone():
 
 
 @pytest.mark.parametrize("template", ["chat", "plain"])
+def test_texts_that_are_cut_are_counted(template):
+    made = reward_model(template=template, max_length=40)
+    lengths = [len(made._template.tokens(*text).ids) for text in zip(PROMPTS, RESPONSES, strict=True)]
+    _, cut = made.embed_and_count(PROMPTS, RESPONSES)
+    assert cut == sum(length > 40 for length in lengths)
+    assert 0 < cut < len(PROMPTS)
+
+
+CALL = {"function": {"name": "weigh", "arguments": {"of": "tea"}}}
+CALLING = (
+    "<bos>{% for m in messages %}<{{ m['role'] }}>{{ m['content'] or '' }}"
+    "{% for call in m.get('tool_calls') or [] %}{{ call | tojson }}{% endfor %}<eos>{% endfor %}"
+)
+
+
+def test_a_template_writes_tool_calls_of_prompt_and_response():
+    """As the tokenizer's own method writes the messages."""
+    tok = tokenizer(CALLING)
+    asked = [{"role": "user", "content": "Weigh it."}]
+    called = [{"role": "assistant", "content": None, "tool_calls": [CALL]}, {"role": "tool", "content": "3 g"}]
+    read = preferences_of([{"prompt": [*asked, *called], "chosen": "3 g.", "rejected": called[:1]}]).preferences[0]
+    template = ChatTemplate(tok, "tiny")
+    for response, messages in zip(
+        read.responses, ([{"role": "assistant", "content": "3 g."}], called[:1]), strict=True
+    ):
+        expected = tok.apply_chat_template([*asked, *called, *messages], tokenize=False)
+        assert tok.decode(template.tokens(read.prompt, response).ids) == expected
+
+
+@pytest.mark.parametrize("template", ["chat", "plain"])
+def test_another_tool_call_has_another_reward(template):
+    made = reward_model(tok=tokenizer(CALLING), template=template)
+    answers = [[{"role": "assistant", "content": None, "tool_calls": [{"function": {"name": name}}]}] for name in "ab"]
+    (read,) = preferences_of([{"prompt": "Weigh it.", "chosen": answers[0], "rejected": answers[1]}])
+    one, other = made.embed([read.prompt] * 2, read.responses).reward
+    assert one != other
+
+
+def test_a_response_of_several_messages_that_the_template_refuses_is_told_before():
+    alternating = (
+        "{% for m in messages %}{% if (m['role'] == 'user') != (loop.index0 % 2 == 0) %}"
+        "{{ raise_exception('roles must alternate') }}{% endif %}{{ m['content'] }}{% endfor %}"
+    )
+    made = reward_model(tok=tokenizer(alternating))
+    twice = Completion((Message("assistant", "One."), Message("assistant", "Two.")))
+    (refusal,) = made.refusals([user("?")] * 2, ["One.", twice])
+    assert refusal.number == 1
+    assert "roles user, assistant (" in refusal.reason
+
+
+@pytest.mark.parametrize("template", ["chat", "plain"])
 def test_cutting_a_long_text_prints_nothing(template, caplog, capfd):
     """Transformers warns of sequences longer than the tokenizer's limit, which are cut here afterwards."""
     reward_model(template=template).embed([user("so " * 300)], ["yes"])
@@ -303,7 +354,7 @@ NO_SYSTEM = (
 )
 def test_system_text_goes_to_the_next_user_turn(turns, expected):
     prompt = tuple(Message(role, text) for role, text in zip(turns.split(), "abcd", strict=False))
-    assert " ".join(f"{role}:{text}" for role, text in fold_system(prompt)) == expected
+    assert " ".join(f"{turn.role}:{turn.content}" for turn in fold_system(prompt)) == expected
 
 
 def test_folded_system_text_is_embedded_as_the_users():

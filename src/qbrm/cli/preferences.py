@@ -1,0 +1,49 @@
+"""What a command says of the preferences that it has read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from qbrm.cli.console import Reporter
+from qbrm.features import FeatureTable
+from qbrm.preferences.base import PairCount, PreferenceSet
+
+
+def report_preferences(preferences: PreferenceSet, reporter: Reporter, *more: str, name: str | None = None) -> None:
+    """Print what preferences hold, and in a line of its own which rows of their source were left out.
+
+    Args:
+        preferences: what was read.
+        reporter: prints.
+        more: further facts for the first line.
+        name: what to call them; None for their own name.
+    """
+    name = preferences.name if name is None else name
+    prompts = f"{len(preferences.prompt_ids):,} prompts"
+    reporter.fact(name, prompts, *pair_facts(preferences.pair_count), *more)
+    report_left_out(preferences.left_out, reporter)
+
+
+def pair_facts(count: PairCount) -> list[str]:
+    """Pairs to train on, and those left out if there are any."""
+    repeated = [f"{count.repeated:,} repeated left out"] if count.repeated else []
+    equal = [f"{count.equal:,} of equal answers left out"] if count.equal else []
+    return [f"{count.distinct:,} pairs", *repeated, *equal]
+
+
+def cut_facts(table: FeatureTable) -> list[str]:
+    """How many texts lost a part because they are longer than the reward model takes; nothing if none did."""
+    return [f"{table.cut:,} cut to {table.identity.max_length:,} tokens"] if table.cut else []
+
+
+def report_left_out(left_out: Mapping[str, int], reporter: Reporter) -> None:
+    """Print how many rows were left out, by what is wrong with them; nothing if none were."""
+    if left_out:
+        kinds = [f"{count:,}: {kind}" for kind, count in left_out.items()]
+        reporter.fact("left out", f"{sum(left_out.values()):,} bad rows", *kinds)
+
+
+def report_refused(rows: int, reporter: Reporter) -> None:
+    """Print how many rows were left out because the reward model cannot take their texts; nothing if none were."""
+    if rows:
+        reporter.fact("left out", f"{rows:,} rows that the reward model cannot take")
