@@ -112,6 +112,10 @@ class EnergyScore(TrainableScore):
             chosen, rejected = (both.rows(side) for side in sides)
         return probability_greater(chosen, rejected).clamp_min(SMALLEST_PROBABILITY).log()
 
+    @override
+    def expected(self, clamped: Clamped) -> Float[Tensor, " batch"]:
+        return density(self, clamped).mean
+
     def log_mass(self, clamped: Clamped, lattice: Lattice) -> Float[Tensor, "batch nodes"]:
         """Log of p(r | e) times the step at the nodes of a lattice; the masses of each example sum to one."""
         return torch.log_softmax(self.at(clamped, lattice.rewards), -1)

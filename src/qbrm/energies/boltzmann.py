@@ -16,9 +16,10 @@ from typing_extensions import Self, override
 
 from qbrm.data.units import location_and_scale
 from qbrm.energies.base import Clamped, EnergyScore, Lattice
-from qbrm.energies.familiarity import Familiarity, fit_familiarity
+from qbrm.energies.familiarity import Familiarity, GateRank, fit_contrast, fit_familiarity
 from qbrm.energies.geometric_mean import geometric_mean
 from qbrm.energies.newton import Slope, newton_mode
+from qbrm.fitting.trainable import KeptEmbeddings
 
 MIN_TAU = 0.02
 # A window around the mode need not be centred better than to some hundredths of a standard deviation.
@@ -63,7 +64,7 @@ class BoltzmannScore(EnergyScore):
         axes: int,
         anchored: bool,
         coupling: float,
-        gate_rank: int | None,
+        gate_rank: GateRank | None,
         members: int,
         deep: int = 0,
         strength: float = 1.0,
@@ -80,7 +81,7 @@ class BoltzmannScore(EnergyScore):
         self.a = nn.Parameter(torch.zeros(read))
         self.a0 = nn.Parameter(torch.zeros(()))
         self.log_tau = nn.Parameter(torch.zeros(()))
-        self.gate = None if gate_rank is None else Familiarity(dim, gate_rank)
+        self.gate = None if gate_rank is None else Familiarity.of_rank(dim, gate_rank)
         self.trunk = nn.Linear(dim, deep) if deep else None
 
     @override
@@ -115,8 +116,11 @@ class BoltzmannScore(EnergyScore):
         self.set_gate(self.fitted_gate(train, held_out))
 
     @override
-    def fitted_gate(self, train: Float[Tensor, "n dim"], held_out: Float[Tensor, "m dim"]) -> Familiarity:
-        return fit_familiarity(*(self._standard(embedding.to(self.W)) for embedding in (train, held_out)))
+    def fitted_gate(
+        self, train: Float[Tensor, "n dim"], held_out: Float[Tensor, "m dim"], kept: KeptEmbeddings | None = None
+    ) -> Familiarity:
+        sides = [self._standard(embedding.to(self.W)) for embedding in (train, held_out, *(kept or ()))]
+        return fit_familiarity(*sides) if kept is None else fit_contrast(*sides)
 
     @override
     def set_gate(self, gate: nn.Module | None) -> None:

@@ -12,6 +12,7 @@ from typing_extensions import Self, override
 
 from qbrm.energies.base import Clamped, Lattice
 from qbrm.energies.boltzmann import BoltzmannScore
+from qbrm.energies.familiarity import GateRank
 from qbrm.energies.log_cosh import log_cosh
 from qbrm.interop.ising import Ising
 from qbrm.samplers import SAMPLERS
@@ -94,7 +95,7 @@ class CoupledBoltzmannMachine(BoltzmannScore):
         hidden: int = 12,
         anchored: bool = True,
         coupling: float = 1.5,
-        gate_rank: int | None = None,
+        gate_rank: GateRank | None = None,
         sampler: str | Sampler | None = None,
         samples: int = 64,
         deep: int = 0,

@@ -13,6 +13,7 @@ from typing_extensions import override
 
 from qbrm.energies.base import Clamped
 from qbrm.energies.boltzmann import LogConcaveScore
+from qbrm.energies.familiarity import GateRank
 from qbrm.energies.newton import Slope
 from qbrm.fitting import FitSettings, TrainingSettings
 from qbrm.fitting.calibration import SMALLEST_PROBABILITY
@@ -45,7 +46,7 @@ class Residual(LogConcaveScore):
         self,
         dim: int,
         anchored: bool = True,
-        gate_rank: int | None = None,
+        gate_rank: GateRank | None = None,
         members: int = 1,
         deep: int = 128,
         strength: float = 1.0,
@@ -67,6 +68,10 @@ class Residual(LogConcaveScore):
 
     @override
     def mode(self, clamped: Clamped) -> Float[Tensor, " batch"]:
+        return clamped.mean
+
+    @override
+    def expected(self, clamped: Clamped) -> Float[Tensor, " batch"]:
         return clamped.mean
 
     @override

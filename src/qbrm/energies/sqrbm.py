@@ -12,6 +12,7 @@ from typing_extensions import override
 
 from qbrm.energies.base import Clamped
 from qbrm.energies.boltzmann import LogConcaveScore
+from qbrm.energies.familiarity import GateRank
 from qbrm.energies.log_cosh import log_cosh_of_square
 from qbrm.energies.newton import Slope
 
@@ -50,7 +51,7 @@ class SemiQuantumRBM(LogConcaveScore):
         axes: int = 2,
         anchored: bool = True,
         coupling: float = 1.5,
-        gate_rank: int | None = None,
+        gate_rank: GateRank | None = None,
         members: int = 1,
         deep: int = 0,
         strength: float = 1.0,

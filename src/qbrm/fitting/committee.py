@@ -11,6 +11,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from qbrm.data.pairs import PairData, Pairs
+from qbrm.fitting.keeping import Keep
 
 # Distance of the seeds of an ensemble's members, so that those of neighbouring seeds do not meet.
 MEMBER_SEEDS = 100_000
@@ -27,6 +28,7 @@ class Fold:
         checkpoint: file that keeps the training state; None keeps none.
         prompt: number of the prompt that each response answers, if a :func:`committee` may share the pairs out anew:
             all are over the same responses, and none trained the reward model, whose rewards would look too good.
+        keep: responses whose order is to stay; None for none.
     """
 
     pairs: Pairs
@@ -34,6 +36,7 @@ class Fold:
     seed: int = 0
     checkpoint: Path | None = None
     prompt: Int[Tensor, " responses"] | None = None
+    keep: Keep | None = None
 
     def of_member(self, index: int) -> Fold:
         """The same for number `index` of an ensemble, which differs in its seed."""

@@ -182,10 +182,11 @@ def train_score(
         batch = moved(fold.validation.batch(slice(0, VALIDATION_EXAMPLES)), score)
         return {**(measure(score) if measure else {}), **score.sampling_errors(batch.chosen, batch.chosen_reward)}
 
+    named = NCEPlus(settings.noise_samples) if settings.objective == "nce" else OBJECTIVES[settings.objective]()
     score.scatter()
     return train(
         score,
-        NCEPlus(settings.noise_samples) if settings.objective == "nce" else OBJECTIVES[settings.objective](),
+        fold.keep.added_to(named) if fold.keep else named,
         fold.pairs,
         fold.validation.without_conflicts() if settings.filter_conflicts else fold.validation,
         settings.training,

@@ -47,13 +47,14 @@ class Members(Generic[Score]):
         object.__setattr__(self, "log_temperatures", [score.log_temperature for score in self.scores])
 
     def gate(self) -> nn.Module:
-        """A gate that closes to embeddings unlike those that the first member was trained on.
+        """A gate that closes to embeddings unlike those that the first member was trained on, and to those to keep.
 
         Raises:
             TypeError: if such scores have no gate.
         """
         fold = self.folds[0]
-        return self.scores[0].fitted_gate(fold.pairs.responses()[0], fold.validation.responses()[0])
+        kept = fold.keep and fold.keep.embeddings
+        return self.scores[0].fitted_gate(fold.pairs.responses()[0], fold.validation.responses()[0], kept)
 
     def combined(self, gate: nn.Module | None = None, strength: float = 1.0) -> Combined[Score]:
         """Calibrate the members together and make them one.

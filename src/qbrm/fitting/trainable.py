@@ -36,6 +36,13 @@ class Clamped(NamedTuple):
         return Clamped(*(None if part is None else part[rows] for part in self))  # type: ignore[arg-type]
 
 
+class KeptEmbeddings(NamedTuple):
+    """Embeddings at which rewards are to stay; the held-out ones are of other prompts."""
+
+    train: Float[Tensor, "n dim"]
+    held_out: Float[Tensor, "m dim"]
+
+
 class TrainableScore(nn.Module, ABC):
     """A conditional density p(r | e) with parameters, as objectives and :func:`~qbrm.fitting.fit_score` see it.
 
@@ -68,6 +75,10 @@ class TrainableScore(nn.Module, ABC):
     def log_preference_of(self, clamped: Clamped) -> Float[Tensor, " pairs"]:
         """Log P(r_chosen > r_rejected) for pairs whose chosen responses are clamped first, then their rejected ones."""
 
+    @abstractmethod
+    def expected(self, clamped: Clamped) -> Float[Tensor, " batch"]:
+        """E[r | e] in standardised units, with its gradient."""
+
     def log_preference(self, batch: Batch) -> Float[Tensor, " pairs"]:
         """Log P(r_chosen > r_rejected) for every pair of a batch."""
         return self.log_preference_of(self.clamp(*batch.examples())._replace(row=batch.row))
@@ -92,8 +103,12 @@ class TrainableScore(nn.Module, ABC):
         """Set the temperature. Raises TypeError if the score has none."""
         raise TypeError(f"{type(self).__name__} has no temperature; expected a Boltzmann machine")
 
-    def fitted_gate(self, train: Float[Tensor, "n dim"], held_out: Float[Tensor, "m dim"]) -> nn.Module:
+    def fitted_gate(
+        self, train: Float[Tensor, "n dim"], held_out: Float[Tensor, "m dim"], kept: KeptEmbeddings | None = None
+    ) -> nn.Module:
         """A gate for :meth:`set_gate`, open to embeddings like `train`; `held_out` sets its threshold.
+
+        With `kept`, it is closed to embeddings like those.
 
         Raises:
             TypeError: if the score has no gate.

@@ -20,6 +20,7 @@ from qbrm.fitting import Fold
 from qbrm.fitting.calibration import calibrate
 from qbrm.fitting.committee import MEMBER_SEEDS, shuffled_prompts
 from qbrm.fitting.fit import untrained
+from qbrm.fitting.keeping import Keep
 from qbrm.fitting.members import Members
 from qbrm.fitting.objectives import PreferenceLikelihood
 from qbrm.fitting.trainer import moved, train, validation_loss
@@ -52,12 +53,14 @@ class Choosing:
         prompt: number of the prompt that each response answers.
         seed: seeds groups, weights and shuffling.
         device: where scores are trained.
+        keep: responses whose order is to stay; None for none.
     """
 
     data: PairData
     prompt: Int[Tensor, " responses"]
     seed: int
     device: torch.device
+    keep: Keep | None = None
     group: Int[Tensor, " pairs"] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -103,19 +106,20 @@ class Choosing:
         """Weights by (judged, validating) group."""
         pairs, settings = self.without(*pair), family.settings(self.data.n_pairs).training
         held_out = {(pair[0], pair[1]): _few(self.of(pair[1])), (pair[1], pair[0]): _few(self.of(pair[0]))}
+        objective = self.keep.added_to(PreferenceLikelihood()) if self.keep else PreferenceLikelihood()
         losses: dict[tuple[int, int], float] = {}
         states: dict[tuple[int, int], State] = {}
 
         def keep_best(score: EnergyScore) -> dict[str, float]:
             for key, validation in held_out.items():
-                loss = validation_loss(score, PreferenceLikelihood(), validation, seed)
+                loss = validation_loss(score, objective, validation, seed)
                 if loss < losses.get(key, np.inf):
                     losses[key] = loss
                     states[key] = {name: value.clone() for name, value in score.state_dict().items()}
             return {}
 
         together = held_out[pair].with_pairs_of(held_out[pair[::-1]])
-        train(score, PreferenceLikelihood(), pairs, together, settings, seed, measure=keep_best)
+        train(score, objective, pairs, together, settings, seed, measure=keep_best)
         return states
 
 
@@ -157,7 +161,8 @@ class TrainedFamily:
         groups = len(self.on.groups)
         others = [(judged + step) % groups for step in range(1, groups)][:count]
         share = CALIBRATION_PAIRS // count
-        folds = [Fold(self.on.without(judged, other), _few(self.on.of(other), share)) for other in others]
+        parts = ((self.on.without(judged, other), _few(self.on.of(other), share)) for other in others)
+        folds = [Fold(*part, keep=self.on.keep) for part in parts]
         return Members([self._score(judged, other) for other in others], folds)
 
     def _score(self, judged: int, validating: int) -> EnergyScore:
