@@ -27,6 +27,7 @@ class Study(str, Enum):
     COVERAGE = "coverage"
     FINE_TUNED = "fine-tuned"
     SAMPLING = "sampling"
+    KEEP = "keep"
 
 
 class Benchmark(str, Enum):
@@ -189,12 +190,15 @@ def study(
     fine-tuned: every scenario again, on an encoder that was fine-tuned end to end.
 
     sampling: one score with every sampler and many sizes; accuracy against size, sampler error against time.
+
+    keep: what keeping the old domain's order costs on the new one, over the weight of keeping, beside gates.
     """
     import joblib
 
     from qbrm.cli.console import Reporter
     from qbrm_lab.comparison import ComparisonSettings
     from qbrm_lab.studies.everything import study_everything, study_part
+    from qbrm_lab.studies.keep import study_keep
     from qbrm_lab.studies.sampling import study_sampling
 
     reporter = Reporter()
@@ -213,6 +217,8 @@ def study(
         reporter.fact("results", str(study_everything(settings, quick, reporter)))
     elif subject is Study.SAMPLING:
         reporter.fact("sampling", str(study_sampling(settings, reporter)))
+    elif subject is Study.KEEP:
+        reporter.fact("keep", str(study_keep(settings, reporter)))
     else:
         study_part(subject.value, settings, quick, reporter)
 

@@ -13,8 +13,9 @@ from qbrm.fitting.objectives import Objective
 from qbrm.fitting.trainable import KeptEmbeddings, TrainableScore
 from qbrm.fitting.trainer import moved
 
-DEFAULT_WEIGHT = 0.3
+DEFAULT_WEIGHT = 1.0
 PAIRS_PER_STEP = 128
+SMALLEST_SCALE = 0.1
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class Keep:
     """Responses whose order is to stay, as pairs that answer one prompt; which of a pair is chosen means nothing.
 
     Attributes:
-        pairs: whose corrections are held together.
+        pairs: whose corrections are held near zero.
         held_out: pairs on other prompts, that set a gate's threshold.
         weight: of the penalty; zero for none, which leaves the gate.
     """
@@ -46,15 +47,17 @@ class Keep:
 
 @dataclass(frozen=True)
 class KeepingOrder:
-    r"""Another objective, and a penalty on corrections that change the order of kept responses.
+    r"""Another objective, and a penalty on corrections that may change the order of kept responses.
 
-    .. math:: L = L_0 + \frac{\lambda}{2}\, \overline{(\delta_a - \delta_b)^2}, \qquad
-              \delta = \mathbb{E}[r \mid e] - r_0
+    .. math:: L = L_0 + \frac{\lambda}{2}\, \overline{(m / s - m_0)^2}, \qquad
+              m = \mathbb{E}[r \mid e_a] - \mathbb{E}[r \mid e_b], \quad m_0 = r_{0,a} - r_{0,b}, \quad
+              s = \overline{m\, m_0} / \overline{m_0^2}
 
-    a and b are two responses to one prompt, drawn anew for every batch; no label is needed. Half the mean squared
-    difference is the variance of the corrections on a prompt: only what moves its responses apart can change their
-    order, and a shift of all of them costs nothing. Rewards are in standardised units. Holding a model's outputs where
-    it was right is learning without forgetting (Li & Hoiem, 2017, arXiv 1606.09282).
+    a and b are two responses to one prompt, drawn anew for every batch; no label is needed. Neither a shift of a
+    prompt's rewards nor a common scale s changes an order, and neither costs anything: hidden units pull rewards
+    together even where they correct nothing. What is left is the variance of the corrections on a prompt, in
+    standardised units. Holding a model's outputs where it was right is learning without forgetting (Li & Hoiem, 2017,
+    arXiv 1606.09282).
 
     Attributes:
         objective: L_0.
@@ -64,19 +67,24 @@ class KeepingOrder:
     objective: Objective[TrainableScore]
     keep: Keep
 
-    def __call__(
-        self, model: TrainableScore, batch: Batch, generator: torch.Generator
-    ) -> Float[Tensor, ""]:
-        """Mean over the batch and over as many kept pairs as a step draws, in nats."""
+    def __call__(self, model: TrainableScore, batch: Batch, generator: torch.Generator) -> Float[Tensor, ""]:
+        """Mean over the batch, and over as many kept pairs as are drawn for it, in nats."""
         loss = self.objective(model, batch, generator)
         pairs = self.keep.pairs
         picked = torch.randint(pairs.n_pairs, (PAIRS_PER_STEP,), generator=generator)
         kept = moved(pairs.batch(picked.to(pairs.chosen.device)), model)
-        return loss + self.keep.weight * difference_of_corrections(model, kept).square().mean() / 2
+        return loss + self.keep.weight * change_of_margins(model, kept).square().mean() / 2
 
 
-def difference_of_corrections(model: TrainableScore, batch: Batch) -> Float[Tensor, " pairs"]:
-    """Correction of each pair's first response less that of its second, in standardised units."""
+def change_of_margins(model: TrainableScore, batch: Batch) -> Float[Tensor, " pairs"]:
+    """Differences of expected rewards in the scale of the base rewards, less those of the base rewards: m / s - m_0."""
     clamped = model.clamp(*batch.examples())
-    first, second = (model.expected(clamped) - clamped.base_reward).chunk(2)
-    return first - second
+    margin, base = (first - second for first, second in map(_halves, (model.expected(clamped), clamped.base_reward)))
+    # Rewards in reverse order have a scale below zero; they are to cost more, not nothing.
+    scale = (margin @ base / base.square().sum().clamp_min(1e-12)).clamp_min(SMALLEST_SCALE)
+    return margin / scale - base
+
+
+def _halves(values: Float[Tensor, " examples"]) -> tuple[Float[Tensor, " pairs"], Float[Tensor, " pairs"]]:
+    first, second = values.chunk(2)
+    return first, second

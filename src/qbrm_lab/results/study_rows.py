@@ -89,3 +89,22 @@ class SamplerErrorRow:
     total_variation: float
     mean_error: float
     energy_error: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeepRow:
+    """What one way to keep the order on an old domain leaves of the gain on a new one, as means over seeds.
+
+    `gate` is ``none``, ``density`` or ``two-sided``. Shares of test pairs with their 95% intervals by prompt: `new` and
+    `old` are accuracies on the two domains, `order` is the share of the old domain's pairs whose order is that of the
+    base rewards. The accuracies on validation pairs choose the default weight.
+    """
+
+    score: str
+    weight: float
+    gate: str
+    new: tuple[float, float, float]
+    old: tuple[float, float, float]
+    order: tuple[float, float, float]
+    validation_new: float
+    validation_old: float

@@ -1,0 +1,92 @@
+"""Prompts and responses without labels: preferences, or records of {"prompt", "responses"} or {"prompt", "response"}."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from qbrm.preferences.bad_rows import Rejects
+from qbrm.preferences.base import Preference, PreferenceSet, as_response
+from qbrm.preferences.conversation import read_message, read_prompt
+from qbrm.preferences.field import Field
+from qbrm.preferences.files import kind_of
+from qbrm.preferences.labels import UNCATEGORISED
+from qbrm.preferences.memory import memory_rows
+from qbrm.preferences.records import read_record
+from qbrm.preferences.rows import Row, file_rows
+from qbrm.preferences.source import FILES, preferences_of
+
+Unlabelled: TypeAlias = "str | Path | PreferenceSet | Iterable[Mapping[str, Any]]"
+
+NAME = "kept"  # of records in memory
+KEYS = ("responses", "response")
+
+
+def responses_of(source: Unlabelled) -> PreferenceSet:
+    """Read prompts and responses from any preference source, whose labels are ignored, or from records without labels.
+
+    Args:
+        source: preferences, or whatever :func:`~qbrm.preferences.preferences_of` reads; or a JSON, JSONL or Parquet
+            file, or a list, of {"prompt", "responses"} or {"prompt", "response"}, where a prompt may occur again.
+
+    Returns:
+        A row each, in order, in which the first response stands as the chosen one; that means nothing.
+
+    Raises:
+        InputError: if the source is not usable, or holds rows that are neither; names the first twenty of them.
+    """
+    if isinstance(source, PreferenceSet):
+        return source
+    if not isinstance(source, (str, Path)):
+        return _read(NAME, memory_rows(source), source)
+    path = Path(source)
+    if kind_of(path) in FILES and path.is_file():
+        return _read(path.name, file_rows(path), source)
+    return preferences_of(source)
+
+
+def _read(name: str, rows: Iterator[Row], source: Any) -> PreferenceSet:
+    """Read rows as the first of them has to be read."""
+    first = next(rows, None)
+    if first is None or not _is_unlabelled(first.field):
+        # An iterator in memory cannot be read twice.
+        again = source if isinstance(source, (str, Path, Sequence)) else _values(first, rows)
+        return preferences_of(again)
+    rejects = Rejects()
+    read = tuple(rejects.read(chain([first], rows), _read_row))
+    rejects.check(name, len(read))
+    return PreferenceSet(name, read)
+
+
+def _values(first: Row | None, rows: Iterator[Row]) -> Iterator[Any]:
+    return (row.field.value for row in chain([first] if first else [], rows))
+
+
+def _is_unlabelled(field: Field) -> bool:
+    return isinstance(field.value, dict) and "chosen" not in field.value and any(key in field.value for key in KEYS)
+
+
+def _read_row(row: Row) -> Preference:
+    """The prompt and the responses of one row, with or without labels. Raises BadRowError if it has none."""
+    record = row.field
+    if row.fault is not None:
+        raise row.fault
+    if isinstance(record.value, dict) and "chosen" in record.value:
+        return read_record(row)
+    if not _is_unlabelled(record):
+        raise record.refused('an object with "prompt" and "responses" or "response"')
+    several = record.child("responses")
+    fields = [record.child("response")] if several.absent else several.elements("one or more responses")
+    prompt, (first, *others) = read_prompt(record.child("prompt")), map(_response, fields)
+    return Preference(row.name, prompt, first, tuple(others), UNCATEGORISED, "bon", record.place)
+
+
+def _response(field: Field) -> str:
+    if isinstance(field.value, str):
+        return field.text()
+    if isinstance(field.value, dict):
+        return as_response((read_message(field),))
+    messages = field.elements("a non-empty string or a list of chat messages")
+    return as_response(tuple(map(read_message, messages)))
