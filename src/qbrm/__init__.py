@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         CoupledBoltzmannMachine,
         EnergyScore,
         SemiQuantumRBM,
+        TransverseFieldMachine,
     )
     from qbrm.errors import InputError
     from qbrm.features import FeatureTable, build_features
@@ -52,6 +53,7 @@ _MODULES = {
     "Sampler": "samplers",
     "SemiQuantumRBM": "energies",
     "TrainingSettings": "fitting",
+    "TransverseFieldMachine": "energies",
     "build_features": "features",
     "load_reward_model": "reward_models",
     "read_preferences": "preferences",
@@ -78,6 +80,7 @@ __all__ = [
     "Sampler",
     "SemiQuantumRBM",
     "TrainingSettings",
+    "TransverseFieldMachine",
     "__version__",
     "build_features",
     "load_reward_model",

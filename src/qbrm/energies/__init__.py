@@ -11,12 +11,14 @@ from qbrm.energies.ebrm import EBRM
 from qbrm.energies.qbm import CoupledBoltzmannMachine
 from qbrm.energies.rbm import RBM
 from qbrm.energies.sqrbm import SemiQuantumRBM
+from qbrm.energies.tqbm import TransverseFieldMachine
 
 ENERGY_SCORES: dict[str, type[EnergyScore]] = {
     "ebrm": EBRM,
     "rbm": RBM,
     "sqrbm": SemiQuantumRBM,
     "qbm": CoupledBoltzmannMachine,
+    "tqbm": TransverseFieldMachine,
 }
 
 
@@ -43,5 +45,6 @@ __all__ = [
     "CoupledBoltzmannMachine",
     "EnergyScore",
     "SemiQuantumRBM",
+    "TransverseFieldMachine",
     "build_score",
 ]
