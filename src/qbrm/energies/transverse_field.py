@@ -78,8 +78,7 @@ def log_partition(fields: Fields, couplings: Couplings, transverse: Transverse) 
     """
     if torch.is_grad_enabled() and any(part.requires_grad for part in (fields, couplings, transverse)):
         return _LogPartition.apply(fields, couplings, transverse)  # type: ignore[no-any-return, no-untyped-call]
-    hamiltonian = _hamiltonian(couplings, transverse)
-    (log_trace,) = _in_parts(partial(_log_trace, hamiltonian), fields)
+    (log_trace,) = _of_examples(_log_trace, fields, couplings, transverse)
     return log_trace
 
 
@@ -97,8 +96,7 @@ def response(fields: Fields, couplings: Couplings, transverse: Transverse, direc
     Raises:
         InputError: if there are more than ten qubits.
     """
-    hamiltonian = _hamiltonian(couplings, transverse)
-    return Response(*_in_parts(partial(_response, hamiltonian, direction), fields))
+    return Response(*_of_examples(partial(_response, direction.detach()), fields, couplings, transverse))
 
 
 class _Hamiltonian(NamedTuple):
@@ -108,11 +106,8 @@ class _Hamiltonian(NamedTuple):
     shared: Float[Tensor, "states states"]
     flipped: Int[Tensor, "qubits states"]
 
-    def eigen(self, fields: Fields) -> tuple[Float[Tensor, "batch states"], Float[Tensor, "batch states states"]]:
-        values, vectors = torch.linalg.eigh(self.exponent(fields))
-        return values, vectors
-
     def exponent(self, fields: Fields) -> Float[Tensor, "batch states states"]:
+        """-H of every example."""
         exponent = self.shared.repeat(len(fields), 1, 1)
         exponent.diagonal(dim1=-2, dim2=-1).add_(fields @ self.z.T)
         return exponent
@@ -125,9 +120,6 @@ def _hamiltonian(couplings: Couplings, transverse: Transverse) -> _Hamiltonian:
             f"exact diagonalisation of {qubits} qubits; expected {MAX_QUBITS} or fewer, or a sampler for their path "
             "integral."
         )
-    couplings, transverse = couplings.detach(), transverse.detach()
-    if not (torch.isfinite(couplings).all() and torch.isfinite(transverse).all()):
-        raise FloatingPointError("couplings or transverse field are not finite")
     z, flipped = _z_values(qubits, couplings.device, couplings.dtype), _flipped(qubits, couplings.device)
     shared = torch.diag(((z @ couplings) * z).sum(-1) / 2)
     shared.scatter_(1, flipped.T, transverse.expand(len(z), -1))
@@ -167,12 +159,26 @@ def _moments(
     fields: Fields, couplings: Couplings, transverse: Transverse
 ) -> tuple[Float[Tensor, " batch"], Float[Tensor, "batch states"], Float[Tensor, "batch qubits"]]:
     """Log Tr exp(-H), the probability of each basis state, and the expectation of each sigma^x."""
-    log_trace, populations, along_x = _in_parts(partial(_moments_of, _hamiltonian(couplings, transverse)), fields)
+    log_trace, populations, along_x = _of_examples(_moments_of, fields, couplings, transverse)
     return log_trace, populations, along_x
 
 
+def _of_examples(
+    work: Callable[[_Hamiltonian, Fields], tuple[Tensor, ...]],
+    fields: Fields,
+    couplings: Couplings,
+    transverse: Transverse,
+) -> tuple[Tensor, ...]:
+    """The results of `work` on all examples; FloatingPointError where something is not finite."""
+    for name, part in (("hidden fields", fields), ("couplings", couplings), ("transverse field", transverse)):
+        if not torch.isfinite(part).all():
+            raise FloatingPointError(f"{name} are not finite")
+    hamiltonian = _hamiltonian(couplings.detach(), transverse.detach())
+    return in_parts(partial(work, hamiltonian), fields, len(hamiltonian.z))
+
+
 def _moments_of(hamiltonian: _Hamiltonian, fields: Fields) -> tuple[Tensor, ...]:
-    values, vectors = hamiltonian.eigen(fields)
+    values, vectors = torch.linalg.eigh(hamiltonian.exponent(fields))
     state = (vectors * torch.softmax(values, -1)[:, None]) @ vectors.mT
     along_x = state[:, torch.arange(len(hamiltonian.z), device=state.device), hamiltonian.flipped].sum(-1)
     return torch.logsumexp(values, -1), state.diagonal(dim1=-2, dim2=-1), along_x
@@ -182,8 +188,8 @@ def _log_trace(hamiltonian: _Hamiltonian, fields: Fields) -> tuple[Tensor, ...]:
     return (torch.logsumexp(torch.linalg.eigvalsh(hamiltonian.exponent(fields)), -1),)
 
 
-def _response(hamiltonian: _Hamiltonian, direction: Transverse, fields: Fields) -> tuple[Tensor, ...]:
-    values, vectors = hamiltonian.eigen(fields)
+def _response(direction: Transverse, hamiltonian: _Hamiltonian, fields: Fields) -> tuple[Tensor, ...]:
+    values, vectors = torch.linalg.eigh(hamiltonian.exponent(fields))
     probability = torch.softmax(values, -1)
     operator = hamiltonian.z @ direction
     first = (vectors.square() @ probability[..., None])[..., 0] @ operator
@@ -195,16 +201,19 @@ def _response(hamiltonian: _Hamiltonian, direction: Transverse, fields: Fields) 
     return first, quotient.mul_(centred.square_()).sum((-2, -1))
 
 
-def _in_parts(work: Callable[[Fields], tuple[Tensor, ...]], fields: Fields) -> tuple[Tensor, ...]:
-    """The results of `work` on parts of the batch, put together; every thread takes parts of its own.
+def in_parts(work: Callable[[Tensor], tuple[Tensor, ...]], batch: Tensor, states: int) -> tuple[Tensor, ...]:
+    """The results of `work` on parts of a batch, put together; every thread takes parts of its own.
 
-    LAPACK gains nothing from a second thread on matrices this small, but parts of a batch are independent.
+    LAPACK gains nothing from a second thread on matrices this small, but the examples of a batch are independent.
+
+    Args:
+        work: from some rows of the batch to as many rows of results; not differentiated.
+        batch: one row per example.
+        states: N; each example has a matrix of N x N.
     """
-    if not torch.isfinite(fields).all():
-        raise FloatingPointError("hidden fields are not finite")
-    threads = torch.get_num_threads() if fields.device.type == "cpu" else 1
-    size = max(1, min(CHUNK >> 2 * fields.shape[1], math.ceil(len(fields) / threads)))
-    parts = fields.detach().split(size)
+    threads = torch.get_num_threads() if batch.device.type == "cpu" else 1
+    size = max(1, min(CHUNK // states**2, math.ceil(len(batch) / threads)))
+    parts = batch.detach().split(size)
     quiet = torch.no_grad()(work)
     apart = threads > 1 and len(parts) > 1
     results = _on_threads(quiet, parts, threads) if apart else [quiet(part) for part in parts]
@@ -212,7 +221,7 @@ def _in_parts(work: Callable[[Fields], tuple[Tensor, ...]], fields: Fields) -> t
 
 
 def _on_threads(
-    work: Callable[[Fields], tuple[Tensor, ...]], parts: tuple[Fields, ...], threads: int
+    work: Callable[[Tensor], tuple[Tensor, ...]], parts: tuple[Tensor, ...], threads: int
 ) -> list[tuple[Tensor, ...]]:
     torch.set_num_threads(1)
     try:

@@ -75,6 +75,4 @@ class ComparisonSettings:
                 "that tells it from others, which kept training states are known by."
             )
         if not any(method_name(name).description.option("sampler") for name in self.methods):
-            raise InputError(
-                f"--sampler {self.sampler} without the methods qbm and tqbm; expected one of them in --methods."
-            )
+            raise InputError(f"--sampler {self.sampler} without the method qbm; expected qbm or tqbm in --methods.")
