@@ -213,7 +213,7 @@ def in_parts(work: Callable[[Tensor], tuple[Tensor, ...]], batch: Tensor, states
     """
     threads = torch.get_num_threads() if batch.device.type == "cpu" else 1
     size = max(1, min(CHUNK // states**2, math.ceil(len(batch) / threads)))
-    parts = batch.detach().split(size)
+    parts = torch.split(batch.detach(), size)
     quiet = torch.no_grad()(work)
     apart = threads > 1 and len(parts) > 1
     results = _on_threads(quiet, parts, threads) if apart else [quiet(part) for part in parts]
