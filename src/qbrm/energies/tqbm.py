@@ -53,7 +53,7 @@ class TransverseFieldMachine(CoupledBoltzmannMachine):
         sampler: what draws the spins of the path integral: a :class:`~qbrm.samplers.Sampler`, or a name in `SAMPLERS`,
             which is saved with a model; None to diagonalise.
         samples: world lines drawn per example.
-        slices: P, at least 3.
+        slices: P, at least 3; more make the Trotter error smaller and Markov chains slower.
 
     Raises:
         ValueError: if there are fewer than three slices.
@@ -72,7 +72,7 @@ class TransverseFieldMachine(CoupledBoltzmannMachine):
         gate_rank: int | None = None,
         sampler: str | Sampler | None = None,
         samples: int = 64,
-        slices: int = 16,
+        slices: int = 4,
     ) -> None:
         if slices < 3:
             raise ValueError(f"path integral of {slices} slices; expected at least 3")

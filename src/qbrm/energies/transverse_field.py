@@ -18,6 +18,8 @@ from qbrm.interop.ising import check_problem
 MAX_QUBITS = 10
 # Matrix entries that are diagonalised at once: a part of the batch stays in the cache.
 CHUNK = 2**20
+# Fewer entries than this are not worth a second thread.
+WORTH_A_THREAD = 2**17
 
 Fields: TypeAlias = Float[Tensor, "batch qubits"]
 Couplings: TypeAlias = Float[Tensor, "qubits qubits"]
@@ -195,7 +197,6 @@ def _response(direction: Transverse, hamiltonian: _Hamiltonian, fields: Fields) 
     first = (vectors.square() @ probability[..., None])[..., 0] @ operator
     centred = vectors.mT @ ((operator - first[:, None])[..., None] * vectors)
     gap = (values[:, :, None] - values[:, None, :]).abs_().clamp_min_(1e-12)
-    # Eigenvalues come in ascending order, and so do their probabilities.
     larger = torch.maximum(probability[:, :, None], probability[:, None, :])
     quotient = torch.expm1(-gap).neg_().div_(gap).mul_(larger)
     return first, quotient.mul_(centred.square_()).sum((-2, -1))
@@ -211,21 +212,23 @@ def in_parts(work: Callable[[Tensor], tuple[Tensor, ...]], batch: Tensor, states
         batch: one row per example.
         states: N; each example has a matrix of N x N.
     """
-    threads = torch.get_num_threads() if batch.device.type == "cpu" else 1
-    size = max(1, min(CHUNK // states**2, math.ceil(len(batch) / threads)))
+    threads = torch.get_num_threads()
+    workers = threads if batch.device.type == "cpu" and len(batch) * states**2 >= WORTH_A_THREAD else 1
+    size = max(1, min(CHUNK // states**2, math.ceil(len(batch) / workers)))
     parts = torch.split(batch.detach(), size)
-    quiet = torch.no_grad()(work)
-    apart = threads > 1 and len(parts) > 1
-    results = _on_threads(quiet, parts, threads) if apart else [quiet(part) for part in parts]
+    results = _on_threads(torch.no_grad()(work), parts, min(workers, len(parts)), threads)
     return tuple(torch.cat(result) for result in zip(*results, strict=True))
 
 
 def _on_threads(
-    work: Callable[[Tensor], tuple[Tensor, ...]], parts: tuple[Tensor, ...], threads: int
+    work: Callable[[Tensor], tuple[Tensor, ...]], parts: tuple[Tensor, ...], workers: int, threads: int
 ) -> list[tuple[Tensor, ...]]:
+    """The results of all parts from some workers that use one thread each; this process has `threads`."""
     torch.set_num_threads(1)
     try:
-        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        if workers == 1:
+            return [work(part) for part in parts]
+        with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
             return list(pool.map(work, parts))
     finally:
         torch.set_num_threads(threads)

@@ -258,6 +258,7 @@ def test_parts_of_a_batch_are_put_together_in_order(threads, monkeypatch):
     fields, couplings, transverse = problem(batch=9)
     expected = [float(log_trace(field, couplings, transverse)) for field in fields]
     monkeypatch.setattr("qbrm.energies.transverse_field.CHUNK", 2 * 4**4)
+    monkeypatch.setattr("qbrm.energies.transverse_field.WORTH_A_THREAD", 1)
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
