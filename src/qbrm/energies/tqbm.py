@@ -76,7 +76,15 @@ class TransverseFieldMachine(CoupledBoltzmannMachine):
     ) -> None:
         if slices < 3:
             raise ValueError(f"path integral of {slices} slices; expected at least 3")
-        super().__init__(dim, hidden, anchored, coupling, gate_rank, sampler, samples)
+        super().__init__(
+            dim,
+            hidden=hidden,
+            anchored=anchored,
+            coupling=coupling,
+            gate_rank=gate_rank,
+            sampler=sampler,
+            samples=samples,
+        )
         self.slices = slices
         self.transverse = nn.Parameter(torch.full((hidden,), INITIAL_TRANSVERSE))
 

@@ -242,6 +242,17 @@ def test_newtons_mode_is_where_a_fine_grid_finds_f_greatest(log_tau):
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_absurd_embeddings_and_rewards_have_a_mode_between_its_bounds(dtype):
+    score = machine().to(dtype)
+    size = torch.tensor([0.0, 1e-20, 1.0, 1e3, 1e6, 1e9], dtype=dtype)
+    clamped = score.clamp(torch.ones(6, DIM, dtype=dtype) * size[:, None], -size)
+    mode, (low, high) = score.mode(clamped), score.bracket(clamped)
+    slack = 1e-3 * (1 + mode.abs())
+    assert ((mode >= low - slack) & (mode <= high + slack)).all()
+
+
+@torch.no_grad()
 def test_density_is_that_of_quadrature():
     score = machine()
     clamped = score.clamp(*doubles())
