@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         CoupledBoltzmannMachine,
         EnergyScore,
         SemiQuantumRBM,
+        TransverseFieldMachine,
     )
     from qbrm.errors import InputError
     from qbrm.features import FeatureTable, build_features
@@ -55,6 +56,7 @@ _MODULES = {
     "Sampler": "samplers",
     "SemiQuantumRBM": "energies",
     "TrainingSettings": "fitting",
+    "TransverseFieldMachine": "energies",
     "build_features": "features",
     "export_classifier": "model.export.classifier",
     "load_reward_model": "reward_models",
@@ -83,6 +85,7 @@ __all__ = [
     "Sampler",
     "SemiQuantumRBM",
     "TrainingSettings",
+    "TransverseFieldMachine",
     "__version__",
     "build_features",
     "export_classifier",

@@ -108,11 +108,11 @@ def compare(
     sampler: Annotated[
         str | None,
         typer.Option(
-            help=f"Draw the hidden spins of qbm with this: {', '.join(SAMPLERS)}. Default: sum over all their states."
+            help=f"Draw the hidden spins of qbm and tqbm with this: {', '.join(SAMPLERS)}. Default: sum over them."
         ),
     ] = None,
     hidden: Annotated[
-        int | None, typer.Option(help="Hidden units of rbm, sqrbm and qbm. Default: 32, 32 and 12.", min=1)
+        int | None, typer.Option(help="Hidden units of rbm, sqrbm, qbm and tqbm. Default: 32, 32, 12 and 6.", min=1)
     ] = None,
     skip_bad: opt.SkipBad = False,
     wandb: Annotated[

@@ -67,7 +67,7 @@ def score_of(kind):
     return build_score(name, DIM, hidden=4, sampler=drawn_by)
 
 
-KINDS = [*ENERGY_SCORES, "qbm, exact", "qbm, gibbs"]
+KINDS = [*ENERGY_SCORES, "qbm, exact", "qbm, gibbs", "tqbm, gibbs"]
 
 
 def test_an_implied_device_is_noticed(monkeypatch):

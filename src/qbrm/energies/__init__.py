@@ -12,6 +12,7 @@ from qbrm.energies.qbm import CoupledBoltzmannMachine
 from qbrm.energies.rbm import RBM
 from qbrm.energies.residual import Residual
 from qbrm.energies.sqrbm import SemiQuantumRBM
+from qbrm.energies.tqbm import TransverseFieldMachine
 
 ENERGY_SCORES: dict[str, type[EnergyScore]] = {
     "ebrm": EBRM,
@@ -19,6 +20,7 @@ ENERGY_SCORES: dict[str, type[EnergyScore]] = {
     "rbm": RBM,
     "sqrbm": SemiQuantumRBM,
     "qbm": CoupledBoltzmannMachine,
+    "tqbm": TransverseFieldMachine,
 }
 
 
@@ -46,5 +48,6 @@ __all__ = [
     "EnergyScore",
     "Residual",
     "SemiQuantumRBM",
+    "TransverseFieldMachine",
     "build_score",
 ]

@@ -180,9 +180,14 @@ class BoltzmannScore(EnergyScore):
         return self.log_tau.exp().clamp_min(MIN_TAU)
 
     @property
+    def confinement(self) -> Float[Tensor, ""]:
+        """Curvature that the hidden units' own term takes from f: |u|^2, which no F'' without couplings exceeds."""
+        return self.u.square().sum()
+
+    @property
     def stiffness(self) -> Float[Tensor, ""]:
         """1 / tau^2 + |u|^2 / K: the greatest curvature -f'' there can be."""
-        return self.tau.pow(-2) + self.u.square().sum() / self.members
+        return self.tau.pow(-2) + self.confinement / self.members
 
     @property
     def pull(self) -> Float[Tensor, ""]:
@@ -231,7 +236,7 @@ class BoltzmannScore(EnergyScore):
     @override
     def at(self, clamped: Clamped, reward: Float[Tensor, "#batch n"]) -> Float[Tensor, "batch n"]:
         gaussian = (reward - clamped.mean[:, None]).square() / self.tau.square()
-        hidden = self.hidden_free_energy(clamped, reward) - self.u.square().sum() * reward.square() / 2
+        hidden = self.hidden_free_energy(clamped, reward) - self.confinement * reward.square() / 2
         return self.weight(clamped)[:, None] * hidden - gaussian / 2
 
     @abstractmethod
@@ -246,7 +251,7 @@ class BoltzmannScore(EnergyScore):
     def bracket(self, clamped: Clamped) -> tuple[Float[Tensor, " batch"], Float[Tensor, " batch"]]:
         """Rewards between which the mode must lie: hidden units pull with at most sum_j |u_j| times their weight."""
         weight, precision = self.weight(clamped), self.tau.pow(-2)
-        stiffness = precision + weight * self.u.square().sum()
+        stiffness = precision + weight * self.confinement
         centre, reach = clamped.mean * precision / stiffness, weight * self._coupling_lengths / stiffness
         return centre - reach, centre + reach
 

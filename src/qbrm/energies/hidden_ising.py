@@ -61,6 +61,8 @@ def load_hidden_ising(
     if len(problem.fields) != score.hidden:
         raise InputError(f"problem of {len(problem.fields)} spins; expected {score.hidden}, the score's hidden spins.")
     fields, couplings = hidden_ising(score, embedding, base_reward)
+    if len(fields) != score.hidden:
+        raise InputError(f"hidden qubits with a path integral over {len(fields)} spins; expected a machine of spins.")
     bias = score.c[0] + (problem.fields.to(fields) - fields) / score.familiarity(embedding[None])
     if not torch.isfinite(bias).all():
         raise InputError("the score's gate is closed to this embedding; expected one like those it was trained on.")

@@ -17,7 +17,7 @@ from qbrm.energies.log_cosh import log_cosh
 from qbrm.interop.ising import Ising
 from qbrm.samplers import SAMPLERS
 from qbrm.samplers.base import PersistentSampler, Sampler, StatefulSampler, check_samples, identity_of
-from qbrm.samplers.exact import ExactSampler
+from qbrm.samplers.exact import LIMIT, ExactSampler
 
 EVALUATION_SAMPLES = 256
 # Attributes in which samplers with a temperature or precision of their own report on their last draw.
@@ -36,6 +36,14 @@ class Mixture(NamedTuple):
         distance = (reward[:, None, :] - self.mean[:, :, None]) / self.deviation
         log_normal = -distance.square() / 2 - self.deviation.log() - math.log(2 * math.pi) / 2
         return torch.logsumexp(self.log_weight[:, :, None] + log_normal, 1)
+
+
+class HiddenLayer(NamedTuple):
+    """Hidden spins at r = 0: their fields, their couplings, and how r pulls on each."""
+
+    fields: Float[Tensor, "batch spins"]
+    couplings: Float[Tensor, "spins spins"]
+    pull: Float[Tensor, " spins"]
 
 
 class MonteCarlo(NamedTuple):
@@ -83,11 +91,13 @@ class CoupledBoltzmannMachine(BoltzmannScore):
     Attributes:
         sampler: draws the hidden spins; one that was given as an object is not saved.
         samples: hidden states drawn per example; fitting ends by setting it to `EVALUATION_SAMPLES`.
+        most_summed: hidden spins over which it is trained without a sampler, at most.
         seed: seeds the draws; the same for both sides of a preference, so that their errors cancel.
     """
 
     chunk_rows: ClassVar[int] = 1024
     refinement: ClassVar[str] = "mean"
+    most_summed: ClassVar[int] = LIMIT
 
     def __init__(
         self,
@@ -185,11 +195,16 @@ class CoupledBoltzmannMachine(BoltzmannScore):
         free = ExactSampler().log_partition(fields.flatten(0, 1), self.couplings).view(fields.shape[:2])
         return free - self.hidden * math.log(2)
 
+    def hidden_layer(self, clamped: Clamped) -> HiddenLayer:
+        """What a sampler draws, at r = 0."""
+        return HiddenLayer(clamped.field[:, 0], self.couplings, self.u[0])
+
     def hidden_problem(self, clamped: Clamped) -> Ising:
         """The hidden spins' problem once r is integrated out: fields W e + c + m u, couplings J + u u^T / L."""
-        induced = self.couplings + self.u.T @ self.u / self.stiffness
+        fields, couplings, pull = self.hidden_layer(clamped)
+        induced = couplings + pull[:, None] * pull / self.stiffness
         centre = clamped.mean / (self.tau.square() * self.stiffness)
-        return Ising(clamped.field[:, 0] + centre[:, None] * self.u, induced - induced.diag().diag())
+        return Ising(fields + centre[:, None] * pull, induced - induced.diag().diag())
 
     def mixture(self, clamped: Clamped, sampler: Sampler) -> Mixture:
         r"""p(r | e) from sampled hidden states, with the gradient of the exact p(r | e) in its weights.
@@ -211,7 +226,7 @@ class CoupledBoltzmannMachine(BoltzmannScore):
         exponent = exponent + torch.einsum("bsm,mk,bsk->bs", spins, problem.couplings, spins) / 2
         stiffness = self.stiffness
         centre = clamped.mean / (self.tau.square() * stiffness)
-        mean = centre[:, None] + spins @ self.u[0] / stiffness
+        mean = centre[:, None] + spins @ self.hidden_layer(clamped).pull / stiffness
         return Mixture(torch.log_softmax(exponent - exponent.detach(), 1), mean, stiffness.rsqrt())
 
     @torch.no_grad()
@@ -249,6 +264,8 @@ class CoupledBoltzmannMachine(BoltzmannScore):
     @override
     @torch.no_grad()
     def lattice(self, clamped: Clamped, spacing: float = 0.8) -> Lattice:
+        if not math.isfinite(self.stiffness):
+            raise FloatingPointError(f"1 / tau^2 + |u|^2 is {float(self.stiffness)}")
         deviation = float(self.stiffness) ** -0.5
         step = spacing * deviation
         low, high = self.bracket(clamped)

@@ -186,7 +186,7 @@ class EnergyRewardModel:
             members: scores, trained and validated on different prompts, whose mean is the result.
             hidden: hidden units of a Boltzmann machine; None for the score's default.
             deep: whether its fields read a small trunk of the embedding.
-            sampler: draws the hidden spins of ``qbm``: a sampler or its name; None sums over all spins.
+            sampler: draws the hidden spins of ``qbm`` or ``tqbm``: a sampler or its name; None sums over them.
             epochs: passes over the pairs; None for the score's default, or more if there are few pairs.
             device: where scores are trained; None for the first accelerator, or the CPU if there is none.
             seed: seeds split, initial weights, shuffling and noise.

@@ -1,4 +1,4 @@
-"""The scores that are timed: all with 64 hidden fields, so that they read the embedding at the same cost."""
+"""The scores that are timed: with 64 hidden fields, so that they read the embedding at the same cost, but for tqbm."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from qbrm.energies import EBRM, RBM, EnergyScore, SemiQuantumRBM
+from qbrm.energies import EBRM, RBM, BoltzmannScore, EnergyScore, SemiQuantumRBM, TransverseFieldMachine
 from qbrm.energies.boltzmann import LogConcaveScore
 
 DIMS = (384, 4096)
@@ -38,12 +38,24 @@ def make_scores(dim: int, seed: int) -> dict[str, EnergyScore]:
     torch.manual_seed(seed)
     scores: dict[str, EnergyScore] = {"ebrm": EBRM(dim).eval()}
     for name, build in BOLTZMANN.items():
-        score = build(dim).eval()
-        for weight in (score.W, score.a):
-            torch.nn.init.normal_(weight, std=dim**-0.5)
-        torch.nn.init.normal_(score.c, std=0.5)
-        scores[name] = score
+        scores[name] = _as_trained(build(dim))
     return scores
+
+
+def make_quantum_score(dim: int, seed: int) -> TransverseFieldMachine:
+    """A tqbm of its default size, six qubits, with weights as large as trained ones."""
+    torch.manual_seed(seed)
+    score = TransverseFieldMachine(dim)
+    torch.nn.init.normal_(score.upper_couplings, std=0.2)
+    _as_trained(score)
+    return score
+
+
+def _as_trained(score: BoltzmannScore) -> BoltzmannScore:
+    for weight in (score.W, score.a):
+        torch.nn.init.normal_(weight, std=score.dim**-0.5)
+    torch.nn.init.normal_(score.c, std=0.5)
+    return score.eval()
 
 
 def columns(score: EnergyScore) -> int:

@@ -26,8 +26,8 @@ class ComparisonSettings:
         reward_model_options: how it is loaded.
         seeds: how many seeds, `seed` the first of them.
         epochs: passes over the training pairs.
-        sampler: draws the hidden spins of ``qbm``: an object, which has a name or a representation of its own, or one
-            of `SAMPLERS`; None to sum over them.
+        sampler: draws the hidden spins of ``qbm`` and ``tqbm``: an object, which has a name or a representation of its
+            own, or one of `SAMPLERS`; None to sum over them.
         hidden: hidden units of the Boltzmann scores; None for each one's own number.
         workers: processes that run seeds side by side, one thread each; None: this process runs them all.
         skip_bad: whether rows that are no preferences are left out.
@@ -77,4 +77,4 @@ class ComparisonSettings:
                 "that tells it from others, which kept training states are known by."
             )
         if not any(method_name(name).description.option("sampler") for name in self.methods):
-            raise InputError(f"--sampler {self.sampler} without the method qbm; expected qbm in --methods.")
+            raise InputError(f"--sampler {self.sampler} without the method qbm; expected qbm or tqbm in --methods.")

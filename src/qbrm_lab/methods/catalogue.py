@@ -114,6 +114,7 @@ _GEOMETRIC = (
 )
 _RBM_OPTIONS = (_GATE, Option("members", _GEOMETRIC, "N", least=2, marker="8"), _HIDDEN, *_FIT)
 _SAMPLER = Option("sampler", "hidden spins drawn by {}", "NAME", choices="qbrm.samplers:SAMPLERS")
+_QBM_OPTIONS = (_GATE, _HIDDEN, _SAMPLER, *_FIT)
 
 _untrained = partial(MethodDescription, baseline=True, trained=False)
 _competitor = partial(MethodDescription, baseline=True)
@@ -128,6 +129,7 @@ _EBRM = (
 _RBM = "a classical restricted Boltzmann machine, in closed form"
 _SQRBM = "a semi-quantum restricted Boltzmann machine, in closed form"
 _QBM = "a Boltzmann machine with couplings among its hidden spins"
+_TQBM = "a quantum Boltzmann machine: coupled hidden qubits in a transverse field"
 _ALL = (
     _untrained("length", "the longer response wins", "#999999", "x", "reference:length"),
     _untrained("base", "the reward model as it is", "#222222", "|", "reference:base", _BASE_OPTIONS),
@@ -137,7 +139,8 @@ _ALL = (
     _energy_score("ebrm", _EBRM, "#D55E00", "s", options=_EBRM_OPTIONS),
     _energy_score("rbm", _RBM, "#56B4E9", "D", options=_RBM_OPTIONS),
     _energy_score("sqrbm", _SQRBM, "#0072B2", "o", options=_RBM_OPTIONS),
-    _energy_score("qbm", _QBM, "#009E73", "^", options=(_GATE, _HIDDEN, _SAMPLER, *_FIT)),
+    _energy_score("qbm", _QBM, "#009E73", "^", options=_QBM_OPTIONS),
+    _energy_score("tqbm", _TQBM, "#332288", "X", options=_QBM_OPTIONS),
 )
 METHODS: dict[str, MethodDescription] = {description.name: description for description in _ALL}
 

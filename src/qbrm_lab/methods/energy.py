@@ -12,14 +12,13 @@ from torch import Tensor
 
 from qbrm.energies import ENERGY_SCORES, EnergyScore, build_score
 from qbrm.energies.density import Density, density, probability_greater
-from qbrm.energies.qbm import DEVICE_ESTIMATES
+from qbrm.energies.qbm import DEVICE_ESTIMATES, CoupledBoltzmannMachine
 from qbrm.errors import InputError
 from qbrm.fitting import FitSettings, fit_score
 from qbrm.fitting.calibration import SMALLEST_PROBABILITY
 from qbrm.refinement import REFINEMENTS, refine
 from qbrm.samplers import Sampler
 from qbrm.samplers.base import identity_of
-from qbrm.samplers.exact import LIMIT
 from qbrm_lab.methods.base import Fitted, LogPreference, Rewards, Task
 from qbrm_lab.methods.names import Defaults, MethodName
 from qbrm_lab.methods.temperature_scaling import tempered
@@ -38,7 +37,7 @@ class EnergyMethod:
         score: name in `ENERGY_SCORES`.
         refinement: one of `REFINEMENTS`.
         hidden: hidden units of a Boltzmann score; None for its own default.
-        sampler: draws the hidden spins of ``qbm``; None to sum over them.
+        sampler: draws the hidden spins of ``qbm`` or ``tqbm``; None to sum over them.
     """
 
     name: str
@@ -126,13 +125,18 @@ def energy_method(name: MethodName, defaults: Defaults) -> EnergyMethod:
     settings = _fit_settings(score.fit_settings, told, defaults.epochs)
     taken = {option: getattr(defaults, option) for option in ("hidden", "sampler") if name.description.option(option)}
     taken |= {option: value for option, value in told.items() if option in taken}
-    if "sampler" in taken and taken["sampler"] in (None, "exact") and (taken["hidden"] or 0) > LIMIT:
-        raise InputError(
-            f"{name}: {taken['hidden']} hidden spins without a sampler that can draw so many; sums go to {LIMIT}, "
-            "expected the sampler gibbs or another."
-        )
+    if issubclass(score, CoupledBoltzmannMachine) and taken["sampler"] in (None, "exact"):
+        _check_sum(name, score, taken["hidden"] or 0)
     refinement = told.get("refinement", score.refinement)
     return EnergyMethod(str(name), name.description.name, str(refinement), settings, **taken)
+
+
+def _check_sum(name: MethodName, score: type[CoupledBoltzmannMachine], hidden: int) -> None:
+    if hidden > score.most_summed:
+        raise InputError(
+            f"{name}: {hidden} hidden spins without a sampler that can draw so many; sums go to {score.most_summed}, "
+            "expected the sampler gibbs or another."
+        )
 
 
 def _fit_settings(settings: FitSettings, told: dict[str, Any], epochs: int | None) -> FitSettings:

@@ -35,7 +35,7 @@ class Defaults:
     Attributes:
         epochs: passes over the training pairs; None for the method's own number.
         hidden: hidden units of a Boltzmann machine; None for its own number.
-        sampler: draws the hidden spins of ``qbm``; None to sum over them.
+        sampler: draws the hidden spins of ``qbm`` and ``tqbm``; None to sum over them.
     """
 
     epochs: int | None = None

@@ -29,7 +29,7 @@ def planted(seed, pairs=PAIRS):
 
 
 def new_score(name):
-    return build_score(name, DIM, hidden=6)
+    return build_score(name, DIM, hidden=4)
 
 
 def accuracy(reward, chosen, rejected):

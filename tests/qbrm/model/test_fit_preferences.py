@@ -15,7 +15,7 @@ from qbrm.model.score_choice import ScoreChoice
 from qbrm.samplers.gibbs import GibbsSampler
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-QUICK = {"hidden": 4, "epochs": 2}
+QUICK = {"score": "sqrbm", "hidden": 4, "epochs": 2}
 
 
 @pytest.fixture
@@ -110,10 +110,10 @@ def test_an_unknown_score_is_one_line(prefs):
     ("options", "line"),
     [
         ({"name": "ebrm", "members": 5}, "score ebrm takes no members; expected one of: rbm, sqrbm."),
-        ({"name": "ebrm", "gate": True}, "score ebrm takes no gate; expected one of: rbm, sqrbm, qbm."),
+        ({"name": "ebrm", "gate": True}, "score ebrm takes no gate; expected one of: rbm, sqrbm, qbm, tqbm."),
         ({"name": "qbm", "members": 2}, "score qbm takes no members; expected one of: rbm, sqrbm."),
-        ({"name": "ebrm", "hidden": 8}, "score ebrm takes no hidden; expected one of: rbm, sqrbm, qbm."),
-        ({"name": "sqrbm", "sampler": "gibbs"}, "score sqrbm takes no sampler; expected one of: qbm."),
+        ({"name": "ebrm", "hidden": 8}, "score ebrm takes no hidden; expected one of: rbm, sqrbm, qbm, tqbm."),
+        ({"name": "sqrbm", "sampler": "gibbs"}, "score sqrbm takes no sampler; expected one of: qbm, tqbm."),
         ({"name": "qbm", "sampler": "gibs"}, "unknown sampler 'gibs'; did you mean 'gibbs'?"),
     ],
 )

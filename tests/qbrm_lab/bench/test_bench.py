@@ -48,6 +48,7 @@ def make_tiny(monkeypatch):
     monkeypatch.setattr(bench, "DIMS", (DIM,))
     monkeypatch.setattr(bench_refine, "ROWS", {DIM: 64})
     monkeypatch.setattr(bench_refine, "ASCENT_ROWS", {DIM: 2})
+    monkeypatch.setattr(bench_refine, "QUANTUM_ROWS", 8)
     monkeypatch.setattr(bench_train, "PAIRS", 16)
     monkeypatch.setattr(bench_train, "EBRM_PAIRS", 8)
     monkeypatch.setattr(bench_train, "PUBLISHED_EXAMPLES", 2)
@@ -98,20 +99,23 @@ def test_published_loss_is_ours_under_the_same_noise(hilly, monkeypatch):
     torch.testing.assert_close(published, objective(hilly, batch, generator), rtol=1e-9, atol=0)
 
 
-@pytest.fixture(scope="module", params=["refine", "train"])
+TIMED = {"refine": ("ebrm", "rbm", "sqrbm", "tqbm"), "train": ("ebrm", "rbm", "sqrbm")}
+
+
+@pytest.fixture(scope="module", params=TIMED)
 def measured(request, tiny, tmp_path_factory):
-    """One benchmark, run once: what it printed and what it wrote."""
+    """One benchmark, run once: what it printed, what it wrote, and what it timed."""
     file = tmp_path_factory.mktemp("bench") / "new" / "bench.json"
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
         bench.run_benchmark(request.param, seed=0, as_json=True, out=file)
-    return printed.getvalue(), file.read_text()
+    return printed.getvalue(), file.read_text(), TIMED[request.param]
 
 
 def test_json_is_one_list_with_a_row_per_method_and_size(measured):
-    printed, written = measured
+    printed, written, timed = measured
     rows = json.loads(printed)
-    assert [(row["dim"], row["method"]) for row in rows] == [(DIM, name) for name in ("ebrm", "rbm", "sqrbm")]
+    assert [(row["dim"], row["method"]) for row in rows] == [(DIM, name) for name in timed]
     assert all(row.keys() == KEYS for row in rows)
     assert all(row[key] > 0 for row in rows for key in KEYS - {"method"})
     assert json.loads(written) == rows

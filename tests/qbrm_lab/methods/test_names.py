@@ -41,6 +41,7 @@ def test_an_option_belongs_to_the_method_before_it():
         ("base:mean,worst", "has both mean and worst; expected one of them."),
         ("ebrm:objective=nec", "unknown objective 'nec'; did you mean 'nce'?"),
         ("qbm:sampler=gibs", "unknown sampler 'gibs'; did you mean 'gibbs'?"),
+        ("tqbm:hidden=9", "tqbm:hidden=9: 9 hidden spins without a sampler that can draw so many; sums go to 8"),
         ("qbm:hidden=64", "qbm:hidden=64: 64 hidden spins without a sampler that can draw so many; sums go to 20"),
     ],
 )

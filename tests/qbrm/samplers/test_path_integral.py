@@ -5,10 +5,10 @@ import math
 import pytest
 import torch
 
+from qbrm.energies.transverse_field import diagonalise
 from qbrm.errors import InputError
-from qbrm.samplers.exact import ExactSampler
 from qbrm.samplers.gibbs import GibbsSampler
-from qbrm_lab.transverse_field import PathIntegralSampler, diagonalise, free_energy_difference
+from qbrm.samplers.path_integral import PathIntegralSampler
 
 # Independent chains: the Monte-Carlo error of a mean of spins is 0.016 at most.
 CHAINS = 4_000
@@ -114,30 +114,6 @@ def test_path_integral_agrees_with_diagonalisation_within_its_errors():
     assert ((sampler.along_x(lines) - exact.along_x).abs() < 0.01 + 5 * error).all()
 
 
-def test_clamped_free_energy_differences_agree_with_diagonalisation():
-    fields, couplings, transverse = problem(4, batch=2)
-    start, end = fields[:1], fields[1:]
-    sampler = PathIntegralSampler(GibbsSampler(sweeps=1500, chains=1000, thin=1), transverse, slices=16)
-    generator = torch.Generator().manual_seed(3)
-    got, error = free_energy_difference(sampler, start, end, couplings, 1000, generator, chains=1000)
-    exact = (
-        diagonalise(end, couplings, transverse).log_partition - diagonalise(start, couplings, transverse).log_partition
-    )
-    # 0.01 bounds the Trotter error at 16 slices (see the test of its order).
-    assert float(error) < 0.06
-    assert abs(float(got - exact)) < 5 * float(error) + 0.01
-
-
-def test_a_classical_free_energy_difference_is_that_of_enumeration():
-    fields, couplings, _ = problem(6, batch=2)
-    sampler = ExactSampler()
-    got, error = free_energy_difference(
-        sampler, fields[:1], fields[1:], couplings, 4000, torch.Generator().manual_seed(4)
-    )
-    exact = sampler.log_partition(fields[1:], couplings) - sampler.log_partition(fields[:1], couplings)
-    assert abs(float(got - exact)) < 5 * float(error) + 1e-4
-
-
 def test_at_zero_field_the_path_integral_is_the_classical_sampler():
     fields, couplings, _ = problem(4)
     quantum = PathIntegralSampler(GibbsSampler(), torch.zeros(4))
@@ -160,7 +136,7 @@ def test_a_transverse_field_that_cannot_be_sliced_is_refused(transverse, slices,
 
 
 def test_too_many_qubits_to_diagonalise_name_limit_and_alternative():
-    with pytest.raises(InputError, match=r"10 or fewer\. Use the path-integral sampler"):
+    with pytest.raises(InputError, match="10 or fewer, or a sampler for their path integral"):
         diagonalise(torch.zeros(1, 11), torch.zeros(11, 11), torch.ones(11))
 
 
