@@ -146,6 +146,14 @@ def fit(
         int, typer.Option(help="Scores to train and validate on different prompts; their mean is the model.", min=1)
     ] = 1,
     deep: Annotated[bool, typer.Option("--deep", help="Let the hidden fields read a small trunk first.")] = False,
+    keep: Annotated[
+        str | None,
+        typer.Option(
+            help="Prompts and responses on which the order of rewards is to stay: a file of prompt and responses, or "
+            "preferences, whose labels are ignored.",
+            metavar="SOURCE",
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seeds split, weights, shuffling and noise.", min=0)] = 0,
     skip_bad: opt.SkipBad = False,
     revision: opt.Revision = None,
@@ -171,7 +179,7 @@ def fit(
     choice = named_score(score, gate=gate, members=members, deep=deep)
     shape = opt.given(head=head, output=output, template=template, fold_system=fold_system, max_length=max_length)
     place = opt.given(revision=revision, dtype=dtype, device_map=device_map, trust_remote_code=trust_remote_code)
-    fit_model(source, reward_model, choice, out, seed, skip_bad=skip_bad, **shape, **place)
+    fit_model(source, reward_model, choice, out, seed, skip_bad=skip_bad, keep=keep, **shape, **place)
 
 
 def evaluate(

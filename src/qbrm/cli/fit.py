@@ -13,13 +13,14 @@ from typing_extensions import Unpack
 
 from qbrm.cli.console import Advance, Reporter
 from qbrm.cli.options import command_line
-from qbrm.cli.preferences import report_preferences, report_refused
+from qbrm.cli.preferences import report_preferences, report_refused, report_responses
 from qbrm.durable import make_folder, one_writer, write_atomically
 from qbrm.evaluation.verdict import Verdict
 from qbrm.model.energy_reward_model import EnergyRewardModel
 from qbrm.model.from_preferences import PreferenceFit
 from qbrm.model.score_choice import Progress, ScoreChoice
 from qbrm.preferences import preferences_of
+from qbrm.preferences.unlabelled import responses_of
 from qbrm.reward_models import RewardModelOptions, load_reward_model
 from qbrm.selection import Choice, Guarantee
 from qbrm.tables.grid import Column, Grid
@@ -37,6 +38,7 @@ def fit_model(
     seed: int,
     *,
     skip_bad: bool,
+    keep: str | None = None,
     **options: Unpack[RewardModelOptions],
 ) -> None:
     """Fit a model as :meth:`EnergyRewardModel.fit` does, show each step, and save the model with its verdict.
@@ -48,6 +50,9 @@ def fit_model(
     reporter = Reporter()
     preferences = preferences_of(source, skip_bad=skip_bad)
     report_preferences(preferences, reporter)
+    to_keep = None if keep is None else responses_of(keep, skip_bad=skip_bad)
+    if to_keep is not None:
+        report_responses(to_keep, reporter)
     model = load_reward_model(reward_model, **options)
     make_folder(out)
     with one_writer(out), _bars(reporter) as follow:
@@ -59,6 +64,7 @@ def fit_model(
             skip_bad=skip_bad,
             progress=follow,
             on_choice=lambda choice: _show_choice(choice, reporter),
+            keep=to_keep,
         )
         parts, judged, refused = fit.run(model)
         report_refused(refused, reporter)
@@ -91,7 +97,7 @@ def _bars(reporter: Reporter) -> Iterator[Progress]:
         yield follow
 
 
-_UNITS = {"features": "responses", "choosing": "trainings", "training": "passes"}
+_UNITS = {"features": "responses", "keep": "responses", "choosing": "trainings", "training": "passes"}
 
 
 def _show_choice(choice: Choice, reporter: Reporter) -> None:

@@ -24,6 +24,13 @@ def report_preferences(preferences: PreferenceSet, reporter: Reporter, *more: st
     report_left_out(preferences.left_out, reporter)
 
 
+def report_responses(responses: PreferenceSet, reporter: Reporter) -> None:
+    """Print what responses without labels hold, and which rows of their source were left out."""
+    count = f"{len(responses.responses()):,} responses, whose order is to stay"
+    reporter.fact(responses.name, f"{len(responses.prompt_ids):,} prompts", count)
+    report_left_out(responses.left_out, reporter)
+
+
 def pair_facts(count: PairCount) -> list[str]:
     """Pairs to train on, and those left out if there are any."""
     repeated = [f"{count.repeated:,} repeated left out"] if count.repeated else []

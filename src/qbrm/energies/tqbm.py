@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from qbrm.energies.base import Clamped
+from qbrm.energies.familiarity import GateRank
 from qbrm.energies.log_cosh import log_cosh_of_square
 from qbrm.energies.newton import Slope, newton_mode
 from qbrm.energies.qbm import CoupledBoltzmannMachine, HiddenLayer
@@ -71,7 +72,7 @@ class TransverseFieldMachine(CoupledBoltzmannMachine):
         hidden: int = 6,
         anchored: bool = True,
         coupling: float = 1.5,
-        gate_rank: int | None = None,
+        gate_rank: GateRank | None = None,
         sampler: str | Sampler | None = None,
         samples: int = 64,
         slices: int = 4,

@@ -143,7 +143,7 @@ class Verdict:
     @property
     def sentence(self) -> str:
         """The verdict in words."""
-        return " ".join(part for part in (self._judgement(), self._size()) if part)
+        return " ".join(part for part in (self._judgement(), self._size(), self._keeping()) if part)
 
     def to_dict(self) -> dict[str, Any]:
         """As ``verdict.json`` has it."""
@@ -188,6 +188,13 @@ class Verdict:
             return ""
         half = 1.96 * math.sqrt(self.base.accuracy * (1 - self.base.accuracy) / self.pairs)
         return f"{self.pairs} test pairs tell little: an accuracy is known to within {100 * half:.0f} points."
+
+    def _keeping(self) -> str:
+        if self.keep is None:
+            return ""
+        share, low, high = (100 * value for value in self.keep.unchanged)
+        of = f"of the {self.keep.pairs:,} pairs of {self.keep.prompts:,} prompts of {self.keep.name}"
+        return f"The order of {share:.1f}% [{low:.1f}, {high:.1f}] {of} is unchanged."
 
 
 @dataclass(frozen=True)
@@ -268,6 +275,28 @@ def compare_with_base(
         strength=strength,
         keep=keep,
     )
+
+
+def count_kept(
+    name: str,
+    prompt: Int[np.ndarray, " pairs"],
+    base: Float64[np.ndarray, " pairs"],
+    refined: Float64[np.ndarray, " pairs"],
+    seed: int = 0,
+) -> Kept:
+    """Count the pairs of responses whose rewards have the order, or the tie, that the base rewards have.
+
+    Args:
+        name: of the source.
+        prompt: number of each pair's prompt.
+        base: base reward of one response less that of the other.
+        refined: the same of the refined rewards.
+        seed: of the resampling.
+    """
+    pairs = TestPairs(np.unique(prompt, return_inverse=True)[1])
+    same = (np.sign(refined) == np.sign(base)).astype(float)
+    interval = PromptBootstrap(pairs, seed).intervals(same)["all"]
+    return Kept(name, pairs.prompts, len(same), Difference(float(same.mean()), *interval))
 
 
 def _points(difference: Difference) -> str:

@@ -23,6 +23,7 @@ from qbrm.model.hub import upload
 from qbrm.model.model_card import Provenance
 from qbrm.model.persistence import Parts, load_model, save_model
 from qbrm.model.score_choice import AUTO, Progress, named_score
+from qbrm.preferences.unlabelled import Unlabelled
 from qbrm.refinement import REFINEMENTS
 from qbrm.reward_models import RewardModel, RewardModelOptions
 from qbrm.samplers import Sampler
@@ -167,6 +168,7 @@ class EnergyRewardModel:
         device: torch.device | str | None = None,
         seed: int = 0,
         out: str | Path | None = None,
+        keep: Unlabelled | None = None,
         skip_bad: bool = False,
         progress: Progress | None = None,
     ) -> EnergyRewardModel:
@@ -191,8 +193,13 @@ class EnergyRewardModel:
             device: where scores are trained; None for the first accelerator, or the CPU if there is none.
             seed: seeds split, initial weights, shuffling and noise.
             out: folder that keeps features and training states, for a later call to go on from; None keeps nothing.
+            keep: prompts and responses on which the rewards' order is to stay, such as those that the reward model
+                serves well: preferences, whose labels are ignored, or a path or a list of {"prompt", "responses"} or
+                {"prompt", "response"} records. Corrections are held near zero there, gates close there, and the
+                verdict says how much of the order stayed, on some of these prompts that trained nothing.
             skip_bad: whether rows that are no preferences, or that the reward model cannot take, are left out.
-            progress: called with (step, done, total), where step is ``features``, ``choosing`` or ``training``.
+            progress: called with (step, done, total), where step is ``features``, ``keep``, ``choosing`` or
+                ``training``.
 
         Raises:
             InputError: if an argument is not usable; the message names it and what was expected.
@@ -202,7 +209,7 @@ class EnergyRewardModel:
         choice = named_score(score, **options, epochs=epochs, device=device)
         folder = None if out is None else Path(out)
         where = None if device is None else torch.device(device)
-        fit = PreferenceFit(preferences, choice, folder, seed, where, skip_bad, progress)
+        fit = PreferenceFit(preferences, choice, folder, seed, where, skip_bad, progress, keep=keep)
         return cls(*fit.run(reward_model).parts)
 
     @property

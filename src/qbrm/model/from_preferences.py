@@ -13,18 +13,22 @@ import numpy as np
 import torch
 from jaxtyping import Int64, UInt64
 
+from qbrm.errors import InputError
 from qbrm.features import FeatureTable
 from qbrm.features.embed import embed
 from qbrm.features.pair_list import write_training_pairs
 from qbrm.features.stream import Share, open_sources
 from qbrm.model.division import Division
 from qbrm.model.judged_fit import JudgedFit, JudgedScore
+from qbrm.model.kept import FOLDER as KEEP
+from qbrm.model.kept import KeptResponses, embed_kept, without_prompts
 from qbrm.model.model_card import DataPart, Provenance
 from qbrm.model.persistence import Parts
 from qbrm.model.score_choice import Progress, ScoreChoice
 from qbrm.model.trained_head import with_trained_head
 from qbrm.preferences import PreferenceSet, preferences_of
 from qbrm.preferences.digest import prompt_digests
+from qbrm.preferences.unlabelled import Unlabelled, responses_of
 from qbrm.reward_models import RewardModel, load_reward_model
 from qbrm.reward_models.base import head_dim
 from qbrm.selection import Choice
@@ -55,6 +59,8 @@ class PreferenceFit:
         skip_bad: whether rows that are no preferences, or that the reward model cannot take, are left out.
         progress: called with (step, done, total); the steps are ``features``, ``choosing`` and ``training``.
         on_choice: called as soon as a score is chosen.
+        keep: prompts and responses, without labels, on which the rewards' order is to stay: what `preferences` may be,
+            or records of {"prompt", "responses"} or {"prompt", "response"}; None for none.
     """
 
     preferences: Preferences
@@ -65,6 +71,7 @@ class PreferenceFit:
     skip_bad: bool = False
     progress: Progress | None = None
     on_choice: Callable[[Choice], None] | None = None
+    keep: Unlabelled | None = None
 
     def run(self, reward_model: str | Path | RewardModel) -> FittedModel:
         """Embed the preferences once, fit a score to them and measure it.
@@ -83,13 +90,20 @@ class PreferenceFit:
 
     def _run(self, reward_model: str | Path | RewardModel, folder: Path, training: Path | None) -> FittedModel:
         read = preferences_of(self.preferences, skip_bad=self.skip_bad)
+        to_keep = None if self.keep is None else self._to_keep(self.keep, read)
         model = load_reward_model(str(reward_model)) if isinstance(reward_model, (str, Path)) else reward_model
         follow = self.progress and partial(self.progress, FEATURES)
         table, taken = embed(read, folder / FEATURES, lambda: model, progress=follow, skip_bad=self.skip_bad)
         refused, prompts = len(read) - len(taken), np.unique(prompt_digests(taken.prompt_ids))
+        encoder = model
         if not table.has_reward:
             model, table, taken = with_trained_head(model, table, taken, folder / "with-head", self.seed)
             write_training_pairs(table.folder, taken)
+        kept = None
+        if to_keep is not None:
+            told = self.progress and partial(self.progress, KEEP)
+            kept = embed_kept(encoder, model, to_keep, folder, self.seed, told, skip_bad=self.skip_bad)
+            prompts = np.union1d(prompts, prompt_digests(to_keep.prompt_ids))
         fit = JudgedFit(
             open_sources([table.folder]),
             self.choice,
@@ -100,16 +114,25 @@ class PreferenceFit:
             self.device,
             self.progress,
             self.on_choice,
+            kept,
         )
         judged = fit.run()
-        provenance = Provenance(
-            _data(fit.division, taken.name), self._settings(judged), verdict=judged.verdict.to_dict()
-        )
+        data = [*_data(fit.division, taken.name), *_kept_data(kept)]
+        provenance = Provenance(data, self._settings(judged), verdict=judged.verdict.to_dict())
         return FittedModel(Parts(model, judged.score, judged.refinement, provenance, prompts), judged, refused)
+
+    def _to_keep(self, source: Unlabelled, read: PreferenceSet) -> PreferenceSet:
+        if self.choice is not None and self.choice.settings.objective != "preference":
+            raise InputError(f"score {self.choice.name} keeps no order; expected a Boltzmann machine, or no keep.")
+        return without_prompts(responses_of(source, skip_bad=self.skip_bad), read)
 
     def _settings(self, judged: JudgedScore) -> dict[str, Any]:
         named = self.choice.described() if self.choice else {}
         return {**named, "score": judged.verdict.score, "strength": judged.verdict.strength, "seed": self.seed}
+
+
+def _kept_data(kept: KeptResponses | None) -> list[DataPart]:
+    return [] if kept is None else [DataPart("is to keep its order", kept.name, kept.prompts, kept.pairs)]
 
 
 def _lengths(table: FeatureTable, preferences: PreferenceSet) -> Int64[np.ndarray, " rows"]:

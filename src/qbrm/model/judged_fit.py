@@ -24,8 +24,10 @@ from qbrm.evaluation.verdict import Predictions, Verdict, compare_with_base
 from qbrm.features.stream import Source
 from qbrm.fitting import Fold, Training
 from qbrm.fitting.fit import train_members
+from qbrm.fitting.keeping import Keep
 from qbrm.fitting.members import Members
 from qbrm.model.division import MEMORY_BYTES, Division
+from qbrm.model.kept import KeptResponses
 from qbrm.model.predictions import of_base, of_rewards_alone, of_score
 from qbrm.model.score_choice import Progress, ScoreChoice
 from qbrm.selection import BASE, Candidate, Choice, Choosing, Guarantee, cross_validate, greatest_safe_strength
@@ -73,6 +75,7 @@ class JudgedFit:
         device: where scores are trained.
         progress: called with (step, done, total); the steps are ``choosing`` and ``training``.
         on_choice: called as soon as a score is chosen.
+        kept: responses whose order is to stay; None for none.
     """
 
     sources: Sequence[Source]
@@ -84,6 +87,7 @@ class JudgedFit:
     device: torch.device | None = None
     progress: Progress | None = None
     on_choice: Callable[[Choice], None] | None = None
+    kept: KeptResponses | None = None
 
     def run(self) -> JudgedScore:
         """Choose, train, see how far to go, and measure.
@@ -114,7 +118,11 @@ class JudgedFit:
         division = self.division
         most = min(MOST_CHOOSING_PAIRS, self._most_in_memory)
         pairs = division.pairs(division.sample(division.training, most))
-        return Choosing(*pairs.load_with_prompts(), self.seed, self._device)
+        return Choosing(*pairs.load_with_prompts(), self.seed, self._device, self._keep)
+
+    @cached_property
+    def _keep(self) -> Keep | None:
+        return self.kept and self.kept.keep()
 
     @property
     def _most_in_memory(self) -> int:
@@ -165,12 +173,12 @@ class JudgedFit:
         rest = division.training._replace(low=division.validation.high)
         if not division.fits_in_memory(division.training):
             validation = division.pairs(division.sample(division.validation, self._most_in_memory)).load()
-            return Fold(division.pairs(rest), validation, self.seed, checkpoint)
+            return Fold(division.pairs(rest), validation, self.seed, checkpoint, keep=self._keep)
         training = division.pairs(division.training)
         data, prompt = training.load_with_prompts()
         held = torch.from_numpy(division.validation.holds(training.prompts()))
         shared = prompt if members > 1 else None
-        return Fold(data.only(~held), data.only(held), self.seed, checkpoint, shared)
+        return Fold(data.only(~held), data.only(held), self.seed, checkpoint, shared, self._keep)
 
     def _guarantee(
         self,
@@ -222,12 +230,13 @@ class JudgedFit:
             refined,
             competitors,
             length=self._length_difference(),
+            keep=self.kept and self.kept.count(score, refinement),
             seed=self.seed,
         )
 
     def _competitor(self, test: Pairs) -> Predictions:
         """What a user would try first, on the same pairs."""
-        fold = replace(self._fold(1), checkpoint=None)
+        fold = replace(self._fold(1), checkpoint=None, keep=None)
         named = replace(COMPETITOR, device=self._device, epochs=epochs_for(COMPETITOR.settings, fold.pairs.n_pairs))
         committee = train_members(lambda: named.build(fold.pairs.dim, None), fold, named.settings)
         return of_score(committee.members.combined().score, "mode", test)
@@ -241,7 +250,12 @@ class JudgedFit:
 
     def _question(self) -> str:
         """What the losses on disk answer: another question is asked anew."""
-        asked = {"qbrm": qbrm.__version__, "seed": self.seed, "data": self._choosing.data.digest()}
+        asked = {
+            "qbrm": qbrm.__version__,
+            "seed": self.seed,
+            "data": self._choosing.data.digest(),
+            "keep": repr(self.kept),
+        }
         return json.dumps(asked, sort_keys=True)
 
     def _known_losses(self) -> dict[str, Float64[np.ndarray, " pairs"]]:

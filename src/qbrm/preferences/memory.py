@@ -13,8 +13,8 @@ IN_MEMORY = "preferences"  # the name of a set that has no file
 MISSING_TYPES = ("NAType", "NaTType")  # what pandas has for missing values beside NaN
 
 
-def memory_rows(source: Iterable[Mapping[str, Any]]) -> Iterator[Row]:
-    """The rows of a source.
+def memory_rows(source: Iterable[Mapping[str, Any]], name: str = IN_MEMORY) -> Iterator[Row]:
+    """The rows of a source, which messages call by `name`.
 
     Raises:
         InputError: if it is nothing that has rows.
@@ -24,11 +24,11 @@ def memory_rows(source: Iterable[Mapping[str, Any]]) -> Iterator[Row]:
         source = source.to_dict("records")
     if isinstance(source, Mapping) or not isinstance(source, Iterable):
         raise InputError(
-            f"preferences are a {type(source).__name__}; expected a path, a datasets.Dataset, a pandas DataFrame or a "
+            f"{name} are a {type(source).__name__}; expected a path, a datasets.Dataset, a pandas DataFrame or a "
             "list of records."
         )
     values = (without_nulls(plain(record)) if from_table else plain(record) for record in source)
-    return numbered(IN_MEMORY, "record", enumerate(values, start=1))
+    return numbered(name, "record", enumerate(values, start=1))
 
 
 def plain(value: Any) -> Any:

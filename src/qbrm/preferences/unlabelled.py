@@ -1,4 +1,4 @@
-"""Prompts and responses without labels: preferences, or records of {"prompt", "responses"} or {"prompt", "response"}."""
+"""Prompts and responses without labels: records of {"prompt", "responses"} or "response", or preferences."""
 
 from __future__ import annotations
 
@@ -16,20 +16,21 @@ from qbrm.preferences.labels import UNCATEGORISED
 from qbrm.preferences.memory import memory_rows
 from qbrm.preferences.records import read_record
 from qbrm.preferences.rows import Row, file_rows
-from qbrm.preferences.source import FILES, preferences_of
+from qbrm.preferences.source import FILES, SKIP, preferences_of
 
 Unlabelled: TypeAlias = "str | Path | PreferenceSet | Iterable[Mapping[str, Any]]"
 
-NAME = "kept"  # of records in memory
+IN_MEMORY = "responses to keep"  # the name of a set that has no file
 KEYS = ("responses", "response")
 
 
-def responses_of(source: Unlabelled) -> PreferenceSet:
+def responses_of(source: Unlabelled, *, skip_bad: bool = False) -> PreferenceSet:
     """Read prompts and responses from any preference source, whose labels are ignored, or from records without labels.
 
     Args:
         source: preferences, or whatever :func:`~qbrm.preferences.preferences_of` reads; or a JSON, JSONL or Parquet
             file, or a list, of {"prompt", "responses"} or {"prompt", "response"}, where a prompt may occur again.
+        skip_bad: whether rows that are neither are left out, and counted in `PreferenceSet.left_out`.
 
     Returns:
         A row each, in order, in which the first response stands as the chosen one; that means nothing.
@@ -40,24 +41,25 @@ def responses_of(source: Unlabelled) -> PreferenceSet:
     if isinstance(source, PreferenceSet):
         return source
     if not isinstance(source, (str, Path)):
-        return _read(NAME, memory_rows(source), source)
+        return _read(IN_MEMORY, memory_rows(source, IN_MEMORY), source, skip_bad=skip_bad)
     path = Path(source)
     if kind_of(path) in FILES and path.is_file():
-        return _read(path.name, file_rows(path), source)
-    return preferences_of(source)
+        return _read(path.name, file_rows(path), source, skip_bad=skip_bad)
+    return preferences_of(source, skip_bad=skip_bad)
 
 
-def _read(name: str, rows: Iterator[Row], source: Any) -> PreferenceSet:
+def _read(name: str, rows: Iterator[Row], source: Any, *, skip_bad: bool) -> PreferenceSet:
     """Read rows as the first of them has to be read."""
     first = next(rows, None)
     if first is None or not _is_unlabelled(first.field):
         # An iterator in memory cannot be read twice.
         again = source if isinstance(source, (str, Path, Sequence)) else _values(first, rows)
-        return preferences_of(again)
+        return preferences_of(again, skip_bad=skip_bad)
     rejects = Rejects()
     read = tuple(rejects.read(chain([first], rows), _read_row))
-    rejects.check(name, len(read))
-    return PreferenceSet(name, read)
+    if not (read and skip_bad):
+        rejects.check(name, len(read), SKIP if read else "")
+    return PreferenceSet(name, read, dict(rejects.kinds.most_common()))
 
 
 def _values(first: Row | None, rows: Iterator[Row]) -> Iterator[Any]:

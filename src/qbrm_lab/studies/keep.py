@@ -175,9 +175,7 @@ def _refined(score: EnergyScore, pairs: PairData) -> Float[Tensor, " responses"]
     return refine(score, pairs.embedding, pairs.reward, REFINEMENTS[score.refinement])
 
 
-def _outcome(
-    domains: Domains, score: str, weight: float, gate: str, reward: Float[Tensor, " responses"]
-) -> Outcome:
+def _outcome(domains: Domains, score: str, weight: float, gate: str, reward: Float[Tensor, " responses"]) -> Outcome:
     base = domains.training.reward
     order = _margin(domains.test_old, reward).sign() == _margin(domains.test_old, base).sign()
     return Outcome(

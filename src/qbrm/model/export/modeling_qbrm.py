@@ -41,7 +41,7 @@ class QBRMConfig(PretrainedConfig):
         axes: components of each hidden unit's field.
         members: K.
         anchored: whether mu contains r0.
-        gate_rank: rank of the gate, or None for a machine without one.
+        gate_rank: rank of the gate, ranks of both sides of one that has two, or None for a machine without one.
         deep: size of phi(e), or 0 for e itself.
         strength: share of the correction that is applied, 0 to 1.
         **options: of every configuration of transformers.
@@ -60,7 +60,7 @@ class QBRMConfig(PretrainedConfig):
         axes: int = 1,
         members: int = 1,
         anchored: bool = True,
-        gate_rank: int | None = None,
+        gate_rank: int | list[int] | None = None,
         deep: int = 0,
         strength: float = 1.0,
         **options: Any,
@@ -119,7 +119,7 @@ class Energy(nn.Module):
         self.embedding_loc, self.embedding_scale = _parameter(dim), _parameter(dim)
         self.W, self.c, self.u = _parameter(axes, hidden, read), _parameter(axes, hidden), _parameter(axes, hidden)
         self.a, self.a0, self.log_tau = _parameter(read), _parameter(), _parameter()
-        self.gate = None if config.gate_rank is None else Gate(dim, config.gate_rank)
+        self.gate = None if config.gate_rank is None else Gate.of_rank(dim, config.gate_rank)
         self.trunk = nn.Linear(dim, config.deep) if config.deep else None
 
     @torch.no_grad()
@@ -137,22 +137,36 @@ class Energy(nn.Module):
 
 
 class Gate(nn.Module):
-    """How familiar an embedding is, from 0 to 1: a sigmoid of its log-density under a Gaussian of low rank."""
+    """How familiar an embedding is, from 0 to 1: a sigmoid of its log-density under a Gaussian of low rank.
 
-    def __init__(self, dim: int, rank: int) -> None:
+    A gate with two sides weighs that against the log-density of embeddings at which rewards are kept.
+    """
+
+    def __init__(self, dim: int, rank: int, kept_rank: int | None = None) -> None:
         super().__init__()
         self.mean, self.directions, self.variances = _parameter(dim), _parameter(rank, dim), _parameter(rank)
         self.rest, self.threshold, self.width = _parameter(), _parameter(), _parameter()
+        self.kept = None if kept_rank is None else Gate(dim, kept_rank)
+
+    @classmethod
+    def of_rank(cls, dim: int, rank: int | list[int]) -> Gate:
+        """A gate with one side or two."""
+        return cls(dim, rank) if isinstance(rank, int) else cls(dim, *rank)
 
     def forward(self, standard: Tensor) -> Tensor:
         """g(e) of standardised embeddings."""
+        evidence = self.log_density(standard)
+        evidence = evidence if self.kept is None else evidence - self.kept.log_density(standard)
+        return torch.sigmoid((evidence - self.threshold) / self.width)
+
+    def log_density(self, standard: Tensor) -> Tensor:
+        """Log of the Gaussian's density."""
         centred = standard - self.mean
         along = centred @ self.directions.T
         outside = (centred.square().sum(1) - along.square().sum(1)).clamp_min(0)
         rank, dim = self.directions.shape
         volume = self.variances.log().sum() + (dim - rank) * self.rest.log() + dim * math.log(2 * math.pi)
-        log_density = -(along.square() @ self.variances.reciprocal() + outside / self.rest + volume) / 2
-        return torch.sigmoid((log_density - self.threshold) / self.width)
+        return -(along.square() @ self.variances.reciprocal() + outside / self.rest + volume) / 2
 
 
 def mode(field: Tensor, mean: Tensor, coupling: Tensor, tau: Tensor, weight: Tensor) -> Tensor:
