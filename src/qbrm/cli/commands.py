@@ -150,7 +150,7 @@ def fit(
         str | None,
         typer.Option(
             help="Prompts and responses on which the order of rewards is to stay: a file of prompt and responses, or "
-            "preferences, whose labels are ignored.",
+            "preferences, whose labels are ignored. Implies --gate.",
             metavar="SOURCE",
         ),
     ] = None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -106,7 +106,7 @@ class PreferenceFit:
             prompts = np.union1d(prompts, prompt_digests(to_keep.prompt_ids))
         fit = JudgedFit(
             open_sources([table.folder]),
-            self.choice,
+            self._named,
             head_dim(model),
             training,
             _lengths(table, taken),
@@ -121,13 +121,18 @@ class PreferenceFit:
         provenance = Provenance(data, self._settings(judged), verdict=judged.verdict.to_dict())
         return FittedModel(Parts(model, judged.score, judged.refinement, provenance, prompts), judged, refused)
 
+    @property
+    def _named(self) -> ScoreChoice | None:
+        """The score to fit; if an order is to stay, with a gate, which keeps more of it at the same gain."""
+        return self.choice if self.choice is None or self.keep is None else replace(self.choice, gate=True)
+
     def _to_keep(self, source: Unlabelled, read: PreferenceSet) -> PreferenceSet:
         if self.choice is not None and self.choice.settings.objective != "preference":
             raise InputError(f"score {self.choice.name} keeps no order; expected a Boltzmann machine, or no keep.")
         return without_prompts(responses_of(source, skip_bad=self.skip_bad), read)
 
     def _settings(self, judged: JudgedScore) -> dict[str, Any]:
-        named = self.choice.described() if self.choice else {}
+        named = self._named.described() if self._named else {}
         return {**named, "score": judged.verdict.score, "strength": judged.verdict.strength, "seed": self.seed}
 
 

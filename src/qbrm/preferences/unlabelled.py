@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import chain
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -41,29 +40,23 @@ def responses_of(source: Unlabelled, *, skip_bad: bool = False) -> PreferenceSet
     if isinstance(source, PreferenceSet):
         return source
     if not isinstance(source, (str, Path)):
-        return _read(IN_MEMORY, memory_rows(source, IN_MEMORY), source, skip_bad=skip_bad)
+        return _read(IN_MEMORY, source, list(memory_rows(source, IN_MEMORY)), skip_bad=skip_bad)
     path = Path(source)
     if kind_of(path) in FILES and path.is_file():
-        return _read(path.name, file_rows(path), source, skip_bad=skip_bad)
+        return _read(path.name, source, list(file_rows(path)), skip_bad=skip_bad)
     return preferences_of(source, skip_bad=skip_bad)
 
 
-def _read(name: str, rows: Iterator[Row], source: Any, *, skip_bad: bool) -> PreferenceSet:
-    """Read rows as the first of them has to be read."""
-    first = next(rows, None)
-    if first is None or not _is_unlabelled(first.field):
-        # An iterator in memory cannot be read twice.
-        again = source if isinstance(source, (str, Path, Sequence)) else _values(first, rows)
-        return preferences_of(again, skip_bad=skip_bad)
+def _read(name: str, source: Any, rows: list[Row], *, skip_bad: bool) -> PreferenceSet:
+    """Read rows of which some have no labels; others are left to those who read preferences."""
+    if not any(_is_unlabelled(row.field) for row in rows):
+        in_memory = [row.field.value for row in rows]
+        return preferences_of(source if isinstance(source, (str, Path)) else in_memory, skip_bad=skip_bad)
     rejects = Rejects()
-    read = tuple(rejects.read(chain([first], rows), _read_row))
+    read = tuple(rejects.read(rows, _read_row))
     if not (read and skip_bad):
         rejects.check(name, len(read), SKIP if read else "")
     return PreferenceSet(name, read, dict(rejects.kinds.most_common()))
-
-
-def _values(first: Row | None, rows: Iterator[Row]) -> Iterator[Any]:
-    return (row.field.value for row in chain([first] if first else [], rows))
 
 
 def _is_unlabelled(field: Field) -> bool:

@@ -67,6 +67,11 @@ class Choosing:
         object.__setattr__(self, "group", shuffled_prompts(self.prompt[self.data.chosen], self.seed) % GROUPS)
 
     @property
+    def candidates(self) -> Sequence[Candidate]:
+        """All candidates; if an order is to stay, those with a gate, as their losses do not show what that keeps."""
+        return [candidate for candidate in CANDIDATES if candidate.gate or candidate == BASE or self.keep is None]
+
+    @property
     def groups(self) -> range:
         """Numbers of the groups of prompts; fewer than six if there are fewer prompts."""
         return range(int(self.group.max()) + 1)
@@ -219,13 +224,14 @@ def cross_validate(
         progress: called with (trainings done, all).
     """
     losses: dict[str, Float64[np.ndarray, " pairs"]] = dict(known or {})
-    families = list(dict.fromkeys(candidate.family for candidate in CANDIDATES if candidate.family is not None))
+    taking_part = choosing.candidates
+    families = list(dict.fromkeys(candidate.family for candidate in taking_part if candidate.family is not None))
     trainings = len(families) * len(list(itertools.combinations(choosing.groups, 2)))
     advance = partial(_advance, progress, itertools.count(1), trainings)
     losses.setdefault(BASE.name, _base_losses(choosing))
     gates: dict[int, nn.Module] = {}
     for family in families:
-        candidates = [candidate for candidate in CANDIDATES if candidate.family == family]
+        candidates = [candidate for candidate in taking_part if candidate.family == family]
         if all(candidate.name in losses for candidate in candidates):
             for _ in range(trainings // len(families)):
                 advance()
@@ -235,7 +241,7 @@ def cross_validate(
         for candidate in candidates:
             losses[candidate.name] = by_group(choosing, trained.scores(candidate, gates), _loss)
         keep(losses)
-    judged = [Judged(candidate, losses[candidate.name]) for candidate in CANDIDATES]
+    judged = [Judged(candidate, losses[candidate.name]) for candidate in taking_part]
     return Choice.among(judged, choosing.prompt[choosing.data.chosen].numpy())
 
 

@@ -37,9 +37,9 @@ def noisy(score, size=0.5):
     return score
 
 
-def gated(score):
+def gated(score, kept=None):
     """With a gate that is open to some embeddings and closed to others."""
-    score.close_gate(torch.randn(40, DIM), 2 * torch.randn(40, DIM))
+    score.set_gate(score.fitted_gate(torch.randn(40, DIM), 2 * torch.randn(40, DIM), kept))
     return score
 
 
@@ -62,6 +62,9 @@ SCORES = {
     "sqrbm": lambda: noisy(SemiQuantumRBM(DIM, hidden=6, axes=3)),
     "rbm": lambda: noisy(RBM(DIM, hidden=6)),
     "gate": lambda: gated(noisy(SemiQuantumRBM(DIM, hidden=6))),
+    "two-sided gate": lambda: gated(
+        noisy(RBM(DIM, hidden=6)), kept=(torch.randn(40, DIM) + 1, torch.randn(40, DIM) + 1)
+    ),
     "members": lambda: noisy(SemiQuantumRBM(DIM, hidden=3)).pooled([noisy(SemiQuantumRBM(DIM, hidden=3), 1.0)]),
     "not anchored": lambda: noisy(RBM(DIM, hidden=6, anchored=False)),
     "sharp": lambda: noisy(SemiQuantumRBM(DIM, hidden=6, coupling=9), 3.0),
