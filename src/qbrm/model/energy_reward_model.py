@@ -195,8 +195,8 @@ class EnergyRewardModel:
             out: folder that keeps features and training states, for a later call to go on from; None keeps nothing.
             keep: prompts and responses on which the rewards' order is to stay, such as those that the reward model
                 serves well: preferences, whose labels are ignored, or a path or a list of {"prompt", "responses"} or
-                {"prompt", "response"} records. Corrections are held near zero there, a gate closes there, whatever `gate`
-                says, and the verdict tells how much of the order stayed, on some of these prompts that trained nothing.
+                {"prompt", "response"} records. Corrections are held near zero there, and a gate closes there, whatever
+                `gate` is. The verdict says how much of the order stayed, on a fifth of the prompts, which train nothing.
             skip_bad: whether rows that are no preferences, or that the reward model cannot take, are left out.
             progress: called with (step, done, total), where step is ``features``, ``keep``, ``choosing`` or
                 ``training``.

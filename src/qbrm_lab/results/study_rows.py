@@ -108,3 +108,13 @@ class KeepRow:
     order: tuple[float, float, float]
     validation_new: float
     validation_old: float
+
+
+@dataclass(frozen=True)
+class KeepResults:
+    """Content of keep.json: the command, how many seeds, prompts that were shared out for training, and the rows."""
+
+    command: str
+    seeds: int
+    prompts: int
+    rows: list[KeepRow]

@@ -21,38 +21,27 @@ from qbrm.evaluation import PromptBootstrap
 from qbrm.evaluation.verdict import TestPairs
 from qbrm.fitting import Fold
 from qbrm.fitting.fit import train_members
-from qbrm.fitting.keeping import DEFAULT_WEIGHT, PAIRS_PER_STEP, SMALLEST_SCALE, Keep
+from qbrm.fitting.keeping import PAIRS_PER_STEP, SMALLEST_SCALE, Keep
 from qbrm.fitting.members import Members
 from qbrm.fitting.trunk import fit_trunk
 from qbrm.preferences import PreferenceSet
 from qbrm.refinement import REFINEMENTS, refine
 from qbrm.selection.candidates import Family
-from qbrm.tables.numbers import percent_interval
 from qbrm_lab.comparison import ComparisonSettings
 from qbrm_lab.comparison.compare import Prepared, prepare
 from qbrm_lab.comparison.side_by_side import each_seed
 from qbrm_lab.report.plots.gallery import png_bytes
 from qbrm_lab.report.plots.keep import frontier_figure
-from qbrm_lab.results.study_rows import KeepRow
+from qbrm_lab.results.study_rows import KeepResults, KeepRow
 from qbrm_lab.scenarios import VARIANTS, by_domain
 from qbrm_lab.studies.cache import cached, preferences_digest
 from qbrm_lab.studies.json_files import write_json
+from qbrm_lab.studies.keep_page import BASE, DENSITY, NO_GATE, PICTURE, TWO_SIDED, keep_markdown
 
 KEEP_FILE = "keep.json"
 SCENARIO = "shift"
 SCORES = ("sqrbm", "residual")
 WEIGHTS = (0.0, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
-NO_GATE, DENSITY, TWO_SIDED = "none", "density", "two-sided"
-BASE = "base"
-
-
-@dataclass(frozen=True)
-class KeepResults:
-    """Content of keep.json."""
-
-    command: str
-    default_weight: float
-    rows: list[KeepRow]
 
 
 @dataclass(frozen=True)
@@ -99,10 +88,11 @@ def study_keep(settings: ComparisonSettings, reporter: Reporter) -> Path:
     seeds = range(settings.seed, settings.seed + settings.seeds)
     outcomes = each_seed(partial(_of_seed, prepared), seeds, settings.workers, reporter, "keep")
     rows = _rows(prepared, list(outcomes))
-    write_json(settings.out / KEEP_FILE, KeepResults(settings.command, DEFAULT_WEIGHT, rows))
-    write_atomically(settings.out / "keep.png", png_bytes(frontier_figure(rows)))
+    results = KeepResults(settings.command, settings.seeds, len(prepared.sources.train.prompt_ids), rows)
+    write_json(settings.out / KEEP_FILE, results)
+    write_atomically(settings.out / PICTURE, png_bytes(frontier_figure(rows)))
     path = settings.out / "keep.md"
-    write_atomically(path, keep_markdown(rows).encode())
+    write_atomically(path, keep_markdown(results).encode())
     return path
 
 
@@ -227,20 +217,3 @@ def _rows(prepared: Prepared, seeds: Sequence[Sequence[Outcome]]) -> list[KeepRo
 def _share(bootstrap: PromptBootstrap, values: Int[np.ndarray, "seeds pairs"]) -> tuple[float, float, float]:
     mean = values.mean(0)
     return float(mean.mean()), *bootstrap.intervals(mean)["all"]
-
-
-def keep_markdown(rows: Sequence[KeepRow]) -> str:
-    """The table, as documents show it."""
-    lines = [
-        "| score | gate | weight | new domain | old domain | order kept | validation: new | old |",
-        "| :-- | :-- | --: | --: | --: | --: | --: | --: |",
-    ]
-    for row in sorted(rows, key=lambda row: (row.score != BASE, row.score, _GATES.index(row.gate), row.weight)):
-        of_test = " | ".join(percent_interval(*numbers) for numbers in (row.new, row.old, row.order))
-        validation = f"{100 * row.validation_new:.1f} | {100 * row.validation_old:.1f}"
-        weight = "-" if row.score == BASE else f"{row.weight:g}"
-        lines.append(f"| {row.score} | {row.gate} | {weight} | {of_test} | {validation} |")
-    return "\n".join(lines) + "\n"
-
-
-_GATES = (NO_GATE, DENSITY, TWO_SIDED)
