@@ -99,7 +99,9 @@ def clamped_batches(score: TrainableScore, pairs: Pairs) -> list[ClampedBatch]:
     """All pairs with their embeddings read once, for many evaluations at different temperatures."""
     batches = (moved(batch, score) for batch in pairs.batches(VALIDATION_BATCH))
     return [
-        ClampedBatch(score.clamp(*batch.examples())._replace(row=batch.row), batch.chosen_reward - batch.rejected_reward)
+        ClampedBatch(
+            score.clamp(*batch.examples())._replace(row=batch.row), batch.chosen_reward - batch.rejected_reward
+        )
         for batch in batches
     ]
 
