@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from qbrm.cli.console import Reporter
 from qbrm.features import FeatureTable
-from qbrm.preferences.base import PairCount, PreferenceSet
+from qbrm.preferences import PairCount, PreferenceSet, preferences_of
+
+
+def read_source(source: str | Path, reporter: Reporter, *, skip_bad: bool) -> PreferenceSet:
+    """Read preferences, and print what they hold. Raises as `preferences_of`."""
+    reporter.status(f"reading {source}")
+    try:
+        preferences = preferences_of(source, skip_bad=skip_bad)
+    finally:
+        reporter.status(None)
+    report_preferences(preferences, reporter)
+    return preferences
 
 
 def report_preferences(preferences: PreferenceSet, reporter: Reporter, *more: str, name: str | None = None) -> None:
