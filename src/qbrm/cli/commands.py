@@ -46,7 +46,7 @@ def embed(
     Example: qbrm embed prefs.jsonl --reward-model models/my-reward-model --out runs/features
     """
     from qbrm.cli.console import Reporter
-    from qbrm.cli.preferences import cut_facts, read_source
+    from qbrm.cli.preferences import count_rows, cut_facts, read_source
     from qbrm.features.embed import embed as run
     from qbrm.reward_models import load_reward_model
 
@@ -64,7 +64,7 @@ def embed(
         load = partial(load_reward_model, reward_model, **shape, **place)
         table, refused = run(preferences, out, load, engine, workers, follow, skip_bad=skip_bad)
     if refused:
-        reporter.fact("left out", f"{refused:,} rows that the reward model cannot take")
+        reporter.fact("left out", f"{count_rows(refused)} that the reward model cannot take")
     embedded = done[-1] - done[0]
     rate = f" ({embedded / (time.perf_counter() - start):,.1f}/s)" if embedded else ""
     reporter.fact("features", f"{done[-1]:,} responses", str(table.identity), f"{embedded:,} embedded now{rate}")

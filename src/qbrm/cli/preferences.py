@@ -48,8 +48,13 @@ def cut_facts(table: FeatureTable) -> list[str]:
     return [f"{table.cut:,} cut to {table.identity.max_length:,} tokens"] if table.cut else []
 
 
+def count_rows(number: int, which: str = "") -> str:
+    """A number of rows in words."""
+    return f"{number:,} {which}row{'s' * (number != 1)}"
+
+
 def report_left_out(left_out: Mapping[str, int], reporter: Reporter) -> None:
     """Print how many rows were left out, by what is wrong with them; nothing if none were."""
     if left_out:
         kinds = [f"{count:,}: {kind}" for kind, count in left_out.items()]
-        reporter.fact("left out", f"{sum(left_out.values()):,} bad rows", *kinds)
+        reporter.fact("left out", count_rows(sum(left_out.values()), "bad "), *kinds)
