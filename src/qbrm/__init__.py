@@ -21,9 +21,11 @@ if TYPE_CHECKING:
     from qbrm.features import FeatureTable, build_features
     from qbrm.fitting import FitSettings, TrainingSettings
     from qbrm.model import EnergyRewardModel, RewardDistribution
+    from qbrm.model.export.classifier import export_classifier
     from qbrm.preferences import read_preferences, sample_source
     from qbrm.refinement import Ascent, refine
     from qbrm.reward_models import load_reward_model
+    from qbrm.rlhf.served import RewardClient
     from qbrm.rlhf.trl import RewardFunction
     from qbrm.samplers import Sampler
     from qbrm.samplers.dimod import DimodSampler
@@ -47,12 +49,14 @@ _MODULES = {
     "InputError": "errors",
     "KaiwuSampler": "samplers.kaiwu",
     "RBM": "energies",
+    "RewardClient": "rlhf.served",
     "RewardDistribution": "model",
     "RewardFunction": "rlhf.trl",
     "Sampler": "samplers",
     "SemiQuantumRBM": "energies",
     "TrainingSettings": "fitting",
     "build_features": "features",
+    "export_classifier": "model.export.classifier",
     "load_reward_model": "reward_models",
     "read_preferences": "preferences",
     "refine": "refinement",
@@ -73,6 +77,7 @@ __all__ = [
     "GibbsSampler",
     "InputError",
     "KaiwuSampler",
+    "RewardClient",
     "RewardDistribution",
     "RewardFunction",
     "Sampler",
@@ -80,6 +85,7 @@ __all__ = [
     "TrainingSettings",
     "__version__",
     "build_features",
+    "export_classifier",
     "load_reward_model",
     "read_preferences",
     "refine",

@@ -1,11 +1,15 @@
 """Every block of Python in the README and the documentation runs: a page's blocks in order, in one namespace."""
 
 import re
+from functools import partial
 from pathlib import Path
 
 import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
 
 import qbrm
+from fixtures.tiny_models import BOS, DECODER, EOS, PAD, save
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "CONTRIBUTING.md"]
@@ -18,13 +22,29 @@ NOT_RUN = {
     "kaiwu.zh-CN.md": 1,
     "mathematics.md": 1,  # minutes of sampling
     "reward-models.md": 2,  # a model of the Hub; the Hub
-    "trl.md": 1,  # a policy and a refined model
+    "trl.md": 1,  # a running server
 }
+
+
+# Pages whose code begins with a policy, prompts and a refined model of the reader's.
+BEGIN_WITH_MODELS = ("export.md", "trl.md")
 
 
 def blocks(page):
     """Code and, if it is not run, the reason."""
     return [(match["code"], match["reason"]) for match in BLOCK.finditer(page.read_text(encoding="utf-8"))]
+
+
+def make_models(folder):
+    """What a reader has: `my-policy`, `prompts.jsonl`, and a refined reward model in `runs/model`."""
+    torch.manual_seed(0)
+    policy = LlamaForCausalLM(LlamaConfig(**DECODER, pad_token_id=PAD, bos_token_id=BOS, eos_token_id=EOS))
+    save(folder / "my-policy", policy)
+    (folder / "prompts.jsonl").write_text('{"prompt": [{"role": "user", "content": "How do I boil an egg?"}]}\n')
+    score = qbrm.SemiQuantumRBM(16, hidden=4)
+    torch.nn.init.normal_(score.W)
+    reward_model = qbrm.load_reward_model(str(save(folder / "my-reward-model")))
+    qbrm.EnergyRewardModel(reward_model, score).save_pretrained(folder / "runs" / "model")
 
 
 PAGES_WITH_CODE = [page for page in PAGES if any(reason is None for _, reason in blocks(page))]
@@ -47,6 +67,10 @@ def test_code_blocks_run_in_order(page, tmp_path, monkeypatch, one_thread):
         pytest.importorskip("kaiwu.torch_plugin", reason="kaiwu-torch-plugin is not installed; see docs/kaiwu.md")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    if page.name in BEGIN_WITH_MODELS:
+        make_models(tmp_path)
+        trl = pytest.importorskip("trl")
+        monkeypatch.setattr(trl, "GRPOConfig", partial(trl.GRPOConfig, use_cpu=True, bf16=False, report_to="none"))
     names = {"__name__": "page"}
     for number, (code, reason) in enumerate(blocks(page), start=1):
         if not reason:

@@ -44,7 +44,7 @@ def ask(address, body):
 
 def test_every_example_is_tested_and_short():
     names = {path.stem for path in EXAMPLES.glob("*.py")}
-    assert names == {"refine_arrays", "refine_and_serve", "trl_reward", "dimod_sampler", "kaiwu_sampler"}
+    assert names == {"refine_arrays", "refine_and_serve", "trl_reward", "verl_reward", "dimod_sampler", "kaiwu_sampler"}
     assert all(len(path.read_text().splitlines()) < 60 for path in EXAMPLES.glob("*.py"))
 
 

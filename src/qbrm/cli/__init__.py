@@ -26,13 +26,14 @@ INTERRUPTED = 130
 app = typer.Typer(
     name="qbrm",
     help="Refine the rewards of a frozen reward model, and measure whether that helped.\n\n"
-    "Start with [bold]qbrm demo[/bold]; then [bold]qbrm compare --train prefs.jsonl --out runs/first[/bold].",
+    "Start with [bold]qbrm demo[/bold]; then "
+    "[bold]qbrm fit prefs.jsonl --reward-model MODEL --out runs/refined[/bold].",
     rich_markup_mode="rich",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for command in (commands.embed, commands.train, commands.evaluate, commands.export, commands.serve):
+for command in (commands.fit, commands.embed, commands.train, commands.evaluate, commands.export, commands.serve):
     app.command()(command)
 
 

@@ -12,7 +12,7 @@ import typer
 
 from qbrm.cli import options as opt
 
-ExportFormat = Literal["ebrm-pt"]
+ExportFormat = Literal["ebrm-pt", "transformers"]
 Engine = Literal["local", "ray"]
 Score = Literal["ebrm", "rbm", "sqrbm", "qbm"]
 
@@ -46,7 +46,7 @@ def embed(
     Example: qbrm embed prefs.jsonl --reward-model models/my-reward-model --out runs/features
     """
     from qbrm.cli.console import Reporter
-    from qbrm.cli.preferences import count_rows, cut_facts, read_source
+    from qbrm.cli.preferences import cut_facts, read_source, report_refused
     from qbrm.features.embed import embed as run
     from qbrm.reward_models import load_reward_model
 
@@ -62,9 +62,8 @@ def embed(
             advance(rows, total)
 
         load = partial(load_reward_model, reward_model, **shape, **place)
-        table, refused = run(preferences, out, load, engine, workers, follow, skip_bad=skip_bad)
-    if refused:
-        reporter.fact("left out", f"{count_rows(refused)} that the reward model cannot take")
+        table, taken = run(preferences, out, load, engine, workers, follow, skip_bad=skip_bad)
+    report_refused(len(preferences) - len(taken), reporter)
     embedded = done[-1] - done[0]
     rate = f" ({embedded / (time.perf_counter() - start):,.1f}/s)" if embedded else ""
     reporter.fact("features", f"{done[-1]:,} responses", str(table.identity), f"{embedded:,} embedded now{rate}")
@@ -94,7 +93,8 @@ def train(
     from qbrm.features.stream import open_sources
     from qbrm.fitting import Epoch
     from qbrm.model import EnergyRewardModel
-    from qbrm.model.fit import ScoreChoice, Split, fit_features
+    from qbrm.model.fit import Split, fit_features
+    from qbrm.model.score_choice import ScoreChoice
 
     reporter = Reporter()
     for folder, (table, pairs) in zip(features, open_sources(features), strict=True):
@@ -127,6 +127,49 @@ def train(
         model.provenance = model.provenance and replace(model.provenance, command=opt.command_line())
         model.save_pretrained(out)
     reporter.fact("model", str(out))
+
+
+def fit(
+    source: Annotated[str, typer.Argument(help=f"Preferences to refine with: {opt.SOURCE_HELP}.")],
+    out: Annotated[Path, typer.Option(help="Folder for the model; features and training states stay in it.")],
+    reward_model: opt.RewardModelName = "all-MiniLM-L6-v2",
+    score: Annotated[
+        str,
+        typer.Option(
+            help="'auto' chooses by cross-validation; or residual, rbm, sqrbm, qbm, tqbm, ebrm.", metavar="NAME"
+        ),
+    ] = "auto",
+    gate: Annotated[bool, typer.Option("--gate", help="Fade the correction where embeddings are unfamiliar.")] = False,
+    members: Annotated[
+        int, typer.Option(help="Scores to train and validate on different prompts; their mean is the model.", min=1)
+    ] = 1,
+    deep: Annotated[bool, typer.Option("--deep", help="Let the hidden fields read a small trunk first.")] = False,
+    seed: Annotated[int, typer.Option(help="Seeds split, weights, shuffling and noise.", min=0)] = 0,
+    skip_bad: opt.SkipBad = False,
+    revision: opt.Revision = None,
+    head: opt.Head = None,
+    output: opt.Output = None,
+    template: opt.Template = None,
+    fold_system: opt.FoldSystem = False,
+    max_length: opt.MaxLength = None,
+    dtype: opt.Dtype = None,
+    device_map: opt.DeviceMap = None,
+    trust_remote_code: opt.TrustRemoteCode = False,
+) -> None:
+    """Refine a reward model with your preferences, and say whether it helped.
+
+    A fifth of the prompts measures the verdict and chooses nothing; on the others, cross-validation chooses a score.
+    Writes the model and verdict.json to --out. Run it again to continue where it stopped.
+
+    Example: qbrm fit prefs.jsonl --reward-model models/my-reward-model --out runs/refined
+    """
+    from qbrm.cli.fit import fit_model
+    from qbrm.model.score_choice import named_score
+
+    choice = named_score(score, gate=gate, members=members, deep=deep)
+    shape = opt.given(head=head, output=output, template=template, fold_system=fold_system, max_length=max_length)
+    place = opt.given(revision=revision, dtype=dtype, device_map=device_map, trust_remote_code=trust_remote_code)
+    fit_model(source, reward_model, choice, out, seed, skip_bad=skip_bad, **shape, **place)
 
 
 def evaluate(
@@ -164,20 +207,41 @@ def evaluate(
 
 
 def export(
-    source: Annotated[Path, typer.Argument(help=f"A feature folder of a run, or {opt.SOURCE_HELP}.")],
-    file: Annotated[Path, typer.Argument(help="File to write.")],
-    format: Annotated[ExportFormat, typer.Option(help="What to write.")] = "ebrm-pt",  # noqa: A002
+    source: Annotated[
+        str,
+        typer.Argument(
+            help=f"For transformers a refined model; for ebrm-pt a feature folder of a run, or {opt.SOURCE_HELP}."
+        ),
+    ],
+    file: Annotated[
+        Path, typer.Argument(help="What to write: a folder for transformers, a file for ebrm-pt.", metavar="FILE")
+    ],
+    format: Annotated[  # noqa: A002
+        ExportFormat,
+        typer.Option(
+            help="transformers: a sequence classifier whose logit is the refined reward. "
+            "ebrm-pt: {embedding, reward} as the published EBRM code reads them, chosen and rejected alternating."
+        ),
+    ] = "ebrm-pt",
     seed: Annotated[int, typer.Option(help="Seeds the reward model's training, for a preference source.", min=0)] = 0,
+    reward_model: opt.RewardModelPlace = None,
+    revision: opt.RefinedRevision = None,
+    dtype: opt.Dtype = None,
+    device_map: opt.DeviceMap = None,
+    trust_remote_code: opt.TrustRemoteCode = False,
 ) -> None:
-    """Write features as the published EBRM code reads them: {embedding, reward}, chosen and rejected alternating."""
-    from qbrm.cli.console import Reporter
-    from qbrm.model.export import export_ebrm
+    """Write a refined model, or features, in the form that other programs read.
 
-    reporter = Reporter()
-    with reporter.progress("features") as advance:
-        exported = export_ebrm(source, file, seed, lambda step, done, total: advance(done, total))
-    reporter.fact("features", str(exported.features))
-    reporter.fact("export", f"{exported.pairs:,} pairs", f"embedding size {exported.dim}", str(file))
+    Example: qbrm export runs/model runs/classifier --format transformers
+    """
+    from qbrm.cli.export import export_features, export_model
+
+    options = opt.given(reward_model=reward_model, revision=revision, dtype=dtype, device_map=device_map)
+    options |= opt.given(trust_remote_code=trust_remote_code)
+    if format == "transformers":
+        export_model(source, file, **options)
+    else:
+        export_features(Path(source), file, seed, **options)
 
 
 def serve(
@@ -202,16 +266,16 @@ def serve(
     device_map: opt.DeviceMap = None,
     trust_remote_code: opt.TrustRemoteCode = False,
 ) -> None:
-    """Serve a refined reward model: OpenRLHF's reward protocol, a JSON API and a web page.
+    """Serve a refined reward model to trainers (OpenRLHF, verl, slime), over a JSON API and as a web page.
 
     Example: qbrm serve runs/demo/models/sqrbm-fresh-seed-0, then open http://127.0.0.1:8000
     """
     from qbrm.cli.console import Reporter
     from qbrm.serving import serve as run
-    from qbrm.serving.settings import MEBIBYTE, Limits, ServerSettings
+    from qbrm.serving.settings import Limits, ServerSettings, in_bytes
 
     limits = Limits(
-        body_bytes=round(max_body * MEBIBYTE),
+        body_bytes=in_bytes(max_body),
         responses=max_responses,
         characters=max_characters,
         answer_seconds=timeout,

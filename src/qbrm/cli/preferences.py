@@ -58,3 +58,9 @@ def report_left_out(left_out: Mapping[str, int], reporter: Reporter) -> None:
     if left_out:
         kinds = [f"{count:,}: {kind}" for kind, count in left_out.items()]
         reporter.fact("left out", count_rows(sum(left_out.values()), "bad "), *kinds)
+
+
+def report_refused(rows: int, reporter: Reporter) -> None:
+    """Print how many rows were left out because the reward model cannot take their texts; nothing if none were."""
+    if rows:
+        reporter.fact("left out", f"{count_rows(rows)} that the reward model cannot take")

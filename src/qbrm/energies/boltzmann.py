@@ -23,6 +23,7 @@ from qbrm.energies.newton import Slope, newton_mode
 MIN_TAU = 0.02
 # A window around the mode need not be centred better than to some hundredths of a standard deviation.
 NEAR_STEP = 0.05
+CENTRING_RESPONSES, CENTRING_STEPS = 1024, 8
 
 
 class BoltzmannScore(EnergyScore):
@@ -105,14 +106,41 @@ class BoltzmannScore(EnergyScore):
             self.u[:, pair] = self.u[:, :half]
             self.u.mul_(self.coupling / self.u.norm().clamp_min(1e-12))
 
-    @override
     def close_gate(self, train: Float[Tensor, "n dim"], held_out: Float[Tensor, "m dim"]) -> None:
         """Make the correction fade where embeddings are unlike those trained on; `held_out` sets the threshold.
 
         From then on, the hidden units and the shift a . e + a0 have the weight g(e), the embedding's familiarity: far
         from the refinement set a normal around the base reward is left.
         """
-        self.gate = fit_familiarity(*(self._standard(embedding.to(self.W)) for embedding in (train, held_out)))
+        self.set_gate(self.fitted_gate(train, held_out))
+
+    @override
+    def fitted_gate(self, train: Float[Tensor, "n dim"], held_out: Float[Tensor, "m dim"]) -> Familiarity:
+        return fit_familiarity(*(self._standard(embedding.to(self.W)) for embedding in (train, held_out)))
+
+    @override
+    def set_gate(self, gate: nn.Module | None) -> None:
+        assert gate is None or isinstance(gate, Familiarity)
+        self.gate = gate
+
+    @override
+    @torch.no_grad()
+    def centre(self, embedding: Float[Tensor, "n dim"], base_reward: Float[Tensor, " n"]) -> None:
+        """Move a0 until the mean correction of these responses is zero, with the gate open.
+
+        Preferences do not tell a constant correction, but a gate would turn it into one that depends on e. The mode
+        moves with a0 by a factor of at most one, so adding what is left of the mean converges.
+        """
+        gate, self.gate = self.gate, None
+        few = slice(None, None, max(1, len(embedding) // CENTRING_RESPONSES))
+        for _ in range(CENTRING_STEPS):
+            clamped = self.clamp(embedding[few].to(self.W), base_reward[few].to(self.W))
+            self.a0.sub_((self.mode(clamped) - clamped.base_reward).mean())
+        self.gate = gate
+
+    @override
+    def set_strength(self, strength: float) -> None:
+        self.strength = strength
 
     def familiarity(self, embedding: Float[Tensor, "batch dim"]) -> Float[Tensor, " batch"]:
         """Share g(e) of the correction that each embedding gets, 0 to 1: how far its gate is open, times strength."""

@@ -10,6 +10,9 @@ from torch import Tensor, nn
 
 RANKS = (8, 16, 32, 64, 128)
 FAMILIAR_SHARE = 0.8
+# Tables of no more rows or columns than this are decomposed exactly.
+EXACT_SIZE = 512
+OVERSAMPLING = 16
 
 
 class Familiarity(nn.Module):
@@ -73,23 +76,44 @@ def fit_familiarity(train: Float[Tensor, "n dim"], held_out: Float[Tensor, "m di
     The rank is the one at which the held-out embeddings are likeliest.
     """
     mean = train.mean(0)
-    _, singular, directions = torch.linalg.svd(train - mean, full_matrices=False)
-    variances = singular.square() / len(train)
-    dim = train.shape[1]
-    ranks = [rank for rank in RANKS if rank < min(len(variances), dim)] or [max(min(len(variances), dim) - 1, 0)]
-    fitted = [_of_rank(rank, mean, variances, directions) for rank in ranks]
+    centred = train - mean
+    total, least = centred.square().sum() / len(train), min(train.shape)
+    variances, directions = _principal(centred)
+    ranks = [rank for rank in RANKS if rank < least] or [max(least - 1, 0)]
+    fitted = [_of_rank(rank, mean, variances, directions, total) for rank in ranks]
     best = max(fitted, key=lambda familiarity: float(familiarity.log_density(held_out).mean()))
     best.set_threshold(held_out)
     return best
 
 
+def _principal(centred: Float[Tensor, "n dim"]) -> tuple[Float[Tensor, " some"], Float[Tensor, "some dim"]]:
+    """Variances and directions of the largest principal components, all that a rank may ask for.
+
+    Large tables by randomised subspace iteration (Halko et al., 2011, SIAM Review 53, 217), at the cost of some passes
+    over them, where an exact decomposition would take longer than training does.
+    """
+    if min(centred.shape) <= EXACT_SIZE:
+        _, singular, directions = torch.linalg.svd(centred, full_matrices=False)
+    else:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            _, singular, columns = torch.svd_lowrank(centred, q=max(RANKS) + OVERSAMPLING, niter=4)
+        directions = columns.T
+    return singular.square() / len(centred), directions
+
+
 def _of_rank(
-    rank: int, mean: Float[Tensor, " dim"], variances: Float[Tensor, " all"], directions: Float[Tensor, "all dim"]
+    rank: int,
+    mean: Float[Tensor, " dim"],
+    variances: Float[Tensor, " some"],
+    directions: Float[Tensor, "some dim"],
+    total: Float[Tensor, ""],
 ) -> Familiarity:
+    """The density whose `rank` largest variances are its own; the rest of the total is shared evenly."""
     dim = len(mean)
     familiarity = Familiarity(dim, rank).to(mean)
     familiarity.mean.copy_(mean)
     familiarity.directions.copy_(directions[:rank])
     familiarity.variances.copy_(variances[:rank].clamp_min(1e-6))
-    familiarity.rest.copy_((variances[rank:].sum() / max(dim - rank, 1)).clamp_min(1e-6))
+    familiarity.rest.copy_(((total - variances[:rank].sum()) / max(dim - rank, 1)).clamp_min(1e-6))
     return familiarity

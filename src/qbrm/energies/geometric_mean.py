@@ -57,7 +57,7 @@ def geometric_mean(machines: Sequence[Machine]) -> Machine:
     else:
         # Trunks stand side by side, and each machine's hidden units read their own.
         for axis in range(mean.axes):
-            mean.W[axis].copy_(torch.block_diag(*(machine.W[axis] for machine in machines)))
+            mean.W[axis].copy_(torch.block_diag(*(machine.W[axis] for machine in machines)))  # type: ignore[no-untyped-call]
         mean.a.copy_(torch.cat(shifts))
         mean.trunk.weight.copy_(torch.cat([machine.trunk.weight for machine in machines if machine.trunk]))
         mean.trunk.bias.copy_(torch.cat([machine.trunk.bias for machine in machines if machine.trunk]))

@@ -18,10 +18,10 @@ from qbrm.preferences import PreferenceSet
 
 
 class EmbeddedSource(NamedTuple):
-    """The features of preferences, and how many of these were left out because the model cannot take their texts."""
+    """The features of preferences, and these without those whose texts the model cannot take."""
 
     table: FeatureTable
-    refused: int
+    preferences: PreferenceSet
 
 
 @contextmanager
@@ -72,4 +72,4 @@ def embed(
                 raise
             table = build_with(embedding, taken, out, progress)
     write_training_pairs(out, taken)
-    return EmbeddedSource(table, len(preferences) - len(taken))
+    return EmbeddedSource(table, taken)

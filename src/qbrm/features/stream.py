@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float64, Int64, UInt64
+from jaxtyping import Bool, Float, Float64, Int, Int64, UInt64
 from torch import Tensor
 
 from qbrm.data.pairs import Batch, PairData
@@ -123,6 +123,18 @@ class StreamedPairs:
             torch.cat([part.chosen + start for part, start in zip(parts, first, strict=True)]),
             torch.cat([part.rejected + start for part, start in zip(parts, first, strict=True)]),
         )
+
+    def prompts(self) -> UInt64[np.ndarray, " pairs"]:
+        """The hash of each pair's prompt, in the order of an unshuffled pass over all pairs, conflicting ones too."""
+        return np.concatenate([pairs.prompt[self.share.holds(pairs.prompt)] for _, pairs in self.sources])
+
+    def load_with_prompts(self) -> tuple[PairData, Int[Tensor, " responses"]]:
+        """All pairs in memory, and the number of the prompt that each response answers."""
+        data = self.load()
+        prompt = data.chosen.new_zeros(len(data.reward))
+        for side in (data.chosen, data.rejected):
+            prompt[side] = torch.from_numpy(self.prompts().view(np.int64))
+        return data, prompt
 
     def _windows(self, generator: torch.Generator | None) -> Iterator[Blocks]:
         order = list(range(len(self._blocks)))

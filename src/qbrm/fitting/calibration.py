@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from scipy.optimize import minimize_scalar
 from torch import Tensor
+from torch.nn import functional
 
 from qbrm.data.pairs import Batch, Pairs
 from qbrm.fitting.objectives import Objective
@@ -19,6 +20,28 @@ from qbrm.fitting.trainer import VALIDATION_BATCH, epoch_generator, moved, valid
 BASE_PAIRS = 40
 # Rounding of a sum of float32 products; also bounds what one mislabelled pair can cost, at 16 nats.
 SMALLEST_PROBABILITY = 1e-7
+
+
+def margin_temperature(margin: Float[Tensor, " pairs"], base_margin: Float[Tensor, " pairs"]) -> float:
+    r"""The T of sigma((r_chosen - r_rejected) / T) that makes validation preferences likeliest.
+
+    Temperature scaling (Guo et al., 2017, arXiv 1706.04599): what tau is to the Boltzmann scores, for rewards that come
+    without a density. As there, the base rewards' claims count as some more pairs (see :class:`CalibrationLoss`).
+
+    Args:
+        margin: r_chosen - r_rejected of validation pairs.
+        base_margin: the same of the base rewards.
+    """
+    margin, claimed = margin.double(), torch.sigmoid(base_margin.double())
+    size = math.log(float(margin.abs().mean().clamp_min(1e-6)))
+    right, wrong = 1 + BASE_PAIRS / len(margin) * claimed, BASE_PAIRS / len(margin) * (1 - claimed)
+
+    def loss(log_temperature: float) -> float:
+        tempered = margin / math.exp(log_temperature)
+        return -float((right * functional.logsigmoid(tempered) + wrong * functional.logsigmoid(-tempered)).mean())
+
+    best = minimize_scalar(loss, bounds=(size - 4, size + 5), method="bounded", options={"xatol": 1e-3})
+    return math.exp(best.x)
 
 
 class ClampedBatch(NamedTuple):

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Generic, NamedTuple, TypeVar
 
 import torch
 
-from qbrm.data.pairs import PairData, Pairs
+from qbrm.data.pairs import Pairs
 from qbrm.errors import InputError
-from qbrm.fitting.calibration import calibrate, mean_loss
 from qbrm.fitting.committee import Fold, committee, hold_out_apart
-from qbrm.fitting.objectives import OBJECTIVES, NCEPlus, PreferenceLikelihood
+from qbrm.fitting.members import Members, mean_of
+from qbrm.fitting.objectives import OBJECTIVES, NCEPlus
 from qbrm.fitting.settings import FitSettings
 from qbrm.fitting.trainable import TrainableScore
 from qbrm.fitting.trainer import Epoch, Training, moved, train
@@ -55,7 +56,7 @@ def fit_score(
 
     1. With `filter_conflicts`, drop the training pairs that the base rewards contradict.
     2. Train `members` scores, in the units of the first one's training pairs; validation pairs choose the epoch.
-    3. With `gate`, close every score's gate to embeddings unlike those it was trained on.
+    3. With `gate`, close the members' gate to embeddings unlike those that the first one was trained on.
     4. With the objective ``preference``, calibrate the temperature on validation pairs. If an untrained score that
        keeps the base rewards' order predicts those pairs better than the trained ones, it is the result.
     5. Otherwise the result is the mean of the members. Members that validate on the same pairs are made one before
@@ -73,6 +74,37 @@ def fit_score(
         TrainingError: if training cannot go on.
         TypeError: if the settings ask for a gate or members that such scores do not have.
     """
+    members, trainings, conflicts = train_members(build, fold, settings, measure=measure, on_epoch=on_epoch)
+    score, kept_base = members.combined(members.gate() if settings.gate else None)
+    score.prepare_evaluation(fold.seed)
+    return FittedScore(score, combined(trainings), conflicts, kept_base)
+
+
+class TrainedCommittee(NamedTuple, Generic[Score]):
+    """Trained members, their trainings, and what filtering dropped; None if it was not asked for."""
+
+    members: Members[Score]
+    trainings: list[Training]
+    conflicts: Conflicts | None
+
+
+def train_members(
+    build: Callable[[], Score],
+    fold: Fold,
+    settings: FitSettings,
+    *,
+    measure: Callable[[Score], Mapping[str, float]] | None = None,
+    on_epoch: Callable[[Epoch], None] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> TrainedCommittee[Score]:
+    """Steps 1 and 2 of :func:`fit_score`: what is left to choose are gate, strength and temperature.
+
+    `progress` is called with (epochs done, most epochs) of all members together.
+
+    Raises:
+        InputError: if filtering leaves no pair.
+        TrainingError: if training cannot go on.
+    """
     fold, conflicts = _filtered(fold) if settings.filter_conflicts else (fold, None)
     folds = committee(fold, settings.members)
     units = folds[0].pairs
@@ -80,22 +112,33 @@ def fit_score(
     shown = None if hold_out_apart(folds) else measure
     scores, trainings = [], []
     for number, member in enumerate(folds):
-        scores.append(_untrained(build, units, member.seed))
-        trainings.append(_train(scores[-1], member, settings, shown, None if number else on_epoch))
+        scores.append(untrained(build, units, member.seed))
+        told = _told(number, len(folds), settings, on_epoch if number == 0 else None, progress)
+        trainings.append(train_score(scores[-1], member, settings, shown, told))
     if not hold_out_apart(folds):
-        scores, folds = [_mean(scores)], folds[:1]
-    if settings.gate:
-        for score, member in zip(scores, folds, strict=True):
-            score.close_gate(member.pairs.responses()[0], member.validation.responses()[0])
-    base = None
-    if settings.objective == "preference" and scores[0].log_temperature is not None:
-        held_out = [member.validation for member in folds]
-        calibrate(scores, held_out)
-        if scores[0].anchored:
-            base = _better_base(_untrained(build, units, fold.seed), scores, held_out)
-    result = _mean(scores) if base is None else base
-    result.prepare_evaluation(fold.seed)
-    return FittedScore(result, combined(trainings), conflicts, kept_base=base is not None)
+        scores, folds = [mean_of(scores)], folds[:1]
+    calibrates = settings.objective == "preference"
+    members = Members(scores, folds, calibrates, partial(untrained, build, units, fold.seed))
+    return TrainedCommittee(members, trainings, conflicts)
+
+
+def _told(
+    number: int,
+    members: int,
+    settings: FitSettings,
+    on_epoch: Callable[[Epoch], None] | None,
+    progress: Callable[[int, int], None] | None,
+) -> Callable[[Epoch], None]:
+    """Pass on an epoch of one member."""
+    epochs = settings.training.epochs
+
+    def told(epoch: Epoch) -> None:
+        if on_epoch:
+            on_epoch(epoch)
+        if progress:
+            progress(number * epochs + int(epoch["epoch"]), members * epochs)
+
+    return told
 
 
 def combined(trainings: Sequence[Training]) -> Training:
@@ -118,20 +161,23 @@ def _filtered(fold: Fold) -> tuple[Fold, Conflicts]:
     return replace(fold, pairs=pairs), Conflicts(total - pairs.n_pairs, total)
 
 
-def _untrained(build: Callable[[], Score], units: Pairs, seed: int) -> Score:
+def untrained(build: Callable[[], Score], units: Pairs, seed: int) -> Score:
+    """A new score in the units of some pairs; the seed gives its weights."""
     torch.manual_seed(seed)
     score = build()
     score.standardise(*units.responses())
     return score
 
 
-def _train(
+def train_score(
     score: Score,
     fold: Fold,
     settings: FitSettings,
-    measure: Callable[[Score], Mapping[str, float]] | None,
-    on_epoch: Callable[[Epoch], None] | None,
+    measure: Callable[[Score], Mapping[str, float]] | None = None,
+    on_epoch: Callable[[Epoch], None] | None = None,
 ) -> Training:
+    """Train one member on its fold; the score ends with the best epoch's weights."""
+
     def metrics(score: Score) -> dict[str, float]:
         batch = moved(fold.validation.batch(slice(0, VALIDATION_EXAMPLES)), score)
         return {**(measure(score) if measure else {}), **score.sampling_errors(batch.chosen, batch.chosen_reward)}
@@ -148,19 +194,3 @@ def _train(
         measure=metrics,
         on_epoch=on_epoch,
     )
-
-
-def _better_base(base: Score, scores: Sequence[Score], held_out: Sequence[PairData]) -> Score | None:
-    """The untrained score, calibrated, if it predicts the preferences better: refinement must not harm."""
-    copies = [base] * len(scores)
-    base.share_sampler(None)
-    calibrate(copies, held_out)
-    losses = [mean_loss(candidates, PreferenceLikelihood(), held_out) for candidates in (copies, scores)]
-    if losses[0] >= losses[1]:
-        return None
-    base.share_sampler(scores[0])
-    return base.eval()
-
-
-def _mean(scores: Sequence[Score]) -> Score:
-    return scores[0].pooled(scores[1:]) if len(scores) > 1 else scores[0]

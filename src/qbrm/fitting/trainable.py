@@ -92,9 +92,26 @@ class TrainableScore(nn.Module, ABC):
         """Set the temperature. Raises TypeError if the score has none."""
         raise TypeError(f"{type(self).__name__} has no temperature; expected a Boltzmann machine")
 
-    def close_gate(self, train: Float[Tensor, "n dim"], held_out: Float[Tensor, "m dim"]) -> None:
-        """Make the correction fade where embeddings are unfamiliar. Raises TypeError if the score has no gate."""
+    def fitted_gate(self, train: Float[Tensor, "n dim"], held_out: Float[Tensor, "m dim"]) -> nn.Module:
+        """A gate for :meth:`set_gate`, open to embeddings like `train`; `held_out` sets its threshold.
+
+        Raises:
+            TypeError: if the score has no gate.
+        """
         raise TypeError(f"{type(self).__name__} has no gate; expected a Boltzmann machine")
+
+    def set_gate(self, gate: nn.Module | None) -> None:
+        """Make the correction fade where a gate is closed, or nowhere. Raises TypeError if the score has no gate."""
+        if gate is not None:
+            raise TypeError(f"{type(self).__name__} has no gate; expected a Boltzmann machine")
+
+    def centre(self, embedding: Float[Tensor, "n dim"], base_reward: Float[Tensor, " n"]) -> None:
+        """Make the mean correction of these responses zero, with the gate open."""
+
+    def set_strength(self, strength: float) -> None:
+        """Apply that share of the correction, 0 to 1. Raises TypeError if the score can only apply it whole."""
+        if strength != 1:
+            raise TypeError(f"{type(self).__name__} has no strength; expected a Boltzmann machine")
 
     def pooled(self, others: Sequence[Self]) -> Self:
         """One score that stands for this one and the others. Raises TypeError if such scores have no mean."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TypeAlias, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -15,20 +15,20 @@ from qbrm.energies import EnergyScore
 from qbrm.energies.base import Clamped
 from qbrm.energies.density import density, probability_greater
 from qbrm.errors import InputError
+from qbrm.model.conversation import PromptLike as PromptLike
+from qbrm.model.conversation import as_prompt
 from qbrm.model.distribution import RewardCurves, RewardDistribution
-from qbrm.model.fit import Preferences, Progress, ScoreChoice, fit_preferences
+from qbrm.model.from_preferences import PreferenceFit, Preferences
 from qbrm.model.hub import upload
 from qbrm.model.model_card import Provenance
 from qbrm.model.persistence import Parts, load_model, save_model
-from qbrm.preferences import Message, Prompt
+from qbrm.model.score_choice import AUTO, Progress, named_score
 from qbrm.refinement import REFINEMENTS
 from qbrm.reward_models import RewardModel, RewardModelOptions
 from qbrm.samplers import Sampler
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 FINE_SPACING = 0.2
-
-PromptLike: TypeAlias = str | Sequence[Mapping[str, str]]
 
 
 class EnergyRewardModel:
@@ -66,7 +66,7 @@ class EnergyRewardModel:
         """Refined rewards, and the whole distribution, of response i as an answer to prompt i.
 
         Args:
-            prompts: strings, or lists of chat messages with ``role`` and ``content``.
+            prompts: strings, or lists of chat messages: ``role``, ``content``, and what else a chat template reads.
             responses: as many.
 
         Raises:
@@ -157,45 +157,58 @@ class EnergyRewardModel:
         reward_model: str | Path | RewardModel,
         preferences: Preferences,
         *,
-        score: str = "sqrbm",
+        score: str = AUTO,
         gate: bool = False,
         members: int = 1,
         hidden: int | None = None,
+        deep: bool = False,
         sampler: str | Sampler | None = None,
         epochs: int | None = None,
         device: torch.device | str | None = None,
         seed: int = 0,
-        features: str | Path | None = None,
+        out: str | Path | None = None,
+        skip_bad: bool = False,
         progress: Progress | None = None,
     ) -> EnergyRewardModel:
-        """Refine a reward model with preferences.
+        """Refine a reward model with preferences, and judge whether that helps: see `verdict`.
 
-        An eighth of the prompts is held out to choose the epoch and the temperature. If no epoch beats the base rewards
-        on them, a Boltzmann machine keeps the base rewards' order, and a warning is logged. A reward model without a
+        A fifth of the prompts measures the verdict and chooses nothing. On the others, cross-validation by prompt
+        chooses a score, and the greatest strength of its correction is taken that is shown not to lose a point of
+        accuracy. If nothing beats the base rewards with one temperature, the model is those. A reward model without a
         score layer, such as the embedded default, gets one trained on half of the prompts first.
 
         Args:
             reward_model: a folder or an id on the Hugging Face Hub of a sequence classifier, the name of the embedded
                 default, or a reward model.
             preferences: a path, a `datasets.Dataset`, or a list of {"prompt", "chosen", "rejected"} records.
-            score: the energy score: one of `qbrm.energies.ENERGY_SCORES`.
-            gate: whether the correction fades where embeddings are unfamiliar.
+            score: ``auto`` to choose one, or the energy score: one of `qbrm.energies.ENERGY_SCORES`.
+            gate: whether the correction of a named score fades where embeddings are unfamiliar.
             members: scores, trained and validated on different prompts, whose mean is the result.
             hidden: hidden units of a Boltzmann machine; None for the score's default.
+            deep: whether its fields read a small trunk of the embedding.
             sampler: draws the hidden spins of ``qbm``: a sampler or its name; None sums over all spins.
-            epochs: passes over the pairs; None for the score's default.
-            device: where the score is trained; None for the first accelerator, or the CPU if there is none.
+            epochs: passes over the pairs; None for the score's default, or more if there are few pairs.
+            device: where scores are trained; None for the first accelerator, or the CPU if there is none.
             seed: seeds split, initial weights, shuffling and noise.
-            features: folder in which embeddings are kept for later calls; None keeps none.
-            progress: called with (step, done, total), where step is ``features`` or ``training``.
+            out: folder that keeps features and training states, for a later call to go on from; None keeps nothing.
+            skip_bad: whether rows that are no preferences, or that the reward model cannot take, are left out.
+            progress: called with (step, done, total), where step is ``features``, ``choosing`` or ``training``.
 
         Raises:
             InputError: if an argument is not usable; the message names it and what was expected.
             TrainingError: if the loss is no longer finite.
         """
-        choice = ScoreChoice(score, gate, members, hidden, sampler, epochs, device)
-        fitted = fit_preferences(reward_model, preferences, choice, features=features, seed=seed, progress=progress)
-        return cls(*fitted.parts)
+        options = {"gate": gate, "members": members, "hidden": hidden, "deep": deep, "sampler": sampler}
+        choice = named_score(score, **options, epochs=epochs, device=device)
+        folder = None if out is None else Path(out)
+        where = None if device is None else torch.device(device)
+        fit = PreferenceFit(preferences, choice, folder, seed, where, skip_bad, progress)
+        return cls(*fit.run(reward_model).parts)
+
+    @property
+    def verdict(self) -> Mapping[str, Any] | None:
+        """Whether to use this model, as ``verdict.json`` has it; None if that was not measured."""
+        return None if self.provenance is None else self.provenance.verdict
 
     def to(self, device: torch.device | str) -> EnergyRewardModel:
         """Move the energy score to a device, in place; the reward model is where it was loaded to."""
@@ -213,21 +226,8 @@ class EnergyRewardModel:
         for response in responses:
             if not isinstance(response, str):
                 raise InputError(f"response {response!r}; expected a string.")
-        embedded = self.reward_model.embed([_prompt(prompt) for prompt in prompts], responses)
+        embedded = self.reward_model.embed([as_prompt(prompt) for prompt in prompts], responses)
         if embedded.reward is None:
             raise InputError(f"{self.reward_model.identity} gives no rewards; expected a model with a score head.")
         device = self.energy_score.device
         return self.energy_score.clamp(*(torch.from_numpy(part).to(device) for part in embedded if part is not None))
-
-
-def _prompt(prompt: PromptLike) -> Prompt:
-    if isinstance(prompt, str):
-        return (Message("user", prompt),)
-    try:
-        messages = tuple(Message(message["role"], message["content"]) for message in prompt)
-    except (TypeError, KeyError) as error:
-        expected = "a string or a list of {'role', 'content'} messages"
-        raise InputError(f"prompt {prompt!r}; expected {expected}.") from error
-    if not all(isinstance(text, str) for message in messages for text in message):
-        raise InputError(f"prompt {prompt!r}; expected strings as role and content.")
-    return messages

@@ -1,105 +1,37 @@
-"""From a reward model and preferences, or from features on disk, to a refined reward model."""
+"""From features of any size on disk to a refined reward model, without a verdict."""
 
 from __future__ import annotations
 
-import inspect
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float32, UInt64
+from jaxtyping import UInt64
 
-from qbrm.data.device import default_device
 from qbrm.data.pairs import PairData
-from qbrm.energies import ENERGY_SCORES, EnergyScore, build_score
-from qbrm.errors import InputError, check_known
-from qbrm.features import FeatureTable, Key, build_features, write_features
-from qbrm.features.pair_list import key_pairs, write_training_pairs
+from qbrm.energies import EnergyScore
+from qbrm.errors import InputError
 from qbrm.features.recorded import RecordedRewardModel
 from qbrm.features.stream import WINDOW_BYTES, Share, Source, StreamedPairs, cut_off, open_sources
-from qbrm.fitting import Epoch, FitSettings, FittedScore, Fold, fit_score
+from qbrm.fitting import Epoch, FittedScore, Fold, fit_score
 from qbrm.fitting.arrays import VALIDATION_SHARE
-from qbrm.fitting.trunk import fit_trunk
 from qbrm.model.model_card import DataPart, Provenance
 from qbrm.model.persistence import Parts
-from qbrm.preferences import PreferenceSet, preferences_of, split_by_prompt, training_pairs
-from qbrm.preferences.digest import prompt_digests
+from qbrm.model.score_choice import Progress, ScoreChoice
 from qbrm.refinement import REFINEMENTS, refine
-from qbrm.reward_models import RewardModel, load_reward_model
-from qbrm.reward_models.base import head_dim
-from qbrm.reward_models.encoder_reward_model import TRUNK, EncoderRewardModel
-from qbrm.reward_models.trunk import Trunk
-from qbrm.samplers import SAMPLERS, Sampler
+from qbrm.reward_models import RewardModel
+from qbrm.reward_models.encoder_reward_model import TRUNK
 
 MOST_VALIDATION_PAIRS = 8192
 # The digests of more prompts than this are not kept, so that memory does not grow with the data.
 MOST_PAIRS_REMEMBERED = 10_000_000
 
-Progress: TypeAlias = Callable[[str, int, int], None]
-Preferences: TypeAlias = "str | Path | PreferenceSet | Iterable[Mapping[str, Any]]"
-
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class ScoreChoice:
-    """An energy score to fit, one of `ENERGY_SCORES`, and its options, as :meth:`qbrm.EnergyRewardModel.fit` says.
-
-    Members validate on different prompts if the features fit into a window in memory; else they differ in their seed.
-
-    Raises:
-        InputError: if there is no such score or sampler, or such scores do not take an option.
-    """
-
-    name: str = "sqrbm"
-    gate: bool = False
-    members: int = 1
-    hidden: int | None = None
-    sampler: str | Sampler | None = None
-    epochs: int | None = None
-    device: torch.device | str | None = None
-
-    def __post_init__(self) -> None:
-        check_known("score", self.name, ENERGY_SCORES)
-        if isinstance(self.sampler, str):
-            check_known("sampler", self.sampler, SAMPLERS)
-        asked = {"gate_rank": self.gate, "members": self.members > 1, "hidden": self.hidden, "sampler": self.sampler}
-        for parameter, value in asked.items():
-            if value and parameter not in _parameters(ENERGY_SCORES[self.name]):
-                option = parameter.removesuffix("_rank")
-                able = ", ".join(name for name, score in ENERGY_SCORES.items() if parameter in _parameters(score))
-                raise InputError(f"score {self.name} takes no {option}; expected one of: {able}.")
-
-    @property
-    def settings(self) -> FitSettings:
-        """How the score is fitted."""
-        settings = replace(ENERGY_SCORES[self.name].fit_settings, gate=self.gate, members=self.members)
-        epochs = settings.training.epochs if self.epochs is None else self.epochs
-        return replace(settings, training=replace(settings.training, epochs=epochs))
-
-    @property
-    def refinement(self) -> str:
-        """How the score refines."""
-        return ENERGY_SCORES[self.name].refinement
-
-    def build(self, dim: int, head_dim: int | None) -> EnergyScore:
-        """An untrained score for embeddings of size `dim`, of which the score head reads the first `head_dim`."""
-        anchored = self.settings.objective == "preference"
-        options = {"hidden": self.hidden, "sampler": self.sampler, "anchored": anchored, "reads": head_dim}
-        return build_score(self.name, dim, **options).to(self.device or default_device())
-
-    def described(self) -> dict[str, Any]:
-        """All settings by name, for the model card."""
-        settings = asdict(self.settings)
-        sampler = self.sampler if self.sampler is None or isinstance(self.sampler, str) else repr(self.sampler)
-        own = {"score": self.name, "refinement": self.refinement, "hidden": self.hidden, "sampler": sampler}
-        return {**settings.pop("training"), **settings, **own}
 
 
 class Split(NamedTuple):
@@ -115,40 +47,6 @@ class FittedModel(NamedTuple):
 
     parts: Parts
     fitted: FittedScore[EnergyScore]
-
-
-def fit_preferences(
-    reward_model: str | Path | RewardModel,
-    preferences: Preferences,
-    choice: ScoreChoice,
-    *,
-    features: str | Path | None = None,
-    seed: int = 0,
-    progress: Progress | None = None,
-) -> FittedModel:
-    """Embed preferences and fit a score to them; see :meth:`EnergyRewardModel.fit`, which wraps this.
-
-    A reward model without a score layer, such as the embedded default, gets one trained on half of the prompts, and the
-    score is fitted to the other half, which that layer has not seen.
-
-    Raises:
-        InputError: if something given is not usable.
-        TrainingError: if training cannot go on.
-    """
-    if features is None:
-        with TemporaryDirectory() as folder:
-            return fit_preferences(reward_model, preferences, choice, features=folder, seed=seed, progress=progress)
-    read = preferences_of(preferences)
-    prompts = np.unique(prompt_digests(read.prompt_ids))
-    model = load_reward_model(str(reward_model)) if isinstance(reward_model, (str, Path)) else reward_model
-    table = build_features(model, read, Path(features), progress and partial(progress, "features"))
-    if not table.has_reward:
-        model, table, read = _with_trained_head(model, table, read, Path(features, "with-head"), seed)
-    write_training_pairs(table.folder, read)
-    sources = open_sources([table.folder])
-    fold, data = _fold(sources, choice.members, seed, progress)
-    fitted = fit_score(lambda: choice.build(table.dim, head_dim(model)), fold, choice.settings)
-    return _fitted_model(model, fitted, choice, data, seed, prompts)
 
 
 def fit_features(
@@ -210,10 +108,6 @@ def fit_features(
     return _fitted_model(RecordedRewardModel(sources[0].table), fitted, choice, data, seed, prompts)
 
 
-def _parameters(score: type[EnergyScore]) -> Mapping[str, inspect.Parameter]:
-    return inspect.signature(score).parameters
-
-
 def _fold(
     sources: Sequence[Source], members: int, seed: int, progress: Progress | None, window_bytes: int = WINDOW_BYTES
 ) -> tuple[Fold, list[DataPart]]:
@@ -238,56 +132,12 @@ def _fold(
         for role, share in zip(roles, (trained, held_out), strict=True)
         for source in sources
     ]
-    return _in_memory(sources, held_out) if by_turns else Fold(pairs, validation, seed), data
-
-
-def _in_memory(sources: Sequence[Source], held_out: Share) -> Fold:
-    """The same pairs in memory, with the prompt that each response answers: what a committee shares out."""
-    data = StreamedPairs(tuple(sources), Share(0.0, 1.0, held_out.seed)).load()
-    digest = np.concatenate([source.pairs.prompt for source in sources])
-    prompt = data.chosen.new_zeros(len(data.reward))
-    for side in (data.chosen, data.rejected):
-        prompt[side] = torch.from_numpy(digest.view(np.int64))
-    held = torch.from_numpy(held_out.holds(digest))
-    return Fold(data.only(~held), data.only(held), held_out.seed, prompt=prompt)
-
-
-def _with_trained_head(
-    encoder: RewardModel, table: FeatureTable, preferences: PreferenceSet, folder: Path, seed: int
-) -> tuple[RewardModel, FeatureTable, PreferenceSet]:
-    """A score layer on an encoder's vectors, trained on half of the prompts; the other half is left for the score."""
-    for_head, for_score = split_by_prompt(preferences, 0.5, seed)
-    keys = list(preferences.responses())
-    vectors = table.rows(keys).embedding
-    model = EncoderRewardModel(encoder, fit_head(for_head, keys, vectors, seed))
-    embedded = model.embed_vectors(vectors)
-    with_rewards = write_features(folder, model.identity, keys, embedded.embedding, embedded.reward)
-    logger.info("trained a score layer on %s, with half of the prompts", encoder.identity)
-    return model, with_rewards, for_score
-
-
-def fit_head(
-    preferences: PreferenceSet, keys: Sequence[Key], vectors: Float32[np.ndarray, "responses dim"], seed: int
-) -> Trunk:
-    """Train the score layer of the embedded reward model; an eighth of the prompts chooses the epoch.
-
-    `vectors` are what the encoder gave, `keys` the (prompt id, response id) of their rows.
-
-    Raises:
-        InputError: if there is no pair to train on.
-    """
-    parts = split_by_prompt(preferences, VALIDATION_SHARE, seed)
-    pairs, validation = (_pairs(part, keys, torch.from_numpy(vectors)) for part in parts)
-    return fit_trunk(pairs, validation, seed)[0]
-
-
-def _pairs(preferences: PreferenceSet, keys: Sequence[Key], vectors: torch.Tensor) -> PairData:
-    row = {key: index for index, key in enumerate(keys)}
-    pairs = key_pairs(training_pairs(preferences))
-    if not pairs:
-        raise InputError(f"{preferences.name} has no pair of different responses to train a score layer on.")
-    chosen, rejected = (torch.tensor([row[pair[side]] for pair in pairs]) for side in (0, 1))
-    return PairData(vectors, torch.zeros(len(vectors)), chosen, rejected)
+    if not by_turns:
+        return Fold(pairs, validation, seed), data
+    everything = StreamedPairs(tuple(sources), Share(0.0, 1.0, seed))
+    together, prompt = everything.load_with_prompts()
+    held = torch.from_numpy(held_out.holds(everything.prompts()))
+    return Fold(together.only(~held), together.only(held), seed, prompt=prompt), data
 
 
 def _accuracy(pairs: PairData, reward: torch.Tensor) -> float:

@@ -58,6 +58,7 @@ class Provenance:
         results: of the model and of its base reward model.
         command: the command line that trained it; empty if Python code did.
         kept_base: whether no epoch beat the base rewards on held-out prompts, so that the score keeps their order.
+        verdict: whether to use the model, as ``verdict.json`` has it; None if it was not measured.
     """
 
     data: Sequence[DataPart]
@@ -65,6 +66,7 @@ class Provenance:
     results: Sequence[MeasuredResult] = ()
     command: str = ""
     kept_base: bool = False
+    verdict: Mapping[str, Any] | None = None
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> Provenance:
@@ -95,6 +97,7 @@ def model_card(
         f"```python\n{_usage(name)}\n```",
         "## Reward model\n\n" + _table(["", ""], [[key, value] for key, value in identity.to_dict().items()]),
         "## Energy score\n\n" + _table(["", ""], [[key, value] for key, value in score.items()]),
+        *_judged(provenance),
         *_measured(provenance),
     ]
     return "\n\n".join(parts) + "\n"
@@ -131,6 +134,21 @@ def _usage(name: str) -> str:
         f"model = EnergyRewardModel.from_pretrained({name!r})\n"
         'model.prefer("How do I boil an egg?", "Eight minutes in boiling water.", "Ask a chef.")  # P(r_a > r_b)'
     )
+
+
+def _judged(provenance: Provenance | None) -> list[str]:
+    """The verdict, ahead of everything it rests on."""
+    if provenance is None or provenance.verdict is None:
+        return []
+    verdict = provenance.verdict
+    measures = {"base": verdict["base"], "refined": verdict["refined"], **verdict["competitors"]}
+    rows = [
+        [name, percent(of["accuracy"]), three_decimals(of["nll"]), three_decimals(of["ece"])]
+        for name, of in measures.items()
+    ]
+    test = f"On {verdict['test']['pairs']:,} pairs of {verdict['test']['prompts']:,} prompts that chose nothing:"
+    table = _table(["", "accuracy", "log-loss", "ECE"], rows)
+    return [f"## Verdict\n\n**{verdict['sentence']}**\n\n{test}\n\n{table}"]
 
 
 def _measured(provenance: Provenance | None) -> list[str]:

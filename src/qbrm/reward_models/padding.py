@@ -30,6 +30,10 @@ class Padding:
         tokenizer: asked for padding token and side where nothing else states them.
         side: ``right`` or ``left``; None for the tokenizer's.
 
+    Attributes:
+        token: the padding token that the configuration states, or None.
+        types: whether the model takes token type ids.
+
     Raises:
         InputError: if `side` is neither.
     """
@@ -42,12 +46,12 @@ class Padding:
         self._configs = [model.config.get_text_config(), model.config]
         stated = [getattr(config, "pad_token_id", None) for config in self._configs]
         # Some configurations write "none" as -1.
-        self._token: int | None = next((token for token in stated if self._is_there(token)), None)
+        self.token: int | None = next((token for token in stated if self._is_there(token)), None)
         self._preferred: list[int] = [tokenizer.pad_token_id] if self._is_there(tokenizer.pad_token_id) else []
         self._accepts = frozenset(inspect.signature(model.forward).parameters)
-        self._types = "token_type_ids" in tokenizer.model_input_names and "token_type_ids" in self._accepts
+        self.types = "token_type_ids" in tokenizer.model_input_names and "token_type_ids" in self._accepts
         # RoBERTa and its kin have one type of token, and no place for the second text's.
-        self._types &= getattr(model.config, "type_vocab_size", None) != 1
+        self.types &= getattr(model.config, "type_vocab_size", None) != 1
 
     def pad(self, texts: Sequence[Tokens]) -> dict[str, Int[Tensor, "batch tokens"]]:
         """The arguments of the model's forward pass."""
@@ -58,7 +62,7 @@ class Padding:
             "input_ids": self._rows([text.ids for text in texts], token),
             "attention_mask": self._rows([[1] * len(text.ids) for text in texts], 0),
         }
-        if self._types:
+        if self.types:
             batch["token_type_ids"] = self._rows([text.types for text in texts], 0)
         if self.side == "left" and "position_ids" in self._accepts:
             batch["position_ids"] = (batch["attention_mask"].cumsum(-1) - 1).clamp_min(0)
@@ -75,8 +79,8 @@ class Padding:
         return token is not None and 0 <= token < self.tokens
 
     def _token_for(self, texts: Sequence[Tokens]) -> int:
-        if self._token is not None:
-            return self._token
+        if self.token is not None:
+            return self.token
         ends = {text.ids[-1] for text in texts}
         return next(token for token in chain(self._preferred, count()) if token not in ends)
 

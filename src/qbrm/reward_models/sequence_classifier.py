@@ -17,10 +17,10 @@ from qbrm.errors import InputError
 from qbrm.preferences.base import Completion, Prompt
 from qbrm.reward_models.base import Embedded, Identity, Refusal
 from qbrm.reward_models.batches import TokenBudget
-from qbrm.reward_models.heads import find_head, returned
+from qbrm.reward_models.heads import Head, find_head, returned
 from qbrm.reward_models.padding import Padding
 from qbrm.reward_models.positions import checked_length
-from qbrm.reward_models.template import TEMPLATES, Tokens
+from qbrm.reward_models.template import TEMPLATES, ChatTemplate, PlainTemplate, Tokens
 from qbrm.reward_models.text import SYSTEM
 from qbrm.reward_models.text import fold_system as fold_into_user
 
@@ -106,6 +106,12 @@ class SequenceClassifier:
             **chosen,
             **folded,
         }
+
+    def parts(self) -> ClassifierParts:
+        """What this model is made of, not copied: what an export takes over."""
+        return ClassifierParts(
+            self._model, self._layer, self._head, self._template, self._padding, self._fold, self._ending
+        )
 
     def refusals(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> list[Refusal]:
         """What the template refuses, and what has a token that the model does not know; nothing goes through the model.
@@ -238,6 +244,28 @@ class SequenceClassifier:
         parts += ["system text in the next user turn"] if self._fold else []
         parts += [f"ends with token {self._ending}"] if self._ending is not None else []
         return "; ".join(parts)
+
+
+class ClassifierParts(NamedTuple):
+    """What a sequence classifier is made of.
+
+    Attributes:
+        model: the network.
+        layer: its score layer.
+        head: how the reward comes out of that.
+        template: how prompt and response are written.
+        padding: how batches are padded.
+        fold_system: whether system messages go to the beginning of the user turn that follows.
+        ending: token that ends every text, if the model asks for one.
+    """
+
+    model: Any
+    layer: nn.Linear
+    head: Head
+    template: ChatTemplate | PlainTemplate
+    padding: Padding
+    fold_system: bool
+    ending: int | None
 
 
 class Pass(NamedTuple):

@@ -94,6 +94,12 @@ class ChatTemplate:
         self._source()
 
     @property
+    def source(self) -> str:
+        """The template, with one date for all days."""
+        source = self._source()
+        return FIXED_DATE + source if "strftime_now" in source else source
+
+    @property
     def description(self) -> str:
         """Names the template by its digest."""
         source = self._source()
@@ -127,9 +133,7 @@ class ChatTemplate:
 
     def _text(self, turns: Sequence[Message]) -> str:
         messages = [turn._replace(content=valid_unicode(turn.content)).to_dict() for turn in turns]
-        source = self._source()
-        dated = FIXED_DATE + source if "strftime_now" in source else source
-        return str(self.tokenizer.apply_chat_template(messages, tokenize=False, chat_template=dated))
+        return str(self.tokenizer.apply_chat_template(messages, tokenize=False, chat_template=self.source))
 
     def _refused(self, prompt: Sequence[Message], error: Exception) -> str:
         roles = ", ".join(message.role for message in prompt)

@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from statistics import fmean
+from typing import Any, TypeAlias
 
 from qbrm.errors import InputError
-from qbrm.model.energy_reward_model import EnergyRewardModel, PromptLike
+from qbrm.model.conversation import ChatMessage, PromptLike, answered
+from qbrm.model.energy_reward_model import EnergyRewardModel
 
-Messages = Sequence[Mapping[str, Any]]
+Completions: TypeAlias = Sequence[str | Sequence[ChatMessage]]
+LogMetric: TypeAlias = Callable[[str, float], None]
 
 
 class RewardFunction:
     """A refined reward model as a reward function of TRL.
 
     TRL calls it with the columns of a batch by name. Prompts and completions are strings, or lists of chat messages as
-    TRL passes them for conversational data; of several messages in a completion, the last is scored as the response to
-    all before it.
+    TRL passes them for conversational data. Messages go to the chat template whole, with tool calls, names and
+    reasoning. Of a completion's messages, the policy's last one is scored as the response to all before it; what stands
+    behind it is left out: TRL ends a rollout behind a tool's result when that took the last of its tokens.
 
         trainer = GRPOTrainer(model=..., reward_funcs=RewardFunction(EnergyRewardModel.from_pretrained(...)), ...)
 
     Args:
         model: gives the rewards.
-        name: under which TRL logs them.
+        name: under which TRL logs them; with it the batch's means of what :class:`~qbrm.RewardDistribution` has beside
+            them: NAME/base, NAME/std and NAME/quantile_0.05 to NAME/quantile_0.95.
     """
 
     def __init__(self, model: EnergyRewardModel, name: str = "qbrm") -> None:
@@ -30,42 +35,47 @@ class RewardFunction:
         self.__name__ = name
 
     def __call__(
-        self, prompts: Sequence[PromptLike], completions: Sequence[str | Messages], **columns: Any
+        self,
+        prompts: Sequence[PromptLike],
+        completions: Completions,
+        log_metric: LogMetric | None = None,
+        **batch: Any,
     ) -> list[float]:
         """The refined reward of each completion.
 
         Args:
             prompts: strings or chat messages.
             completions: as many answers.
-            **columns: the rest of the batch and what TRL adds; not used.
+            log_metric: TRL's, which takes a name and a value for this batch.
+            **batch: the rest of the batch and what TRL adds; not used.
 
         Raises:
             InputError: if a prompt or completion is neither text nor chat messages, or there are not as many of each.
         """
-        if len(prompts) != len(completions):
-            raise InputError(f"{len(prompts)} prompts and {len(completions)} completions; expected as many of each.")
-        turns = [_turn(prompt, completion) for prompt, completion in zip(prompts, completions, strict=True)]
-        prompts, responses = zip(*turns, strict=True) if turns else ((), ())
-        rewards: list[float] = self.model.score(prompts, responses).refined.tolist()
+        scored = self.model.score(*turns_of(prompts, completions))
+        quantiles = {f"quantile_{level}": values.tolist() for level, values in scored.quantiles.items()}
+        columns = {"base": scored.base.tolist(), "std": scored.std.tolist(), **quantiles}
+        log_means(log_metric, self.__name__, columns)
+        rewards: list[float] = scored.refined.tolist()
         return rewards
 
 
-def _turn(prompt: PromptLike, completion: str | Messages) -> tuple[PromptLike, str]:
-    if isinstance(completion, str):
-        return prompt, completion
-    if not completion:
-        raise InputError("a completion without messages; expected text, or at least one chat message.")
-    asked = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
-    *before, last = ({**message, "content": _text(message)} for message in (*asked, *completion))
-    return before, last["content"]
+def turns_of(prompts: Sequence[PromptLike], completions: Completions) -> tuple[list[PromptLike], list[str]]:
+    """Prompts and responses of a batch; see :func:`~qbrm.model.conversation.answered`.
+
+    Raises:
+        InputError: if a prompt or completion is neither text nor chat messages, or there are not as many of each.
+    """
+    if len(prompts) != len(completions):
+        raise InputError(f"{len(prompts)} prompts and {len(completions)} completions; expected as many of each.")
+    turns = [answered(prompt, completion) for prompt, completion in zip(prompts, completions, strict=True)]
+    return [prompt for prompt, _ in turns], [response for _, response in turns]
 
 
-def _text(message: Mapping[str, Any]) -> str:
-    """The text of a message; TRL writes it in parts where the policy also takes pictures."""
-    content = message.get("content")
-    if isinstance(content, str):
-        return content
-    try:
-        return "".join(part["text"] for part in content or ())
-    except (TypeError, KeyError) as error:
-        raise InputError(f"message {message!r}; expected text as content.") from error
+def log_means(log_metric: LogMetric | None, name: str, columns: Mapping[str, Sequence[float]]) -> None:
+    """Log the means of columns over a batch, if TRL takes metrics and there is a batch."""
+    if log_metric is None:
+        return
+    for column, values in columns.items():
+        if values:
+            log_metric(f"{name}/{column}", fmean(values))

@@ -1,6 +1,6 @@
-"""A refined reward model over HTTP: OpenRLHF's reward protocol, a typed JSON API, and a page to look at.
+"""A refined reward model over HTTP: the reward protocols of trainers, a typed JSON API, and a page to look at.
 
-http_protocol -> request_limits (host, token, size, time) -> routes, openrlhf, page -> batching -> the model
+http_protocol -> request_limits (host, token, size, time) -> routes (also trainers'), page -> batching -> the model
 """
 
 from __future__ import annotations

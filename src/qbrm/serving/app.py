@@ -16,12 +16,14 @@ import qbrm
 from qbrm.errors import InputError
 from qbrm.serving.authentication import answers_to, bears
 from qbrm.serving.batching import Batcher, Model, OverloadedError
+from qbrm.serving.classify import classify_routes
 from qbrm.serving.metrics import CountRequests, Metrics
 from qbrm.serving.openrlhf import openrlhf_routes
 from qbrm.serving.page import page_routes
 from qbrm.serving.request_limits import Check, RequestLimits
 from qbrm.serving.routes import v1_routes
 from qbrm.serving.settings import Limits
+from qbrm.serving.slime import slime_routes
 
 # Paths that need no token: they reveal nothing about the model or its requests.
 PUBLIC = ("/", "/docs", "/docs/swagger-ui-bundle.js", "/docs/swagger-ui.css", "/openapi.json", "/healthz", "/readyz")
@@ -29,6 +31,7 @@ DESCRIPTION = (
     "Rewards refined by an energy score, with the whole distribution p(r | e). Every refusal is a JSON object with one "
     "line of `detail`."
 )
+LONGEST_PLACE = 200
 HEADERS = {
     b"x-content-type-options": b"nosniff",
     b"x-frame-options": b"DENY",
@@ -68,15 +71,16 @@ def create_app(
         exception_handlers={
             RequestValidationError: _not_as_expected,
             InputError: _not_as_expected,
-            OverloadedError: _try_again,
+            OverloadedError: _too_much,
             TimeoutError: _try_again,
             Exception: _failed,
         },
     )
     # RequestLimits checks the token; this documents it, and gives the documentation page a field for it.
     documented = [] if token is None else [Depends(HTTPBearer(auto_error=False))]
-    app.include_router(v1_routes(name, batcher, limits), dependencies=documented)
-    app.include_router(openrlhf_routes(batcher, limits), dependencies=documented)
+    scoring = v1_routes(name, batcher, limits), openrlhf_routes(batcher, limits)
+    for routes in (*scoring, classify_routes(name, batcher, limits), slime_routes(batcher, limits)):
+        app.include_router(routes, dependencies=documented)
     app.include_router(_status_routes(batcher, metrics))
     app.include_router(page_routes())
     checks: list[Check] = [] if hosts is None else [answers_to(hosts)]
@@ -113,10 +117,11 @@ async def _running(batcher: Batcher) -> AsyncIterator[None]:
 def _status_routes(batcher: Batcher, metrics: Metrics) -> APIRouter:
     routes = APIRouter(tags=["status"])
 
-    @routes.get("/healthz")
-    async def healthy() -> dict[str, str]:
-        """Answer while the process lives."""
-        return {"status": "alive"}
+    @routes.get("/healthz", responses={503: {"description": "Nothing answers requests any more."}})
+    async def healthy() -> JSONResponse:
+        """Answer while the process lives, and the thread that uses the model."""
+        alive = batcher.alive
+        return JSONResponse({"status": "alive" if alive else "dead"}, 200 if alive else 503)
 
     @routes.get("/readyz", responses={503: {"description": "A request made now would have to wait too long."}})
     async def ready() -> JSONResponse:
@@ -139,10 +144,14 @@ async def _not_as_expected(request: Request, error: Exception) -> JSONResponse:
 
 def _first(error: RequestValidationError) -> str:
     """One line on the first error, without the input, which may be large or not even valid text."""
-    errors = error.errors()
-    place = ".".join(str(part) for part in errors[0]["loc"])
-    more = f" ({len(errors) - 1} more)" if len(errors) > 1 else ""
-    return f"{place}: {errors[0]['msg']}{more}".encode("utf-8", "replace").decode()
+    first = error.errors()[0]
+    place = ".".join(str(part) for part in first["loc"])[:LONGEST_PLACE]
+    return f"{place}: {first['msg']}"
+
+
+async def _too_much(request: Request, error: Exception) -> JSONResponse:
+    retry = error.retry_seconds if isinstance(error, OverloadedError) else 1
+    return JSONResponse({"detail": str(error)}, 429, {"retry-after": str(retry)})
 
 
 async def _try_again(request: Request, error: Exception) -> JSONResponse:

@@ -3,26 +3,53 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import math
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from queue import Empty, SimpleQueue
-from threading import Thread
-from typing import Any, Generic, Protocol, TypeVar
+from threading import Condition, Thread
+from typing import Any, Generic, NamedTuple, Protocol, TypeAlias, TypeVar
 
+import torch
+
+from qbrm.errors import InputError
+from qbrm.model.conversation import PromptLike, as_prompt
 from qbrm.model.distribution import RewardDistribution
-from qbrm.model.energy_reward_model import PromptLike
+from qbrm.model.energy_reward_model import EnergyRewardModel
 from qbrm.serving.metrics import Metrics
 from qbrm.serving.settings import Limits
 
-Answer = TypeVar("Answer")
+Item = TypeVar("Item")
 
 PATIENT_SHARE, MOST_PATIENT_SECONDS = 0.1, 0.1
+# A batch takes the model about this long at most, so that a short request never waits long behind a large one.
+BATCH_SECONDS = 2.0
+LONGEST_RETRY_SECONDS = 60
+# Text is not tokenised to be counted; this is usual for English, and for other languages in UTF-8.
+BYTES_PER_TOKEN = 4
+# The pace of smaller batches says little about that of large ones.
+TELLING_TOKENS = 512
+
+logger = logging.getLogger(__name__)
 
 
 class OverloadedError(Exception):
-    """More is waiting for the model than it can answer in time."""
+    """More is waiting for the model than it can answer in time.
+
+    Attributes:
+        retry_seconds: after how long there is likely to be room.
+    """
+
+    def __init__(self, message: str, retry_seconds: int) -> None:
+        super().__init__(message)
+        self.retry_seconds = retry_seconds
+
+
+class ModelError(Exception):
+    """The model failed on a request, or its answer is not a number."""
 
 
 class Model(Protocol):
@@ -32,31 +59,88 @@ class Model(Protocol):
         """The distribution of the reward of response i as an answer to prompt i."""
 
 
-@dataclass(frozen=True)
-class Job(Generic[Answer]):
-    """What one request asks, one prompt per response; the worker thread calls `answer` on its rows of a batch."""
+class Row(NamedTuple):
+    """One response, its prompt, and about how many tokens the model reads of both."""
 
-    prompts: Sequence[PromptLike]
-    responses: Sequence[str]
-    answer: Callable[[RewardDistribution], Answer]
-    future: asyncio.Future[Answer] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    prompt: PromptLike
+    response: str
+    tokens: int
+
+
+@dataclass(eq=False)
+class Job(Generic[Item]):
+    """What one request asks; the worker thread calls `answer` on its rows of every batch that has some.
+
+    Attributes:
+        rows: responses and prompts.
+        answer: makes a list of a distribution, with one item per row unless the job is whole.
+        whole: whether all rows have to be in one batch.
+        future: receives all items, in the order of the rows.
+        taken: how many rows are in batches already.
+        items: what they gave.
+    """
+
+    rows: Sequence[Row]
+    answer: Callable[[RewardDistribution], Sequence[Item]]
+    whole: bool
+    future: asyncio.Future[list[Item]] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    taken: int = 0
+    items: list[Item] = field(default_factory=list)
+
+    @property
+    def ended(self) -> bool:
+        """Whether the request is answered, has failed or has given up."""
+        return self.future.done() or self.taken == len(self.rows)
+
+    @property
+    def turn(self) -> slice:
+        """The rows that it gives to a batch when its turn comes: one, or all if it is whole."""
+        return slice(self.taken, len(self.rows) if self.whole else self.taken + 1)
+
+
+class Piece(NamedTuple):
+    """Rows of one job that go through the model together."""
+
+    job: Job[Any]
+    rows: slice
 
     def __len__(self) -> int:
-        return len(self.responses)
+        return len(range(self.rows.start, self.rows.stop))
 
-    def settle(self, answer: Answer | Exception) -> None:
-        """Hand the answer or error to the request, in its event loop, unless it has given up or the loop is gone."""
 
-        def in_loop() -> None:
-            if self.future.done():
-                return
-            if isinstance(answer, Exception):
-                self.future.set_exception(answer)
-            else:
-                self.future.set_result(answer)
+class Batch:
+    """Rows of several jobs, in pieces that are added to as their jobs take turns.
 
-        with suppress(RuntimeError):
-            self.future.get_loop().call_soon_threadsafe(in_loop)
+    Attributes:
+        rows: how many.
+        tokens: about how many.
+    """
+
+    def __init__(self) -> None:
+        self._starts: dict[Job[Any], int] = {}
+        self.rows = self.tokens = 0
+
+    def __bool__(self) -> bool:
+        return self.rows > 0
+
+    @property
+    def pieces(self) -> list[Piece]:
+        """One for each job."""
+        return [Piece(job, slice(start, job.taken)) for job, start in self._starts.items()]
+
+    def take(self, job: Job[Any], most_rows: int, most_tokens: float) -> bool:
+        """Let a job take its turn, and say whether there was room; in an empty batch there always is."""
+        turn = job.turn
+        rows, tokens = turn.stop - turn.start, sum(row.tokens for row in job.rows[turn])
+        if self and (self.rows + rows > most_rows or self.tokens + tokens > most_tokens):
+            return False
+        self._starts.setdefault(job, turn.start)
+        job.taken = turn.stop
+        self.rows, self.tokens = self.rows + rows, self.tokens + tokens
+        return True
+
+
+Outcome: TypeAlias = Sequence[Any] | Exception
 
 
 class Batcher:
@@ -64,23 +148,29 @@ class Batcher:
 
     While the model works on one batch the next one collects. Full batches are worth a wait: clients that ask again as
     soon as they are answered would otherwise fall into two groups that take turns in half batches for ever. So a batch
-    waits up to a tenth of what the last one took, and of a second, where that is longer than its usual patience. A
-    request is never split over batches. An error of the model in a batch of several is traced to the request that
-    causes it.
+    waits up to a tenth of what the last one took, and of a second, where that is longer than its usual patience.
+
+    Requests take turns: a batch takes one response of each that waits, then another, until it is full. It is full at a
+    number of responses or of tokens, or at what the model does in about two seconds. A request whose client has left
+    takes no further turn. An error of the model in a batch of several is traced, by halving, to the request that causes
+    it, whatever the error; an answer that is not a number is one.
 
     Args:
         model: only ever called from the worker thread, one call at a time.
-        limits: size and patience of batches, how many responses may wait, how long for.
+        limits: size and patience of batches, how many tokens may wait, how long for.
         metrics: told of every batch.
     """
 
     def __init__(self, model: Model, limits: Limits, metrics: Metrics) -> None:
         self._model, self._limits, self._metrics = model, limits, metrics
-        self._queue: SimpleQueue[Job[Any] | None] = SimpleQueue()
-        self._worker = Thread(target=self._work, name="qbrm-model", daemon=True)
-        self._left_over: Job[Any] | None = None
-        self._waiting = 0
+        self._longest = model.reward_model.identity.max_length if isinstance(model, EnergyRewardModel) else 0
+        self._jobs: deque[Job[Any]] = deque()
+        self._changed = Condition()
+        self._stopping = False
+        self._worker = self._new_worker()
+        self._waiting_rows = self._waiting_tokens = 0
         self._last_seconds = 0.0
+        self._tokens_per_second = math.inf
         self._busy_since: float | None = None
 
     def start(self) -> None:
@@ -89,95 +179,211 @@ class Batcher:
 
     async def stop(self) -> None:
         """Answer what waits, then end the worker thread."""
-        self._queue.put(None)
+        with self._changed:
+            self._stopping = True
+            self._changed.notify()
         await asyncio.to_thread(self._worker.join, self._limits.answer_seconds)
+
+    @property
+    def alive(self) -> bool:
+        """Whether there is a thread that answers."""
+        return self._worker.is_alive()
 
     @property
     def ready(self) -> bool:
         """Whether a request made now can expect an answer in time."""
-        busy_since = self._busy_since
-        stuck = busy_since is not None and time.monotonic() - busy_since > self._limits.answer_seconds
-        return self._worker.is_alive() and not stuck and self._waiting < self._limits.waiting
+        return self.alive and not self._stuck and self._waiting_tokens < self._limits.waiting_tokens
 
     async def ask(
-        self, prompts: Sequence[PromptLike], responses: Sequence[str], answer: Callable[[RewardDistribution], Answer]
-    ) -> Answer:
-        """Wait for the distribution of these responses, and what `answer` makes of it.
+        self,
+        prompts: Sequence[PromptLike],
+        responses: Sequence[str],
+        answer: Callable[[RewardDistribution], Sequence[Item]],
+        *,
+        whole: bool = False,
+    ) -> list[Item]:
+        """Wait for what `answer` makes of the distribution of these responses, in one part if `whole` or in several.
 
         Raises:
-            OverloadedError: if too many responses wait already.
+            OverloadedError: if too many tokens wait already for an answer in time.
             TimeoutError: if there is no answer within the limit.
             InputError: if the model refuses a prompt or response.
+            ModelError: if the model fails on one.
         """
-        job = Job(prompts, responses, answer)
-        if self._waiting + len(job) > self._limits.waiting:
-            raise OverloadedError(f"{self._waiting} responses are waiting already; try again later.")
-        self._count(len(job))
+        if not responses:
+            return []
+        rows = self._rows(prompts, responses)
+        job, tokens = Job(rows, answer, whole), sum(row.tokens for row in rows)
+        self._check_room(len(rows), tokens)
+        self._count(len(rows), tokens)
         try:
-            self._queue.put(job)
+            self._submit(job)
             return await asyncio.wait_for(job.future, self._limits.answer_seconds)
         except asyncio.TimeoutError as error:
             raise TimeoutError(f"no answer within {self._limits.answer_seconds:g} s; try again later.") from error
         finally:
-            self._count(-len(job))
+            self._count(-len(rows), -tokens)
 
-    def _count(self, responses: int) -> None:
-        self._waiting += responses
-        self._metrics.waiting.set(self._waiting)
+    @property
+    def _stuck(self) -> bool:
+        """Whether the model has worked on one batch for longer than any request waits."""
+        busy_since = self._busy_since
+        return busy_since is not None and time.monotonic() - busy_since > self._limits.answer_seconds
+
+    def _rows(self, prompts: Sequence[PromptLike], responses: Sequence[str]) -> list[Row]:
+        counted: dict[int, int] = {}  # a prompt is often the same object for several responses
+        rows = []
+        for prompt, response in zip(prompts, responses, strict=True):
+            of_prompt = counted.get(id(prompt)) or counted.setdefault(id(prompt), _bytes_of(prompt))
+            tokens = 1 + (of_prompt + _bytes_of(response)) // BYTES_PER_TOKEN
+            rows.append(Row(prompt, response, min(tokens, self._longest or tokens)))
+        return rows
+
+    def _check_room(self, rows: int, tokens: int) -> None:
+        """Refuse what finds too much waiting, or too much to be answered in time; alone, any request has room."""
+        waiting = self._waiting_tokens
+        too_much = waiting + tokens > self._limits.waiting_tokens or self._too_late(rows, tokens)
+        if waiting and too_much:
+            retry = min(max(1, math.ceil(waiting / self._tokens_per_second)), LONGEST_RETRY_SECONDS)
+            told = f"{self._waiting_rows} responses of about {waiting} tokens are waiting already"
+            raise OverloadedError(f"{told}; try again later.", retry)
+
+    def _too_late(self, rows: int, tokens: int) -> bool:
+        """Whether the time is not enough for these tokens and what has its turn before the last row of them."""
+        if math.isinf(self._tokens_per_second):
+            return False
+        with self._changed:
+            before = [job.rows[job.taken : job.taken + rows] for job in self._jobs if not job.ended]
+        ahead = sum(row.tokens for part in before for row in part)
+        return ahead + tokens > self._limits.answer_seconds * self._tokens_per_second
+
+    def _count(self, rows: int, tokens: int) -> None:
+        self._waiting_rows += rows
+        self._waiting_tokens += tokens
+        self._metrics.waiting.set(self._waiting_rows)
+
+    def _submit(self, job: Job[Any]) -> None:
+        if not self._worker.is_alive() and not self._stopping:
+            self._worker = self._new_worker()
+            self._worker.start()
+        with self._changed:
+            self._jobs.append(job)
+            self._changed.notify()
+
+    def _new_worker(self) -> Thread:
+        return Thread(target=self._work, name="qbrm-model", daemon=True)
 
     def _work(self) -> None:
+        """Answer batches until told to stop; whatever is raised ends one batch and not the thread."""
         while batch := self._collect():
-            wanted = [job for job in batch if not job.future.done()]
-            if wanted:
-                self._busy_since = start = time.monotonic()
-                self._answer(wanted)
-                self._busy_since, self._last_seconds = None, time.monotonic() - start
-
-    def _collect(self) -> list[Job[Any]]:
-        """The next batch; empty when the server stops."""
-        first, self._left_over = self._left_over, None
-        if first is None:
-            first = self._queue.get()
-        if first is None:
-            return []
-        batch, rows = [first], len(first)
-        patience = max(self._limits.batch_seconds, min(PATIENT_SHARE * self._last_seconds, MOST_PATIENT_SECONDS))
-        closes = time.monotonic() + patience
-        while rows < self._limits.batch:
+            pieces, self._busy_since = batch.pieces, time.monotonic()
             try:
-                job = self._queue.get(timeout=max(0.0, closes - time.monotonic()))
-            except Empty:
-                break
-            if job is None:
-                self._queue.put(None)
-                break
-            if rows + len(job) > self._limits.batch:
-                self._left_over = job
-                break
-            batch.append(job)
-            rows += len(job)
+                self._answer(pieces)
+            except BaseException as error:
+                logger.exception("the serving thread starts again")
+                _settle([(piece, _as_model_error(error)) for piece in pieces])
+            self._note_pace(batch.tokens, time.monotonic() - self._busy_since)
+            self._busy_since = None
+
+    def _note_pace(self, tokens: int, seconds: float) -> None:
+        self._last_seconds = seconds
+        if tokens >= TELLING_TOKENS:
+            before = 0.0 if math.isinf(self._tokens_per_second) else self._tokens_per_second
+            self._tokens_per_second = max(tokens / max(seconds, 1e-9), before / 2)
+
+    def _collect(self) -> Batch:
+        """The next batch; empty when the server stops and nothing waits."""
+        patience = max(self._limits.batch_seconds, min(PATIENT_SHARE * self._last_seconds, MOST_PATIENT_SECONDS))
+        batch = Batch()
+        with self._changed:
+            while not self._fill(batch) and not batch and not self._stopping:
+                self._changed.wait()
+            closes = time.monotonic() + patience
+            while batch and not self._fill(batch) and not self._stopping:
+                left = closes - time.monotonic()
+                if left <= 0 or not self._changed.wait(left):
+                    break
         return batch
 
-    def _answer(self, batch: Sequence[Job[Any]]) -> None:
-        try:
-            answers = self._answers(batch)
-        except Exception as error:
-            if len(batch) == 1:
-                batch[0].settle(error)
-                return
-            for job in batch:
-                self._answer([job])
-        else:
-            for job, answer in zip(batch, answers, strict=True):
-                job.settle(answer)
+    def _fill(self, batch: Batch) -> bool:
+        """Let waiting jobs take turns until the batch is full or none is left, and say whether it is full."""
+        most_rows, most_tokens = self._limits.batch, self._most_tokens
+        while batch.rows < most_rows and batch.tokens < most_tokens and self._jobs:
+            if self._jobs[0].ended:
+                self._jobs.popleft()
+            elif batch.take(self._jobs[0], most_rows, most_tokens):
+                self._jobs.rotate(-1)
+            else:
+                return True
+        return batch.rows >= most_rows or batch.tokens >= most_tokens
 
-    def _answers(self, batch: Sequence[Job[Any]]) -> list[Any]:
-        prompts = [prompt for job in batch for prompt in job.prompts]
-        responses = [response for job in batch for response in job.responses]
-        with self._metrics.batch(len(responses)):
-            distribution = self._model.score(prompts, responses)
+    @property
+    def _most_tokens(self) -> float:
+        """In a batch: the limit, or what takes two seconds at the pace of the last batch."""
+        return min(self._limits.batch_tokens, BATCH_SECONDS * self._tokens_per_second)
+
+    def _answer(self, batch: Sequence[Piece]) -> None:
+        """Settle all pieces; where the model fails on several, each half of them on its own."""
+        batch = [piece for piece in batch if not piece.job.future.done()]
+        if not batch:
+            return
+        try:
+            outcomes: Sequence[Outcome] = self._answers(batch)
+        except BaseException as error:
+            if len(batch) > 1:
+                half = len(batch) // 2
+                self._answer(batch[:half])
+                self._answer(batch[half:])
+                return
+            outcomes = [error if isinstance(error, InputError) else _as_model_error(error)]
+        _settle(list(zip(batch, outcomes, strict=True)))
+
+    def _answers(self, batch: Sequence[Piece]) -> list[Sequence[Any]]:
+        rows = [row for piece in batch for row in piece.job.rows[piece.rows]]
+        with self._metrics.batch(len(rows)):
+            distribution = self._model.score([row.prompt for row in rows], [row.response for row in rows])
+        _check_numbers(distribution, len(rows))
         answers, start = [], 0
-        for job in batch:
-            answers.append(job.answer(distribution.rows(slice(start, start + len(job)))))
-            start += len(job)
+        for piece in batch:
+            answers.append(piece.job.answer(distribution.rows(slice(start, start + len(piece)))))
+            start += len(piece)
         return answers
+
+
+def _bytes_of(text: PromptLike) -> int:
+    if isinstance(text, str):
+        return len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
+    return sum(_bytes_of(message.text) for message in as_prompt(text))
+
+
+def _check_numbers(distribution: RewardDistribution, rows: int) -> None:
+    for name in ("base", "refined", "mean", "mode", "std"):
+        values = getattr(distribution, name)
+        if len(values) != rows or not bool(torch.isfinite(values).all()):
+            raise ModelError(f"the model's answer has {name} {values.tolist()[:8]}; expected {rows} finite numbers.")
+
+
+def _as_model_error(error: BaseException) -> ModelError:
+    """The same as an error that a future and an event loop take, which StopIteration and SystemExit are not."""
+    failure = ModelError(f"{type(error).__name__}: {error}")
+    failure.__cause__ = error
+    return failure
+
+
+def _settle(settled: Sequence[tuple[Piece, Outcome]]) -> None:
+    """Hand answers and errors to the requests, in their event loop, unless they have given up or the loop is gone."""
+
+    def in_loop() -> None:
+        for (job, rows), outcome in settled:
+            if job.future.done():
+                continue
+            if isinstance(outcome, Exception):
+                job.future.set_exception(outcome)
+                continue
+            job.items.extend(outcome)
+            if rows.stop == len(job.rows):
+                job.future.set_result(job.items)
+
+    if settled:
+        with suppress(RuntimeError):
+            settled[0][0].job.future.get_loop().call_soon_threadsafe(in_loop)

@@ -2,32 +2,36 @@
 
 A client posts ``query`` (prompt and response as its tokenizer decodes them, special tokens included), ``prompts`` (as
 the policy was given them, a chat template applied if it uses one) and ``labels`` (whatever its data set has), and reads
-``rewards``, ``scores`` and ``extra_logs``, each with one number per query.
+``rewards``, ``scores`` and ``extra_logs``, each with one number per query. A client of one's own may post ``messages``
+instead.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Annotated, Any, NamedTuple
 
 from fastapi import APIRouter, HTTPException
 from pydantic import BaseModel, Field, FiniteFloat
 
 from qbrm.model.distribution import RewardDistribution
-from qbrm.model.energy_reward_model import PromptLike
 from qbrm.serving.batching import Batcher
-from qbrm.serving.chat_markup import read_markup
-from qbrm.serving.rollout import response_in
-from qbrm.serving.routes import PROBLEMS, check_size
+from qbrm.serving.json_route import JsonRoute
+from qbrm.serving.rollout import Rollout, read_messages, read_query, read_rows
+from qbrm.serving.routes import PROBLEMS, ask, check_size, conversation
+from qbrm.serving.schemas import Messages, Texts
 from qbrm.serving.settings import Limits
 
 
 class GetRewardRequest(BaseModel):
     """What OpenRLHF posts."""
 
-    query: list[str] = Field(description="Prompt and response, as the policy's tokenizer decodes them.")
-    prompts: list[str] | None = Field(None, description="The prompts alone, as the policy was given them.")
+    query: Texts | None = Field(None, description="Prompt and response, as the policy's tokenizer decodes them.")
+    prompts: Texts | None = Field(None, description="The prompts alone, as the policy was given them.")
     labels: list[Any] | None = Field(None, description="Not used.")
+    messages: Annotated[list[Messages], Field(fail_fast=True)] | None = Field(
+        None, description="Conversations that end with the response; then query and prompts are not read."
+    )
 
 
 class GetRewardAnswer(BaseModel):
@@ -40,46 +44,47 @@ class GetRewardAnswer(BaseModel):
 
 def openrlhf_routes(batcher: Batcher, limits: Limits) -> APIRouter:
     """POST /get_reward."""
-    routes = APIRouter(tags=["OpenRLHF"], responses=PROBLEMS)
+    routes = APIRouter(tags=["trainers"], responses=PROBLEMS, route_class=JsonRoute)
 
     @routes.post("/get_reward")
     async def get_reward(request: GetRewardRequest) -> GetRewardAnswer:
         """Score rollouts: point OpenRLHF's `--reward.remote_url` here."""
         # Reading megabytes takes long enough to keep others waiting, so it has a thread of its own.
-        prompts, responses = await asyncio.to_thread(_read, request, limits)
-        return await batcher.ask(prompts, responses, _answer)
+        rows = await ask(batcher, limits, await asyncio.to_thread(_read, request, limits), _rows)
+        rewards = [row.reward for row in rows]
+        logs = {"base_reward": [row.base for row in rows], "reward_std": [row.std for row in rows]}
+        return GetRewardAnswer(rewards=rewards, scores=rewards, extra_logs=logs)
 
     return routes
 
 
-def _read(request: GetRewardRequest, limits: Limits) -> tuple[list[PromptLike], list[str]]:
-    written = _prompts(request)
-    check_size(written, request.query, limits.responses, 2 * limits.characters)
-    responses = [_response(row, *pair) for row, pair in enumerate(zip(request.query, written, strict=True))]
-    prompts = [read_markup(prompt) for prompt in written]
-    check_size(prompts, responses, limits.responses, limits.characters)
-    return prompts, responses
+def _read(request: GetRewardRequest, limits: Limits) -> list[Rollout]:
+    if request.messages is not None:
+        return read_rows("messages", read_messages, map(conversation, request.messages))
+    if request.query is None:
+        raise HTTPException(422, "query is missing; expected query and prompts, or messages.")
+    prompts = _prompts(request.query, request.prompts)
+    check_size(prompts, request.query, limits.responses, 2 * limits.characters)
+    return read_rows("prompt", lambda pair: read_query(*pair), zip(request.query, prompts, strict=True))
 
 
-def _prompts(request: GetRewardRequest) -> list[str]:
-    if request.prompts is None:
+def _prompts(query: list[str], prompts: list[str] | None) -> list[str]:
+    if prompts is None:
         missing = "prompts is missing, which marks where the response in query begins"
         raise HTTPException(422, f"{missing}; OpenRLHF sends it from version 0.5.8 on.")
-    if len(request.prompts) != len(request.query):
-        counted = f"{len(request.query)} queries and {len(request.prompts)} prompts"
-        raise HTTPException(422, f"{counted}; expected as many of each.")
-    return request.prompts
+    if len(prompts) != len(query):
+        raise HTTPException(422, f"{len(query)} queries and {len(prompts)} prompts; expected as many of each.")
+    return prompts
 
 
-def _response(row: int, query: str, prompt: str) -> str:
-    response = response_in(query, prompt)
-    if response is None:
-        wrong = f"query {row} does not begin with prompt {row}, nor with the end of it"
-        raise HTTPException(422, f"{wrong}; expected prompt and response.")
-    return response
+class Rewarded(NamedTuple):
+    """One response's refined reward, base reward and standard deviation."""
+
+    reward: float
+    base: float
+    std: float
 
 
-def _answer(distribution: RewardDistribution) -> GetRewardAnswer:
-    rewards = distribution.refined.tolist()
-    logs = {"base_reward": distribution.base.tolist(), "reward_std": distribution.std.tolist()}
-    return GetRewardAnswer(rewards=rewards, scores=rewards, extra_logs=logs)
+def _rows(distribution: RewardDistribution) -> list[Rewarded]:
+    columns = (distribution.refined, distribution.base, distribution.std)
+    return [Rewarded(*row) for row in zip(*(column.tolist() for column in columns), strict=True)]

@@ -1,7 +1,8 @@
-"""Check host, token, type, size and pace of a request before a route sees it."""
+"""Check host, token, type, size and pace of a request before a route sees it, and whether its client is still there."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from typing import NamedTuple, TypeAlias
@@ -14,6 +15,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from qbrm.serving.settings import MEBIBYTE, Limits
 
 DISCARDING_SECONDS = 5.0
+# A shorter body is read within the event loop; a longer one keeps it waiting too long.
+SHORT_BODY = 65_536
+# One of them stands before every value of JSON but the first.
+VALUE_MARKS = (b",", b"[", b"{")
 
 
 class Refusal(NamedTuple):
@@ -60,6 +65,9 @@ class Body:
 class RequestLimits:
     """Middleware that refuses requests that fail a check, and passes on the others once their whole body has arrived.
 
+    A body of many small values would take much time and memory to parse, so they are counted first. A request whose
+    client leaves before the answer is cancelled.
+
     A refused body is read and dropped for some seconds: a client that sends everything before it reads would otherwise
     see a reset connection instead of the answer.
 
@@ -85,17 +93,16 @@ class RequestLimits:
                 self._forget(held)
                 if refusal.status is not HTTPStatus.REQUEST_TIMEOUT and "expect" not in Headers(scope=scope):
                     await body.discard()
-                await _answer(refusal, scope, receive, send)
+                await _refuse(refusal, scope, receive, send)
                 return
-            held[:] = [b"".join(held)]
-            await self._app(scope, _replay(held[0], receive), send)
+            await self._answer(scope, held[0], receive, send)
         except ClientLeftError:
             return
         finally:
             self._forget(held)
 
     def _refusal(self, scope: Scope) -> Refusal | None:
-        checks = (*self._checks, _announced_type, self._announced_size)
+        checks = (*self._checks, _announced_type, _announced_once, self._announced_size)
         return next((refusal for check in checks if (refusal := check(scope)) is not None), None)
 
     def _announced_size(self, scope: Scope) -> Refusal | None:
@@ -119,7 +126,48 @@ class RequestLimits:
         except TimeoutError:
             late = f"the body did not arrive within {self._limits.body_seconds:g} s."
             return Refusal(HTTPStatus.REQUEST_TIMEOUT, late)
-        return None
+        held[:] = [b"".join(held)]
+        return await self._too_many_values(held[0])
+
+    async def _answer(self, scope: Scope, body: bytes, receive: Receive, send: Send) -> None:
+        """Pass a request on, and cancel it if its client closes the connection before the answer.
+
+        Raises:
+            ClientLeftError: if it does.
+        """
+        if scope["method"] != "POST":
+            await self._app(scope, _replay(body, receive), send)
+            return
+        answered = False
+
+        async def noting(message: Message) -> None:
+            nonlocal answered
+            answered = message["type"] == "http.response.body" and not message.get("more_body", False)
+            await send(message)
+
+        task = asyncio.ensure_future(self._app(scope, _replay(body, receive), noting))
+        leaving = asyncio.ensure_future(receive())  # the body is complete: what comes now is the end of the connection
+        try:
+            await asyncio.wait((task, leaving), return_when=asyncio.FIRST_COMPLETED)
+            if not (task.done() or answered):
+                raise ClientLeftError
+            await task
+        finally:
+            leaving.cancel()
+            task.cancel()
+
+    async def _too_many_values(self, body: bytes) -> Refusal | None:
+        most = self._limits.values
+        if sum(body.count(mark) for mark in VALUE_MARKS) <= most:  # those within texts included
+            return None
+        if len(body) <= SHORT_BODY:
+            many = has_more_marks(body, most)
+        else:
+            many = await asyncio.to_thread(has_more_marks, body, most)
+        if not many:
+            return None
+        large = f"the body has more than {most} commas and opening brackets outside of texts; expected fewer values."
+        return Refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, large)
 
     def _forget(self, held: list[bytes]) -> None:
         self._buffered -= sum(map(len, held))
@@ -130,6 +178,29 @@ class RequestLimits:
         return Refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the body is too large; {expected}")
 
 
+def has_more_marks(body: bytes, most: int) -> bool:
+    """Whether JSON has more than `most` of these marks outside strings, in time and memory proportional to it."""
+    bare = body.replace(rb"\\", b"").replace(rb"\"", b"")  # now a quotation mark opens or closes a string
+    marks = strings = place = 0
+    while marks <= most and strings <= 2 * (most + 1):  # a string is a value or the key of one
+        opening = bare.find(b'"', place)
+        end = len(bare) if opening < 0 else opening
+        marks += sum(bare.count(mark, place, end) for mark in VALUE_MARKS)
+        closing = bare.find(b'"', opening + 1) if opening >= 0 else -1
+        if closing < 0:
+            return marks > most
+        strings, place = strings + 1, closing + 1
+    return True
+
+
+def _announced_once(scope: Scope) -> Refusal | None:
+    """Refuse a request with two lengths, of which a proxy in front may have believed the other one."""
+    headers = Headers(scope=scope)
+    if "content-length" in headers and "transfer-encoding" in headers:
+        return Refusal(HTTPStatus.BAD_REQUEST, "both Content-Length and Transfer-Encoding; expected one of them.")
+    return None
+
+
 def _announced_type(scope: Scope) -> Refusal | None:
     """Require JSON: browsers send a form to another site without a preflight request, but not JSON."""
     kind = Headers(scope=scope).get("content-type", "").partition(";")[0].strip().lower()
@@ -138,7 +209,7 @@ def _announced_type(scope: Scope) -> Refusal | None:
     return Refusal(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "expected Content-Type: application/json.")
 
 
-async def _answer(refusal: Refusal, scope: Scope, receive: Receive, send: Send) -> None:
+async def _refuse(refusal: Refusal, scope: Scope, receive: Receive, send: Send) -> None:
     challenge = {} if refusal.challenge is None else {"www-authenticate": refusal.challenge}
     response = JSONResponse({"detail": refusal.detail}, refusal.status, {"connection": "close", **challenge})
     await response(scope, receive, send)

@@ -1,11 +1,90 @@
-"""A training rollout: one text of prompt and response, of which the prompt is known."""
+"""Training rollouts, as trainers send them: a prompt and the policy's response to it."""
 
 from __future__ import annotations
 
-from qbrm.serving.chat_markup import PADDING, strip_end
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple, TypeVar
+
+from qbrm.errors import InputError
+from qbrm.model.conversation import ChatMessage, PromptLike, as_answer
+from qbrm.serving.chat_markup import PADDING, read_prompt, strip_end
+
+Row = TypeVar("Row")
 
 LEAST_OVERLAP = 16
 MOST_PLACES = 256
+
+
+class Rollout(NamedTuple):
+    """A prompt and the response to be scored."""
+
+    prompt: PromptLike
+    response: str
+
+
+def read_rows(name: str, read: Callable[[Row], Rollout], rows: Iterable[Row]) -> list[Rollout]:
+    """Read every row.
+
+    Raises:
+        InputError: if one cannot be read; the message begins with `name` and the row's number.
+    """
+    rollouts = []
+    for number, row in enumerate(rows):
+        try:
+            rollouts.append(read(row))
+        except InputError as error:
+            raise InputError(f"{name} {number} {error}") from error
+    return rollouts
+
+
+def read_query(query: str, prompt: str) -> Rollout:
+    """A rollout that is one text, of which the prompt is known.
+
+    Raises:
+        InputError: if the query does not begin with the prompt, or the prompt has marks that are not known.
+    """
+    conversation, response = read_prompt(prompt), response_in(query, prompt)
+    if response is None:
+        raise InputError("is not the beginning of its query, nor is its end; expected a query of prompt and response.")
+    return Rollout(conversation.messages, conversation.answer(response))
+
+
+def read_response(prompt: str | Sequence[ChatMessage], response: str) -> Rollout:
+    """A rollout whose response stands apart; the prompt is text or messages.
+
+    Raises:
+        InputError: if the prompt has marks that are not known.
+    """
+    if not isinstance(prompt, str):
+        return Rollout(prompt, strip_end(response))
+    conversation = read_prompt(prompt)
+    return Rollout(conversation.messages, conversation.answer(strip_end(response)))
+
+
+def read_text(text: str) -> Rollout:
+    """A rollout that is one text, written by a chat template, of which the assistant's last turn is the response.
+
+    Raises:
+        InputError: if it has no marks, or such as are not known, or does not end with a turn of the assistant.
+    """
+    conversation = read_prompt(text)
+    if conversation.template is None or isinstance(conversation.messages, str):
+        raise InputError("has no marks of a chat template; expected a conversation as one writes it, or messages.")
+    if conversation.begun:
+        return Rollout(conversation.messages, conversation.template.answer(strip_end(conversation.begun)))
+    return read_messages(conversation.messages)
+
+
+def read_messages(messages: Sequence[ChatMessage]) -> Rollout:
+    """A rollout that is messages, the last of them the response.
+
+    Raises:
+        InputError: if there is nothing before the assistant's last message, or no such message.
+    """
+    *prompt, last = messages
+    if not prompt or last["role"] != "assistant":
+        raise InputError("does not end with the assistant's answer to something; expected a message of role assistant.")
+    return Rollout(prompt, as_answer(last))
 
 
 def response_in(query: str, prompt: str) -> str | None:

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Collection
+from functools import partial
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, FiniteFloat, model_validator, with_config
+from typing_extensions import NotRequired, TypedDict
 
 from qbrm.model.distribution import RewardDistribution
+from qbrm.preferences.conversation import CARRIED
 
 Probability = Annotated[float, Field(ge=0, le=1)]
+
+
+def first_unknown_key(known: Collection[str], data: Any) -> Any:
+    """An object with one of its unknown keys, since each is an error of its own and one is told."""
+    if not isinstance(data, dict) or len(data) <= len(known):
+        return data
+    unknown = next(key for key in data if key not in known)
+    return {key: data[key] for key in (*known, unknown) if key in data}
 
 
 class Strict(BaseModel):
@@ -16,16 +28,38 @@ class Strict(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _first_unknown_key(cls, data: Any) -> Any:
+        return first_unknown_key(cls.model_fields, data)
 
-class ChatMessage(Strict):
-    """One turn of a conversation."""
+
+# A list stops at its first error: every error has a price, and one line is answered.
+Objects = Annotated[list[dict[str, Any]], Field(fail_fast=True)]
+
+
+@with_config(ConfigDict(extra="forbid"))
+class ChatMessage(TypedDict):
+    """One turn of a conversation, with what chat templates read of it besides its text."""
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: str
+    content: NotRequired[str | None]
+    tool_calls: NotRequired[Objects | None]
+    function_call: NotRequired[dict[str, Any] | None]
+    tools: NotRequired[Objects | None]
+    tool_call_id: NotRequired[str | None]
+    name: NotRequired[str | None]
+    reasoning_content: NotRequired[str | None]
+    reasoning: NotRequired[str | None]
+    thinking: NotRequired[str | None]
+    tool_plan: NotRequired[str | None]
 
 
+Texts = Annotated[list[str], Field(fail_fast=True)]
+Message = Annotated[ChatMessage, BeforeValidator(partial(first_unknown_key, ("role", "content", *CARRIED)))]
+Messages = Annotated[list[Message], Field(min_length=1, fail_fast=True)]
 PromptField = Annotated[
-    str | Annotated[list[ChatMessage], Field(min_length=1)],
+    str | Messages,
     Field(description="The user's only turn, or the conversation up to the response."),
 ]
 
@@ -33,8 +67,11 @@ PromptField = Annotated[
 class ScoreRequest(Strict):
     """Response i answers prompt i."""
 
-    prompts: list[PromptField]
-    responses: list[str]
+    prompts: Annotated[list[PromptField], Field(fail_fast=True)]
+    responses: Annotated[
+        list[str | Message],
+        Field(fail_fast=True, description="Texts, or messages of the assistant, which may have tool calls."),
+    ]
 
 
 class Reward(BaseModel):
@@ -72,7 +109,7 @@ class CompareRequest(Strict):
     """Two or more responses to one prompt."""
 
     prompt: PromptField
-    responses: list[str] = Field(min_length=2)
+    responses: Texts = Field(min_length=2)
 
 
 class Curve(BaseModel):

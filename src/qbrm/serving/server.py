@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import signal
 import socket
@@ -18,7 +19,7 @@ from qbrm.errors import InputError
 from qbrm.model.energy_reward_model import EnergyRewardModel
 from qbrm.serving.app import create_app
 from qbrm.serving.authentication import LOOPBACK_NAMES, VARIABLE, read_token
-from qbrm.serving.http_protocol import HEADER_BYTES, PatientProtocol
+from qbrm.serving.http_protocol import PatientProtocol
 from qbrm.serving.settings import Limits, ServerSettings
 
 SPARE_FILES = 64
@@ -53,6 +54,8 @@ def _serve(settings: ServerSettings, tell: Callable[..., None]) -> None:
         local = ip_address(address).is_loopback
         model = EnergyRewardModel.from_pretrained(settings.model, **settings.options)
         model.score(["warm"], ["up"])  # the first call is slow and may fail: make it before a user does
+        gc.collect()
+        gc.freeze()  # what lives as long as the server is not searched again and again, which takes long
         hosts = {*LOOPBACK_NAMES, settings.host.lower()} if local and token is None else None
         app = create_app(model, Path(settings.model).name, settings.limits, token=token, hosts=hosts)
         if not local and token is None:
@@ -75,7 +78,6 @@ def configure(app: ASGIApp, limits: Limits) -> uvicorn.Server:
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        h11_max_incomplete_event_size=HEADER_BYTES,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=round(limits.body_seconds + limits.answer_seconds) + 1,
     )

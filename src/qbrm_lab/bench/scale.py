@@ -23,7 +23,8 @@ from qbrm.features.manifest import Manifest, shard_name
 from qbrm.features.pair_list import PairList, write_pair_list
 from qbrm.features.shard import write_shard
 from qbrm.features.stream import WINDOW_BYTES, open_sources
-from qbrm.model.fit import ScoreChoice, fit_features
+from qbrm.model.fit import fit_features
+from qbrm.model.score_choice import ScoreChoice
 from qbrm.reward_models.base import Embedded, Identity
 
 CASES = ((384, 1_000_000), (384, 2_000_000), (384, 4_000_000), (4096, 250_000))

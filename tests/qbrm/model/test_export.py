@@ -12,12 +12,12 @@ from qbrm.cli.console import Reporter
 from qbrm.errors import InputError
 from qbrm.features import FeatureTable
 from qbrm.features.pair_list import read_pairs, write_pairs
-from qbrm.model.export import export_ebrm
+from qbrm.model.export.ebrm import export_ebrm
 from qbrm.preferences import read_preferences, training_pairs
 from qbrm.reward_models import DEFAULT_REWARD_MODEL, REWARD_MODELS
 from qbrm_lab.comparison import ComparisonSettings, compare
 
-export_module = importlib.import_module("qbrm.model.export")
+export_module = importlib.import_module("qbrm.model.export.ebrm")
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -16,7 +16,8 @@ from qbrm.features import FeatureTable
 from qbrm.features.stream import Share, StreamedPairs, cut_off, open_sources
 from qbrm.fitting import Fold, fit_score
 from qbrm.fitting.committee import committee
-from qbrm.model.fit import ScoreChoice, fit_features
+from qbrm.model.fit import fit_features
+from qbrm.model.score_choice import ScoreChoice
 from qbrm.preferences import Message
 from qbrm.reward_models import Identity
 

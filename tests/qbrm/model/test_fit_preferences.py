@@ -11,7 +11,7 @@ from fixtures.preference_files import read_lines, write_preferences
 from qbrm import EnergyRewardModel
 from qbrm.energies import ENERGY_SCORES
 from qbrm.errors import InputError
-from qbrm.model.fit import ScoreChoice
+from qbrm.model.score_choice import ScoreChoice
 from qbrm.samplers.gibbs import GibbsSampler
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -17,7 +17,7 @@ from qbrm.energies import SemiQuantumRBM
 from qbrm.errors import InputError
 from qbrm.features import FeatureTable
 from qbrm.features.pair_list import read_pairs
-from qbrm.model.export import export_ebrm
+from qbrm.model.export.ebrm import export_ebrm
 from qbrm.model.model_card import DataPart, MeasuredResult, Provenance, model_card
 from qbrm.reward_models import Identity, load_reward_model
 

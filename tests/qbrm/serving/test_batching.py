@@ -1,30 +1,38 @@
 """Requests of many clients share batches, and nothing else: neither each other's answers nor each other's errors."""
 
 import asyncio
+import math
 import threading
+import time
 
 import pytest
+import torch
 
 from fixtures.serving_client import small_model
 from qbrm.errors import InputError
-from qbrm.serving.batching import Batcher, OverloadedError
+from qbrm.serving.batching import Batcher, ModelError, OverloadedError
 from qbrm.serving.metrics import Metrics
 from qbrm.serving.settings import Limits
 
 
 class Watched:
-    """A model that notes its batches, holds them while told to, and refuses the word poison."""
+    """A model that notes its batches, holds them while told to, and fails on the word poison."""
+
+    error = InputError("poison")
 
     def __init__(self):
-        self.model, self.batches, self.free = small_model(), [], threading.Event()
+        self.model, self.batches, self.free, self.pause = small_model(), [], threading.Event(), 0
         self.free.set()
 
     def score(self, prompts, responses):
         self.batches.append(list(responses))
         assert self.free.wait(10)
+        time.sleep(self.pause)
         if "poison" in responses:
-            raise InputError("poison")
-        return self.model.score(prompts, responses)
+            raise self.error
+        found = self.model.score(prompts, responses)
+        bad = torch.tensor([response == "not a number" for response in responses])
+        return found._replace(refined=found.refined.masked_fill(bad, float("nan")))
 
     def refined(self, responses):
         return self.model.score(["p"] * len(responses), responses).refined.tolist()
@@ -37,9 +45,11 @@ def run(scenario, **limits):
         model = Watched()
         batcher = Batcher(model, Limits(**limits), Metrics())
         batcher.start()
+        model.batcher = batcher
 
-        async def ask(*responses):
-            return await batcher.ask(["p"] * len(responses), responses, lambda found: found.refined.tolist())
+        async def ask(*responses, **options):
+            prompts = ["p"] * len(responses)
+            return await batcher.ask(prompts, responses, lambda found: found.refined.tolist(), **options)
 
         try:
             await scenario(model, ask)
@@ -81,34 +91,102 @@ def test_what_comes_within_the_patience_of_a_batch_joins_it():
     run(scenario, batch_seconds=0.5, batch=2)
 
 
-def test_a_batch_is_never_larger_than_allowed_and_a_request_never_split():
+def test_requests_take_turns_so_that_none_waits_behind_a_large_one():
     async def scenario(model, ask):
         model.free.clear()
-        asked = [asyncio.ensure_future(ask(*[f"{number}.{row}" for row in range(3)])) for number in range(6)]
-        asked.append(asyncio.ensure_future(ask(*[f"large {row}" for row in range(9)])))
+        first = asyncio.ensure_future(ask("first"))
         await collected(model, 1)
+        large = asyncio.ensure_future(ask(*[f"large {row}" for row in range(9)]))
+        small = [asyncio.ensure_future(ask(f"{number}.0", f"{number}.1")) for number in range(2)]
+        await asyncio.sleep(0.02)
         model.free.set()
-        await asyncio.gather(*asked)
-        assert all(len(batch) <= 4 for batch in model.batches[:-1])
-        assert [len(batch) for batch in model.batches] == [3] * 6 + [9]
+        answers = await asyncio.gather(first, large, *small)
+        assert model.batches[1] == ["large 0", "large 1", "0.0", "1.0"]
+        assert sorted(model.batches[2]) == ["0.1", "1.1", "large 2", "large 3"]
+        assert [len(batch) for batch in model.batches] == [1, 4, 4, 4, 1]
+        assert answers[1] == pytest.approx(model.refined([f"large {row}" for row in range(9)]), abs=1e-5)
+        assert answers[3] == pytest.approx(model.refined(["1.0", "1.1"]), abs=1e-5)
 
     run(scenario, batch=4)
 
 
-def test_an_error_reaches_the_request_that_caused_it_and_no_other():
+def test_a_whole_request_is_never_split():
     async def scenario(model, ask):
         model.free.clear()
-        first = asyncio.ensure_future(ask("a"))
+        asked = [asyncio.ensure_future(ask("a", "b")), asyncio.ensure_future(ask("c", "d", "e", whole=True))]
         await collected(model, 1)
-        asked = [asyncio.ensure_future(ask(word)) for word in ("b", "poison", "c")]
+        model.free.set()
+        await asyncio.gather(*asked)
+        assert ["c", "d", "e"] in model.batches
+
+    run(scenario, batch=2)
+
+
+def test_a_batch_is_full_at_so_many_tokens():
+    async def scenario(model, ask):
+        words = [letter * 400 for letter in "abcdef"]
+        await ask(*words)
+        assert model.batches == [[words[row], words[row + 1]] for row in (0, 2, 4)]
+
+    run(scenario, batch_tokens=250)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [InputError("poison"), RuntimeError("x"), StopIteration("x"), SystemExit(3), KeyboardInterrupt(), None],
+    ids=["refused", "failure", "stop iteration", "exit", "interrupt", "not a number"],
+)
+@pytest.mark.parametrize("place", [0, 7, 15])
+def test_whatever_is_raised_reaches_one_request_of_sixteen_in_ten_calls(error, place):
+    async def scenario(model, ask):
+        model.error = error
+        model.free.clear()
+        first = asyncio.ensure_future(ask("first"))
+        await collected(model, 1)
+        words = [f"b{number}" for number in range(16)]
+        words[place] = "not a number" if error is None else "poison"
+        asked = [asyncio.ensure_future(ask(word)) for word in words]
         await asyncio.sleep(0.02)
         model.free.set()
         await first
         found = await asyncio.gather(*asked, return_exceptions=True)
-        assert isinstance(found[1], InputError)
-        assert found[0] + found[2] == pytest.approx(model.refined(["b", "c"]), abs=1e-5)
+        assert isinstance(found.pop(place), InputError if isinstance(error, InputError) else ModelError)
+        words.pop(place)
+        assert [reward for one in found for reward in one] == pytest.approx(model.refined(words), abs=1e-5)
+        assert len(model.batches) - 1 <= 2 * math.log2(16) + 2
+        assert len(await ask("later")) == 1
 
     run(scenario)
+
+
+def test_a_thread_that_died_is_replaced_when_somebody_asks():
+    async def scenario(model, ask):
+        batcher = model.batcher
+        batcher._worker = dead = threading.Thread()
+        dead.start()
+        dead.join()
+        assert (batcher.alive, batcher.ready) == (False, False)
+        assert len(await ask("a")) == 1
+        assert (batcher.alive, batcher.ready) == (True, True)
+
+    run(scenario)
+
+
+def test_a_request_that_left_takes_no_further_turn():
+    async def scenario(model, ask):
+        model.free.clear()
+        first = asyncio.ensure_future(ask("first"))
+        await collected(model, 1)
+        large = asyncio.ensure_future(ask(*[f"large {row}" for row in range(9)]))
+        await asyncio.sleep(0)
+        large.cancel()
+        await asyncio.sleep(0)
+        model.free.set()
+        await first
+        await ask("a")
+        assert model.batches == [["first"], ["a"]]
+
+    run(scenario, batch=4)
 
 
 def test_a_request_that_has_given_up_costs_the_model_nothing():
@@ -127,18 +205,36 @@ def test_a_request_that_has_given_up_costs_the_model_nothing():
     run(scenario, answer_seconds=0.1)
 
 
-def test_more_than_can_be_answered_in_time_is_refused_at_once():
+def test_more_tokens_than_may_wait_are_refused_at_once_and_few_are_not():
     async def scenario(model, ask):
         model.free.clear()
-        waiting = asyncio.ensure_future(ask("a", "b"))
+        waiting = asyncio.ensure_future(ask("a" * 400, "b" * 400))
         await collected(model, 1)
-        with pytest.raises(OverloadedError, match="2 responses are waiting"):
-            await ask("c", "d")
+        with pytest.raises(OverloadedError, match="2 responses of about 202 tokens are waiting already") as refused:
+            await ask("c" * 400)
+        assert refused.value.retry_seconds >= 1
+        few = asyncio.ensure_future(ask("d"))
+        await asyncio.sleep(0)
         model.free.set()
         await waiting
-        assert len(await ask("c", "d")) == 2
+        await few
+        assert len(await ask("c" * 4000)) == 1, "alone, any request has room"
 
-    run(scenario, waiting=3)
+    run(scenario, waiting_tokens=300)
+
+
+def test_what_cannot_be_answered_in_time_at_the_models_pace_is_refused_at_once():
+    async def scenario(model, ask):
+        model.pause = 0.2
+        await ask("a" * 4000)  # a thousand tokens in 0.2 seconds
+        large = asyncio.ensure_future(ask("b" * 4000, "b" * 4000, "b" * 4000))
+        await collected(model, 2)
+        with pytest.raises(OverloadedError):
+            await ask("c" * 4000, "c" * 4000, "c" * 4000, "c" * 4000)
+        await ask("d" * 400)
+        await large
+
+    run(scenario, batch_tokens=1500, answer_seconds=1)
 
 
 def test_stopping_answers_what_waits():
@@ -165,3 +261,9 @@ def test_stopping_answers_what_waits():
 def test_a_limit_that_lets_nothing_in_is_refused(name):
     with pytest.raises(InputError, match=f"limit {name.replace('_', ' ')} is 0"):
         Limits(**{name: 0})
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -1.0])
+def test_a_limit_that_is_no_number_to_count_with_is_refused(value):
+    with pytest.raises(InputError, match="limit answer seconds is"):
+        Limits(answer_seconds=value)

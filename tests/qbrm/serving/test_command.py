@@ -73,6 +73,12 @@ def test_a_port_in_use_is_told_before_the_model_is_loaded(folder, qbrm_serve):
         (["{folder}", "--host", "no.such.host.invalid"], "cannot listen on no.such.host.invalid"),
         (["{folder}", "--timeout", 0], "limit answer seconds is 0"),
         (["{folder}", "--max-body", -1], "limit body bytes is"),
+        (["{folder}", "--max-body", "nan"], "limit body bytes is nan MiB; expected a finite number above 0"),
+        (["{folder}", "--max-body", "inf"], "limit body bytes is inf MiB"),
+        (["{folder}", "--timeout", "nan"], "limit answer seconds is nan; expected more than 0, at most"),
+        (["{folder}", "--timeout", "inf"], "limit answer seconds is inf"),
+        (["{folder}", "--batch-wait", "nan"], "limit batch seconds is nan"),
+        (["{folder}", "--max-responses", 10**30], "limit responses is 1e+30"),
         (["{folder}", "--token", "secret"], "--token"),
     ],
 )

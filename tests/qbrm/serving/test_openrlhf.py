@@ -6,7 +6,6 @@ import pytest
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from fixtures.serving_client import serving
-from qbrm.serving.chat_markup import read_markup
 from qbrm.serving.rollout import response_in
 from qbrm.serving.settings import Limits
 
@@ -26,44 +25,6 @@ CONVERSATIONS = {
 
 def chatml(messages):
     return "".join(f"<|im_start|>{m['role']}\n{m['content']}<|im_end|>\n" for m in messages) + "<|im_start|>assistant\n"
-
-
-def llama_3(messages):
-    turn = "<|start_header_id|>{}<|end_header_id|>\n\n{}"
-    turns = "".join(turn.format(m["role"], m["content"]) + "<|eot_id|>" for m in messages)
-    return "<|begin_of_text|>" + turns + turn.format("assistant", "")
-
-
-def gemma(messages):
-    names = {"assistant": "model"}
-    turns = (f"<start_of_turn>{names.get(m['role'], m['role'])}\n{m['content']}<end_of_turn>\n" for m in messages)
-    return "<bos>" + "".join(turns) + "<start_of_turn>model\n"
-
-
-def zephyr(messages):
-    return "".join(f"<|{m['role']}|>\n{m['content']}</s>\n" for m in messages) + "<|assistant|>\n"
-
-
-def llama_2(messages):
-    text, system = "", ""
-    for message in messages:
-        if message["role"] == "system":
-            system = f"<<SYS>>\n{message['content']}\n<</SYS>>\n\n"
-        elif message["role"] == "user":
-            text, system = text + f"<s>[INST] {system}{message['content']} [/INST]", ""
-        else:
-            text += f" {message['content']} </s>"
-    return text
-
-
-TEMPLATES = {
-    "chatml": (chatml, "<|im_end|>"),
-    "llama 3": (llama_3, "<|eot_id|>"),
-    "gemma": (gemma, "<end_of_turn>"),
-    "zephyr": (zephyr, "</s>"),
-    "llama 2": (llama_2, "</s>"),
-}
-templates = pytest.mark.parametrize(("template", "end"), TEMPLATES.values(), ids=TEMPLATES)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -107,22 +68,9 @@ def words(text):
     return text.split()
 
 
-@templates
-@pytest.mark.parametrize("conversation", CONVERSATIONS.values(), ids=CONVERSATIONS)
-def test_a_prompt_that_a_template_wrote_is_read_back_as_its_messages(template, end, conversation):
-    assert read_markup(template(conversation)) == conversation
-
-
-@pytest.mark.parametrize("prompt", ["How do I boil an egg?", "Is <b>x</b> < 3? [1] <|", "", "User: hi\nAssistant: "])
-def test_a_prompt_without_marks_is_one_turn_of_the_user_as_it_is(prompt):
-    assert read_markup(prompt) == prompt
-
-
-@templates
-@pytest.mark.parametrize("endings", [0, 1, 3])
-def test_the_marks_that_end_a_response_are_no_part_of_it(template, end, endings):
-    prompt = template(CONVERSATIONS["system"])
-    assert response_in(prompt + ANSWER + endings * end, prompt) == ANSWER
+@pytest.mark.parametrize("endings", ["", "<|im_end|>", "</s>", "<｜end▁of▁sentence｜></s>", "<|eot|>" * 3])
+def test_the_marks_that_end_a_response_are_no_part_of_it(endings):
+    assert response_in("What is tea? " + ANSWER + endings, "What is tea? ") == ANSWER
 
 
 def test_what_only_looks_like_a_mark_within_a_response_stays():
@@ -174,8 +122,14 @@ def test_a_query_without_its_prompt_is_no_rollout(query, prompt):
 def test_no_text_takes_long_to_read(query, prompt):
     start = time.perf_counter()
     response_in(query, prompt)
-    read_markup(query)
     assert time.perf_counter() - start < 1
+
+
+def test_messages_are_scored_as_they_are_and_need_no_marks(served):
+    conversation = [*CONVERSATIONS["several turns"], {"role": "assistant", "content": "<think>Hm</think> Yes."}]
+    answer = served.post("/get_reward", {"messages": [conversation, [USER, conversation[-1]]], "labels": [1]}).json
+    prompts, responses = [conversation[:-1], [USER]], ["<think>Hm</think> Yes."] * 2
+    assert answer["rewards"] == pytest.approx(served.model.score(prompts, responses).refined.tolist(), abs=1e-5)
 
 
 def test_rewards_are_the_refined_ones_with_logs_for_every_query(served):
@@ -210,7 +164,12 @@ def test_an_empty_response_has_a_reward_too(served):
         ({"query": ["ab"]}, 422, "prompts is missing"),
         ({"query": ["ab"], "prompts": None}, 422, "from version 0.5.8 on"),
         ({"query": ["ab"], "prompts": ["a", "b"]}, 422, "1 queries and 2 prompts"),
-        ({"query": ["ab", "xy"], "prompts": ["a", "b"]}, 422, "query 1 does not begin with prompt 1"),
+        ({"query": ["ab", "xy"], "prompts": ["a", "b"]}, 422, "prompt 1 is not the beginning of its query"),
+        ({"query": ["ab", "<|foo|>b"], "prompts": ["a", "<|foo|>"]}, 422, "prompt 1 opens with the mark '<|foo|>'"),
+        ({}, 422, "expected query and prompts, or messages"),
+        ({"messages": [[USER]]}, 422, "messages 0 does not end with the assistant's answer"),
+        ({"messages": [[{"role": "assistant", "content": "a"}]]}, 422, "messages 0 does not end with"),
+        ({"messages": [[USER, {"role": "assistant", "content": "b" * 1001}]]}, 413, "response 0 has 1001 characters"),
         ({"query": "ab", "prompts": "a"}, 422, "body.query"),
         ({"query": ["a"] * 5, "prompts": ["a"] * 5}, 413, "5 responses; expected at most 4"),
         ({"query": ["a" + "b" * 1001], "prompts": ["a"]}, 413, "response 0 has 1001 characters"),

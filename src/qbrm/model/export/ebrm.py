@@ -15,7 +15,8 @@ from qbrm.errors import InputError
 from qbrm.features import FeatureTable, build_features
 from qbrm.features.manifest import MANIFEST
 from qbrm.features.pair_list import PAIRS, key_pairs, read_pairs
-from qbrm.model.fit import Progress, fit_head
+from qbrm.model.score_choice import Progress
+from qbrm.model.trained_head import fit_head
 from qbrm.preferences import read_preferences, training_pairs
 from qbrm.reward_models import DEFAULT_REWARD_MODEL, Embedded, load_reward_model
 from qbrm.reward_models.encoder_reward_model import EncoderRewardModel

@@ -1,0 +1,279 @@
+"""Whether to use a refined reward model: measured on prompts that chose nothing, and said in one sentence."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float64, Int
+
+from qbrm.evaluation.bootstrap import PromptBootstrap
+from qbrm.evaluation.calibration import expected_calibration_error
+
+SCHEMA = 1
+FEW_PAIRS = 300
+
+
+class Measures(NamedTuple):
+    """Of one way to get rewards on the test pairs; a tie counts as wrong.
+
+    Attributes:
+        accuracy: share of the pairs whose chosen response has the greater reward.
+        nll: log-loss in nats; None for rewards that claim no probability.
+        ece: expected calibration error; None as well.
+    """
+
+    accuracy: float
+    nll: float | None = None
+    ece: float | None = None
+
+
+class Difference(NamedTuple):
+    """A mean and its 95% interval by resampling prompts."""
+
+    mean: float
+    low: float
+    high: float
+
+
+class Predictions(NamedTuple):
+    """What one way to get rewards says of the test pairs.
+
+    Attributes:
+        margin: reward of the chosen response less that of the rejected one.
+        log_probability: log P(chosen > rejected); None for rewards that claim no probability.
+    """
+
+    margin: Float64[np.ndarray, " pairs"]
+    log_probability: Float64[np.ndarray, " pairs"] | None = None
+
+    @property
+    def right(self) -> Float64[np.ndarray, " pairs"]:
+        """One for each pair whose chosen response has the greater reward, else zero."""
+        return (self.margin > 0).astype(float)
+
+    @property
+    def measures(self) -> Measures:
+        """Mean over the pairs."""
+        if self.log_probability is None:
+            return Measures(float(self.right.mean()))
+        loss = float(-self.log_probability.mean())
+        return Measures(float(self.right.mean()), loss, expected_calibration_error(self.log_probability))
+
+
+class Kept(NamedTuple):
+    """How far the order of rewards stayed as it was on the prompts that were to be kept.
+
+    Attributes:
+        name: of the source.
+        prompts: that no score trained on.
+        pairs: of responses to one of these prompts.
+        unchanged: share of these pairs whose order is that of the base rewards.
+    """
+
+    name: str
+    prompts: int
+    pairs: int
+    unchanged: Difference
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a refined reward model is better than its base, on prompts that chose nothing.
+
+    Attributes:
+        score: name of the chosen candidate.
+        prompts: of the test.
+        pairs: of the test.
+        base: the rewards as they are, with Bradley and Terry's probabilities.
+        tempered: the same rewards with one temperature.
+        refined: the refined rewards.
+        accuracy: refined less base, paired by prompt.
+        nll: log-loss of the refined rewards less that of the base, paired by prompt.
+        over_tempered: the same less that of the tempered base: what refining adds to a temperature.
+        competitors: other ways to get rewards.
+        length_accuracy: of the longer response; None if texts are not known.
+        length_over_base: length less base, paired by prompt; None as well.
+        strength: share of the correction that is applied.
+        keep: the order kept elsewhere; None if nothing was to be kept.
+        probes: rates at which hacks win, by probe, for base and refined.
+    """
+
+    score: str
+    prompts: int
+    pairs: int
+    base: Measures
+    tempered: Measures
+    refined: Measures
+    accuracy: Difference
+    nll: Difference
+    over_tempered: Difference
+    competitors: Mapping[str, Measures]
+    length_accuracy: float | None = None
+    length_over_base: Difference | None = None
+    strength: float = 1.0
+    keep: Kept | None = None
+    probes: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+
+    @property
+    def refines(self) -> bool:
+        """Whether anything but a temperature was saved."""
+        return self.score != "base:tempered" and self.strength > 0
+
+    @property
+    def length_wins(self) -> bool:
+        """Whether the longer response is right more often than the base rewards and the refined ones."""
+        return self.length_accuracy is not None and self.length_accuracy > max(
+            self.base.accuracy, self.refined.accuracy
+        )
+
+    @property
+    def use(self) -> bool:
+        """Whether refining is shown to help: more accurate than the base or of better log-loss than the tempered base.
+
+        Beyond the 95% interval in one of the two, and not worse beyond it in the other.
+        """
+        better = self.accuracy.low > 0 or self.over_tempered.high < 0
+        worse = self.accuracy.high < 0 or self.over_tempered.low > 0
+        return self.refines and better and not worse and not self.length_wins
+
+    @property
+    def sentence(self) -> str:
+        """The verdict in words."""
+        return " ".join(part for part in (self._judgement(), self._size()) if part)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As ``verdict.json`` has it."""
+        return {
+            "schema": SCHEMA,
+            "use": self.use,
+            "score": self.score,
+            "strength": self.strength,
+            "test": {"prompts": self.prompts, "pairs": self.pairs},
+            "base": self.base._asdict(),
+            "refined": self.refined._asdict(),
+            "difference": {"accuracy": list(self.accuracy), "nll": list(self.nll)},
+            "competitors": {name: measures._asdict() for name, measures in self.competitors.items()},
+            "length_accuracy": self.length_accuracy,
+            "probes": {name: dict(rates) for name, rates in self.probes.items()},
+            "keep": None if self.keep is None else {**self.keep._asdict(), "unchanged": list(self.keep.unchanged)},
+            "sentence": self.sentence,
+        }
+
+    def _judgement(self) -> str:
+        tested = f"on {self.pairs:,} pairs of {self.prompts:,} prompts"
+        if self.length_wins:
+            length, base = f"{self.length_accuracy:.1%}", f"{self.base.accuracy:.1%}"
+            more = f"more than this reward model ({base}) {tested}"
+            return f"Length alone decides {length}, {more}: mend the data or the model first."
+        if self.score == "base:tempered":
+            return "Do not refine: nothing beats the base with a temperature; that is what was saved."
+        if not self.refines:
+            return (
+                f"Do not refine: no strength of {self.score} is shown not to lose a point; the base with a temperature "
+                "was saved."
+            )
+        gain = f"{_points(self.accuracy)} over the base {tested}"
+        loss = f"log-loss {_nats(self.base.nll)} -> {_nats(self.refined.nll)}"
+        loss += f" ({_nats(self.tempered.nll)} with a temperature alone)"
+        if self.use:
+            return f"Use it: {gain}, {loss}."
+        return f"Not shown to help: {gain}, {loss}."
+
+    def _size(self) -> str:
+        if self.pairs >= FEW_PAIRS:
+            return ""
+        half = 1.96 * math.sqrt(self.base.accuracy * (1 - self.base.accuracy) / self.pairs)
+        return f"{self.pairs} test pairs tell little: an accuracy is known to within {100 * half:.0f} points."
+
+
+@dataclass(frozen=True)
+class TestPairs:
+    """The test pairs' prompts, for paired intervals: one category for :class:`PromptBootstrap`."""
+
+    prompt: Int[np.ndarray, " pairs"]
+
+    @property
+    def prompts(self) -> int:
+        """Number of prompts."""
+        return int(self.prompt.max()) + 1
+
+    @property
+    def category(self) -> Int[np.ndarray, " pairs"]:
+        """All pairs are of one category."""
+        return np.zeros(len(self.prompt), dtype=np.int64)
+
+    @property
+    def categories(self) -> tuple[str, ...]:
+        """Its name."""
+        return ("test",)
+
+
+def compare_with_base(
+    score: str,
+    strength: float,
+    prompt: Int[np.ndarray, " pairs"],
+    base: Predictions,
+    tempered: Predictions,
+    refined: Predictions,
+    competitors: Mapping[str, Predictions],
+    *,
+    length: Float64[np.ndarray, " pairs"] | None = None,
+    keep: Kept | None = None,
+    seed: int = 0,
+) -> Verdict:
+    """Measure a refined reward model beside its base on test pairs.
+
+    Args:
+        score: name of the chosen candidate.
+        strength: share of its correction that is applied.
+        prompt: number of each pair's prompt.
+        base: the rewards as they are.
+        tempered: the same with one temperature.
+        refined: the refined rewards.
+        competitors: other ways to get rewards, by name.
+        length: characters of the chosen response less those of the rejected one.
+        keep: the order kept elsewhere.
+        seed: of the resampling.
+    """
+    pairs = TestPairs(np.unique(prompt, return_inverse=True)[1])
+    bootstrap = PromptBootstrap(pairs, seed)
+
+    def difference(value: Float64[np.ndarray, " pairs"]) -> Difference:
+        return Difference(float(value.mean()), *bootstrap.intervals(value)["all"])
+
+    longer = None if length is None else Predictions(length.astype(float))
+    measured = {"base:tempered": tempered.measures, **{name: other.measures for name, other in competitors.items()}}
+    if longer is not None:
+        measured["length"] = longer.measures
+    assert base.log_probability is not None
+    assert tempered.log_probability is not None
+    assert refined.log_probability is not None
+    return Verdict(
+        score,
+        pairs.prompts,
+        len(prompt),
+        base.measures,
+        tempered.measures,
+        refined.measures,
+        accuracy=difference(refined.right - base.right),
+        nll=difference(base.log_probability - refined.log_probability),
+        over_tempered=difference(tempered.log_probability - refined.log_probability),
+        competitors=measured,
+        length_accuracy=None if longer is None else longer.measures.accuracy,
+        length_over_base=None if longer is None else difference(longer.right - base.right),
+        strength=strength,
+        keep=keep,
+    )
+
+
+def _points(difference: Difference) -> str:
+    mean, low, high = (100 * value for value in difference)
+    return f"{mean:+.1f} points [{low:+.1f}, {high:+.1f}]"
+
+
+def _nats(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"

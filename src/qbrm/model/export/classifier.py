@@ -1,0 +1,205 @@
+"""A refined reward model as a sequence classifier that transformers loads without QBRM."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from shutil import rmtree
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from qbrm.durable import make_folder
+from qbrm.energies import EnergyScore
+from qbrm.energies.boltzmann import LogConcaveScore
+from qbrm.errors import InputError, reason
+from qbrm.model.energy_reward_model import EnergyRewardModel
+from qbrm.model.export.card import classifier_card
+from qbrm.model.export.linear import Affine, refined, reward_of, score_layer
+from qbrm.model.export.modeling_qbrm import Energy, QBRMConfig, QBRMForSequenceClassification
+from qbrm.model.export.tokenizer import Takes, exported_tokenizer, taken_by
+from qbrm.refinement import refine
+from qbrm.reward_models.quiet import quiet_transformers
+from qbrm.reward_models.sequence_classifier import ClassifierParts, SequenceClassifier
+
+LABELS = {"id2label": {0: "reward"}, "label2id": {"reward": 0}, "problem_type": "regression"}
+CARD = "README.md"
+PROBES = 64  # embeddings on which the exported score is compared with the score
+TOLERANCE = 1e-3
+
+
+class ExportedClassifier(NamedTuple):
+    """What was written.
+
+    Attributes:
+        remote_code: whether transformers has to run code that comes with it.
+        takes: what its tokenizer takes: a conversation (by its chat template), a pair of prompt and response, or one
+            text of both with a blank line between.
+    """
+
+    remote_code: bool
+    takes: Takes
+
+
+def export_classifier(model: EnergyRewardModel, folder: str | Path) -> ExportedClassifier:
+    """Write a folder that ``AutoModelForSequenceClassification`` loads, whose one logit is the refined reward r*.
+
+    A correction that is linear in the embedding is folded into the reward model's score layer. Any other comes as
+    tensors, with code that transformers runs when told to with ``trust_remote_code=True``. The reward model's weights
+    are written from where they are; no second copy is made in memory.
+
+    Args:
+        model: a sequence classifier of transformers, refined by a Boltzmann machine without couplings.
+        folder: new or empty; appears only when complete.
+
+    Raises:
+        InputError: if the model cannot be exported, or the folder not be written or not empty.
+    """
+    parts, score = _exportable(model)
+    folder = Path(folder)
+    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
+        raise InputError(f"{folder} is not empty; expected a new or empty folder.")
+    base = model.reward_model.identity
+    tokenizer = exported_tokenizer(parts, base.max_length, str(base))
+    function = _foldable(score, parts)
+    aside = folder.with_name(folder.name + ".partial")
+    rmtree(aside, ignore_errors=True)  # of an export that was killed
+    make_folder(aside)
+    try:
+        with quiet_transformers():
+            if function is not None:
+                _save_folded(parts, function, tokenizer.pad_token_id, aside)
+            else:
+                _save_with_code(parts, score, tokenizer.pad_token_id, aside)
+            tokenizer.save_pretrained(aside)
+        exported = ExportedClassifier(function is None, taken_by(tokenizer))
+        (aside / CARD).write_text(classifier_card(base, score, **exported._asdict()))
+        if folder.exists():
+            folder.rmdir()
+        aside.replace(folder)
+    except OSError as error:
+        raise InputError(f"{folder} cannot be written ({reason(error)}); expected a writable folder.") from error
+    finally:
+        rmtree(aside, ignore_errors=True)
+    return exported
+
+
+def _exportable(model: EnergyRewardModel) -> tuple[ClassifierParts, LogConcaveScore]:
+    """The reward model's parts and the score. Raises InputError if transformers could not compute r* from them."""
+    reward_model, score = model.reward_model, model.energy_score
+    name = f"the reward model {reward_model.identity}"
+    if not isinstance(reward_model, SequenceClassifier):
+        raise InputError(f"{name} is no sequence classifier of transformers; expected one, which can be exported.")
+    parts = reward_model.parts()
+    if reward_model.identity.own_code or not type(parts.model).__module__.startswith("transformers."):
+        raise InputError(f"{name} comes with code of its own; expected an architecture of transformers.")
+    if parts.ending is not None:
+        raise InputError(f"{name} ends every text with token {parts.ending}; expected one whose template ends texts.")
+    if parts.head.name == "gated":
+        raise InputError(f"{name} has a gated head, whose reward is no function of the embedding; expected another.")
+    if not isinstance(score, LogConcaveScore):
+        raise InputError(
+            f"the score is of class {type(score).__name__}; expected residual, rbm or sqrbm, which can be exported."
+        )
+    if model.refinement != "mode":
+        raise InputError(f"the model refines by {model.refinement!r}; expected 'mode', which can be exported.")
+    return parts, score
+
+
+def _foldable(score: EnergyScore, parts: ClassifierParts) -> Affine | None:
+    """The refined reward as a score layer of the model's architecture computes it, or None."""
+    function = refined(score, reward_of(parts.head, parts.layer))
+    representable = function is None or function.constant == 0 or parts.layer.bias is not None
+    return function if representable else None
+
+
+def _save_folded(parts: ClassifierParts, function: Affine, pad_token: int, folder: Path) -> None:
+    network = parts.model
+    config = _padded_with(pad_token, copy.deepcopy(network.config))
+    config.num_labels = 1
+    for name, value in LABELS.items():
+        setattr(config, name, value)
+    with _replaced(network, parts.layer, score_layer(function, parts.layer)), _configured(network, config):
+        network.save_pretrained(folder)
+
+
+def _save_with_code(parts: ClassifierParts, score: LogConcaveScore, pad_token: int, folder: Path) -> None:
+    network = parts.model
+    layer = score_layer(reward_of(parts.head, parts.layer), parts.layer)
+    config = QBRMConfig(
+        base_config=_padded_with(pad_token, copy.deepcopy(network.config)),
+        score_layer=_name_of(parts.layer, network),
+        score_bias=layer.bias is not None,
+        dim=score.dim,
+        hidden=score.hidden,
+        axes=score.axes,
+        members=score.members,
+        anchored=score.anchored,
+        gate_rank=score.gate.rank if score.gate else None,
+        deep=score.deep,
+        strength=score.strength,
+        dtype=network.dtype,
+        pad_token_id=pad_token,
+        **LABELS,
+    )
+    with torch.device("meta"):
+        exported = QBRMForSequenceClassification(config)
+    exported.score, exported.energy = layer, _checked_energy(score, config)
+    with _replaced(network, parts.layer, nn.Identity()):
+        exported.base = network
+        exported.save_pretrained(folder)
+
+
+def _checked_energy(score: EnergyScore, config: QBRMConfig) -> Energy:
+    """The score's tensors in the exported code. Raises InputError if that computes other rewards than the score does.
+
+    That is what would happen to a score with a feature that the exported code does not know.
+    """
+    energy, generator = Energy(config), torch.Generator().manual_seed(0)
+    tensors = {name: value.cpu() for name, value in score.state_dict().items()}
+    try:
+        energy.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise InputError(f"the score has tensors that cannot be exported ({reason(error)}).") from error
+    embedding, reward = (torch.randn(*shape, generator=generator) for shape in ((PROBES, score.dim), (PROBES,)))
+    embedding = embedding * tensors["embedding_scale"] + tensors["embedding_loc"]
+    reward = reward * tensors["reward_scale"] + tensors["reward_loc"]
+    off = (energy(embedding, reward) - refine(score, embedding, reward).cpu()).abs().max()
+    if not off <= TOLERANCE * tensors["reward_scale"]:
+        raise InputError(
+            f"the exported rewards would be off by up to {off:.2g}; expected a residual, rbm or sqrbm score."
+        )
+    return energy
+
+
+def _padded_with(token: int, config: Any) -> Any:
+    for part in (config, config.get_text_config()):
+        part.pad_token_id = token
+    return config
+
+
+def _name_of(layer: nn.Module, network: nn.Module) -> str:
+    names: dict[nn.Module, str] = {module: name for name, module in network.named_modules()}
+    return names[layer]
+
+
+@contextmanager
+def _replaced(network: nn.Module, layer: nn.Module, replacement: nn.Module) -> Iterator[None]:
+    name = _name_of(layer, network)
+    network.set_submodule(name, replacement)
+    try:
+        yield
+    finally:
+        network.set_submodule(name, layer)
+
+
+@contextmanager
+def _configured(network: Any, config: Any) -> Iterator[None]:
+    network.config, kept = config, network.config
+    try:
+        yield
+    finally:
+        network.config = kept

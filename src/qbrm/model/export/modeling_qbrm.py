@@ -1,0 +1,201 @@
+r"""A reward model refined by a Boltzmann machine, for transformers: its one logit is the refined reward r*.
+
+.. math:: r^* = \arg\max_r f(e, r), \qquad
+          f(e, r) = -\frac{(r - \mu)^2}{2\tau^2} + \frac{g}{K} \Bigl(
+          \sum_j \log\cosh\lVert b_j\rVert - \frac{|u|^2 r^2}{2}\Bigr), \qquad
+          b_j = W_j \phi(e) + c_j + r\,u_j, \qquad \mu = r_0 + g\,(a^\top \phi(e) + a_0)
+
+e is what enters the score layer of the frozen reward model, r0 its reward, phi(e) = tanh(V e + v) or e itself, g(e) the
+strength of the correction, times a gate if there is one, and K the number of machines of which this is the mean.
+Without hidden units r* is mu. Written by ``qbrm export --format transformers``; needs torch and transformers, not
+qbrm::
+
+    model = AutoModelForSequenceClassification.from_pretrained(folder, trust_remote_code=True)
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModelForSequenceClassification, PretrainedConfig, PreTrainedModel
+from transformers.modeling_outputs import SequenceClassifierOutput
+
+MIN_TAU = 0.02
+# A Newton step of this size (relative to 1 + |r|) leaves an error of about its square, below float32's rounding.
+SMALL_STEP = 1e-4
+MAX_STEPS = 60
+
+
+class QBRMConfig(PretrainedConfig):
+    """Configuration of a refined reward model.
+
+    Args:
+        base_config: of the reward model, a sequence classifier of transformers.
+        score_layer: name of its score layer, whose input is the embedding e.
+        score_bias: whether the reward r0 has a constant.
+        dim: embedding size D.
+        hidden: number of hidden units M.
+        axes: components of each hidden unit's field.
+        members: K.
+        anchored: whether mu contains r0.
+        gate_rank: rank of the gate, or None for a machine without one.
+        deep: size of phi(e), or 0 for e itself.
+        strength: share of the correction that is applied, 0 to 1.
+        **options: of every configuration of transformers.
+    """
+
+    model_type = "qbrm"
+    sub_configs: ClassVar[dict[str, Any]] = {"base_config": AutoConfig}
+
+    def __init__(
+        self,
+        base_config: PretrainedConfig | dict[str, Any] | None = None,
+        score_layer: str = "score",
+        score_bias: bool = False,
+        dim: int = 1,
+        hidden: int = 0,
+        axes: int = 1,
+        members: int = 1,
+        anchored: bool = True,
+        gate_rank: int | None = None,
+        deep: int = 0,
+        strength: float = 1.0,
+        **options: Any,
+    ) -> None:
+        self.base_config = AutoConfig.for_model(**base_config) if isinstance(base_config, dict) else base_config
+        self.score_layer, self.score_bias = score_layer, score_bias
+        self.dim, self.hidden, self.axes, self.members = dim, hidden, axes, members
+        self.anchored, self.gate_rank, self.deep, self.strength = anchored, gate_rank, deep, strength
+        super().__init__(**options)
+
+    def get_text_config(self, decoder: bool | None = None, encoder: bool | None = None) -> PretrainedConfig:
+        """The reward model's own; its padding token is the one that counts."""
+        return self if self.base_config is None else self.base_config.get_text_config(decoder, encoder)
+
+
+class QBRMForSequenceClassification(PreTrainedModel):
+    """The frozen reward model, its score layer taken out, and what turns embedding and reward into r*."""
+
+    config_class = QBRMConfig
+    _keep_in_fp32_modules_strict: ClassVar[list[str]] = ["energy"]
+    _supports_sdpa = _supports_flash_attn = _supports_flex_attn = _supports_attention_backend = True
+
+    def __init__(self, config: QBRMConfig) -> None:
+        super().__init__(config)
+        self.base = AutoModelForSequenceClassification.from_config(config.base_config)
+        config.base_config = self.base.config
+        self.base.set_submodule(config.score_layer, nn.Identity())
+        self.score = nn.Linear(config.dim, 1, bias=config.score_bias)
+        self.energy = Energy(config)
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Module:
+        """The reward model's."""
+        embeddings: nn.Module = self.base.get_input_embeddings()
+        return embeddings
+
+    def forward(
+        self, input_ids: Tensor | None = None, attention_mask: Tensor | None = None, **inputs: Any
+    ) -> SequenceClassifierOutput:
+        """Refined rewards r*, as logits of shape (batch, 1), in the reward model's units."""
+        inputs |= {"input_ids": input_ids, "attention_mask": attention_mask, "return_dict": True}
+        embedding = self.base(**inputs).logits  # without its score layer, the classifier returns what enters it
+        reward = self.energy(embedding, self.score(embedding)[:, 0])
+        return SequenceClassifierOutput(logits=reward[:, None])
+
+
+class Energy(nn.Module):
+    """The Boltzmann machine; rewards inside are standardised with `reward_loc` and `reward_scale`, embeddings too."""
+
+    def __init__(self, config: QBRMConfig) -> None:
+        super().__init__()
+        dim, hidden, axes = config.dim, config.hidden, config.axes
+        self.members, self.anchored, self.strength = config.members, config.anchored, config.strength
+        read = config.deep or dim
+        self.reward_loc, self.reward_scale = _parameter(), _parameter()
+        self.embedding_loc, self.embedding_scale = _parameter(dim), _parameter(dim)
+        self.W, self.c, self.u = _parameter(axes, hidden, read), _parameter(axes, hidden), _parameter(axes, hidden)
+        self.a, self.a0, self.log_tau = _parameter(read), _parameter(), _parameter()
+        self.gate = None if config.gate_rank is None else Gate(dim, config.gate_rank)
+        self.trunk = nn.Linear(dim, config.deep) if config.deep else None
+
+    @torch.no_grad()
+    def forward(self, embedding: Tensor, base_reward: Tensor) -> Tensor:
+        """Refined rewards r* (batch,) of embeddings (batch, dim) and rewards r0 (batch,)."""
+        with torch.autocast(embedding.device.type, enabled=False):
+            standard = (embedding.to(self.W.dtype) - self.embedding_loc) / self.embedding_scale
+            reward = (base_reward.to(self.W.dtype) - self.reward_loc) / self.reward_scale
+            read = standard if self.trunk is None else torch.tanh(self.trunk(standard))
+            gate = self.strength * (torch.ones_like(reward) if self.gate is None else self.gate(standard))
+            mean = gate * (read @ self.a + self.a0) + (reward if self.anchored else 0)
+            field = torch.einsum("bd,amd->bam", read, self.W) + self.c
+            refined = mode(field, mean, self.u, self.log_tau.exp().clamp_min(MIN_TAU), gate / self.members)
+            return refined * self.reward_scale + self.reward_loc
+
+
+class Gate(nn.Module):
+    """How familiar an embedding is, from 0 to 1: a sigmoid of its log-density under a Gaussian of low rank."""
+
+    def __init__(self, dim: int, rank: int) -> None:
+        super().__init__()
+        self.mean, self.directions, self.variances = _parameter(dim), _parameter(rank, dim), _parameter(rank)
+        self.rest, self.threshold, self.width = _parameter(), _parameter(), _parameter()
+
+    def forward(self, standard: Tensor) -> Tensor:
+        """g(e) of standardised embeddings."""
+        centred = standard - self.mean
+        along = centred @ self.directions.T
+        outside = (centred.square().sum(1) - along.square().sum(1)).clamp_min(0)
+        rank, dim = self.directions.shape
+        volume = self.variances.log().sum() + (dim - rank) * self.rest.log() + dim * math.log(2 * math.pi)
+        log_density = -(along.square() @ self.variances.reciprocal() + outside / self.rest + volume) / 2
+        return torch.sigmoid((log_density - self.threshold) / self.width)
+
+
+def mode(field: Tensor, mean: Tensor, coupling: Tensor, tau: Tensor, weight: Tensor) -> Tensor:
+    """The reward of greatest f: the root of f', which falls everywhere, by Newton's method between two bounds.
+
+    With x = |b_j|, s = b_j . u_j and k = tanh(x) / x, hidden unit j adds k s to f' and k |u_j|^2 + (sech^2 x - k)
+    s^2 / x^2 to f''.
+
+    Args:
+        field: W e + c, of shape (batch, axes, hidden).
+        mean: mu, of shape (batch,).
+        coupling: u, of shape (axes, hidden).
+        tau: standard deviation of the reward without hidden units.
+        weight: g(e) / K, of shape (batch,).
+    """
+    precision, lengths_2 = tau.pow(-2), coupling.square().sum(0)
+    confinement = lengths_2.sum()
+    square_0, along_0 = field.square().sum(1), (field * coupling).sum(1)
+    # Hidden units pull with at most sum_j |u_j| times their weight.
+    stiffness = precision + weight * confinement
+    centre, reach = mean * precision / stiffness, weight * lengths_2.sqrt().sum() / stiffness
+    low, high = centre - reach, centre + reach
+    reward = mean.clamp(low, high)
+    for _ in range(MAX_STEPS):
+        along = along_0 + reward[:, None] * lengths_2
+        square = (square_0 + reward[:, None] * (along_0 + along)).clamp_min(1e-8)
+        ratio = square.sqrt().tanh() / square.sqrt()
+        bend = ratio * lengths_2 + (1 - square * ratio.square() - ratio) * along.square() / square
+        first = weight * ((ratio * along).sum(1) - confinement * reward) - precision * (reward - mean)
+        second = weight * (bend.sum(1) - confinement) - precision
+        low, high = torch.where(first > 0, reward, low), torch.where(first > 0, high, reward)
+        proposal, slack = reward - first / second, SMALL_STEP * (1 + reward.abs())
+        outside = (proposal < low - slack) | (proposal > high + slack)
+        proposal = torch.where(outside, (low + high) / 2, proposal)
+        settled, reward = (proposal - reward).abs() <= slack, proposal
+        if settled.all():
+            break
+    return reward
+
+
+def _parameter(*shape: int) -> nn.Parameter:
+    return nn.Parameter(torch.zeros(shape))
+
+
+QBRMConfig.register_for_auto_class()
+QBRMForSequenceClassification.register_for_auto_class("AutoModelForSequenceClassification")

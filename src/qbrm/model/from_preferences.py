@@ -1,0 +1,132 @@
+"""From a reward model and preferences to a refined reward model with a verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+import torch
+from jaxtyping import Int64, UInt64
+
+from qbrm.features import FeatureTable
+from qbrm.features.embed import embed
+from qbrm.features.pair_list import write_training_pairs
+from qbrm.features.stream import Share, open_sources
+from qbrm.model.division import Division
+from qbrm.model.judged_fit import JudgedFit, JudgedScore
+from qbrm.model.model_card import DataPart, Provenance
+from qbrm.model.persistence import Parts
+from qbrm.model.score_choice import Progress, ScoreChoice
+from qbrm.model.trained_head import with_trained_head
+from qbrm.preferences import PreferenceSet, preferences_of
+from qbrm.preferences.digest import prompt_digests
+from qbrm.reward_models import RewardModel, load_reward_model
+from qbrm.reward_models.base import head_dim
+from qbrm.selection import Choice
+
+FEATURES, TRAINING = "features", "training"
+
+Preferences: TypeAlias = "str | Path | PreferenceSet | Iterable[Mapping[str, Any]]"
+
+
+class FittedModel(NamedTuple):
+    """The parts of a refined reward model, all that is known of its score, and how many preferences were left out."""
+
+    parts: Parts
+    judged: JudgedScore
+    refused: int
+
+
+@dataclass(frozen=True)
+class PreferenceFit:
+    """What a reward model is refined with, and how.
+
+    Attributes:
+        preferences: a path, the name of a data set, records, or preferences as read.
+        choice: the score to fit; None to choose one.
+        folder: keeps features and training states, to resume from; None keeps nothing.
+        seed: seeds every random number generator.
+        device: where scores are trained; None for the first accelerator, or the CPU if there is none.
+        skip_bad: whether rows that are no preferences, or that the reward model cannot take, are left out.
+        progress: called with (step, done, total); the steps are ``features``, ``choosing`` and ``training``.
+        on_choice: called as soon as a score is chosen.
+    """
+
+    preferences: Preferences
+    choice: ScoreChoice | None = None
+    folder: Path | None = None
+    seed: int = 0
+    device: torch.device | None = None
+    skip_bad: bool = False
+    progress: Progress | None = None
+    on_choice: Callable[[Choice], None] | None = None
+
+    def run(self, reward_model: str | Path | RewardModel) -> FittedModel:
+        """Embed the preferences once, fit a score to them and measure it.
+
+        A reward model without a score layer, such as the embedded default, gets one trained on half of the prompts, and
+        everything else happens on the other half, which that layer has not seen.
+
+        Raises:
+            InputError: if something given is not usable.
+            TrainingError: if training cannot go on.
+        """
+        if self.folder is not None:
+            return self._run(reward_model, self.folder, self.folder / TRAINING)
+        with TemporaryDirectory() as folder:
+            return self._run(reward_model, Path(folder), None)
+
+    def _run(self, reward_model: str | Path | RewardModel, folder: Path, training: Path | None) -> FittedModel:
+        read = preferences_of(self.preferences, skip_bad=self.skip_bad)
+        model = load_reward_model(str(reward_model)) if isinstance(reward_model, (str, Path)) else reward_model
+        follow = self.progress and partial(self.progress, FEATURES)
+        table, taken = embed(read, folder / FEATURES, lambda: model, progress=follow, skip_bad=self.skip_bad)
+        refused, prompts = len(read) - len(taken), np.unique(prompt_digests(taken.prompt_ids))
+        if not table.has_reward:
+            model, table, taken = with_trained_head(model, table, taken, folder / "with-head", self.seed)
+            write_training_pairs(table.folder, taken)
+        fit = JudgedFit(
+            open_sources([table.folder]),
+            self.choice,
+            head_dim(model),
+            training,
+            _lengths(table, taken),
+            self.seed,
+            self.device,
+            self.progress,
+            self.on_choice,
+        )
+        judged = fit.run()
+        provenance = Provenance(
+            _data(fit.division, taken.name), self._settings(judged), verdict=judged.verdict.to_dict()
+        )
+        return FittedModel(Parts(model, judged.score, judged.refinement, provenance, prompts), judged, refused)
+
+    def _settings(self, judged: JudgedScore) -> dict[str, Any]:
+        named = self.choice.described() if self.choice else {}
+        return {**named, "score": judged.verdict.score, "strength": judged.verdict.strength, "seed": self.seed}
+
+
+def _lengths(table: FeatureTable, preferences: PreferenceSet) -> Int64[np.ndarray, " rows"]:
+    """Characters of the response in each row; zero for responses of other preferences."""
+    responses = preferences.responses()
+    lengths = np.zeros(len(table), dtype=np.int64)
+    lengths[table.locate(list(responses))] = [len(response) for _, response in responses.values()]
+    return lengths
+
+
+def _data(division: Division, name: str) -> list[DataPart]:
+    roles: dict[str, Share | None] = {
+        "trains, and chooses the score": division.training,
+        "shows how far to go": division.vouching,
+        "measures the verdict": division.test,
+    }
+    prompts: dict[str, UInt64[np.ndarray, " pairs"]] = {
+        role: division.pairs(share).prompts() for role, share in roles.items() if share is not None
+    }
+    return [DataPart(role, name, len(np.unique(of_role)), len(of_role)) for role, of_role in prompts.items()]

@@ -1,0 +1,265 @@
+"""From features on disk to a score with a verdict: choose, train, see how far to go, measure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float64, Int64
+from safetensors.numpy import load, save
+from torch import nn
+
+import qbrm
+from qbrm.data.device import default_device
+from qbrm.data.pairs import PairData, Pairs
+from qbrm.durable import make_folder, write_atomically
+from qbrm.energies import EnergyScore
+from qbrm.evaluation.verdict import Predictions, Verdict, compare_with_base
+from qbrm.features.stream import Source
+from qbrm.fitting import Fold, Training
+from qbrm.fitting.fit import train_members
+from qbrm.fitting.members import Members
+from qbrm.model.division import MEMORY_BYTES, Division
+from qbrm.model.predictions import of_base, of_rewards_alone, of_score
+from qbrm.model.score_choice import Progress, ScoreChoice
+from qbrm.selection import BASE, Candidate, Choice, Choosing, Guarantee, cross_validate, greatest_safe_strength
+from qbrm.selection.candidates import Family, epochs_for
+from qbrm.selection.cross_validation import TrainedFamily, tempered_base
+from qbrm.selection.strength import accuracy_by_prompt
+
+# Enough to tell candidates apart; more would only take longer.
+MOST_CHOOSING_PAIRS = 10_000
+COMPETITOR = ScoreChoice("residual")
+CHOICE_FILE = "choice.safetensors"
+
+
+class JudgedScore(NamedTuple):
+    """A fitted score, what it was chosen from, how far it goes and how good it is.
+
+    Attributes:
+        score: what refines.
+        refinement: how.
+        choice: of the candidate; None if it was named.
+        guarantee: of the strength; None for a score that can only be applied whole.
+        verdict: on the test prompts.
+        trainings: of the members; none for a tempered base.
+    """
+
+    score: EnergyScore
+    refinement: str
+    choice: Choice | None
+    guarantee: Guarantee | None
+    verdict: Verdict
+    trainings: Sequence[Training]
+
+
+@dataclass(frozen=True)
+class JudgedFit:
+    """Everything that fitting with a verdict needs.
+
+    Attributes:
+        sources: features and pairs.
+        named: the score to fit; None to choose one.
+        head_dim: how many coordinates of the embedding the reward model's head reads; None for all.
+        folder: keeps what was judged and trained, to resume from; None keeps nothing.
+        length: characters of the response in each row; None if texts are not known.
+        seed: seeds every random number generator.
+        device: where scores are trained.
+        progress: called with (step, done, total); the steps are ``choosing`` and ``training``.
+        on_choice: called as soon as a score is chosen.
+    """
+
+    sources: Sequence[Source]
+    named: ScoreChoice | None = None
+    head_dim: int | None = None
+    folder: Path | None = None
+    length: Int64[np.ndarray, " rows"] | None = None
+    seed: int = 0
+    device: torch.device | None = None
+    progress: Progress | None = None
+    on_choice: Callable[[Choice], None] | None = None
+
+    def run(self) -> JudgedScore:
+        """Choose, train, see how far to go, and measure.
+
+        Raises:
+            InputError: if there are too few prompts, or the score cannot be fitted to them.
+            TrainingError: if training cannot go on.
+        """
+        choice, family = (None, None) if self.named is not None else self._chosen()
+        if choice is not None and choice.candidate == BASE:
+            score = tempered_base(self._training_pairs, self._device)
+            return JudgedScore(score, "mode", choice, None, self._verdict(BASE.name, 0.0, score, "mode"), ())
+        named = self.named or _named(choice.candidate if choice else BASE, self._device)
+        return self._fitted(named, choice, family)
+
+    @cached_property
+    def division(self) -> Division:
+        """Which prompts do what."""
+        return Division.of(self.sources, self.seed)
+
+    @property
+    def _device(self) -> torch.device:
+        return self.device or default_device()
+
+    @cached_property
+    def _choosing(self) -> Choosing:
+        """The pairs that choose: all training pairs if there are not too many."""
+        division = self.division
+        most = min(MOST_CHOOSING_PAIRS, self._most_in_memory)
+        pairs = division.pairs(division.sample(division.training, most))
+        return Choosing(*pairs.load_with_prompts(), self.seed, self._device)
+
+    @property
+    def _most_in_memory(self) -> int:
+        return MEMORY_BYTES // (8 * self.sources[0].table.dim)
+
+    @cached_property
+    def _training_pairs(self) -> PairData:
+        return self.division.pairs(self.division.sample(self.division.training, self._most_in_memory)).load()
+
+    def _chosen(self) -> tuple[Choice, Mapping[Family, TrainedFamily]]:
+        losses = self._known_losses()
+        trained: dict[Family, TrainedFamily] = {}
+        choice = cross_validate(
+            self._choosing,
+            known=losses,
+            keep=self._keep_losses,
+            progress=self._follow("choosing"),
+            on_trained=trained.__setitem__,
+        )
+        if self.on_choice is not None:
+            self.on_choice(choice)
+        return choice, trained
+
+    def _fitted(
+        self, named: ScoreChoice, choice: Choice | None, trained: Mapping[Family, TrainedFamily] | None
+    ) -> JudgedScore:
+        fold = self._fold(named.members)
+        named = replace(named, epochs=named.epochs or epochs_for(named.settings, fold.pairs.n_pairs))
+        committee = train_members(
+            lambda: named.build(fold.pairs.dim, self.head_dim), fold, named.settings, progress=self._follow("training")
+        )
+        gate = committee.members.gate() if named.gate else None
+        guarantee = self._guarantee(named, committee.members, gate, trained)
+        strength = 1.0 if guarantee is None else guarantee.strength
+        score, kept_base = committee.members.combined(gate, strength or 1.0)
+        name = BASE.name if kept_base else named.label
+        if strength == 0 or kept_base:
+            score = tempered_base(self._training_pairs, self._device)
+        score.prepare_evaluation(self.seed)
+        verdict = self._verdict(name, strength, score, named.refinement, fold.validation)
+        return JudgedScore(score.eval(), named.refinement, choice, guarantee, verdict, committee.trainings)
+
+    def _follow(self, step: str) -> Callable[[int, int], None] | None:
+        return None if self.progress is None else partial(self.progress, step)
+
+    def _fold(self, members: int) -> Fold:
+        division, checkpoint = self.division, self.folder and self.folder / "checkpoint.safetensors"
+        rest = division.training._replace(low=division.validation.high)
+        if not division.fits_in_memory(division.training):
+            validation = division.pairs(division.sample(division.validation, self._most_in_memory)).load()
+            return Fold(division.pairs(rest), validation, self.seed, checkpoint)
+        training = division.pairs(division.training)
+        data, prompt = training.load_with_prompts()
+        held = torch.from_numpy(division.validation.holds(training.prompts()))
+        shared = prompt if members > 1 else None
+        return Fold(data.only(~held), data.only(held), self.seed, checkpoint, shared)
+
+    def _guarantee(
+        self,
+        named: ScoreChoice,
+        members: Members[EnergyScore],
+        gate: nn.Module | None,
+        trained: Mapping[Family, TrainedFamily] | None,
+    ) -> Guarantee | None:
+        if not named.scalable or named.sampler is not None:
+            return None
+        if self.division.vouching is not None:
+            pairs = self.division.pairs(self.division.vouching)
+            prompt = pairs.prompts()
+            base = of_base(pairs).right
+
+            def difference(strength: float) -> Float64[np.ndarray, " prompts"]:
+                score = members.combined(gate, strength).score
+                return accuracy_by_prompt(of_score(score, named.refinement, pairs).right - base, prompt)
+
+            prompts = len(np.unique(prompt))
+            return Guarantee(greatest_safe_strength(difference), prompts)
+        family = named.family
+        judges = (trained or {}).get(family) or self._choosing.trained(family)
+        right = judges.refined_right(Candidate(family, named.gate, named.members))
+        prompt, base = self._choosing.prompt[self._choosing.data.chosen].numpy(), of_base(self._choosing.data).right
+
+        def cross_fitted(strength: float) -> Float64[np.ndarray, " prompts"]:
+            return accuracy_by_prompt(right(strength) - base, prompt)
+
+        return Guarantee(greatest_safe_strength(cross_fitted), len(np.unique(prompt)), cross_fitted=True)
+
+    def _verdict(
+        self, name: str, strength: float, score: EnergyScore, refinement: str, validation: Pairs | None = None
+    ) -> Verdict:
+        test = self.division.pairs(self.division.test)
+        tempered = of_score(tempered_base(self._training_pairs, self._device), "mode", test)
+        refined = (
+            of_score(score, refinement, test)
+            if score.anchored or validation is None
+            else of_rewards_alone(score, refinement, test, validation)
+        )
+        competitors = {} if name == COMPETITOR.label else {COMPETITOR.label: self._competitor(test)}
+        return compare_with_base(
+            name,
+            strength,
+            test.prompts(),
+            of_base(test),
+            tempered,
+            refined,
+            competitors,
+            length=self._length_difference(),
+            seed=self.seed,
+        )
+
+    def _competitor(self, test: Pairs) -> Predictions:
+        """What a user would try first, on the same pairs."""
+        fold = replace(self._fold(1), checkpoint=None)
+        named = replace(COMPETITOR, device=self._device, epochs=epochs_for(COMPETITOR.settings, fold.pairs.n_pairs))
+        committee = train_members(lambda: named.build(fold.pairs.dim, None), fold, named.settings)
+        return of_score(committee.members.combined().score, "mode", test)
+
+    def _length_difference(self) -> Int64[np.ndarray, " pairs"] | None:
+        if self.length is None:
+            return None
+        chosen, rejected = self.division.rows(self.division.test)
+        difference: Int64[np.ndarray, " pairs"] = self.length[chosen] - self.length[rejected]
+        return difference
+
+    def _question(self) -> str:
+        """What the losses on disk answer: another question is asked anew."""
+        asked = {"qbrm": qbrm.__version__, "seed": self.seed, "data": self._choosing.data.digest()}
+        return json.dumps(asked, sort_keys=True)
+
+    def _known_losses(self) -> dict[str, Float64[np.ndarray, " pairs"]]:
+        path = None if self.folder is None else self.folder / CHOICE_FILE
+        if path is None or not path.is_file():
+            return {}
+        stored = load(path.read_bytes())
+        question = stored.pop("question", np.zeros(0, np.uint8)).tobytes().decode()
+        return stored if question == self._question() else {}
+
+    def _keep_losses(self, losses: Mapping[str, Float64[np.ndarray, " pairs"]]) -> None:
+        if self.folder is not None:
+            make_folder(self.folder)
+            question = np.frombuffer(self._question().encode(), np.uint8)
+            write_atomically(self.folder / CHOICE_FILE, save({**losses, "question": question}))
+
+
+def _named(candidate: Candidate, device: torch.device) -> ScoreChoice:
+    assert candidate.family is not None
+    family = candidate.family
+    return ScoreChoice(family.score, candidate.gate, candidate.members, deep=family.deep, device=device)
