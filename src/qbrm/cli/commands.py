@@ -14,7 +14,7 @@ from qbrm.cli import options as opt
 
 ExportFormat = Literal["ebrm-pt", "transformers"]
 Engine = Literal["local", "ray"]
-Score = Literal["ebrm", "rbm", "sqrbm", "qbm", "tqbm"]
+Score = Literal["ebrm", "residual", "rbm", "sqrbm", "qbm", "tqbm"]
 
 
 def embed(
