@@ -24,9 +24,9 @@ from qbrm.serving.settings import Limits
 Item = TypeVar("Item")
 
 PATIENT_SHARE, MOST_PATIENT_SECONDS = 0.1, 0.1
-# A batch takes the model about this long at most, and one with several rows of a request half as long: so a short
-# request never waits long behind a large one.
-BATCH_SECONDS, TURNS_SECONDS = 2.0, 1.0
+# A batch with several responses of a request takes the model about this long at most, so that a short request never
+# waits long behind a large one. One response of each is not limited so: to part them would make all wait longer.
+TURNS_SECONDS = 1.0
 LONGEST_RETRY_SECONDS = 60
 # The pace of smaller batches says little about that of large ones.
 TELLING_TOKENS = 512
@@ -68,10 +68,9 @@ class Batcher:
     waits up to a tenth of what the last one took, and of a second, where that is longer than its usual patience.
 
     Requests take turns: a batch takes one response of each that waits, then another, until it is full. It is full at a
-    number of responses or of tokens, or at what the model does in about two seconds (one, once a
-    request has several in it). A request whose client has left
-    takes no further turn. An error of the model in a batch of several is traced, by halving, to the request that causes
-    it, whatever the error; an answer that is not a number is one.
+    number of responses or of tokens, and takes no second response of a request beyond what the model does in a second.
+    A request whose client has left takes no further turn. An error of the model in a batch of several is traced, by
+    halving, to the request that causes it, whatever the error; an answer that is not a number is one.
 
     Args:
         model: only ever called from the worker thread, one call at a time.
@@ -216,8 +215,8 @@ class Batcher:
 
     def _fill(self, batch: Batch) -> bool:
         """Let waiting jobs take turns until the batch is full or none is left, and say whether it is full."""
-        most_rows = self._limits.batch
-        most_tokens, most_again = self._tokens_in(BATCH_SECONDS), self._tokens_in(TURNS_SECONDS)
+        most_rows, most_tokens = self._limits.batch, self._limits.batch_tokens
+        most_again = min(most_tokens, TURNS_SECONDS * self._tokens_per_second)
         while batch.rows < most_rows and batch.tokens < most_tokens and self._jobs:
             if self._jobs[0].ended:
                 self._jobs.popleft()
@@ -226,10 +225,6 @@ class Batcher:
             else:
                 return True
         return batch.rows >= most_rows or batch.tokens >= most_tokens
-
-    def _tokens_in(self, seconds: float) -> float:
-        """How many a batch may have: the limit, or what takes so long at the pace of the last batch."""
-        return min(self._limits.batch_tokens, seconds * self._tokens_per_second)
 
     def _answer(self, batch: Sequence[Piece]) -> None:
         """Settle all pieces; where the model fails on several, each half of them on its own."""
