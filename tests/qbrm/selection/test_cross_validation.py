@@ -71,7 +71,7 @@ def test_labels_of_a_group_do_not_move_the_score_that_judges_it(short):
 
 
 def test_the_same_seed_gives_the_same_losses_however_many_threads_train(short):
-    candidate = Candidate(Family("rbm"), members=5)
+    candidate = Candidate(Family("residual"), members=5)
     losses = []
     for threads in (1, 2):
         torch.set_num_threads(threads)
