@@ -14,7 +14,7 @@ from qbrm.cli import options as opt
 
 ExportFormat = Literal["ebrm-pt", "transformers"]
 Engine = Literal["local", "ray"]
-Score = Literal["ebrm", "rbm", "sqrbm", "qbm", "tqbm"]
+Score = Literal["ebrm", "residual", "rbm", "sqrbm", "qbm", "tqbm"]
 
 
 def embed(
@@ -46,16 +46,14 @@ def embed(
     Example: qbrm embed prefs.jsonl --reward-model models/my-reward-model --out runs/features
     """
     from qbrm.cli.console import Reporter
-    from qbrm.cli.preferences import cut_facts, report_preferences, report_refused
+    from qbrm.cli.preferences import cut_facts, read_source, report_refused
     from qbrm.features.embed import embed as run
-    from qbrm.preferences import preferences_of
     from qbrm.reward_models import load_reward_model
 
     shape = opt.given(head=head, output=output, template=template, fold_system=fold_system, max_length=max_length)
     place = opt.given(revision=revision, dtype=dtype, device_map=device_map, trust_remote_code=trust_remote_code)
     reporter = Reporter()
-    preferences = preferences_of(source, skip_bad=skip_bad)
-    report_preferences(preferences, reporter)
+    preferences = read_source(source, reporter, skip_bad=skip_bad)
     start, done = time.perf_counter(), list[int]()
     with reporter.progress("features") as advance:
 

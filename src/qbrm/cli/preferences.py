@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from qbrm.cli.console import Reporter
 from qbrm.features import FeatureTable
-from qbrm.preferences.base import PairCount, PreferenceSet
+from qbrm.preferences import PairCount, PreferenceSet, preferences_of
+
+
+def read_source(source: str | Path, reporter: Reporter, *, skip_bad: bool) -> PreferenceSet:
+    """Read preferences, and print what they hold. Raises as `preferences_of`."""
+    reporter.status(f"reading {source}")
+    try:
+        preferences = preferences_of(source, skip_bad=skip_bad)
+    finally:
+        reporter.status(None)
+    report_preferences(preferences, reporter)
+    return preferences
 
 
 def report_preferences(preferences: PreferenceSet, reporter: Reporter, *more: str, name: str | None = None) -> None:
@@ -43,14 +55,19 @@ def cut_facts(table: FeatureTable) -> list[str]:
     return [f"{table.cut:,} cut to {table.identity.max_length:,} tokens"] if table.cut else []
 
 
+def count_rows(number: int, which: str = "") -> str:
+    """A number of rows in words."""
+    return f"{number:,} {which}row{'s' * (number != 1)}"
+
+
 def report_left_out(left_out: Mapping[str, int], reporter: Reporter) -> None:
     """Print how many rows were left out, by what is wrong with them; nothing if none were."""
     if left_out:
         kinds = [f"{count:,}: {kind}" for kind, count in left_out.items()]
-        reporter.fact("left out", f"{sum(left_out.values()):,} bad rows", *kinds)
+        reporter.fact("left out", count_rows(sum(left_out.values()), "bad "), *kinds)
 
 
 def report_refused(rows: int, reporter: Reporter) -> None:
     """Print how many rows were left out because the reward model cannot take their texts; nothing if none were."""
     if rows:
-        reporter.fact("left out", f"{rows:,} rows that the reward model cannot take")
+        reporter.fact("left out", f"{count_rows(rows)} that the reward model cannot take")

@@ -24,7 +24,7 @@ from qbrm.fitting.trainable import KeptEmbeddings
 MIN_TAU = 0.02
 # A window around the mode need not be centred better than to some hundredths of a standard deviation.
 NEAR_STEP = 0.05
-CENTRING_RESPONSES, CENTRING_STEPS = 1024, 8
+CENTRING_RESPONSES, CENTRING_STEPS = 1024, 20
 
 
 class BoltzmannScore(EnergyScore):

@@ -196,7 +196,8 @@ class EnergyRewardModel:
             keep: prompts and responses on which the rewards' order is to stay, such as those that the reward model
                 serves well: preferences, whose labels are ignored, or a path or a list of {"prompt", "responses"} or
                 {"prompt", "response"} records. Corrections are held near zero there, and a gate closes there, whatever
-                `gate` is. The verdict says how much of the order stayed, on a fifth of the prompts, which train nothing.
+                `gate` is. The verdict says how much of the order stayed, on a fifth of the prompts, which trains
+                nothing.
             skip_bad: whether rows that are no preferences, or that the reward model cannot take, are left out.
             progress: called with (step, done, total), where step is ``features``, ``keep``, ``choosing`` or
                 ``training``.

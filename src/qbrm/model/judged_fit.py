@@ -158,12 +158,12 @@ class JudgedFit:
         guarantee = self._guarantee(named, committee.members, gate, trained)
         strength = 1.0 if guarantee is None else guarantee.strength
         score, kept_base = committee.members.combined(gate, strength or 1.0)
-        name = BASE.name if kept_base else named.label
+        name, refinement = BASE.name if kept_base else named.label, named.refinement
         if strength == 0 or kept_base:
-            score = tempered_base(self._training_pairs, self._device)
+            score, strength, refinement = tempered_base(self._training_pairs, self._device), 0.0, "mode"
         score.prepare_evaluation(self.seed)
-        verdict = self._verdict(name, strength, score, named.refinement, fold.validation)
-        return JudgedScore(score.eval(), named.refinement, choice, guarantee, verdict, committee.trainings)
+        verdict = self._verdict(name, strength, score, refinement, fold.validation)
+        return JudgedScore(score.eval(), refinement, choice, guarantee, verdict, committee.trainings)
 
     def _follow(self, step: str) -> Callable[[int, int], None] | None:
         return None if self.progress is None else partial(self.progress, step)

@@ -7,7 +7,7 @@ import json
 from qbrm.preferences.base import Message, Prompt
 from qbrm.preferences.field import MISSING, Field
 
-ROLES = ("system", "developer", "user", "assistant", "tool")
+ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 SPEAKERS = {"human": "user", "gpt": "assistant"}  # of messages with "from" and "value", as ShareGPT wrote them
 CALLS = ("tool_calls", "function_call")
 # What chat templates read besides role and content. Anything else in a message (a model's name, a score, a date) is no

@@ -52,8 +52,8 @@ def load_named(asked: DatasetName, source: str) -> Any:
         except Exception as error:  # whatever a data set's host, its files or its format may raise
             reason = one_line(str(error).rstrip("."), 160) or type(error).__name__
             raise InputError(
-                f"{source} is neither a path that exists nor a data set that can be loaded ({reason}); expected one of "
-                "these, a data set as OWNER/NAME:SPLIT."
+                f"{one_line(source)} is neither a path that exists nor a data set that can be loaded ({reason}); "
+                "expected a path, or a data set as OWNER/NAME:SPLIT."
             ) from error
 
 

@@ -96,7 +96,7 @@ def _rejected(field: Field) -> list[Field]:
 
 def _of_texts(prompt: Field, fields: Sequence[Field]) -> tuple[Prompt, list[str]]:
     """Texts behind a prompt, or transcripts that begin with it."""
-    if prompt.absent and is_transcript(fields[0].value) and len(fields) == 2:
+    if _blank(prompt) and is_transcript(fields[0].value) and len(fields) == 2:
         asked, *answers = split_pair(fields[0], fields[1])
         return asked, answers
     texts = [field.string() for field in fields]
@@ -109,7 +109,7 @@ def _of_texts(prompt: Field, fields: Sequence[Field]) -> tuple[Prompt, list[str]
 def _of_messages(prompt: Field, fields: Sequence[Field]) -> tuple[Prompt, list[str]]:
     """Messages behind a prompt, or conversations that begin with it."""
     sides = [_messages(field) for field in fields]
-    given, of_messages = () if prompt.absent else read_prompt(prompt), isinstance(prompt.value, list)
+    given, of_messages = () if _blank(prompt) else read_prompt(prompt), isinstance(prompt.value, list)
     if of_messages and all(side[: len(given)] == given and len(side) > len(given) for side in sides):
         sides = [side[len(given) :] for side in sides]
     elif all(side[0].role == "assistant" for side in sides):
@@ -147,7 +147,7 @@ def _messages(answer: Field) -> Prompt:
 
 
 def _asked(prompt: Field) -> Prompt:
-    if prompt.absent:
+    if _blank(prompt):
         raise prompt.refused(f'{_TEXT}, or messages or transcripts in "chosen" and "rejected" that begin with it')
     return read_prompt(prompt)
 

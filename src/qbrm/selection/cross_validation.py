@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
@@ -110,6 +110,8 @@ class Choosing:
     ) -> dict[tuple[int, int], State]:
         """Weights by (judged, validating) group."""
         pairs, settings = self.without(*pair), family.settings(self.data.n_pairs).training
+        # Stopping early by one group's loss would let its labels into the score that judges it.
+        settings = replace(settings, patience=settings.epochs)
         held_out = {(pair[0], pair[1]): _few(self.of(pair[1])), (pair[1], pair[0]): _few(self.of(pair[0]))}
         objective = self.keep.added_to(PreferenceLikelihood()) if self.keep else PreferenceLikelihood()
         losses: dict[tuple[int, int], float] = {}
@@ -123,8 +125,7 @@ class Choosing:
                     states[key] = {name: value.clone() for name, value in score.state_dict().items()}
             return {}
 
-        together = held_out[pair].with_pairs_of(held_out[pair[::-1]])
-        train(score, objective, pairs, together, settings, seed, measure=keep_best)
+        train(score, objective, pairs, held_out[pair], settings, seed, measure=keep_best)
         return states
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float64, Int
 
-STRENGTHS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+STRENGTHS = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)
 # Accuracy that may be lost, and the probability with which more than that may be.
 MARGIN, LEVEL = 0.01, 0.05
 # The variance of a prompt's difference as the first bets assume it, as if so many prompts had shown it.

@@ -9,27 +9,26 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from threading import Condition, Thread
-from typing import Any, Generic, NamedTuple, Protocol, TypeAlias, TypeVar
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 import torch
 
 from qbrm.errors import InputError
-from qbrm.model.conversation import PromptLike, as_prompt
+from qbrm.model.conversation import PromptLike
 from qbrm.model.distribution import RewardDistribution
 from qbrm.model.energy_reward_model import EnergyRewardModel
+from qbrm.serving.jobs import Batch, Job, Piece, rows_of
 from qbrm.serving.metrics import Metrics
 from qbrm.serving.settings import Limits
 
 Item = TypeVar("Item")
 
 PATIENT_SHARE, MOST_PATIENT_SECONDS = 0.1, 0.1
-# A batch takes the model about this long at most, so that a short request never waits long behind a large one.
-BATCH_SECONDS = 2.0
+# A batch with several responses of a request takes the model about this long at most, so that a short request never
+# waits long behind a large one. One response of each is not limited so: to part them would make all wait longer.
+TURNS_SECONDS = 1.0
 LONGEST_RETRY_SECONDS = 60
-# Text is not tokenised to be counted; this is usual for English, and for other languages in UTF-8.
-BYTES_PER_TOKEN = 4
 # The pace of smaller batches says little about that of large ones.
 TELLING_TOKENS = 512
 
@@ -59,87 +58,6 @@ class Model(Protocol):
         """The distribution of the reward of response i as an answer to prompt i."""
 
 
-class Row(NamedTuple):
-    """One response, its prompt, and about how many tokens the model reads of both."""
-
-    prompt: PromptLike
-    response: str
-    tokens: int
-
-
-@dataclass(eq=False)
-class Job(Generic[Item]):
-    """What one request asks; the worker thread calls `answer` on its rows of every batch that has some.
-
-    Attributes:
-        rows: responses and prompts.
-        answer: makes a list of a distribution, with one item per row unless the job is whole.
-        whole: whether all rows have to be in one batch.
-        future: receives all items, in the order of the rows.
-        taken: how many rows are in batches already.
-        items: what they gave.
-    """
-
-    rows: Sequence[Row]
-    answer: Callable[[RewardDistribution], Sequence[Item]]
-    whole: bool
-    future: asyncio.Future[list[Item]] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
-    taken: int = 0
-    items: list[Item] = field(default_factory=list)
-
-    @property
-    def ended(self) -> bool:
-        """Whether the request is answered, has failed or has given up."""
-        return self.future.done() or self.taken == len(self.rows)
-
-    @property
-    def turn(self) -> slice:
-        """The rows that it gives to a batch when its turn comes: one, or all if it is whole."""
-        return slice(self.taken, len(self.rows) if self.whole else self.taken + 1)
-
-
-class Piece(NamedTuple):
-    """Rows of one job that go through the model together."""
-
-    job: Job[Any]
-    rows: slice
-
-    def __len__(self) -> int:
-        return len(range(self.rows.start, self.rows.stop))
-
-
-class Batch:
-    """Rows of several jobs, in pieces that are added to as their jobs take turns.
-
-    Attributes:
-        rows: how many.
-        tokens: about how many.
-    """
-
-    def __init__(self) -> None:
-        self._starts: dict[Job[Any], int] = {}
-        self.rows = self.tokens = 0
-
-    def __bool__(self) -> bool:
-        return self.rows > 0
-
-    @property
-    def pieces(self) -> list[Piece]:
-        """One for each job."""
-        return [Piece(job, slice(start, job.taken)) for job, start in self._starts.items()]
-
-    def take(self, job: Job[Any], most_rows: int, most_tokens: float) -> bool:
-        """Let a job take its turn, and say whether there was room; in an empty batch there always is."""
-        turn = job.turn
-        rows, tokens = turn.stop - turn.start, sum(row.tokens for row in job.rows[turn])
-        if self and (self.rows + rows > most_rows or self.tokens + tokens > most_tokens):
-            return False
-        self._starts.setdefault(job, turn.start)
-        job.taken = turn.stop
-        self.rows, self.tokens = self.rows + rows, self.tokens + tokens
-        return True
-
-
 Outcome: TypeAlias = Sequence[Any] | Exception
 
 
@@ -151,9 +69,9 @@ class Batcher:
     waits up to a tenth of what the last one took, and of a second, where that is longer than its usual patience.
 
     Requests take turns: a batch takes one response of each that waits, then another, until it is full. It is full at a
-    number of responses or of tokens, or at what the model does in about two seconds. A request whose client has left
-    takes no further turn. An error of the model in a batch of several is traced, by halving, to the request that causes
-    it, whatever the error; an answer that is not a number is one.
+    number of responses or of tokens, and takes no second response of a request beyond what the model does in a second.
+    A request whose client has left takes no further turn. An error of the model in a batch of several is traced, by
+    halving, to the request that causes it, whatever the error; an answer that is not a number is one.
 
     Args:
         model: only ever called from the worker thread, one call at a time.
@@ -212,7 +130,7 @@ class Batcher:
         """
         if not responses:
             return []
-        rows = self._rows(prompts, responses)
+        rows = rows_of(prompts, responses, self._longest)
         job, tokens = Job(rows, answer, whole), sum(row.tokens for row in rows)
         self._check_room(len(rows), tokens)
         self._count(len(rows), tokens)
@@ -229,15 +147,6 @@ class Batcher:
         """Whether the model has worked on one batch for longer than any request waits."""
         busy_since = self._busy_since
         return busy_since is not None and time.monotonic() - busy_since > self._limits.answer_seconds
-
-    def _rows(self, prompts: Sequence[PromptLike], responses: Sequence[str]) -> list[Row]:
-        counted: dict[int, int] = {}  # a prompt is often the same object for several responses
-        rows = []
-        for prompt, response in zip(prompts, responses, strict=True):
-            of_prompt = counted.get(id(prompt)) or counted.setdefault(id(prompt), _bytes_of(prompt))
-            tokens = 1 + (of_prompt + _bytes_of(response)) // BYTES_PER_TOKEN
-            rows.append(Row(prompt, response, min(tokens, self._longest or tokens)))
-        return rows
 
     def _check_room(self, rows: int, tokens: int) -> None:
         """Refuse what finds too much waiting, or too much to be answered in time; alone, any request has room."""
@@ -307,20 +216,16 @@ class Batcher:
 
     def _fill(self, batch: Batch) -> bool:
         """Let waiting jobs take turns until the batch is full or none is left, and say whether it is full."""
-        most_rows, most_tokens = self._limits.batch, self._most_tokens
+        most_rows, most_tokens = self._limits.batch, self._limits.batch_tokens
+        most_again = min(most_tokens, TURNS_SECONDS * self._tokens_per_second)
         while batch.rows < most_rows and batch.tokens < most_tokens and self._jobs:
             if self._jobs[0].ended:
                 self._jobs.popleft()
-            elif batch.take(self._jobs[0], most_rows, most_tokens):
+            elif batch.take(self._jobs[0], most_rows, most_tokens, most_again):
                 self._jobs.rotate(-1)
             else:
                 return True
         return batch.rows >= most_rows or batch.tokens >= most_tokens
-
-    @property
-    def _most_tokens(self) -> float:
-        """In a batch: the limit, or what takes two seconds at the pace of the last batch."""
-        return min(self._limits.batch_tokens, BATCH_SECONDS * self._tokens_per_second)
 
     def _answer(self, batch: Sequence[Piece]) -> None:
         """Settle all pieces; where the model fails on several, each half of them on its own."""
@@ -348,12 +253,6 @@ class Batcher:
             answers.append(piece.job.answer(distribution.rows(slice(start, start + len(piece)))))
             start += len(piece)
         return answers
-
-
-def _bytes_of(text: PromptLike) -> int:
-    if isinstance(text, str):
-        return len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
-    return sum(_bytes_of(message.text) for message in as_prompt(text))
 
 
 def _check_numbers(distribution: RewardDistribution, rows: int) -> None:

@@ -117,7 +117,7 @@ GEMMA_4 = Family(
     thoughts=(("<|channel>thought\n", "<channel|>"),),
 )
 PHI_3 = Family("Phi-3", _named("<|{}|>\n", "<|end|>"))
-PHI_4_MINI = Family("Phi-4-mini", _named("<|{}|>", "<|end|>"))
+PHI_4_MINI = Family("Phi-4-mini", _named("<|{}|>", "<|end|>"), spaced=True)
 ZEPHYR = Family("Zephyr", _named("<|{}|>\n", "</s>"))
 OLMO = Family(
     "OLMo, Tülu",
@@ -187,6 +187,7 @@ GPT_OSS = Family(
     (
         Turn("system", "<|start|>system<|message|>", ("<|end|>",)),
         Turn("system", "<|start|>developer<|message|># Instructions\n\n", ("\n\n<|end|>", "<|end|>")),
+        Turn("system", "<|start|>developer<|message|>", ("<|end|>",)),
         Turn("user", "<|start|>user<|message|>", ("<|end|>",)),
         Turn(None, "<|start|>assistant<|channel|>analysis<|message|>", ("<|end|>",)),
         Turn("assistant", "<|start|>assistant<|channel|>final<|message|>", ("<|end|>", "<|return|>")),

@@ -2,14 +2,14 @@
 
 A client posts ``query`` (prompt and response as its tokenizer decodes them, special tokens included), ``prompts`` (as
 the policy was given them, a chat template applied if it uses one) and ``labels`` (whatever its data set has), and reads
-``rewards``, ``scores`` and ``extra_logs``, each with one number per query. A client of one's own may post ``messages``
-instead.
+``rewards``, ``scores`` and ``extra_logs``, each with one number per query. A client of one's own may post ``messages``:
+whole conversations instead of all that, or the prompts beside it, whose templates then need not be known.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, TypeVar
 
 from fastapi import APIRouter, HTTPException
 from pydantic import BaseModel, Field, FiniteFloat
@@ -17,10 +17,12 @@ from pydantic import BaseModel, Field, FiniteFloat
 from qbrm.model.distribution import RewardDistribution
 from qbrm.serving.batching import Batcher
 from qbrm.serving.json_route import JsonRoute
-from qbrm.serving.rollout import Rollout, read_messages, read_query, read_rows
+from qbrm.serving.rollout import Rollout, read_asked, read_messages, read_query, read_rows
 from qbrm.serving.routes import PROBLEMS, ask, check_size, conversation
 from qbrm.serving.schemas import Messages, Texts
 from qbrm.serving.settings import Limits
+
+Value = TypeVar("Value")
 
 
 class GetRewardRequest(BaseModel):
@@ -30,7 +32,8 @@ class GetRewardRequest(BaseModel):
     prompts: Texts | None = Field(None, description="The prompts alone, as the policy was given them.")
     labels: list[Any] | None = Field(None, description="Not used.")
     messages: Annotated[list[Messages], Field(fail_fast=True)] | None = Field(
-        None, description="Conversations that end with the response; then query and prompts are not read."
+        None,
+        description="Instead of query and prompts: conversations that end with the response. Beside them: the prompts.",
     )
 
 
@@ -59,22 +62,31 @@ def openrlhf_routes(batcher: Batcher, limits: Limits) -> APIRouter:
 
 
 def _read(request: GetRewardRequest, limits: Limits) -> list[Rollout]:
-    if request.messages is not None:
-        return read_rows("messages", read_messages, map(conversation, request.messages))
+    messages = [conversation(one) for one in request.messages or ()]
+    answered = bool(messages) and all(one[-1]["role"] == "assistant" for one in messages)
+    if answered or (request.query is None and request.messages is not None):
+        return read_rows("messages", read_messages, messages)
     if request.query is None:
         raise HTTPException(422, "query is missing; expected query and prompts, or messages.")
-    prompts = _prompts(request.query, request.prompts)
+    prompts = _as_many("prompts", _prompts(request.prompts), request.query)
     check_size(prompts, request.query, limits.responses, 2 * limits.characters)
-    return read_rows("prompt", lambda pair: read_query(*pair), zip(request.query, prompts, strict=True))
+    if request.messages is None:
+        return read_rows("prompt", lambda row: read_query(*row), zip(request.query, prompts, strict=True))
+    rows = zip(request.query, prompts, _as_many("messages", messages, request.query), strict=True)
+    return read_rows("prompt", lambda row: read_asked(*row), rows)
 
 
-def _prompts(query: list[str], prompts: list[str] | None) -> list[str]:
+def _prompts(prompts: list[str] | None) -> list[str]:
     if prompts is None:
         missing = "prompts is missing, which marks where the response in query begins"
         raise HTTPException(422, f"{missing}; OpenRLHF sends it from version 0.5.8 on.")
-    if len(prompts) != len(query):
-        raise HTTPException(422, f"{len(query)} queries and {len(prompts)} prompts; expected as many of each.")
     return prompts
+
+
+def _as_many(name: str, values: list[Value], query: list[str]) -> list[Value]:
+    if len(values) != len(query):
+        raise HTTPException(422, f"{len(query)} queries and {len(values)} {name}; expected as many of each.")
+    return values
 
 
 class Rewarded(NamedTuple):

@@ -68,8 +68,8 @@ class RequestLimits:
     A body of many small values would take much time and memory to parse, so they are counted first. A request whose
     client leaves before the answer is cancelled.
 
-    A refused body is read and dropped for some seconds: a client that sends everything before it reads would otherwise
-    see a reset connection instead of the answer.
+    A refused body is read and dropped for some seconds after the answer: a client that still sends would else see a
+    reset connection instead of it.
 
     Args:
         app: what answers.
@@ -91,9 +91,7 @@ class RequestLimits:
             refusal = self._refusal(scope) or await self._read(body, held)
             if refusal is not None:
                 self._forget(held)
-                if refusal.status is not HTTPStatus.REQUEST_TIMEOUT and "expect" not in Headers(scope=scope):
-                    await body.discard()
-                await _refuse(refusal, scope, receive, send)
+                await _refuse(refusal, body, scope, send)
                 return
             await self._answer(scope, held[0], receive, send)
         except ClientLeftError:
@@ -209,10 +207,14 @@ def _announced_type(scope: Scope) -> Refusal | None:
     return Refusal(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "expected Content-Type: application/json.")
 
 
-async def _refuse(refusal: Refusal, scope: Scope, receive: Receive, send: Send) -> None:
+async def _refuse(refusal: Refusal, body: Body, scope: Scope, send: Send) -> None:
     challenge = {} if refusal.challenge is None else {"www-authenticate": refusal.challenge}
     response = JSONResponse({"detail": refusal.detail}, refusal.status, {"connection": "close", **challenge})
-    await response(scope, receive, send)
+    await send({"type": "http.response.start", "status": response.status_code, "headers": response.raw_headers})
+    await send({"type": "http.response.body", "body": response.body, "more_body": True})
+    if "expect" not in Headers(scope=scope):
+        await body.discard()
+    await send({"type": "http.response.body"})
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:

@@ -11,6 +11,7 @@ from qbrm.serving.chat_markup import PADDING, read_prompt, strip_end
 
 Row = TypeVar("Row")
 
+NO_ROLLOUT = "is not the beginning of its query, nor is its end; expected a query of prompt and response."
 LEAST_OVERLAP = 16
 MOST_PLACES = 256
 
@@ -45,8 +46,23 @@ def read_query(query: str, prompt: str) -> Rollout:
     """
     conversation, response = read_prompt(prompt), response_in(query, prompt)
     if response is None:
-        raise InputError("is not the beginning of its query, nor is its end; expected a query of prompt and response.")
+        raise InputError(NO_ROLLOUT)
     return Rollout(conversation.messages, conversation.answer(response))
+
+
+def read_asked(query: str, prompt: str, messages: Sequence[ChatMessage]) -> Rollout:
+    """A rollout that is one text, of which the prompt is known both as text, in whatever template, and as messages.
+
+    Raises:
+        InputError: if the query does not begin with the prompt.
+    """
+    response = response_in(query, prompt)
+    if response is None:
+        raise InputError(NO_ROLLOUT)
+    try:
+        return Rollout(messages, read_prompt(prompt).answer(response))
+    except InputError:  # written by a template that is not known, which only its end needs
+        return Rollout(messages, response)
 
 
 def read_response(prompt: str | Sequence[ChatMessage], response: str) -> Rollout:

@@ -91,8 +91,8 @@ def _words(row: KeepRow) -> str:
 def _table(rows: Sequence[KeepRow]) -> list[str]:
     lines = [
         "Pairs decided right on the test, and pairs of the old domain's test prompts whose order is that of the base",
-        "rewards, with 95% intervals by prompt; on the right, accuracy on validation pairs. The base's on the old domain",
-        "is a little too good there, since these pairs chose its epoch.",
+        "rewards, with 95% intervals by prompt; on the right, accuracy on validation pairs. The base's on the old",
+        "domain is a little too good there, since these pairs chose its epoch.",
         "",
         "| score | gate | weight | new domain | old domain | order kept | validation: new | old |",
         "| :-- | :-- | --: | --: | --: | --: | --: | --: |",

@@ -79,6 +79,9 @@ LAYOUTS = {
         ASKED,
     ),
     "transcripts": ({"chosen": human(GOOD), "rejected": human(BAD)}, ASKED),
+    "transcripts, empty prompt": ({"prompt": "", "chosen": human(GOOD), "rejected": human(BAD)}, ASKED),
+    "messages, prompt implicit and empty": ({"prompt": "", **sides(user(QUESTION))}, ASKED),
+    "a prompt of one message": ({"prompt": user(QUESTION), **sides()}, ASKED),
     "transcripts, null prompt": ({"prompt": None, "chosen": human(GOOD), "rejected": human(BAD)}, ASKED),
     "a transcript as prompt": ({"prompt": human(""), "chosen": f" {GOOD}", "rejected": f" {BAD}"}, ASKED),
     "a transcript as prompt, whole answers": (

@@ -110,6 +110,16 @@ def test_requests_take_turns_so_that_none_waits_behind_a_large_one():
     run(scenario, batch=4)
 
 
+def test_a_large_request_leaves_the_model_free_about_every_second():
+    async def scenario(model, ask):
+        model.pause = 0.25
+        await ask("a" * 2400)  # six hundred tokens in a quarter of a second
+        await ask(*["b" * 1200] * 12)
+        assert 3 <= len(model.batches[1]) <= 8
+
+    run(scenario)
+
+
 def test_a_whole_request_is_never_split():
     async def scenario(model, ask):
         model.free.clear()
@@ -223,7 +233,7 @@ def test_more_tokens_than_may_wait_are_refused_at_once_and_few_are_not():
     run(scenario, waiting_tokens=300)
 
 
-def test_what_cannot_be_answered_in_time_at_the_models_pace_is_refused_at_once():
+def test_what_cannot_be_answered_in_time_is_refused_at_once():
     async def scenario(model, ask):
         model.pause = 0.2
         await ask("a" * 4000)  # a thousand tokens in 0.2 seconds

@@ -96,7 +96,7 @@ def test_system_text_of_a_conversation_is_kept_however_usual_it_is():
         "DeepSeek: <｜User｜>hi<｜Assistant｜>, yes?", "Does <s>old</s> or [/INST] end it",
     ],
 )  # fmt: skip
-def test_a_prompt_without_marks_at_its_beginning_is_one_turn_of_the_user_as_it_is(prompt):
+def test_a_prompt_that_opens_with_no_mark_is_one_turn_as_it_is(prompt):
     assert read_prompt(prompt).messages == prompt
     assert read_query(prompt + ANSWER, prompt) == (prompt, ANSWER)
 

