@@ -53,7 +53,7 @@ class Members(Generic[Score]):
             TypeError: if such scores have no gate.
         """
         fold = self.folds[0]
-        kept = fold.keep and fold.keep.embeddings
+        kept = None if fold.keep is None else fold.keep.embeddings
         return self.scores[0].fitted_gate(fold.pairs.responses()[0], fold.validation.responses()[0], kept)
 
     def combined(self, gate: nn.Module | None = None, strength: float = 1.0) -> Combined[Score]:

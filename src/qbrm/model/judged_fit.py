@@ -122,7 +122,7 @@ class JudgedFit:
 
     @cached_property
     def _keep(self) -> Keep | None:
-        return self.kept and self.kept.keep()
+        return None if self.kept is None else self.kept.keep()
 
     @property
     def _most_in_memory(self) -> int:
@@ -230,7 +230,7 @@ class JudgedFit:
             refined,
             competitors,
             length=self._length_difference(),
-            keep=self.kept and self.kept.count(score, refinement),
+            keep=None if self.kept is None else self.kept.count(score, refinement),
             seed=self.seed,
         )
 

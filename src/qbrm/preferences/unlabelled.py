@@ -50,7 +50,7 @@ def responses_of(source: Unlabelled, *, skip_bad: bool = False) -> PreferenceSet
 def _read(name: str, source: Any, rows: list[Row], *, skip_bad: bool) -> PreferenceSet:
     """Read rows of which some have no labels; others are left to those who read preferences."""
     if not any(_is_unlabelled(row.field) for row in rows):
-        in_memory = [row.field.value for row in rows]
+        in_memory: list[Any] = [row.field.value for row in rows]
         return preferences_of(source if isinstance(source, (str, Path)) else in_memory, skip_bad=skip_bad)
     rejects = Rejects()
     read = tuple(rejects.read(rows, _read_row))

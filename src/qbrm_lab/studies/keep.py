@@ -115,8 +115,8 @@ def domains_of(prepared: Prepared, seed: int) -> Domains:
     responses, vectors = prepared.responses, torch.from_numpy(prepared.embedded.embedding)
     roles = VARIANTS[SCENARIO].share_out(prepared.sources.train, seed)
     nothing = torch.zeros(len(vectors))
-    known = (responses.pairs(part, vectors, nothing) for part in (roles.reward_model, roles.reward_model_validation))
-    trunk, _ = fit_trunk(*known, seed)
+    known = [responses.pairs(part, vectors, nothing) for part in (roles.reward_model, roles.reward_model_validation)]
+    trunk, _ = fit_trunk(known[0], known[1], seed)
     with torch.no_grad():
         embedding = trunk.embed(vectors)
         reward = trunk.reward(embedding)

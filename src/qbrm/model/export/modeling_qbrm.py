@@ -16,6 +16,7 @@ qbrm::
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -60,7 +61,7 @@ class QBRMConfig(PretrainedConfig):
         axes: int = 1,
         members: int = 1,
         anchored: bool = True,
-        gate_rank: int | list[int] | None = None,
+        gate_rank: int | Sequence[int] | None = None,
         deep: int = 0,
         strength: float = 1.0,
         **options: Any,
@@ -149,7 +150,7 @@ class Gate(nn.Module):
         self.kept = None if kept_rank is None else Gate(dim, kept_rank)
 
     @classmethod
-    def of_rank(cls, dim: int, rank: int | list[int]) -> Gate:
+    def of_rank(cls, dim: int, rank: int | Sequence[int]) -> Gate:
         """A gate with one side or two."""
         return cls(dim, rank) if isinstance(rank, int) else cls(dim, *rank)
 
