@@ -25,6 +25,7 @@ class Objective(Protocol[Model]):
         """Mean loss of the batch; every random number it needs comes from `generator` (dropout's excepted)."""
 
 
+@dataclass(frozen=True)
 class BradleyTerry:
     r"""Negative log-likelihood of the preferences under Bradley and Terry's (1952) model.
 
@@ -85,6 +86,7 @@ class NCEPlus:
         return torch.logsumexp(log_normal, -1) - math.log(len(self.sigmas))
 
 
+@dataclass(frozen=True)
 class Likelihood:
     r"""Negative log-likelihood of the base reward given the embedding, normalised exactly.
 
@@ -101,6 +103,7 @@ class Likelihood:
         return -model.log_density(clamped, clamped.base_reward[:, None]).mean()
 
 
+@dataclass(frozen=True)
 class PreferenceLikelihood:
     r"""Negative log-probability that the chosen response's reward is the greater one.
 

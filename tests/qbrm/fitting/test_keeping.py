@@ -7,7 +7,7 @@ import torch
 
 from qbrm.data.pairs import Batch, PairData
 from qbrm.energies import ENERGY_SCORES, Residual, build_score
-from qbrm.fitting import Fold, fit_score
+from qbrm.fitting import Fold, TrainingSettings, fit_score, trainer
 from qbrm.fitting.keeping import Keep, KeepingOrder, change_of_margins
 from qbrm.fitting.objectives import PreferenceLikelihood
 
@@ -107,3 +107,34 @@ def test_the_penalty_is_added_with_its_weight():
     plain = float(PreferenceLikelihood()(score, batch, torch.Generator()))
     assert loss(2.0) - plain == pytest.approx(2 * (loss(1.0) - plain), rel=1e-4)
     assert loss(1.0) > plain
+
+
+def test_a_killed_training_that_keeps_goes_on_where_it_stopped(tmp_path):
+    """And one that is to keep something else starts anew."""
+
+    def epochs_run(weight, epochs):
+        told = []
+        keep = Keep(domain(-1, seed=2), domain(-1, 40, seed=3), weight)
+        fold = Fold(domain(1), domain(1, 40, seed=1), checkpoint=tmp_path / "checkpoint.safetensors", keep=keep)
+        settings = replace(ENERGY_SCORES["residual"].fit_settings, training=TrainingSettings(epochs=epochs))
+        fit_score(
+            lambda: build_score("residual", DIM), fold, settings, on_epoch=lambda epoch: told.append(epoch["epoch"])
+        )
+        return told
+
+    class KilledError(Exception):
+        pass
+
+    with pytest.MonkeyPatch.context() as patch:
+        original = trainer.save_checkpoint
+
+        def dies(path, model, optimiser, best, progress):
+            original(path, model, optimiser, best, progress)
+            if len(progress["epochs"]) == 3:
+                raise KilledError
+
+        patch.setattr(trainer, "save_checkpoint", dies)
+        with pytest.raises(KilledError):
+            epochs_run(0.5, 4)
+    assert epochs_run(0.5, 4) == [3, 4]
+    assert epochs_run(0.7, 4) == [0, 1, 2, 3, 4]

@@ -108,3 +108,11 @@ def test_pairs_to_keep_are_all_pairs_of_a_prompt_unless_it_has_very_many():
     many = responses_of([{"prompt": "a", "responses": [str(number) for number in range(100)]}])
     pairs = pairs_to_keep(many)
     assert len(set(pairs)) == len(pairs) == 100 * 32 - 32 * 33 // 2
+
+
+def test_a_bad_line_to_keep_is_named_before_anything_is_embedded(command, prefs, tmp_path):
+    (tmp_path / "bad.jsonl").write_text('{"prompt": "Tea?", "responses": []}\n')
+    code, _, error = command("fit", prefs, "--keep", tmp_path / "bad.jsonl", "--out", tmp_path / "out")
+    assert code == 2
+    assert 'bad.jsonl, line 1: "responses" is empty; expected one or more responses.' in error
+    assert not (tmp_path / "out").exists()
