@@ -105,7 +105,8 @@ def named_score(score: str, **options: Any) -> ScoreChoice | None:
     if score != AUTO:
         check_known("score", score, [AUTO, *ENERGY_SCORES])
         return ScoreChoice(score, **options)
-    told = [name for name, value in options.items() if name != "device" and value not in (None, False, 1)]
+    told = [name for name, value in options.items() if value is not None and value is not False and name != "device"]
+    told = [name for name in told if (name, options[name]) != ("members", 1)]
     if told:
         raise InputError(f"{told[0]} is set, but the score is to be chosen; expected a score by name, or no {told[0]}.")
     return None
