@@ -123,7 +123,7 @@ _competitor = partial(MethodDescription, baseline=True)
 _energy_score = partial(MethodDescription, build="energy:energy_method")
 
 _MLP = (
-    "a small MLP on the embedding added to the base reward, with Bradley-Terry and a temperature: the competitor, which "
+    "a small MLP on the embedding added to the base reward, with Bradley-Terry and a temperature: the competitor; it "
     "has rewards and no p(r | e)"
 )
 _GAUSSIAN = "a Gaussian reward head with the probit preference likelihood"
@@ -132,8 +132,8 @@ _EBRM = (
     "the reward model's head reads, as published, and all other trained methods the encoder's vector too"
 )
 _RESIDUAL = (
-    "the MLP as an energy score: a Gaussian around the corrected reward, the probit in place of Bradley-Terry; the base "
-    "is kept where validation gains nothing"
+    "the MLP as an energy score: a Gaussian around the corrected reward, the probit in place of Bradley-Terry; the "
+    "base is kept where validation gains nothing"
 )
 _RBM = "a classical restricted Boltzmann machine, in closed form"
 _SQRBM = "a semi-quantum restricted Boltzmann machine, in closed form"

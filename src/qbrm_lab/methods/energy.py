@@ -87,7 +87,7 @@ class EnergyMethod:
             raise InputError(f"{self.name}: {error}") from error
         score, rewards = fitted.score, self._rewards(fitted.score, task.seed)
         objective = self.settings.objective
-        preference = _density_preference(score) if objective == "preference" else tempered(rewards, task)
+        preference = density_preference(score) if objective == "preference" else tempered(rewards, task)
         facts: list[TrainingFact] = []
         if fitted.conflicts is not None:
             facts.append(ConflictsDropped(method=self.name, seed=task.seed, **fitted.conflicts._asdict()))
@@ -155,7 +155,9 @@ def _fit_settings(settings: FitSettings, told: dict[str, Any], epochs: int | Non
     return replace(settings, training=training, filter_conflicts=filtered, noise_samples=noise, **changed)
 
 
-def _density_preference(score: EnergyScore) -> LogPreference:
+def density_preference(score: EnergyScore) -> LogPreference:
+    """Log P(r_chosen > r_rejected) for independent rewards from a score's densities."""
+
     @torch.no_grad()
     def preference(
         features: Features, rewards: Tensor, chosen: Int[Tensor, " pairs"], rejected: Int[Tensor, " pairs"]
