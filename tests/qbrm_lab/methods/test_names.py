@@ -19,7 +19,7 @@ def test_options_come_in_one_order_however_they_are_given():
     )
 
 
-DEEP = ("rbm:deep", "sqrbm:deep,gate,members=5", "qbm:deep")
+DEEP = ("rbm:deep", "sqrbm:deep,gate,members=5", "qbm:deep", "tqbm:deep")
 
 
 def test_an_option_belongs_to_the_method_before_it():
