@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float64, Int
 
 from qbrm.evaluation.verdict import Predictions, compare_with_base
 from qbrm.selection.cross_validation import tempered_base
@@ -107,13 +107,18 @@ def _of_part(
 def _predictions(pairs: JudgedPairs, of_seeds: OfSeeds) -> Predictions:
     """A row for each seed."""
     chosen = [[of_tests[place] for place in pairs.sets] for of_tests in of_seeds]
-    margins = np.stack([np.concatenate([_margin(outcome) for outcome in of_seed])[pairs.kept] for of_seed in chosen])
+    margins = [[outcome.margin for outcome in of_seed] for of_seed in chosen]
     claims = [[outcome.log_probability for outcome in of_seed] for of_seed in chosen]
-    if any(claim is None for of_seed in claims for claim in of_seed):
-        return Predictions(margins)
-    return Predictions(margins, np.stack([np.concatenate(of_seed)[pairs.kept] for of_seed in claims]))
+    margin, log_probability = (_rows(pairs, values) for values in (margins, claims))
+    assert margin is not None
+    return Predictions(margin, log_probability)
 
 
-def _margin(outcome: Outcomes) -> np.ndarray:
-    assert outcome.margin is not None
-    return outcome.margin
+def _rows(
+    pairs: JudgedPairs, values: Sequence[Sequence[Float64[np.ndarray, " some"] | None]]
+) -> Float64[np.ndarray, "seeds pairs"] | None:
+    """Values of the pairs by seed, from those by seed and set; None if any are missing."""
+    known = [[of_set for of_set in of_seed if of_set is not None] for of_seed in values]
+    if any(len(of_seed) < len(pairs.sets) for of_seed in known):
+        return None
+    return np.stack([np.concatenate(of_seed)[pairs.kept] for of_seed in known])
