@@ -179,6 +179,22 @@ def test_saved_models_give_the_accuracies_in_the_results(full, sources, method, 
         assert {(row["set"], row["category"]): row["accuracy"] for row in rows} == pytest.approx(expected)
 
 
+def test_residual_and_deep_fields_are_saved_as_they_were_compared(sources, tmp_path):
+    methods = ("residual:gate,members=2", "sqrbm:deep")
+    results, _ = run(train=sources["train"], tests=(sources["second"],), methods=methods, epochs=3, out=tmp_path)
+    items = items_of(sources["second"])
+    answers = list(
+        dict.fromkeys((prompt, answer) for prompt, chosen, rejected, *_ in items for answer in (chosen, *rejected))
+    )
+    for method in methods:
+        model = EnergyRewardModel.from_pretrained(tmp_path / "models" / f"{folder_name(method)}-fresh-seed-0")
+        rewards = dict(zip(answers, model.score(*zip(*answers, strict=True)).refined.tolist(), strict=True))
+        rows = rows_of(results, method=method)
+        assert {(row["set"], row["category"]): row["accuracy"] for row in rows} == pytest.approx(
+            accuracies(rewards, items)
+        )
+
+
 def test_log_loss_of_base_is_that_of_the_logistic_of_its_margins(full, sources):
     rewards = rewards_of(full, sources, "base", 1)
     losses = [

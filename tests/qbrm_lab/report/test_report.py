@@ -479,7 +479,7 @@ def legend_of(figure, panel):
     return [text.get_text() for text in figure.subfigs[panel].legends[0].get_texts()]
 
 
-def test_accuracy_shows_every_method_with_its_interval_and_the_base_as_a_line(part):
+def test_accuracy_shows_every_interval_and_the_base_as_a_line(part):
     figure = accuracy_figure(part)
     assert [axes.get_title() for axes in figure.axes] == ["pairwise accuracy, %", "best-of-n accuracy, %"]
     axes = figure.axes[1]
