@@ -351,7 +351,7 @@ def test_the_comparison_ends_with_a_sentence_for_every_energy_score(results):
     assert [line.split()[0] for line in lines[:3]] == list(SCORES)
     assert lines[0].startswith("ebrm   Not shown to help: -2.0 points")
     assert lines[2] == f"sqrbm  {USE_SQRBM}"
-    assert lines[3] == "250 test pairs tell little: a difference below 4 points cannot be told from none."
+    assert lines[3] == "250 test pairs tell little: an accuracy is known to within 6 points."
 
 
 def test_the_verdicts_of_several_tests_come_after_all_tables(results):
