@@ -34,6 +34,7 @@ class Benchmark(str, Enum):
 
     REFINE = "refine"
     TRAIN = "train"
+    FIT = "fit"
     SAMPLE = "sample"
     SCALE = "scale"
     SERVE = "serve"
