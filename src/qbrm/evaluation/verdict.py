@@ -182,8 +182,10 @@ class Verdict:
         gain = f"{_points(self.accuracy)} over the base {tested}"
         loss = f"log-loss {_nats(self.base.nll)} -> {_nats(self.refined.nll)}"
         loss += f" ({_nats(self.tempered.nll)} with a temperature alone)"
-        if self.use:
+        if self.use and self.accuracy.low > 0:
             return f"Use it: {gain}, {loss}."
+        if self.use:
+            return f"Use it for its probabilities, not for its order: {gain}, {loss}."
         return f"Not shown to help: {gain}, {loss}."
 
     @property
