@@ -15,11 +15,12 @@ import shutil
 import sys
 from pathlib import Path
 
-from qbrm.tables.grid import Column, Grid, contest
+from qbrm.tables.grid import Column, Grid
 from qbrm.tables.markdown import markdown_grid
 from qbrm.tables.numbers import three_decimals
 from qbrm_lab.report import update_markdown
 from qbrm_lab.report.comparison import accuracy, comparison_grid
+from qbrm_lab.report.contest import contest
 from qbrm_lab.report.parts import Part, parts, summary_row
 from qbrm_lab.results import Results, read_results
 from qbrm_lab.results.facts import FeaturesEmbedded, RunTime

@@ -35,6 +35,7 @@ class Benchmark(str, Enum):
 
     REFINE = "refine"
     TRAIN = "train"
+    FIT = "fit"
     SAMPLE = "sample"
     SCALE = "scale"
     SERVE = "serve"

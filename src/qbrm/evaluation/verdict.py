@@ -40,28 +40,29 @@ class Difference(NamedTuple):
 
 
 class Predictions(NamedTuple):
-    """What one way to get rewards says of the test pairs.
+    """What one way to get rewards says of the test pairs; a row per seed where several were trained.
 
     Attributes:
         margin: reward of the chosen response less that of the rejected one.
         log_probability: log P(chosen > rejected); None for rewards that claim no probability.
     """
 
-    margin: Float64[np.ndarray, " pairs"]
-    log_probability: Float64[np.ndarray, " pairs"] | None = None
+    margin: Float64[np.ndarray, "*seeds pairs"]
+    log_probability: Float64[np.ndarray, "*seeds pairs"] | None = None
 
     @property
-    def right(self) -> Float64[np.ndarray, " pairs"]:
+    def right(self) -> Float64[np.ndarray, "*seeds pairs"]:
         """One for each pair whose chosen response has the greater reward, else zero."""
         return (self.margin > 0).astype(float)
 
     @property
     def measures(self) -> Measures:
-        """Mean over the pairs."""
+        """Mean over the pairs, and over the seeds."""
         if self.log_probability is None:
             return Measures(float(self.right.mean()))
         loss = float(-self.log_probability.mean())
-        return Measures(float(self.right.mean()), loss, expected_calibration_error(self.log_probability))
+        errors = [expected_calibration_error(of_seed) for of_seed in np.atleast_2d(self.log_probability)]
+        return Measures(float(self.right.mean()), loss, float(np.mean(errors)))
 
 
 class Kept(NamedTuple):
@@ -143,7 +144,7 @@ class Verdict:
     @property
     def sentence(self) -> str:
         """The verdict in words."""
-        return " ".join(part for part in (self._judgement(), self._size(), self._keeping()) if part)
+        return " ".join(part for part in (self.judgement, self.caution, self.keeping) if part)
 
     def to_dict(self) -> dict[str, Any]:
         """As ``verdict.json`` has it."""
@@ -163,7 +164,9 @@ class Verdict:
             "sentence": self.sentence,
         }
 
-    def _judgement(self) -> str:
+    @property
+    def judgement(self) -> str:
+        """The sentence without what few pairs call for."""
         tested = f"on {self.pairs:,} pairs of {self.prompts:,} prompts"
         if self.length_wins:
             length, base = f"{self.length_accuracy:.1%}", f"{self.base.accuracy:.1%}"
@@ -179,17 +182,23 @@ class Verdict:
         gain = f"{_points(self.accuracy)} over the base {tested}"
         loss = f"log-loss {_nats(self.base.nll)} -> {_nats(self.refined.nll)}"
         loss += f" ({_nats(self.tempered.nll)} with a temperature alone)"
-        if self.use:
+        if self.use and self.accuracy.low > 0:
             return f"Use it: {gain}, {loss}."
+        if self.use:
+            return f"Use it for its probabilities, not for its order: {gain}, {loss}."
         return f"Not shown to help: {gain}, {loss}."
 
-    def _size(self) -> str:
+    @property
+    def caution(self) -> str:
+        """How little few test pairs tell; empty for many."""
         if self.pairs >= FEW_PAIRS:
             return ""
         half = 1.96 * math.sqrt(self.base.accuracy * (1 - self.base.accuracy) / self.pairs)
         return f"{self.pairs} test pairs tell little: an accuracy is known to within {100 * half:.0f} points."
 
-    def _keeping(self) -> str:
+    @property
+    def keeping(self) -> str:
+        """How much of an order stayed; empty if none was to."""
         if self.keep is None:
             return ""
         share, low, high = (100 * value for value in self.keep.unchanged)
@@ -232,7 +241,7 @@ def compare_with_base(
     keep: Kept | None = None,
     seed: int = 0,
 ) -> Verdict:
-    """Measure a refined reward model beside its base on test pairs.
+    """Measure a refined reward model beside its base on test pairs, or several that differ in their seed, as a mean.
 
     Args:
         score: name of the chosen candidate.
@@ -249,8 +258,9 @@ def compare_with_base(
     pairs = TestPairs(np.unique(prompt, return_inverse=True)[1])
     bootstrap = PromptBootstrap(pairs, seed)
 
-    def difference(value: Float64[np.ndarray, " pairs"]) -> Difference:
-        return Difference(float(value.mean()), *bootstrap.intervals(value)["all"])
+    def difference(value: Float64[np.ndarray, "*seeds pairs"]) -> Difference:
+        by_pair = np.atleast_2d(value).mean(0)
+        return Difference(float(by_pair.mean()), *bootstrap.intervals(by_pair)["all"])
 
     longer = None if length is None else Predictions(length.astype(float))
     measured = {"base:tempered": tempered.measures, **{name: other.measures for name, other in competitors.items()}}

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from qbrm.durable import make_folder, write_atomically
+from qbrm_lab.bench.fit import bench_fit
 from qbrm_lab.bench.refine import bench_refine
 from qbrm_lab.bench.sample import bench_sample
 from qbrm_lab.bench.scale import bench_scale
@@ -28,6 +29,7 @@ def _per_dim(bench: Callable[[int, int], Rows]) -> Callable[[int], Rows]:
 SPEED_BENCHMARKS: dict[str, Callable[[int], Rows]] = {
     "refine": _per_dim(bench_refine),
     "train": _per_dim(bench_train),
+    "fit": bench_fit,
     "sample": bench_sample,
     "scale": bench_scale,
     "serve": bench_serve,
@@ -38,6 +40,13 @@ SPEED = {
     "rows_per_s": "{:,.0f}",
     **dict.fromkeys(("ratio_to_published", "ratio_to_ebrm"), "{:,.3g}"),
     "multiple_of_floor": "{:.2f}",
+}
+FITTING = {
+    **dict.fromkeys(("dim", "score", "fitted"), "{}"),
+    "pairs": "{:,}",
+    "seconds": "{:.1f}",
+    "read_seconds": "{:.3g}",
+    "multiple_of_reading": "{:,.3g}",
 }
 SAMPLING = {
     **dict.fromkeys(("sampler", "spins", "batch"), "{}"),
@@ -60,7 +69,14 @@ SERVING = {
     **dict.fromkeys(("served_per_s", "offline_per_s"), "{:,.1f}"),
     **dict.fromkeys(("ratio_to_offline", "cpu_ratio_to_offline"), "{:.2f}"),
 }
-FORMATS = {"refine": SPEED, "train": SPEED, "sample": SAMPLING, "scale": SCALE, "serve": SERVING}
+FORMATS = {
+    "refine": SPEED,
+    "train": SPEED,
+    "fit": FITTING,
+    "sample": SAMPLING,
+    "scale": SCALE,
+    "serve": SERVING,
+}
 
 
 def run_benchmark(name: str, seed: int, as_json: bool, out: Path | None) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -14,24 +13,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from qbrm.errors import InputError, WorkerError
-from qbrm.features import FeatureTable
-from qbrm.features.build import SHARD_ROWS
-from qbrm.features.manifest import Manifest, shard_name
-from qbrm.features.pair_list import PairList, write_pair_list
-from qbrm.features.shard import write_shard
 from qbrm.features.stream import WINDOW_BYTES, open_sources
 from qbrm.model.fit import fit_features
 from qbrm.model.score_choice import ScoreChoice
-from qbrm.reward_models.base import Embedded, Identity
+from qbrm_lab.bench.generated import generate, require_room
 
 CASES = ((384, 1_000_000), (384, 2_000_000), (384, 4_000_000), (4096, 250_000))
 """Embedding size and rows."""
 SCORE = "sqrbm"
 MIB = 2**20
-SPARE = 1.2
 SAMPLED_SECONDS = 0.02
 
 
@@ -54,7 +45,7 @@ def bench_scale(seed: int, window_bytes: int = WINDOW_BYTES) -> list[dict[str, A
 def _measure(dim: int, rows: int, seed: int, window_bytes: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="qbrm-scale-") as name:
         folder = Path(name) / "features"
-        _require_room(folder.parent, dim, rows)
+        require_room(folder.parent, dim, rows)
         generate(folder, dim, rows, seed)
         program = f"from qbrm_lab.bench import scale; scale.print_training({str(folder)!r}, {seed}, {window_bytes})"
         measured = subprocess.run([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, check=False)
@@ -62,30 +53,6 @@ def _measure(dim: int, rows: int, seed: int, window_bytes: int) -> dict[str, Any
             raise WorkerError(f"training on {rows:,} rows ended with exit code {measured.returncode}.")
         size = sum(path.stat().st_size for path in folder.glob("*.arrow"))
     return {"dim": dim, "rows": rows, "disk_bytes_per_row": size / rows, **json.loads(measured.stdout)}
-
-
-def _require_room(folder: Path, dim: int, rows: int) -> None:
-    needed, free = int(SPARE * rows * dim * 4), shutil.disk_usage(folder).free
-    if free < needed:
-        raise InputError(
-            f"{folder.parent} has {free / 2**30:.1f} GiB free, {rows:,} rows need {needed / 2**30:.1f}; expected the "
-            "environment variable TMPDIR to name a folder with more room."
-        )
-
-
-def generate(folder: Path, dim: int, rows: int, seed: int) -> None:
-    """Write a feature table of standard normal embeddings, and a pair to every two rows."""
-    folder.mkdir()
-    rng = np.random.default_rng(seed)
-    entries = []
-    for number, start in enumerate(range(0, rows, SHARD_ROWS)):
-        keys = [(f"{row // 2:016x}", f"{row % 2:016x}") for row in range(start, min(start + SHARD_ROWS, rows))]
-        embedding = rng.standard_normal((len(keys), dim), dtype=np.float32)
-        entries.append(write_shard(folder / shard_name(number), keys, Embedded(embedding, embedding[:, 0].copy())))
-    Manifest(Identity("generated", str(seed), "none", 0), dim, True, tuple(entries), True).write(folder)
-    chosen = np.arange(0, rows, 2)
-    pairs = PairList(chosen, chosen + 1, chosen.astype(np.uint64), len(chosen))
-    write_pair_list(FeatureTable.without_checking(folder), pairs)
 
 
 def print_training(folder: str, seed: int, window_bytes: int) -> None:

@@ -22,6 +22,7 @@ from qbrm_lab.comparison.records import Records, results_of
 from qbrm_lab.comparison.settings import ComparisonSettings
 from qbrm_lab.comparison.side_by_side import each_seed
 from qbrm_lab.comparison.sources import Sources, read_sources
+from qbrm_lab.comparison.verdicts import judged_pairs
 from qbrm_lab.methods.base import Method
 from qbrm_lab.responses import Responses
 from qbrm_lab.results import Fact, Results
@@ -129,7 +130,8 @@ def _no_records(prepared: Prepared, scenario: str) -> Records:
         for set_name in SETS
         if (items := prepared.responses.items(test, set_name)) is not None
     ]
-    return Records(scenario, sets)
+    prompt = prepared.responses.prompt.numpy()
+    return Records(scenario, sets, judged_pairs(sets, prompt, prepared.settings.seed))
 
 
 def _split(scenario: str, model_is_trained: bool) -> Callable[[PreferenceSet, int], Roles]:

@@ -73,12 +73,13 @@ def refine_tests(method: Fitted, features: Features, tests: Sequence[EvaluationS
 def outcomes(method: Fitted, features: Features, refined: Refined, test: EvaluationSet) -> Outcomes:
     """What the method got right, and how likely it thought it was."""
     correct = is_correct(test.items, refined.reward.numpy())
-    if method.log_preference is None:
-        return Outcomes(correct, None)
     chosen, rejected = (torch.from_numpy(rows) for rows in (test.items.pair_chosen, test.items.pair_rejected))
+    margin = (refined.reward[chosen] - refined.reward[rejected]).double().numpy()
+    if method.log_preference is None:
+        return Outcomes(correct, None, margin=margin)
     with torch.no_grad():
         log_probability = method.log_preference(features, refined.reward, chosen, rejected)
-    return Outcomes(correct, log_probability.double().numpy())
+    return Outcomes(correct, log_probability.double().numpy(), margin=margin)
 
 
 def _unsampled(category: str) -> Sampling | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -32,6 +33,7 @@ from qbrm_lab.comparison.records import Records
 from qbrm_lab.comparison.sampling import with_sampling
 from qbrm_lab.comparison.settings import ComparisonSettings
 from qbrm_lab.comparison.uncertainty import with_deviations
+from qbrm_lab.comparison.verdicts import references
 from qbrm_lab.evaluation.outcomes import is_correct
 from qbrm_lab.methods import folder_name
 from qbrm_lab.methods.base import BRADLEY_TERRY, Fitted, Method, Rewards, Task
@@ -86,14 +88,15 @@ def run_seed(run: SeedRun, methods: Mapping[str, Method], records: Records) -> N
     reward_model, features = _reward_model_features(run, records)
     pairs = run.responses.pairs(run.roles.refinement, features.embedding, features.reward)
     validation = run.responses.pairs(run.roles.validation, features.embedding, features.reward)
+    untrained = Task(pairs, validation, features, run.seed, None, measure=lambda _: {}, on_epoch=lambda _: None)
+    for name, known in references(untrained).items():
+        refined = refine_tests(known, features, records.tests)
+        records.add_reference(name, [outcomes(known, features, refined, test) for test in records.tests])
     for name, method in methods.items():
         with _Watch(run, name) as watch:
-            task = Task(
-                pairs,
-                validation,
-                features,
-                run.seed,
-                run.folder(name) / "checkpoint.safetensors",
+            task = replace(
+                untrained,
+                checkpoint=run.folder(name) / "checkpoint.safetensors",
                 measure=lambda rewards: _accuracies(run, run.roles.validation, features, rewards),
                 on_epoch=watch.on_epoch,
                 member=partial(_member, run) if run.embedded.reward is None else None,

@@ -18,10 +18,13 @@ from qbrm_lab.comparison.evaluate import EvaluationSet, Label, difference, relia
 from qbrm_lab.comparison.sampling import difference_error, sampling_columns
 from qbrm_lab.comparison.sources import Sources
 from qbrm_lab.comparison.uncertainty import deviation_rows, risk_coverage_rows
+from qbrm_lab.comparison.verdicts import JudgedPairs, verdict_row
 from qbrm_lab.evaluation.outcomes import Outcomes
+from qbrm_lab.methods import is_baseline
 from qbrm_lab.results import Fact, ResultRow, Results, Tables
 from qbrm_lab.results.facts import TrainingFact
 from qbrm_lab.results.rows import DataSet, DensityExample, Difference, Epoch, RiskCoverage, Stage, SummaryRow, Timing
+from qbrm_lab.results.verdicts import VerdictRow
 
 # The base, the competitor, and the competitor with all that the judged score has beside its energy.
 REFERENCES = ("base", "mlp", "mlp:gate,members=5")
@@ -31,11 +34,18 @@ Made = TypeVar("Made")
 
 @dataclass
 class Records:
-    """Measurements in one scenario on the same tests, in the order they were made."""
+    """Measurements in one scenario on the same tests, in the order they were made.
+
+    Attributes:
+        judged: the pairs that verdicts are about.
+        references: outcomes of what verdicts compare with, which need not be among the methods.
+    """
 
     scenario: str
     tests: Sequence[EvaluationSet]
+    judged: Sequence[JudgedPairs] = ()
     outcomes: dict[str, list[list[Outcomes]]] = field(default_factory=dict)
+    references: dict[str, list[list[Outcomes]]] = field(default_factory=dict)
     rows: list[ResultRow] = field(default_factory=list)
     timings: list[Timing] = field(default_factory=list)
     epochs: list[Epoch] = field(default_factory=list)
@@ -61,8 +71,9 @@ class Records:
 
     def extend(self, later: Records) -> None:
         """Append the measurements of further seeds in the same scenario, on the same tests."""
-        for method, seeds in later.outcomes.items():
-            self.outcomes.setdefault(method, []).extend(seeds)
+        for mine, theirs in ((self.outcomes, later.outcomes), (self.references, later.references)):
+            for method, seeds in theirs.items():
+                mine.setdefault(method, []).extend(seeds)
         for table in ("rows", "timings", "epochs", "densities", "facts"):
             getattr(self, table).extend(getattr(later, table))
 
@@ -72,6 +83,10 @@ class Records:
         label = {"scenario": self.scenario, "method": method, "seed": seed}
         for test, outcome in zip(self.tests, of_tests, strict=True):
             self.rows += rows(label, test, outcome, partial(sampling_columns, test, [outcome]))
+
+    def add_reference(self, name: str, of_tests: list[Outcomes]) -> None:
+        """Record one seed's outcomes of something that verdicts compare with."""
+        self.references.setdefault(name, []).append(of_tests)
 
     def tables(self) -> Tables:
         """The measurements as `results.json` has them."""
@@ -85,6 +100,7 @@ class Records:
             risk_coverage=self._risk_coverage(),
             deviation=self._per_method(deviation_rows),
             densities=self.densities,
+            verdicts=self._verdicts(),
             facts=self.facts,
         )
 
@@ -102,6 +118,14 @@ class Records:
             methods = {method: self._seeds(method, index) for method in self.outcomes}
             rows += risk_coverage_rows({"scenario": self.scenario}, test, methods, REFERENCES)
         return rows
+
+    def _verdicts(self) -> list[VerdictRow]:
+        return [
+            verdict_row({"scenario": self.scenario, "method": method}, pairs, seeds, self.references)
+            for pairs in self.judged
+            for method, seeds in self.outcomes.items()
+            if not is_baseline(method)
+        ]
 
     def _differences(self) -> list[Difference]:
         return [

@@ -44,12 +44,14 @@ class Outcomes(NamedTuple):
         sampling: the variation of the other two between samplings; None from a method that does not sample.
         deviation: standard deviation of r_chosen - r_rejected for each pair, with independent r ~ p(r | e), in the
             reward model's units; None from a method without an energy score.
+        margin: reward of the chosen response less that of the rejected one, for each pair; None if not known.
     """
 
     correct: Bool[np.ndarray, " items"]
     log_probability: Float64[np.ndarray, " pairs"] | None
     sampling: Sampling | None = None
     deviation: Float64[np.ndarray, " pairs"] | None = None
+    margin: Float64[np.ndarray, " pairs"] | None = None
 
 
 class Sampling(NamedTuple):

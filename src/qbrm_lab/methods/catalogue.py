@@ -108,23 +108,32 @@ _EBRM_OPTIONS = (
     Option("keep", "with the training pairs that the base rewards contradict", marker="8"),
 )
 _HIDDEN = Option("hidden", "{} hidden units", "N")
+_DEEP = Option("deep", "its fields read a small network of the embedding, which learns with it", marker="P")
 _GEOMETRIC = (
     f"{{}} machines as one, the geometric mean of their densities{_TURNS} (in the scenario same they differ in their "
     "seed only)"
 )
-_RBM_OPTIONS = (_GATE, Option("members", _GEOMETRIC, "N", least=2, marker="8"), _HIDDEN, *_FIT)
+_MEMBERS = Option("members", _GEOMETRIC, "N", least=2, marker="8")
+_RBM_OPTIONS = (_DEEP, _GATE, _MEMBERS, _HIDDEN, *_FIT)
 _SAMPLER = Option("sampler", "hidden spins drawn by {}", "NAME", choices="qbrm.samplers:SAMPLERS")
-_QBM_OPTIONS = (_GATE, _HIDDEN, _SAMPLER, *_FIT)
+_QBM_OPTIONS = (_DEEP, _GATE, _HIDDEN, _SAMPLER, *_FIT)
 
 _untrained = partial(MethodDescription, baseline=True, trained=False)
 _competitor = partial(MethodDescription, baseline=True)
 _energy_score = partial(MethodDescription, build="energy:energy_method")
 
-_MLP = "a small MLP on the embedding added to the base reward, Bradley-Terry: the competitor"
+_MLP = (
+    "a small MLP on the embedding added to the base reward, with Bradley-Terry and a temperature: the competitor; it "
+    "has rewards and no p(r | e)"
+)
 _GAUSSIAN = "a Gaussian reward head with the probit preference likelihood"
 _EBRM = (
     "EBRM: NCE+ with a twelfth of the paper's noise samples, conflict-aware filtering, 50-step ascent; it reads what "
     "the reward model's head reads, as published, and all other trained methods the encoder's vector too"
+)
+_RESIDUAL = (
+    "the MLP as an energy score: a Gaussian around the corrected reward, the probit in place of Bradley-Terry; the "
+    "base is kept where validation gains nothing"
 )
 _RBM = "a classical restricted Boltzmann machine, in closed form"
 _SQRBM = "a semi-quantum restricted Boltzmann machine, in closed form"
@@ -136,6 +145,7 @@ _ALL = (
     _competitor("mlp", _MLP, "#E69F00", "v", "mlp:mlp", _MLP_OPTIONS),
     _competitor("gaussian", _GAUSSIAN, "#CC79A7", "p", "distributional:gaussian"),
     _competitor("quantile", "a quantile reward head", "#882255", "h", "distributional:quantile"),
+    _energy_score("residual", _RESIDUAL, "#999933", "P", options=(_GATE, _MEMBERS)),
     _energy_score("ebrm", _EBRM, "#D55E00", "s", options=_EBRM_OPTIONS),
     _energy_score("rbm", _RBM, "#56B4E9", "D", options=_RBM_OPTIONS),
     _energy_score("sqrbm", _SQRBM, "#0072B2", "o", options=_RBM_OPTIONS),
@@ -145,7 +155,7 @@ _ALL = (
 METHODS: dict[str, MethodDescription] = {description.name: description for description in _ALL}
 
 # What a comparison compares unless told otherwise.
-DEMONSTRATED = ("length", "base", "mlp", "ebrm", "rbm", "sqrbm", "sqrbm:gate,members=5")
+DEMONSTRATED = ("length", "base", "mlp", "residual", "ebrm", "rbm", "sqrbm", "sqrbm:gate,members=5")
 
 # What methods were called before they had options.
 RENAMED = {

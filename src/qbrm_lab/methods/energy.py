@@ -19,6 +19,7 @@ from qbrm.fitting.calibration import SMALLEST_PROBABILITY
 from qbrm.refinement import REFINEMENTS, refine
 from qbrm.samplers import Sampler
 from qbrm.samplers.base import identity_of
+from qbrm.selection.candidates import TRUNK_UNITS
 from qbrm_lab.methods.base import Fitted, LogPreference, Rewards, Task
 from qbrm_lab.methods.names import Defaults, MethodName
 from qbrm_lab.methods.temperature_scaling import tempered
@@ -38,6 +39,8 @@ class EnergyMethod:
         refinement: one of `REFINEMENTS`.
         hidden: hidden units of a Boltzmann score; None for its own default.
         sampler: draws the hidden spins of ``qbm`` or ``tqbm``; None to sum over them.
+        deep: units of the trunk that a Boltzmann score's fields read; None for those of the score, which has none but
+            for ``residual``.
     """
 
     name: str
@@ -46,6 +49,7 @@ class EnergyMethod:
     settings: FitSettings
     hidden: int | None = None
     sampler: str | Sampler | None = None
+    deep: int | None = None
 
     def __repr__(self) -> str:
         return f"EnergyMethod({self.name!r}, {self.described()!r})"
@@ -61,6 +65,8 @@ class EnergyMethod:
         if self.settings.objective != "nce":
             settings.pop("noise_samples")
         own = {"score": self.score, "refinement": self.refinement, "hidden": self.hidden, "sampler": self.sampler_name}
+        if self.deep is not None:
+            own["deep"] = self.deep
         return {**settings.pop("training"), **settings, **own}
 
     def fit(self, task: Task) -> Fitted:
@@ -81,7 +87,7 @@ class EnergyMethod:
             raise InputError(f"{self.name}: {error}") from error
         score, rewards = fitted.score, self._rewards(fitted.score, task.seed)
         objective = self.settings.objective
-        preference = _density_preference(score) if objective == "preference" else tempered(rewards, task)
+        preference = density_preference(score) if objective == "preference" else tempered(rewards, task)
         facts: list[TrainingFact] = []
         if fitted.conflicts is not None:
             facts.append(ConflictsDropped(method=self.name, seed=task.seed, **fitted.conflicts._asdict()))
@@ -101,6 +107,7 @@ class EnergyMethod:
             task.pairs.dim,
             hidden=self.hidden,
             sampler=self.sampler,
+            deep=self.deep,
             reads=task.head_dim,
             # Without a preference to explain, an anchored score would only copy r0.
             anchored=self.settings.objective == "preference",
@@ -128,7 +135,8 @@ def energy_method(name: MethodName, defaults: Defaults) -> EnergyMethod:
     if issubclass(score, CoupledBoltzmannMachine) and taken["sampler"] in (None, "exact"):
         _check_sum(name, score, taken["hidden"] or 0)
     refinement = told.get("refinement", score.refinement)
-    return EnergyMethod(str(name), name.description.name, str(refinement), settings, **taken)
+    deep = TRUNK_UNITS if "deep" in told else None
+    return EnergyMethod(str(name), name.description.name, str(refinement), settings, **taken, deep=deep)
 
 
 def _check_sum(name: MethodName, score: type[CoupledBoltzmannMachine], hidden: int) -> None:
@@ -147,7 +155,9 @@ def _fit_settings(settings: FitSettings, told: dict[str, Any], epochs: int | Non
     return replace(settings, training=training, filter_conflicts=filtered, noise_samples=noise, **changed)
 
 
-def _density_preference(score: EnergyScore) -> LogPreference:
+def density_preference(score: EnergyScore) -> LogPreference:
+    """Log P(r_chosen > r_rejected) for independent rewards from a score's densities."""
+
     @torch.no_grad()
     def preference(
         features: Features, rewards: Tensor, chosen: Int[Tensor, " pairs"], rejected: Int[Tensor, " pairs"]

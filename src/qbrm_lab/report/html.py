@@ -22,8 +22,9 @@ from qbrm_lab.report.comparison import (
 )
 from qbrm_lab.report.numbers import duration, mean, rate
 from qbrm_lab.report.parts import SET_NAMES, Part, methods_of, parts, sets_of, summary_row
-from qbrm_lab.report.plots.gallery import Picture
+from qbrm_lab.report.plots.gallery import OPENING, Picture
 from qbrm_lab.report.uncertainty import uncertainty_grids
+from qbrm_lab.report.verdicts import verdict_caution, verdict_grid
 from qbrm_lab.results import Results
 from qbrm_lab.results.rows import Timing
 
@@ -32,12 +33,13 @@ TEMPLATE = "report.html.jinja"
 
 def render_report(results: Results, drawn: list[list[Picture]]) -> str:
     """The report as HTML, with the pictures `drawn` of each part, in the order of `parts`."""
-    pairs = zip(parts(results), drawn, strict=True)
+    pairs = list(zip(parts(results), drawn, strict=True))
     loader = PackageLoader("qbrm_lab", "report")
     environment = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     return environment.get_template(TEMPLATE).render(
+        openings=[_opening(part, pictures) for part, pictures in pairs],
         command=results.command,
         data=_data_grid(results),
         methods=_method_grid(results),
@@ -46,6 +48,17 @@ def render_report(results: Results, drawn: list[list[Picture]]) -> str:
         notes=[fact.sentence for fact in results.facts],
         environment=_environment_grid(results.environment),
     )
+
+
+def _opening(part: Part, pictures: list[Picture]) -> dict[str, Any]:
+    """The picture and the verdicts that the report opens with."""
+    judged = bool(part.results.verdicts)
+    return {
+        "title": part.title,
+        "images": [(picture, _alt(part, picture)) for picture in pictures if picture.plot is OPENING],
+        "verdicts": verdict_grid(part) if judged else None,
+        "caution": verdict_caution(part) if judged else "",
+    }
 
 
 def _section(part: Part, pictures: list[Picture]) -> dict[str, Any]:
@@ -58,7 +71,7 @@ def _section(part: Part, pictures: list[Picture]) -> dict[str, Any]:
         "differences": _difference_grid(part) if results.differences else None,
         "uncertainty": uncertainty_grids(results),
         "categories": [grid for name in sets_of(results.rows) if (grid := category_grid(results, name)).labels],
-        "images": [(picture, _alt(part, picture)) for picture in pictures],
+        "images": [(picture, _alt(part, picture)) for picture in pictures if picture.plot is not OPENING],
     }
 
 

@@ -16,9 +16,9 @@ REPORT_FILE = "report.html"
 def write_report(results: Results, folder: Path) -> Path:
     """Write results.json, then the plots as PNGs, then report.html, each whole or not at all.
 
-    With one scenario and test the plots are ``training.png``, ``calibration.png``, ``risk-coverage.png``,
-    ``deviation.png``, ``densities.png`` and ``categories.png``; with several, the names go on with a number, the
-    scenario and the test. Return the path of report.html.
+    With one scenario and test the plots are ``accuracy.png``, ``training.png``, ``calibration.png``,
+    ``risk-coverage.png``, ``deviation.png``, ``densities.png`` and ``categories.png``; with several, the names go on
+    with a number, the scenario and the test. Return the path of report.html.
 
     Raises:
         ValueError: if a number is NaN or infinite.

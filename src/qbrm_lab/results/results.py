@@ -26,6 +26,7 @@ from qbrm_lab.results.rows import (
     Timing,
 )
 from qbrm_lab.results.schema import as_json, non_finite, parsed
+from qbrm_lab.results.verdicts import VerdictRow
 
 RESULTS_FILE = "results.json"
 SCHEMA = 1
@@ -44,6 +45,7 @@ class Tables:
     risk_coverage: list[RiskCoverage] = field(default_factory=list)
     deviation: list[Deviation] = field(default_factory=list)
     densities: list[DensityExample]
+    verdicts: list[VerdictRow] = field(default_factory=list)
     facts: list[Fact] = field(default_factory=list)
 
     @classmethod
@@ -68,9 +70,11 @@ class Results(Tables):
         return cls(command=command, environment=environment, data=data, **content)
 
     def content(self) -> dict[str, Any]:
-        """What results.json has; `notes` are the facts as sentences, for people."""
+        """What results.json has; `notes` and each verdict's `sentence` are made of the numbers, for people."""
         about = {"schema": SCHEMA, "command": self.command}
-        return {**about, **as_json(self), "notes": [fact.sentence for fact in self.facts]}
+        verdicts = [{**as_json(row), "sentence": row.verdict.sentence} for row in self.verdicts]
+        notes = [fact.sentence for fact in self.facts]
+        return {**about, **as_json(self), "verdicts": verdicts, "notes": notes}
 
 
 def write_results(results: Results, folder: Path) -> Path:

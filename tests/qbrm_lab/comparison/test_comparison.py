@@ -179,6 +179,22 @@ def test_saved_models_give_the_accuracies_in_the_results(full, sources, method, 
         assert {(row["set"], row["category"]): row["accuracy"] for row in rows} == pytest.approx(expected)
 
 
+def test_residual_and_deep_fields_are_saved_as_they_were_compared(sources, tmp_path):
+    methods = ("residual:gate,members=2", "sqrbm:deep")
+    results, _ = run(train=sources["train"], tests=(sources["second"],), methods=methods, epochs=3, out=tmp_path)
+    items = items_of(sources["second"])
+    answers = list(
+        dict.fromkeys((prompt, answer) for prompt, chosen, rejected, *_ in items for answer in (chosen, *rejected))
+    )
+    for method in methods:
+        model = EnergyRewardModel.from_pretrained(tmp_path / "models" / f"{folder_name(method)}-fresh-seed-0")
+        rewards = dict(zip(answers, model.score(*zip(*answers, strict=True)).refined.tolist(), strict=True))
+        rows = rows_of(results, method=method)
+        assert {(row["set"], row["category"]): row["accuracy"] for row in rows} == pytest.approx(
+            accuracies(rewards, items)
+        )
+
+
 def test_log_loss_of_base_is_that_of_the_logistic_of_its_margins(full, sources):
     rewards = rewards_of(full, sources, "base", 1)
     losses = [
@@ -299,6 +315,54 @@ def test_differences_are_differences_of_the_summaries(full):
         assert row["difference"] == pytest.approx(mine - other, abs=1e-12)
         assert row["ci_low"] <= row["difference"] + 1e-12
         assert row["ci_high"] >= row["difference"] - 1e-12
+
+
+def test_every_energy_score_is_judged_on_all_pairs_of_each_test(full, sources):
+    """As `qbrm fit` counts them: of both sets, each once, means over seeds."""
+    rows = {(row["method"], row["test"]): row for row in full[1]["verdicts"]}
+    assert set(rows) == {
+        (method, f"{name}.jsonl") for method in ("ebrm", "rbm", "sqrbm") for name in ("first", "second")
+    }
+    for name in ("first", "second"):
+        pairs = {
+            (prompt, chosen, answer)
+            for prompt, chosen, rejected, *_ in items_of(sources[name])
+            for answer in rejected
+            if answer != chosen
+        }
+        for method in ("rbm", "sqrbm"):
+            row = rows[method, f"{name}.jsonl"]
+            assert (row["pairs"], row["prompts"]) == (len(pairs), len({prompt for prompt, *_ in pairs}))
+            accuracy = {}
+            for judged in ("base", method, "length"):
+                rewards = [rewards_of(full, sources, judged, seed) for seed in (0, 1)]
+                right = [[of[p, chosen] > of[p, answer] for p, chosen, answer in pairs] for of in rewards]
+                accuracy[judged] = np.mean(right)
+            assert row["base"]["accuracy"] == pytest.approx(accuracy["base"])
+            assert row["refined"]["accuracy"] == pytest.approx(accuracy[method])
+            assert row["length_accuracy"] == pytest.approx(accuracy["length"])
+            assert row["difference"]["accuracy"][0] == pytest.approx(accuracy[method] - accuracy["base"])
+            assert f"on {len(pairs)} pairs" in row["sentence"]
+
+
+def test_without_best_of_n_a_verdict_has_the_interval_of_the_difference(tmp_path):
+    lines = [
+        line for line in read_lines(write_preferences(tmp_path / "both.jsonl", 0, 40)) if len(line["rejected"]) == 1
+    ]
+    (tmp_path / "pairwise.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    results, _ = run(
+        train=tmp_path / "pairwise.jsonl", methods=("base", "rbm"), seeds=2, epochs=2, out=tmp_path / "out"
+    )
+    (verdict,), (difference,) = results["verdicts"], results["differences"]
+    expected = [difference[key] for key in ("difference", "ci_low", "ci_high")]
+    assert verdict["difference"]["accuracy"] == pytest.approx(expected)
+
+
+def test_a_score_is_judged_against_a_base_that_is_not_compared(tmp_path):
+    train = write_preferences(tmp_path / "train.jsonl", 0, 16)
+    results, _ = run(train=train, methods=("rbm",), epochs=1, out=tmp_path / "out")
+    assert [row["method"] for row in results["verdicts"]] == ["rbm"]
+    assert {row["method"] for row in results["rows"]} == {"rbm"}
 
 
 def test_filtering_note_counts_the_pairs_that_base_rewards_do_not_support(full):

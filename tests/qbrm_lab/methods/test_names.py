@@ -2,10 +2,12 @@
 
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
 from qbrm.errors import InputError
+from qbrm.selection import CANDIDATES
 from qbrm_lab.comparison import ComparisonSettings
 from qbrm_lab.methods import METHODS, Defaults, build_method, folder_name, method_name, split_methods, words_of
 from qbrm_lab.methods.catalogue import RENAMED, is_baseline, is_trained
@@ -15,6 +17,9 @@ def test_options_come_in_one_order_however_they_are_given():
     assert (
         str(method_name("sqrbm:members=5,gate")) == str(method_name("sqrbm:gate,members=5")) == "sqrbm:gate,members=5"
     )
+
+
+DEEP = ("rbm:deep", "sqrbm:deep,gate,members=5", "qbm:deep", "tqbm:deep")
 
 
 def test_an_option_belongs_to_the_method_before_it():
@@ -31,6 +36,7 @@ def test_an_option_belongs_to_the_method_before_it():
         ("sqrmb:gate", "unknown method 'sqrmb'; did you mean 'sqrbm'?"),
         ("sqrbm:gtae", "unknown option of sqrbm 'gtae'; did you mean 'gate'?"),
         ("qbm:members=5", "unknown option of qbm 'members'"),
+        ("residual:deep", "unknown option of residual 'deep'"),
         ("length:gate", "length has no options"),
         ("sqrbm:", "unknown option of sqrbm ''"),
         ("sqrbm:gate=1", "has 'gate=1'; expected gate."),
@@ -52,7 +58,7 @@ def test_a_name_that_means_nothing_is_refused_in_one_line(name, message):
     assert "\n" not in str(refused.value)
 
 
-@pytest.mark.parametrize("name", [*METHODS, *RENAMED.values()])
+@pytest.mark.parametrize("name", [*METHODS, *RENAMED.values(), *DEEP])
 def test_every_method_is_built_under_its_own_name_and_described(name):
     assert build_method(name).name == name
     assert words_of(name) != name
@@ -74,10 +80,20 @@ def test_an_objective_a_filter_and_noise_are_options():
     assert build_method("sqrbm:filter").settings.filter_conflicts
 
 
+@pytest.mark.parametrize("candidate", CANDIDATES[1:], ids=lambda candidate: candidate.name)
+def test_what_fit_chooses_among_is_compared_under_the_same_name(candidate):
+    method = build_method(candidate.name)
+    assert str(method_name(candidate.name)) == candidate.name
+    assert (method.settings.gate, method.settings.members) == (candidate.gate, candidate.members)
+    task = SimpleNamespace(pairs=SimpleNamespace(dim=3), head_dim=None)
+    assert method._build(task).settings() == candidate.family.build(3).settings()
+
+
 def test_lists_of_methods_follow_from_the_descriptions():
     assert {name for name in METHODS if is_baseline(name)} == {"length", "base", "mlp", "gaussian", "quantile"}
     assert is_baseline("mlp:gate,members=5")
     assert not is_baseline("sqrbm:gate")
+    assert not is_baseline("residual")
     assert [is_trained(name) for name in ("base", "base:tempered", "base:mean", "mlp")] == [False, False, True, True]
 
 

@@ -17,10 +17,12 @@ from qbrm_lab.report import markdown_table, print_results, update_markdown, writ
 from qbrm_lab.report.numbers import duration, rate
 from qbrm_lab.report.parts import parts
 from qbrm_lab.report.plots import (
+    accuracy_figure,
     calibration_figure,
     category_figure,
     density_figure,
     deviation_figure,
+    gallery,
     risk_coverage_figure,
     training_figure,
 )
@@ -150,6 +152,24 @@ def deviation_rows():
     ]
 
 
+def verdict_rows():
+    measures = {name: {"accuracy": 0.6, "nll": nll, "ece": 0.1} for name, nll in (("base", 0.65), ("tempered", 0.64))}
+    return [
+        KEY
+        | measures
+        | {"method": method, "seeds": len(SEEDS), "prompts": 80, "pairs": 250, "use": gain > 0, "length_accuracy": 0.5}
+        | {"refined": {"accuracy": 0.6 + gain, "nll": 0.6, "ece": 0.05}}
+        | {
+            "difference": {
+                "accuracy": [gain, gain - 0.01, gain + 0.01 + 0.01 * rank],
+                "nll": [-0.05, -0.08, -0.02],
+                "nll_over_tempered": [-0.04, -0.09, 0.01],
+            }
+        }
+        for rank, (method, gain) in enumerate(zip(SCORES, (-0.02, 0.005, 0.03), strict=True))
+    ]
+
+
 def density(label, base, refined, width):
     reward = np.linspace(-6, 6, 201)
     curve = np.exp(-((reward - refined) ** 2) / (2 * width**2)) / (width * math.sqrt(2 * math.pi))
@@ -202,6 +222,7 @@ def make_content(categories=CATEGORIES):
         "risk_coverage": risk_coverage_rows(),
         "deviation": deviation_rows(),
         "densities": density_examples(),
+        "verdicts": verdict_rows(),
         "facts": [
             {"kind": "conflicts-dropped", "method": "<ebrm>", "seed": 0, "dropped": 812, "total": 3310},
             {"kind": "run-time", "seconds": 12.0},
@@ -214,7 +235,7 @@ def make_results():
 
 
 def with_second_test(results):
-    tables = ("rows", "summary", "differences", "reliability", "risk_coverage", "deviation", "densities")
+    tables = ("rows", "summary", "differences", "reliability", "risk_coverage", "deviation", "densities", "verdicts")
     doubled = {
         name: getattr(results, name) + [replace(row, test="reward/bench") for row in getattr(results, name)]
         for name in tables
@@ -304,7 +325,7 @@ def test_numbers_are_aligned_on_the_right(results):
 @pytest.mark.parametrize("width", [60, 80, 100, 120])
 def test_no_table_line_is_wider_than_the_terminal(results, width):
     text = re.sub(r"\x1b\[[0-9;]*m", "", printed(results, width, terminal=True))
-    tables = [line for line in text.splitlines() if line.startswith(("method", *METHODS))]
+    tables = [line for line in text.partition("Verdicts")[0].splitlines() if line.startswith(("method", *METHODS))]
     assert max(map(len, tables)) <= width
     assert "40.5 [38.5, 42.5]" in text
     assert len([line for line in tables if line.startswith("method")]) == {60: 3, 80: 2, 100: 2, 120: 1}[width]
@@ -316,6 +337,28 @@ def test_differences_are_printed_with_their_signs(results):
     assert "best-of-n  ebrm over mlp -0.4 [-1.1, +0.3], paired over prompts" in lines
     assert not any("mlp over base" in line for line in lines)
     assert points(-0.0001) == "+0.0"
+
+
+USE_SQRBM = (
+    "Use it: +3.0 points [+2.0, +6.0] over the base on 250 pairs of 80 prompts, log-loss 0.650 -> 0.600 (0.640 with a "
+    "temperature alone)."
+)
+
+
+def test_the_comparison_ends_with_a_sentence_for_every_energy_score(results):
+    heading, *lines = printed(results).splitlines()[-5:]
+    assert heading == "Verdicts, in-domain · rmb, mean over 2 seeds"
+    assert [line.split()[0] for line in lines[:3]] == list(SCORES)
+    assert lines[0].startswith("ebrm   Not shown to help: -2.0 points")
+    assert lines[2] == f"sqrbm  {USE_SQRBM}"
+    assert lines[3] == "250 test pairs tell little: an accuracy is known to within 6 points."
+
+
+def test_the_verdicts_of_several_tests_come_after_all_tables(results):
+    lines = printed(with_second_test(results)).splitlines()
+    first = lines.index("Verdicts, in-domain · rmb, mean over 2 seeds")
+    assert first > max(number for number, line in enumerate(lines) if line.startswith("method"))
+    assert "Verdicts, in-domain · reward/bench, mean over 2 seeds" in lines[first:]
 
 
 def test_colours_are_for_terminals_only(results):
@@ -436,6 +479,28 @@ def legend_of(figure, panel):
     return [text.get_text() for text in figure.subfigs[panel].legends[0].get_texts()]
 
 
+def test_accuracy_shows_every_interval_and_the_base_as_a_line(part):
+    figure = accuracy_figure(part)
+    assert [axes.get_title() for axes in figure.axes] == ["pairwise accuracy, %", "best-of-n accuracy, %"]
+    axes = figure.axes[1]
+    assert [label.get_text() for label in axes.get_yticklabels()] == list(METHODS)
+    np.testing.assert_allclose(lines_of(axes, "base line")[0].get_xdata(), 100 * accuracy_of("base", "bon"))
+    ends = [line.get_xdata() for line in axes.get_lines() if len(line.get_xdata()) == 2 and line.get_zorder() == 2]
+    for place, method in enumerate(METHODS):
+        (dot,) = lines_of(axes, method)
+        value = 100 * accuracy_of(method, "bon")
+        np.testing.assert_allclose([dot.get_xdata()[0], dot.get_ydata()[0]], [value, place])
+        np.testing.assert_allclose(ends[place], [value - 2, value + 2])
+        assert (dot.get_markerfacecolor() == "white") == (method not in SCORES)
+
+
+def test_accuracy_without_a_base_has_no_line(part):
+    part = replace(part, summary=[row for row in part.summary if row.method in SCORES])
+    figure = accuracy_figure(part)
+    assert not lines_of(figure.axes[0], "base line")
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["energy score"]
+
+
 def test_training_shows_each_seed_and_their_mean(part):
     grid = np.reshape(training_figure(part).axes, (3, len(SCORES)))
     for column, method in enumerate(SCORES):
@@ -514,21 +579,29 @@ def test_accuracy_at_a_coverage_between_two_points_is_that_of_the_next():
 
 
 def test_no_two_methods_look_alike():
-    methods = [*CATALOGUE, *RENAMED.values()]
+    methods = [
+        *CATALOGUE,
+        *RENAMED.values(),
+        "rbm:deep",
+        "sqrbm:deep",
+        "qbm:deep",
+        "residual:gate",
+        "residual:members=5",
+    ]
     assert len({(colour_of(method), marker_of(method)) for method in methods}) == len(methods)
     assert curve_of("mlp:gate")["linestyle"] != curve_of("mlp")["linestyle"]
     assert colour_of("mlp:gate") == colour_of("mlp")
 
 
 def test_results_without_the_newer_tables_are_read_and_reported(results, tmp_path):
-    content = {
-        name: table for name, table in make_content().items() if name not in ("risk_coverage", "deviation", "facts")
-    }
+    newer = ("risk_coverage", "deviation", "verdicts", "facts")
+    content = {name: table for name, table in make_content().items() if name not in newer}
     (tmp_path / RESULTS_FILE).write_text(json.dumps(content))
     older = read_results(tmp_path)
-    assert older == replace(results, risk_coverage=[], deviation=[], facts=[])
+    assert older == replace(results, **{name: [] for name in newer})
     html = write_report(older, tmp_path).read_text(encoding="utf-8")
     assert "AURC" not in html
+    assert "Verdicts" not in html + printed(older)
     assert not {"risk-coverage.png", "deviation.png"} & {path.name for path in tmp_path.iterdir()}
 
 
@@ -607,6 +680,17 @@ def test_the_report_says_what_was_asked_and_found(results, tmp_path):
     assert "+0.8 [+0.1, +1.5]" in page.text
 
 
+def test_the_report_opens_with_accuracies_and_verdicts(results, tmp_path, monkeypatch):
+    monkeypatch.setattr(gallery, "PLOTS", gallery.PLOTS[:2])
+    html = write_report(with_second_test(results), tmp_path).read_text(encoding="utf-8")
+    opening, rest = html.split("<h2>What was asked</h2>")
+    assert opening.count("<img") == opening.count("sqrbm 55.5 [53.5, 57.5] pairwise") == 2
+    text = Page(opening.partition("<main>")[2]).text
+    assert text.count(USE_SQRBM) == 2
+    assert "250 test pairs tell little" in text
+    assert USE_SQRBM not in rest
+
+
 def test_the_report_leaves_whole_files_only(results, tmp_path):
     write_report(results, tmp_path / "runs")
     names = {"results.json", "report.html", *(f"{plot.stem}.png" for plot in PLOTS)}
@@ -615,9 +699,10 @@ def test_the_report_leaves_whole_files_only(results, tmp_path):
 
 def test_what_was_not_measured_is_left_out(results, tmp_path):
     tables = ("epochs", "reliability", "risk_coverage", "deviation", "densities", "differences", "timings", "facts")
+    tables += ("verdicts",)
     rows = [replace(row, category="all") for row in results.rows]
     sparse = replace(results, rows=rows, **{name: [] for name in tables})
     page = Page(write_report(sparse, tmp_path).read_text(encoding="utf-8"))
-    assert not page.named("img")
+    assert len(page.named("img")) == 1
     assert "55.5 [53.5, 57.5]" in page.text
-    assert not list(tmp_path.glob("*.png"))
+    assert [path.name for path in tmp_path.glob("*.png")] == ["accuracy.png"]

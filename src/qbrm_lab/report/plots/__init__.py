@@ -1,5 +1,6 @@
 """The plots of a comparison: one file each, and the list of them."""
 
+from qbrm_lab.report.plots.accuracy import accuracy_figure
 from qbrm_lab.report.plots.calibration import calibration_figure
 from qbrm_lab.report.plots.categories import category_figure
 from qbrm_lab.report.plots.densities import density_figure
@@ -9,6 +10,7 @@ from qbrm_lab.report.plots.risk_coverage import risk_coverage_figure
 from qbrm_lab.report.plots.training import training_figure
 
 __all__ = [
+    "accuracy_figure",
     "calibration_figure",
     "category_figure",
     "density_figure",

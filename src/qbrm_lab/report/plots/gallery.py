@@ -13,6 +13,7 @@ from PIL import Image
 
 from qbrm_lab.report.categories import OVERALL
 from qbrm_lab.report.parts import Part
+from qbrm_lab.report.plots.accuracy import accuracy_figure, accuracy_rows
 from qbrm_lab.report.plots.appearance import PHONE_WIDTH
 from qbrm_lab.report.plots.calibration import calibration_figure
 from qbrm_lab.report.plots.categories import category_figure
@@ -55,7 +56,17 @@ class Picture(NamedTuple):
         return f"data:image/png;base64,{b64encode(self.png).decode()}"
 
 
+# What the report opens with.
+OPENING = Plot(
+    "accuracy",
+    "Accuracy",
+    "Accuracy on the test by method, mean over seeds, with its 95% interval by bootstrap over prompts. Intervals of "
+    "two methods may overlap although one is better: they answer the same prompts, and the paired difference decides.",
+    accuracy_figure,
+    lambda results: any(accuracy_rows(results, row.set) for row in results.summary),
+)
 PLOTS = (
+    OPENING,
     Plot(
         "training",
         "Training",
