@@ -23,7 +23,8 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=8000, help="0 for any free one")
     arguments = parser.parse_args()
 
-    model = EnergyRewardModel.fit(arguments.reward_model, arguments.preferences, features=f"{arguments.out}/features")
+    model = EnergyRewardModel.fit(arguments.reward_model, arguments.preferences, out=arguments.out)
+    print(model.verdict["sentence"])
     model.save_pretrained(arguments.out)
     serve(ServerSettings(arguments.out, port=arguments.port), print)
 

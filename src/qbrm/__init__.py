@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         RBM,
         CoupledBoltzmannMachine,
         EnergyScore,
+        Residual,
         SemiQuantumRBM,
         TransverseFieldMachine,
     )
@@ -51,6 +52,7 @@ _MODULES = {
     "KaiwuSampler": "samplers.kaiwu",
     "RBM": "energies",
     "RewardClient": "rlhf.served",
+    "Residual": "energies",
     "RewardDistribution": "model",
     "RewardFunction": "rlhf.trl",
     "Sampler": "samplers",
@@ -79,6 +81,7 @@ __all__ = [
     "GibbsSampler",
     "InputError",
     "KaiwuSampler",
+    "Residual",
     "RewardClient",
     "RewardDistribution",
     "RewardFunction",

@@ -18,6 +18,7 @@ BLOCK = re.compile(r"(?:<!-- not run: (?P<reason>.+?) -->\n)?```python\n(?P<code
 # Blocks that need what a test has not: how many on each page.
 NOT_RUN = {
     "embed-and-train.md": 1,  # the reader's reward model and preferences
+    "fit.md": 1,  # the same
     "kaiwu.md": 1,  # Kaiwu's SDK and a licence
     "kaiwu.zh-CN.md": 1,
     "mathematics.md": 1,  # minutes of sampling
@@ -67,6 +68,9 @@ def test_code_blocks_run_in_order(page, tmp_path, monkeypatch, one_thread):
         pytest.importorskip("kaiwu.torch_plugin", reason="kaiwu-torch-plugin is not installed; see docs/kaiwu.md")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr(
+        "qbrm.selection.candidates.LEAST_STEPS", 1
+    )  # shorter trainings, as what they learn is not asked
     if page.name in BEGIN_WITH_MODELS:
         make_models(tmp_path)
         trl = pytest.importorskip("trl")

@@ -13,11 +13,12 @@ from typing_extensions import Unpack
 
 from qbrm.cli.console import Advance, Reporter
 from qbrm.cli.options import command_line
-from qbrm.cli.preferences import report_preferences, report_refused, report_responses
+from qbrm.cli.preferences import cut_facts, report_preferences, report_refused, report_responses
 from qbrm.durable import make_folder, one_writer, write_atomically
 from qbrm.evaluation.verdict import Verdict
+from qbrm.features import FeatureTable
 from qbrm.model.energy_reward_model import EnergyRewardModel
-from qbrm.model.from_preferences import PreferenceFit
+from qbrm.model.from_preferences import FEATURES, PreferenceFit
 from qbrm.model.score_choice import Progress, ScoreChoice
 from qbrm.preferences import preferences_of
 from qbrm.preferences.unlabelled import responses_of
@@ -68,6 +69,9 @@ def fit_model(
         )
         parts, judged, refused = fit.run(model)
         report_refused(refused, reporter)
+        cut = cut_facts(FeatureTable.without_checking(out / FEATURES))
+        if cut:
+            reporter.fact("features", *cut)
         if judged.guarantee is not None:
             reporter.fact("strength", *_guarantee(judged.guarantee))
         refined = EnergyRewardModel(*parts)

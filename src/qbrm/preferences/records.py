@@ -11,7 +11,7 @@ from qbrm.preferences.bad_rows import Rejects
 from qbrm.preferences.base import Message, Preference, Prompt, as_response
 from qbrm.preferences.conversation import read_message, read_prompt
 from qbrm.preferences.field import Field
-from qbrm.preferences.labels import UNCATEGORISED, UniqueIds, read_category, read_uid
+from qbrm.preferences.labels import UNCATEGORISED, read_category, read_uid
 from qbrm.preferences.quoting import quote
 from qbrm.preferences.rows import Row
 from qbrm.preferences.transcript import is_opening, is_transcript, read_opening, split_pair
@@ -29,16 +29,9 @@ def read_records(rows: Iterable[Row], rejects: Rejects) -> Iterator[Preference]:
 
     Args:
         rows: the rows.
-        rejects: collects those that are no preferences, or have the id of an earlier one.
+        rejects: collects those that are no preferences. An id may occur again: some files give one per prompt.
     """
-    unique = UniqueIds("id")
-
-    def read(row: Row) -> Preference:
-        preference = read_record(row)
-        unique.add(preference.uid, row.field.place)
-        return preference
-
-    return rejects.read(rows, read)
+    return rejects.read(rows, read_record)
 
 
 def read_record(row: Row) -> Preference:

@@ -166,7 +166,6 @@ BAD_SOURCES = {
     "no rejected": ('{"prompt": "p", "chosen": "c"}', '"rejected" is missing'),
     "empty answer": ('{"prompt": "p", "chosen": "", "rejected": "r"}', '"chosen" is empty'),
     "number": ('{"prompt": "p", "chosen": "c", "rejected": 3}', '"rejected" is 3'),
-    "same id": ('{"id": 1, "prompt": "p", "chosen": "c", "rejected": "r"}\n' * 2, "line 2"),
 }
 
 

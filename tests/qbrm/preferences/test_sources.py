@@ -219,10 +219,10 @@ def test_a_source_of_nothing_but_bad_rows_is_refused_even_if_they_may_be_left_ou
         preferences_of([record(0, chosen=None), record(1, rejected=None)], skip_bad=True)
 
 
-def test_an_id_that_occurs_again_is_a_bad_row():
-    preferences = preferences_of([record(0, id=0), record(1, id=0.0), record(2, id="1")], skip_bad=True)
-    assert questions(preferences) == ["question 0", "question 2"]
-    assert preferences.left_out == {'"id" occurred before': 1}
+def test_an_id_may_occur_again_as_files_have_one_per_prompt():
+    preferences = preferences_of([record(0, id=0), record(1, id=0.0), record(2, id="1")])
+    assert questions(preferences) == ["question 0", "question 1", "question 2"]
+    assert not preferences.left_out
 
 
 def test_bad_items_of_rmb_are_bad_rows(tmp_path):
