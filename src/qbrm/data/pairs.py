@@ -118,6 +118,13 @@ class PairData(NamedTuple):
         """The pairs for which `picked` is true."""
         return self._replace(chosen=self.chosen[picked], rejected=self.rejected[picked])
 
+    def spread(self, count: int) -> PairData:
+        """No more than so many of the pairs, evenly spaced, as neighbours are alike."""
+        if count >= self.n_pairs:
+            return self
+        picked = torch.linspace(0, self.n_pairs - 1, count).long().to(self.chosen.device)
+        return self._replace(chosen=self.chosen[picked], rejected=self.rejected[picked])
+
     def with_pairs_of(self, other: PairData) -> PairData:
         """These pairs and then those of another part of the same table."""
         chosen, rejected = torch.cat([self.chosen, other.chosen]), torch.cat([self.rejected, other.rejected])

@@ -169,7 +169,7 @@ def _principal(centred: Float[Tensor, "n dim"]) -> tuple[Float[Tensor, " some"],
     else:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            _, singular, columns = torch.svd_lowrank(centred, q=max(RANKS) + OVERSAMPLING, niter=4)
+            _, singular, columns = torch.svd_lowrank(centred, q=max(RANKS) + OVERSAMPLING, niter=2)
         directions = columns.T
     return singular.square() / len(centred), directions
 

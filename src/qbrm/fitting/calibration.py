@@ -12,12 +12,13 @@ from scipy.optimize import minimize_scalar
 from torch import Tensor
 from torch.nn import functional
 
-from qbrm.data.pairs import Batch, Pairs
+from qbrm.data.pairs import Batch, PairData, Pairs
 from qbrm.fitting.objectives import Objective
 from qbrm.fitting.trainable import Clamped, TrainableScore
 from qbrm.fitting.trainer import VALIDATION_BATCH, epoch_generator, moved, validation_loss
 
 BASE_PAIRS = 40
+MOST_PAIRS = 4096
 # Rounding of a sum of float32 products; also bounds what one mislabelled pair can cost, at 16 nats.
 SMALLEST_PROBABILITY = 1e-7
 
@@ -85,12 +86,12 @@ class CalibrationLoss:
         return -(right + self._weight * (claimed * right + (1 - claimed) * wrong)).mean()
 
 
-def calibrate(scores: Sequence[TrainableScore], held_out: Sequence[Pairs]) -> None:
+def calibrate(scores: Sequence[TrainableScore], held_out: Sequence[PairData]) -> None:
     """Multiply every score's temperature by the one factor that makes all held-out pairs together most likely.
 
     Training alone leaves p(r | e) over-confident. Searches between a tenth and ten times the present temperature, with
     the other parameters as they are. Where there are few preferences, the base rewards' claims count as 40 more; see
-    :class:`CalibrationLoss`.
+    :class:`CalibrationLoss`. Of more than 4,096 pairs, as many evenly spaced ones are enough for one number.
 
     Args:
         scores: to calibrate; one, or the members of a committee.
@@ -100,6 +101,8 @@ def calibrate(scores: Sequence[TrainableScore], held_out: Sequence[Pairs]) -> No
         TypeError: if a score has no temperature.
     """
     trained = [score.log_temperature for score in scores]
+    share = min(1.0, MOST_PAIRS / sum(pairs.n_pairs for pairs in held_out))
+    held_out = [pairs.spread(math.ceil(share * pairs.n_pairs)) for pairs in held_out]
     total = sum(pairs.n_pairs for pairs in held_out)
     objective = CalibrationLoss(total)
     parts = [clamped_batches(score.eval(), pairs) for score, pairs in zip(scores, held_out, strict=True)]

@@ -56,11 +56,11 @@ class Members(Generic[Score]):
         kept = None if fold.keep is None else fold.keep.embeddings
         return self.scores[0].fitted_gate(fold.pairs.responses()[0], fold.validation.responses()[0], kept)
 
-    def combined(self, gate: nn.Module | None = None, strength: float = 1.0) -> Combined[Score]:
+    def combined(self, gate: nn.Module | None = None, strength: float = 1.0, *, rival: bool = True) -> Combined[Score]:
         """Calibrate the members together and make them one.
 
-        If an untrained score that keeps the base rewards' order predicts the members' validation pairs better, it is
-        the result. A single member is not copied: the next call changes it.
+        If, with `rival`, an untrained score that keeps the base rewards' order predicts the members' validation pairs
+        better, it is the result. A single member is not copied: the next call changes it.
 
         Raises:
             TypeError: if such scores have no gate, or no strength other than one.
@@ -75,7 +75,7 @@ class Members(Generic[Score]):
         if self.calibrates and self.log_temperatures[0] is not None:
             held_out = [fold.validation for fold in self.folds]
             calibrate(self.scores, held_out)
-            if self.base is not None and self.scores[0].anchored:
+            if rival and self.base is not None and self.scores[0].anchored:
                 base = self._better_base(self.base(), held_out)
                 if base is not None:
                     return Combined(base, kept_base=True)

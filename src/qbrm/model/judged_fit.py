@@ -195,7 +195,7 @@ class JudgedFit:
             base = of_base(pairs).right
 
             def difference(strength: float) -> Float64[np.ndarray, " prompts"]:
-                score = members.combined(gate, strength).score
+                score = members.combined(gate, strength, rival=False).score
                 return accuracy_by_prompt(of_score(score, named.refinement, pairs).right - base, prompt)
 
             prompts = len(np.unique(prompt))
@@ -239,7 +239,7 @@ class JudgedFit:
         fold = replace(self._fold(1), checkpoint=None, keep=None)
         named = replace(COMPETITOR, device=self._device, epochs=epochs_for(COMPETITOR.settings, fold.pairs.n_pairs))
         committee = train_members(lambda: named.build(fold.pairs.dim, None), fold, named.settings)
-        return of_score(committee.members.combined().score, "mode", test)
+        return of_score(committee.members.combined(rival=False).score, "mode", test)
 
     def _length_difference(self) -> Int64[np.ndarray, " pairs"] | None:
         if self.length is None:

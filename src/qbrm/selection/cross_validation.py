@@ -31,7 +31,7 @@ from qbrm.selection.candidates import BASE, CANDIDATES, MEMBERS, Candidate, Fami
 GROUPS = MEMBERS + 1
 EVALUATION_PAIRS = 1024
 # Pairs that choose an epoch, and that set a temperature, while scores are compared; the final score gets all.
-EPOCH_PAIRS, CALIBRATION_PAIRS = 512, 1024
+EPOCH_PAIRS, CALIBRATION_PAIRS = 512, 640
 
 State = Mapping[str, Tensor]
 Result = TypeVar("Result")
@@ -112,7 +112,10 @@ class Choosing:
         pairs, settings = self.without(*pair), family.settings(self.data.n_pairs).training
         # Stopping early by one group's loss would let its labels into the score that judges it.
         settings = replace(settings, patience=settings.epochs)
-        held_out = {(pair[0], pair[1]): _few(self.of(pair[1])), (pair[1], pair[0]): _few(self.of(pair[0]))}
+        held_out = {
+            (pair[0], pair[1]): self.of(pair[1]).spread(EPOCH_PAIRS),
+            (pair[1], pair[0]): self.of(pair[0]).spread(EPOCH_PAIRS),
+        }
         objective = self.keep.added_to(PreferenceLikelihood()) if self.keep else PreferenceLikelihood()
         losses: dict[tuple[int, int], float] = {}
         states: dict[tuple[int, int], State] = {}
@@ -167,7 +170,7 @@ class TrainedFamily:
         groups = len(self.on.groups)
         others = [(judged + step) % groups for step in range(1, groups)][:count]
         share = CALIBRATION_PAIRS // count
-        parts = ((self.on.without(judged, other), _few(self.on.of(other), share)) for other in others)
+        parts = ((self.on.without(judged, other), self.on.of(other).spread(share)) for other in others)
         folds = [Fold(*part, keep=self.on.keep) for part in parts]
         return Members([self._score(judged, other) for other in others], folds)
 
@@ -278,12 +281,6 @@ def side_by_side(work: Callable[..., Result], *arguments: Sequence[Any]) -> Iter
             yield from pool.map(work, *arguments)
     finally:
         torch.set_num_threads(threads)
-
-
-def _few(pairs: PairData, count: int = EPOCH_PAIRS) -> PairData:
-    """No more than so many of the pairs, evenly spaced, as neighbours are alike."""
-    picked = torch.linspace(0, pairs.n_pairs - 1, min(count, pairs.n_pairs)).long()
-    return pairs._replace(chosen=pairs.chosen[picked], rejected=pairs.rejected[picked])
 
 
 def _base_losses(choosing: Choosing) -> Float64[np.ndarray, " pairs"]:
