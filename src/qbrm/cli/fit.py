@@ -101,7 +101,13 @@ def _bars(reporter: Reporter) -> Iterator[Progress]:
         yield follow
 
 
-_UNITS = {"features": "responses", "keep": "responses", "choosing": "trainings", "training": "passes"}
+_UNITS = {
+    "features": "responses",
+    "keep": "responses",
+    "choosing": "trainings",
+    "judging": "trainings",
+    "training": "passes",
+}
 
 
 def _show_choice(choice: Choice, reporter: Reporter) -> None:
@@ -124,7 +130,8 @@ def _guarantee(guarantee: Guarantee) -> tuple[str, str]:
 
 
 def _show_verdict(verdict: Verdict, reporter: Reporter) -> None:
-    measures = {"base": verdict.base, f"refined ({verdict.score})": verdict.refined, **verdict.competitors}
+    saved = {} if verdict.score in verdict.competitors else {f"refined ({verdict.score})": verdict.refined}
+    measures = {"base": verdict.base, **saved, **verdict.competitors}
     of = list(measures.values())
     columns = [
         Column("accuracy", tuple(percent(measured.accuracy) for measured in of)),

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float64, Int
+from scipy.stats import binomtest
 
 from qbrm.evaluation.bootstrap import PromptBootstrap
 from qbrm.evaluation.calibration import expected_calibration_error
 
 SCHEMA = 1
 FEW_PAIRS = 300
+FEWEST_CHANGED = 6
 
 
 class Measures(NamedTuple):
@@ -86,7 +87,7 @@ class Verdict:
     """Whether a refined reward model is better than its base, on prompts that chose nothing.
 
     Attributes:
-        score: name of the chosen candidate.
+        score: name of what was saved: a candidate, or ``base:tempered``.
         prompts: of the test.
         pairs: of the test.
         base: the rewards as they are, with Bradley and Terry's probabilities.
@@ -101,6 +102,11 @@ class Verdict:
         strength: share of the correction that is applied.
         keep: the order kept elsewhere; None if nothing was to be kept.
         probes: rates at which hacks win, by probe, for base and refined.
+        changed: prompts on which refining changed how many pairs are right.
+        tried: the candidate that was chosen or named, if the tempered base was saved in its place; else None.
+        unproven: whether it was not saved because no strength of it is shown to be safe.
+        candidates: cross-validated log-loss of every candidate, how far it is behind the best, and the standard error
+            of that; empty if none was chosen.
     """
 
     score: str
@@ -118,18 +124,35 @@ class Verdict:
     strength: float = 1.0
     keep: Kept | None = None
     probes: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    changed: int = 0
+    tried: str | None = None
+    unproven: bool = False
+    candidates: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     @property
     def refines(self) -> bool:
         """Whether anything but a temperature was saved."""
-        return self.score != "base:tempered" and self.strength > 0
+        return self.score != "base:tempered"
 
     @property
     def length_wins(self) -> bool:
-        """Whether the longer response is right more often than the base rewards and the refined ones."""
-        return self.length_accuracy is not None and self.length_accuracy > max(
-            self.base.accuracy, self.refined.accuracy
-        )
+        """Whether the longer response is right more often than the base, beyond the interval, and than the refined."""
+        if self.length_accuracy is None or self.length_over_base is None:
+            return False
+        return self.length_over_base.low > 0 and self.length_accuracy > self.refined.accuracy
+
+    @property
+    def more_accurate(self) -> bool:
+        """Whether the gain of accuracy is beyond its interval, which resampling gives for six changed prompts or more.
+
+        With fewer, a sign test could not tell a gain from chance either.
+        """
+        return self.accuracy.low > 0 and self.changed >= FEWEST_CHANGED
+
+    @property
+    def worse(self) -> bool:
+        """Whether refining made something worse beyond the interval."""
+        return self.accuracy.high < 0 or self.over_tempered.low > 0
 
     @property
     def use(self) -> bool:
@@ -137,9 +160,8 @@ class Verdict:
 
         Beyond the 95% interval in one of the two, and not worse beyond it in the other.
         """
-        better = self.accuracy.low > 0 or self.over_tempered.high < 0
-        worse = self.accuracy.high < 0 or self.over_tempered.low > 0
-        return self.refines and better and not worse and not self.length_wins
+        better = self.more_accurate or (self.over_tempered.high < 0 and self.prompts >= FEWEST_CHANGED)
+        return self.refines and better and not self.worse and not self.length_wins
 
     @property
     def sentence(self) -> str:
@@ -161,6 +183,7 @@ class Verdict:
             "length_accuracy": self.length_accuracy,
             "probes": {name: dict(rates) for name, rates in self.probes.items()},
             "keep": None if self.keep is None else {**self.keep._asdict(), "unchanged": list(self.keep.unchanged)},
+            "candidates": {name: dict(measured) for name, measured in self.candidates.items()},
             "sentence": self.sentence,
         }
 
@@ -172,20 +195,21 @@ class Verdict:
             length, base = f"{self.length_accuracy:.1%}", f"{self.base.accuracy:.1%}"
             more = f"more than this reward model ({base}) {tested}"
             return f"Length alone decides {length}, {more}: mend the data or the model first."
-        if self.score == "base:tempered":
-            return "Do not refine: nothing beats the base with a temperature; that is what was saved."
+        if self.unproven:
+            shown = f"no strength of {self.tried} is shown not to lose a point"
+            return f"Do not refine: {shown}; the base with a temperature was saved."
         if not self.refines:
-            return (
-                f"Do not refine: no strength of {self.score} is shown not to lose a point; the base with a temperature "
-                "was saved."
-            )
+            rival = "nothing beats" if self.tried is None else f"{self.tried} does not beat"
+            return f"Do not refine: {rival} the base with a temperature; that is what was saved."
         gain = f"{_points(self.accuracy)} over the base {tested}"
         loss = f"log-loss {_nats(self.base.nll)} -> {_nats(self.refined.nll)}"
         loss += f" ({_nats(self.tempered.nll)} with a temperature alone)"
-        if self.use and self.accuracy.low > 0:
+        if self.use and self.more_accurate:
             return f"Use it: {gain}, {loss}."
         if self.use:
             return f"Use it for its probabilities, not for its order: {gain}, {loss}."
+        if self.worse:
+            return f"Do not use it: {gain}, {loss}."
         return f"Not shown to help: {gain}, {loss}."
 
     @property
@@ -193,8 +217,9 @@ class Verdict:
         """How little few test pairs tell; empty for many."""
         if self.pairs >= FEW_PAIRS:
             return ""
-        half = 1.96 * math.sqrt(self.base.accuracy * (1 - self.base.accuracy) / self.pairs)
-        return f"{self.pairs} test pairs tell little: an accuracy is known to within {100 * half:.0f} points."
+        right = binomtest(round(self.base.accuracy * self.prompts), self.prompts).proportion_ci(method="wilson")
+        half = 100 * (right.high - right.low) / 2
+        return f"{self.pairs} test pairs tell little: an accuracy is known to within {half:.0f} points."
 
     @property
     def keeping(self) -> str:
@@ -239,12 +264,15 @@ def compare_with_base(
     *,
     length: Float64[np.ndarray, " pairs"] | None = None,
     keep: Kept | None = None,
+    tried: str | None = None,
+    unproven: bool = False,
+    candidates: Mapping[str, Mapping[str, float]] | None = None,
     seed: int = 0,
 ) -> Verdict:
     """Measure a refined reward model beside its base on test pairs, or several that differ in their seed, as a mean.
 
     Args:
-        score: name of the chosen candidate.
+        score: name of what was saved.
         strength: share of its correction that is applied.
         prompt: number of each pair's prompt.
         base: the rewards as they are.
@@ -253,6 +281,9 @@ def compare_with_base(
         competitors: other ways to get rewards, by name.
         length: characters of the chosen response less those of the rejected one.
         keep: the order kept elsewhere.
+        tried: the candidate in whose place the tempered base was saved.
+        unproven: whether that is because no strength of it is shown to be safe.
+        candidates: what was measured of each candidate to choose one.
         seed: of the resampling.
     """
     pairs = TestPairs(np.unique(prompt, return_inverse=True)[1])
@@ -284,6 +315,10 @@ def compare_with_base(
         length_over_base=None if longer is None else difference(longer.right - base.right),
         strength=strength,
         keep=keep,
+        changed=len(np.unique(pairs.prompt[np.atleast_2d(refined.right != base.right).any(0)])),
+        tried=tried,
+        unproven=unproven,
+        candidates=candidates or {},
     )
 
 

@@ -89,6 +89,8 @@ class PreferenceFit:
             return self._run(reward_model, Path(folder), None)
 
     def _run(self, reward_model: str | Path | RewardModel, folder: Path, training: Path | None) -> FittedModel:
+        if not 0 <= self.seed < 2**63:
+            raise InputError(f"seed is {self.seed}; expected a whole number from 0 to 2^63 - 1.")
         read = preferences_of(self.preferences, skip_bad=self.skip_bad)
         to_keep = None if self.keep is None else self._to_keep(self.keep, read)
         model = load_reward_model(str(reward_model)) if isinstance(reward_model, (str, Path)) else reward_model
@@ -132,7 +134,7 @@ class PreferenceFit:
         return without_prompts(responses_of(source, skip_bad=self.skip_bad), read)
 
     def _settings(self, judged: JudgedScore) -> dict[str, Any]:
-        named = self._named.described() if self._named else {}
+        named = judged.fitted.described() if judged.fitted else {}
         return {**named, "score": judged.verdict.score, "strength": judged.verdict.strength, "seed": self.seed}
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -22,7 +24,7 @@ from qbrm.durable import make_folder, write_atomically
 from qbrm.energies import EnergyScore
 from qbrm.evaluation.verdict import Predictions, Verdict, compare_with_base
 from qbrm.features.stream import Source
-from qbrm.fitting import Fold, Training
+from qbrm.fitting import Fold
 from qbrm.fitting.fit import train_members
 from qbrm.fitting.keeping import Keep
 from qbrm.fitting.members import Members
@@ -50,7 +52,7 @@ class JudgedScore(NamedTuple):
         choice: of the candidate; None if it was named.
         guarantee: of the strength; None for a score that can only be applied whole.
         verdict: on the test prompts.
-        trainings: of the members; none for a tempered base.
+        fitted: the score that was trained, with its number of passes; None if the choice fell on the base.
     """
 
     score: EnergyScore
@@ -58,7 +60,7 @@ class JudgedScore(NamedTuple):
     choice: Choice | None
     guarantee: Guarantee | None
     verdict: Verdict
-    trainings: Sequence[Training]
+    fitted: ScoreChoice | None
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,8 @@ class JudgedFit:
         choice, family = (None, None) if self.named is not None else self._chosen()
         if choice is not None and choice.candidate == BASE:
             score = tempered_base(self._training_pairs, self._device)
-            return JudgedScore(score, "mode", choice, None, self._verdict(BASE.name, 0.0, score, "mode"), ())
+            verdict = self._verdict(BASE.name, 0.0, score, "mode", candidates=_measured(choice))
+            return JudgedScore(score, "mode", choice, None, verdict, None)
         named = self.named or _named(choice.candidate if choice else BASE, self._device)
         return self._fitted(named, choice, family)
 
@@ -158,12 +161,23 @@ class JudgedFit:
         guarantee = self._guarantee(named, committee.members, gate, trained)
         strength = 1.0 if guarantee is None else guarantee.strength
         score, kept_base = committee.members.combined(gate, strength or 1.0)
-        name, refinement = BASE.name if kept_base else named.label, named.refinement
-        if strength == 0 or kept_base:
-            score, strength, refinement = tempered_base(self._training_pairs, self._device), 0.0, "mode"
+        if kept_base or strength == 0:
+            score = tempered_base(self._training_pairs, self._device)
+            verdict = self._verdict(
+                BASE.name,
+                0.0,
+                score,
+                "mode",
+                tried=named.label,
+                unproven=not kept_base,
+                candidates=_measured(choice),
+            )
+            return JudgedScore(score, "mode", choice, None if kept_base else guarantee, verdict, named)
         score.prepare_evaluation(self.seed)
-        verdict = self._verdict(name, strength, score, refinement, fold.validation)
-        return JudgedScore(score.eval(), refinement, choice, guarantee, verdict, committee.trainings)
+        verdict = self._verdict(
+            named.label, strength, score, named.refinement, fold.validation, candidates=_measured(choice)
+        )
+        return JudgedScore(score.eval(), named.refinement, choice, guarantee, verdict, named)
 
     def _follow(self, step: str) -> Callable[[int, int], None] | None:
         return None if self.progress is None else partial(self.progress, step)
@@ -201,7 +215,7 @@ class JudgedFit:
             prompts = len(np.unique(prompt))
             return Guarantee(greatest_safe_strength(difference), prompts)
         family = named.family
-        judges = (trained or {}).get(family) or self._choosing.trained(family)
+        judges = (trained or {}).get(family) or self._judges(family)
         right = judges.refined_right(Candidate(family, named.gate, named.members))
         prompt, base = self._choosing.prompt[self._choosing.data.chosen].numpy(), of_base(self._choosing.data).right
 
@@ -210,8 +224,20 @@ class JudgedFit:
 
         return Guarantee(greatest_safe_strength(cross_fitted), len(np.unique(prompt)), cross_fitted=True)
 
+    def _judges(self, family: Family) -> TrainedFamily:
+        """Members of one family by the groups that they have not seen; a kill loses them."""
+        follow, done = self._follow("judging"), itertools.count(1)
+        total = math.comb(len(self._choosing.groups), 2)
+        return self._choosing.trained(family, lambda: None if follow is None else follow(next(done), total))
+
     def _verdict(
-        self, name: str, strength: float, score: EnergyScore, refinement: str, validation: Pairs | None = None
+        self,
+        name: str,
+        strength: float,
+        score: EnergyScore,
+        refinement: str,
+        validation: Pairs | None = None,
+        **told: Any,
     ) -> Verdict:
         test = self.division.pairs(self.division.test)
         tempered = of_score(tempered_base(self._training_pairs, self._device), "mode", test)
@@ -232,6 +258,7 @@ class JudgedFit:
             length=self._length_difference(),
             keep=None if self.kept is None else self.kept.count(score, refinement),
             seed=self.seed,
+            **told,
         )
 
     def _competitor(self, test: Pairs) -> Predictions:
@@ -271,6 +298,17 @@ class JudgedFit:
             make_folder(self.folder)
             question = np.frombuffer(self._question().encode(), np.uint8)
             write_atomically(self.folder / CHOICE_FILE, save({**losses, "question": question}))
+
+
+def _measured(choice: Choice | None) -> dict[str, dict[str, float]]:
+    """What was measured of each candidate, by its name."""
+    if choice is None:
+        return {}
+    best = float(choice.loss.min())
+    return {
+        judged.candidate.name: {"nll": loss, "behind": loss - best, "error": error}
+        for judged, loss, error in zip(choice.judged, choice.loss.tolist(), choice.error.tolist(), strict=True)
+    }
 
 
 def _named(candidate: Candidate, device: torch.device) -> ScoreChoice:

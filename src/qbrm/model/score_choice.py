@@ -43,6 +43,10 @@ class ScoreChoice:
 
     def __post_init__(self) -> None:
         check_known("score", self.name, ENERGY_SCORES)
+        for option in ("members", "hidden", "epochs"):
+            value = getattr(self, option)
+            if value is not None and not (isinstance(value, int) and value >= 1):
+                raise InputError(f"{option} is {value!r}; expected a whole number of at least 1.")
         if isinstance(self.sampler, str):
             check_known("sampler", self.sampler, SAMPLERS)
         asked = {"gate_rank": self.gate, "members": self.members > 1, "hidden": self.hidden, "sampler": self.sampler}
@@ -68,7 +72,7 @@ class ScoreChoice:
     @property
     def family(self) -> Family:
         """What it shares with scores that differ in gate and members only."""
-        return Family(self.name, self.deep, self.hidden)
+        return Family(self.name, self.deep, self.hidden, self.epochs)
 
     @property
     def scalable(self) -> bool:
@@ -102,6 +106,8 @@ def named_score(score: str, **options: Any) -> ScoreChoice | None:
     Raises:
         InputError: if there is no such score, or such scores do not take an option.
     """
+    if not isinstance(score, str):
+        raise InputError(f"score is {score!r}; expected 'auto' or the name of a score.")
     if score != AUTO:
         check_known("score", score, [AUTO, *ENERGY_SCORES])
         return ScoreChoice(score, **options)

@@ -21,6 +21,7 @@ class Family(NamedTuple):
     score: str
     deep: bool = False
     hidden: int | None = None
+    epochs: int | None = None
 
     @property
     def name(self) -> str:
@@ -34,7 +35,8 @@ class Family(NamedTuple):
     def settings(self, pairs: int) -> FitSettings:
         """How it is trained on so many pairs: as its class says, and for at least 400 steps or 40 passes."""
         settings = ENERGY_SCORES[self.score].fit_settings
-        return replace(settings, training=replace(settings.training, epochs=epochs_for(settings, pairs)))
+        epochs = self.epochs or epochs_for(settings, pairs)
+        return replace(settings, training=replace(settings.training, epochs=epochs))
 
 
 @dataclass(frozen=True)

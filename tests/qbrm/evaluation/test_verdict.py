@@ -19,6 +19,8 @@ GOOD = Verdict(
     over_tempered=Difference(-0.033, -0.05, -0.01),
     competitors={},
     length_accuracy=0.55,
+    length_over_base=Difference(-0.05, -0.09, -0.01),
+    changed=40,
 )
 
 
@@ -42,15 +44,23 @@ def test_a_gain_beyond_its_interval_is_to_be_used():
             {"score": "base:tempered"},
             "Do not refine: nothing beats the base with a temperature; that is what was saved.",
         ),
-        ({"strength": 0.0}, "Do not refine: no strength of sqrbm:gate is shown not to lose a point;"),
+        (
+            {"score": "base:tempered", "tried": "qbm"},
+            "Do not refine: qbm does not beat the base with a temperature; that is what was saved.",
+        ),
+        (
+            {"score": "base:tempered", "tried": "sqrbm:gate", "unproven": True},
+            "Do not refine: no strength of sqrbm:gate is shown not to lose a point;",
+        ),
+        ({"changed": 5, "over_tempered": Difference(-0.001, -0.004, 0.002)}, "Not shown to help"),
         (
             {"accuracy": Difference(0.003, -0.009, 0.014), "over_tempered": Difference(-0.001, -0.004, 0.002)},
             "Not shown to help: +0.3 points [-0.9, +1.4]",
         ),
-        ({"over_tempered": Difference(0.02, 0.01, 0.03)}, "Not shown to help"),
-        ({"accuracy": Difference(-0.02, -0.03, -0.01)}, "Not shown to help: -2.0 points"),
+        ({"over_tempered": Difference(0.02, 0.01, 0.03)}, "Do not use it: +1.6 points"),
+        ({"accuracy": Difference(-0.02, -0.03, -0.01)}, "Do not use it: -2.0 points"),
         (
-            {"length_accuracy": 0.618},
+            {"length_accuracy": 0.618, "length_over_base": Difference(0.018, 0.002, 0.03)},
             "Length alone decides 61.8%, more than this reward model (60.0%) on 613 pairs of 114 prompts: mend",
         ),
     ],
@@ -62,12 +72,27 @@ def test_anything_else_is_not(changes, begins):
 
 
 def test_length_that_beats_the_base_but_not_the_refined_rewards_is_no_reason_against_them():
-    assert replace(GOOD, length_accuracy=0.61).use
+    assert replace(GOOD, length_accuracy=0.61, length_over_base=Difference(0.01, 0.001, 0.02)).use
+
+
+def test_length_that_beats_the_base_within_its_interval_is_none_either():
+    assert replace(GOOD, length_accuracy=0.63, length_over_base=Difference(0.03, -0.001, 0.06)).use
+
+
+def test_better_probabilities_alone_are_called_that():
+    verdict = replace(GOOD, accuracy=Difference(0.001, -0.004, 0.006))
+    assert verdict.use
+    assert verdict.sentence.startswith("Use it for its probabilities, not for its order: +0.1 points")
+
+
+def test_an_accuracy_of_all_or_nothing_is_not_said_to_be_known_exactly():
+    few = replace(GOOD, pairs=8, prompts=8, base=Measures(1.0, 0.1, 0.0))
+    assert few.caution.endswith("to within 16 points.")  # Wilson's interval of 8 of 8 is [67.6%, 100%]
 
 
 def test_under_three_hundred_pairs_the_sentence_says_how_little_they_tell():
     assert replace(GOOD, pairs=96).sentence.endswith(
-        "96 test pairs tell little: an accuracy is known to within 10 points."
+        "96 test pairs tell little: an accuracy is known to within 9 points."
     )
     assert "tell little" not in GOOD.sentence
 

@@ -25,7 +25,7 @@ from qbrm.selection.candidates import Family
 
 pytestmark = pytest.mark.usefixtures("one_thread", "small_blocks")
 PROMPTS = 300
-QUICK = ScoreChoice("residual", epochs=4)
+QUICK = ScoreChoice("residual", epochs=25)
 
 
 @pytest.fixture(scope="module")
@@ -155,6 +155,7 @@ def test_where_nothing_helps_the_tempered_base_is_saved(tmp_path, few_candidates
     judged = fit(folder, None).run()
     assert isinstance(judged.score, Residual)
     assert judged.verdict.strength == 0
+    assert judged.verdict.score == "base:tempered"
     assert judged.verdict.sentence.startswith("Do not refine")
     rows = torch.from_numpy(table.rows(list(table.keys())).embedding), torch.linspace(-2, 2, 900)
     torch.testing.assert_close(judged.score.from_standard(judged.score.mode(judged.score.clamp(*rows))), rows[1])
@@ -180,6 +181,7 @@ def test_preferences_become_a_model_with_a_verdict_in_one_command(qbrm_command, 
     assert verdict["schema"] == 1
     assert verdict["test"] == {"prompts": 12, "pairs": verdict["test"]["pairs"]}
     assert verdict["sentence"] in fitted.out
+    assert set(verdict["candidates"]) == {"base:tempered", "residual", "residual:members=5"}
     assert verdict["sentence"] in (model / "README.md").read_text()
     assert "2 bad rows" in fitted.out
     loaded = EnergyRewardModel.from_pretrained(model)
@@ -205,6 +207,7 @@ def test_the_method_gives_what_the_command_saves(command, tmp_path, few_candidat
         (["--score", "sqrmb"], "unknown score 'sqrmb'; did you mean 'sqrbm'"),
         (["--gate"], "gate is set, but the score is to be chosen; expected a score by name, or no gate."),
         (["--score", "ebrm", "--members", 5], "score ebrm takes no members"),
+        (["--seed", 2**63], "seed is 9223372036854775808; expected a whole number from 0 to 2^63 - 1."),
     ],
 )
 def test_options_that_do_not_fit_are_one_line(command, tmp_path, options, line):
