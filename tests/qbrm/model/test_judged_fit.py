@@ -114,6 +114,7 @@ def test_where_prompts_are_few_each_is_judged_by_a_score_of_others(folder):
 
 @pytest.mark.parametrize("members", [1, 5])
 def test_what_does_not_fit_into_memory_is_streamed(folder, monkeypatch, members):
+    monkeypatch.setattr("qbrm.model.judged_fit.greatest_safe_strength", lambda difference: 1.0)
     whole = fit(folder, replace(QUICK, members=members)).run()
     monkeypatch.setattr("qbrm.model.division.MEMORY_BYTES", windows_of(8))
     monkeypatch.setattr("qbrm.model.judged_fit.MEMORY_BYTES", windows_of(8))
