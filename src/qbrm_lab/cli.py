@@ -193,6 +193,7 @@ def study(
     import joblib
 
     from qbrm.cli.console import Reporter
+    from qbrm.durable import one_writer
     from qbrm_lab.comparison import ComparisonSettings
     from qbrm_lab.studies.everything import study_everything, study_part
     from qbrm_lab.studies.sampling import study_sampling
@@ -212,7 +213,8 @@ def study(
     if subject is Study.ALL:
         reporter.fact("results", str(study_everything(settings, quick, reporter)))
     elif subject is Study.SAMPLING:
-        reporter.fact("sampling", str(study_sampling(settings, reporter)))
+        with one_writer(out):
+            reporter.fact("sampling", str(study_sampling(settings, reporter)))
     else:
         study_part(subject.value, settings, quick, reporter)
 
@@ -231,12 +233,14 @@ def bench(
 
 def _compare(settings: ComparisonSettings) -> None:
     from qbrm.cli.console import Reporter
+    from qbrm.durable import one_writer
     from qbrm_lab.comparison import compare as run
     from qbrm_lab.report import print_results, write_report
 
     reporter = Reporter()
-    results = run(settings, reporter)
-    report = write_report(results, settings.out)
+    with one_writer(settings.out):
+        results = run(settings, reporter)
+        report = write_report(results, settings.out)
     print_results(results, reporter.console)
     reporter.fact("report", str(report))
 

@@ -89,7 +89,7 @@ def train(
     """
     from qbrm.cli.console import Reporter
     from qbrm.cli.preferences import cut_facts, pair_facts
-    from qbrm.durable import make_folder, one_writer
+    from qbrm.durable import one_writer
     from qbrm.features.stream import open_sources
     from qbrm.fitting import Epoch
     from qbrm.model import EnergyRewardModel
@@ -111,7 +111,6 @@ def train(
         held_out = f"held out: loss {epoch['validation_loss']:.4f}, accuracy {100 * epoch['validation_accuracy']:.1f}%"
         reporter.fact(f"epoch {int(epoch['epoch'])}", loss, held_out)
 
-    make_folder(out)
     choice = ScoreChoice(score, gate, members, epochs=epochs)
     with one_writer(out), reporter.progress("training") as advance:
         fitted = fit_features(

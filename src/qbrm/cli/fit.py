@@ -14,7 +14,7 @@ from typing_extensions import Unpack
 from qbrm.cli.console import Advance, Reporter
 from qbrm.cli.options import command_line
 from qbrm.cli.preferences import report_preferences, report_refused
-from qbrm.durable import make_folder, one_writer, write_atomically
+from qbrm.durable import one_writer, write_atomically
 from qbrm.evaluation.verdict import Verdict
 from qbrm.model.energy_reward_model import EnergyRewardModel
 from qbrm.model.from_preferences import PreferenceFit
@@ -49,7 +49,6 @@ def fit_model(
     preferences = preferences_of(source, skip_bad=skip_bad)
     report_preferences(preferences, reporter)
     model = load_reward_model(reward_model, **options)
-    make_folder(out)
     with one_writer(out), _bars(reporter) as follow:
         fit = PreferenceFit(
             preferences,

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32
 
-from qbrm.durable import TEMPORARY, make_folder, one_writer
+from qbrm.durable import LEFT, one_writer
 from qbrm.errors import InputError
 from qbrm.features.engine import Engine, LocalEngine, checked
 from qbrm.features.manifest import MANIFEST, SHARD_NAME, Manifest, read_manifest, shard_name
@@ -68,8 +68,7 @@ def build_with(
         RefusedTextsError: if the model cannot take some of the texts; before any is embedded.
     """
     folder = Path(folder)
-    make_folder(folder)
-    with one_writer(folder):
+    with one_writer(folder, wait=True):
         texts = preferences.responses()
         manifest = _resumed(folder, engine, len(texts))
         there = set(FeatureTable(folder, manifest).keys())
@@ -105,8 +104,7 @@ def write_features(
         raise InputError(f"features for {folder} name a (prompt, response) twice; expected distinct keys.")
     dim = embedding.shape[-1]
     features = checked(identity, dim, keys, Embedded(embedding, reward))
-    make_folder(folder)
-    with one_writer(folder):
+    with one_writer(folder, wait=True):
         manifest = Manifest(identity, dim, wanted=len(keys))
         if not (folder / MANIFEST).exists():
             _start(folder, manifest)
@@ -192,7 +190,7 @@ def _clean(folder: Path, manifest: Manifest) -> None:
     """Remove shards that the manifest does not list, and files that were being written when a build was killed."""
     listed = {entry.file for entry in manifest.shards}
     for path in folder.iterdir():
-        name = path.name.removesuffix(TEMPORARY)
+        name = LEFT.sub("", path.name)
         ours = name == MANIFEST or SHARD_NAME.fullmatch(name)
         if ours and path.name not in {*listed, MANIFEST}:
             with suppress(OSError):
