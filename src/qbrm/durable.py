@@ -123,15 +123,31 @@ def one_writer(folder: Path, *, wait: bool = False) -> Iterator[None]:
             raise InputError(f"{busy}; expected a folder of its own, or the end of that process.") from error
         logger.warning("%s is being written by another process; waiting for it.", folder)
         lock.acquire()
+        while not (folder / LOCK).exists():  # that process wrote nothing, and took its lock with it
+            lock.release()
+            make_folder(folder)
+            lock.acquire()
     except NotImplementedError:
         logger.debug("%s is on a file system without locks", folder)
     except OSError as error:
         raise _not_writable(folder, error) from error
     try:
+        for sums in list(folder.rglob(SUMS)):
+            _settle(sums.parent)
         yield
     finally:
         _remove_unused(folder, made)
         lock.release()
+
+
+def _settle(folder: Path) -> None:
+    """Drop what a kill left in SHA256SUMS: one of the checksums of a file that was being replaced."""
+    if all(len(digests) == 1 for digests in _read_sums(folder).values()):
+        return
+    with _alone(folder):
+        known = _read_sums(folder)
+        there = {name: [sha256(folder / name)] for name in known if len(known[name]) > 1 and (folder / name).is_file()}
+        _write_sums(folder, {name: digests for name, digests in (known | there).items() if len(digests) == 1})
 
 
 def _remove_unused(folder: Path, made: list[Path]) -> None:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from fixtures.checksums import forget_checksums
 from fixtures.fake_encoder import DIM, FakeEncoder, vector
 from fixtures.refined_models import EMBEDDING_DIM, SCORES, model, reward_model, score
 from fixtures.tiny_models import classifier, save
@@ -34,6 +35,7 @@ def saved(tmp_path):
 
 
 def refused(folder, naming=None):
+    forget_checksums(Path(folder))
     with pytest.raises(InputError) as error:
         EnergyRewardModel.from_pretrained(folder)
     message = str(error.value)
@@ -62,7 +64,12 @@ def test_what_was_saved_scores_as_before(kind, refinement, tmp_path):
 
 
 def test_a_saved_folder_holds_json_safetensors_and_a_card_only(saved):
-    assert sorted(path.name for path in saved.iterdir()) == ["README.md", "config.json", "model.safetensors"]
+    assert sorted(path.name for path in saved.iterdir()) == [
+        "README.md",
+        "SHA256SUMS",
+        "config.json",
+        "model.safetensors",
+    ]
     assert all(name.split(".")[0] in ("trunk", "score") for name in load_file(saved / "model.safetensors"))
 
 

@@ -388,8 +388,11 @@ def test_a_half_written_file_of_a_killed_run_does_not_count(plain, file, monkeyp
     """Killed while a file, counted from 1, is flushed: features, checkpoint or model."""
     settings, uninterrupted, out = plain
     with monkeypatch.context() as patch:
-        # A file is flushed, renamed, and then its folder is flushed.
-        patch.setattr(durable.os, "fsync", killed_at(2 * file - 1, durable.os.fsync))
+        flush = durable.os.fsync
+        kill = killed_at(file, flush)
+        patch.setattr(
+            durable.os, "fsync", lambda opened: (flush if S_ISDIR(os.fstat(opened).st_mode) else kill)(opened)
+        )
         with pytest.raises(KilledError):
             run(**settings, out=tmp_path)
     half_written = list(tmp_path.rglob(f"*{durable.TEMPORARY}"))
