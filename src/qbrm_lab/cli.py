@@ -111,7 +111,10 @@ def compare(
         ),
     ] = None,
     hidden: Annotated[
-        int | None, typer.Option(help="Hidden units of rbm, sqrbm, qbm and tqbm. Default: 32, 32, 12 and 6.", min=1)
+        int | None,
+        typer.Option(
+            help="Hidden units of rbm, sqrbm, qbm and tqbm. Default: 32, 32, 12 and 6.", min=1, max=opt.MOST_HIDDEN
+        ),
     ] = None,
     skip_bad: opt.SkipBad = False,
     wandb: Annotated[
@@ -222,7 +225,7 @@ def study(
 def bench(
     benchmark: Annotated[Benchmark, typer.Argument(help="What to measure.")],
     json: Annotated[bool, typer.Option(help="Print one JSON list instead of a table.")] = False,
-    seed: Annotated[int, typer.Option(help="Seeds inputs and weights.", min=0)] = 0,
+    seed: Annotated[int, typer.Option(help="Seeds inputs and weights.", min=0, max=opt.MOST_SEED)] = 0,
     out: Annotated[Path | None, typer.Option(help="Also write the JSON list to this file.")] = None,
 ) -> None:
     """Measure speed against the published arithmetic and the hardware's floor, in one run."""

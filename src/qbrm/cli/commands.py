@@ -76,9 +76,14 @@ def train(
     score: Annotated[Score, typer.Option(help="Energy score.")] = "sqrbm",
     gate: Annotated[bool, typer.Option("--gate", help="Fade the correction where embeddings are unfamiliar.")] = False,
     members: Annotated[
-        int, typer.Option(help="Scores to train and validate on different prompts; their mean is the model.", min=1)
+        int,
+        typer.Option(
+            help="Scores to train and validate on different prompts; their mean is the model.",
+            min=1,
+            max=opt.MOST_MEMBERS,
+        ),
     ] = 1,
-    seed: Annotated[int, typer.Option(help="Seeds split, weights, shuffling and noise.", min=0)] = 0,
+    seed: Annotated[int, typer.Option(help="Seeds split, weights, shuffling and noise.", min=0, max=opt.MOST_SEED)] = 0,
     epochs: opt.Epochs = 5,
 ) -> None:
     """Train an energy score on features of any size; they stay on disk and memory stays constant.
@@ -140,10 +145,15 @@ def fit(
     ] = "auto",
     gate: Annotated[bool, typer.Option("--gate", help="Fade the correction where embeddings are unfamiliar.")] = False,
     members: Annotated[
-        int, typer.Option(help="Scores to train and validate on different prompts; their mean is the model.", min=1)
+        int,
+        typer.Option(
+            help="Scores to train and validate on different prompts; their mean is the model.",
+            min=1,
+            max=opt.MOST_MEMBERS,
+        ),
     ] = 1,
     deep: Annotated[bool, typer.Option("--deep", help="Let the hidden fields read a small trunk first.")] = False,
-    seed: Annotated[int, typer.Option(help="Seeds split, weights, shuffling and noise.", min=0)] = 0,
+    seed: Annotated[int, typer.Option(help="Seeds split, weights, shuffling and noise.", min=0, max=opt.MOST_SEED)] = 0,
     skip_bad: opt.SkipBad = False,
     revision: opt.Revision = None,
     head: opt.Head = None,
@@ -184,7 +194,7 @@ def evaluate(
     out: Annotated[
         Path | None, typer.Option(help="Folder for embeddings and results. Default: runs/evaluation/MODEL-DIGEST.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seeds the intervals' resampling.", min=0)] = 0,
+    seed: Annotated[int, typer.Option(help="Seeds the intervals' resampling.", min=0, max=opt.MOST_SEED)] = 0,
     skip_bad: opt.SkipBad = False,
     reward_model: opt.RewardModelPlace = None,
     revision: opt.RefinedRevision = None,
@@ -222,7 +232,9 @@ def export(
             "ebrm-pt: {embedding, reward} as the published EBRM code reads them, chosen and rejected alternating."
         ),
     ] = "ebrm-pt",
-    seed: Annotated[int, typer.Option(help="Seeds the reward model's training, for a preference source.", min=0)] = 0,
+    seed: Annotated[
+        int, typer.Option(help="Seeds the reward model's training, for a preference source.", min=0, max=opt.MOST_SEED)
+    ] = 0,
     reward_model: opt.RewardModelPlace = None,
     revision: opt.RefinedRevision = None,
     dtype: opt.Dtype = None,

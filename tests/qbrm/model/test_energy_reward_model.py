@@ -3,6 +3,7 @@
 import itertools
 import json
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from fixtures.fake_encoder import DIM, FakeEncoder, vector
 from fixtures.refined_models import EMBEDDING_DIM, SCORES, model, reward_model, score
 from fixtures.tiny_models import classifier, save
 from qbrm import EnergyRewardModel
+from qbrm.durable import SUMS
 from qbrm.energies import RBM, SemiQuantumRBM
 from qbrm.errors import InputError
 from qbrm.preferences import Message
@@ -66,7 +68,7 @@ def test_what_was_saved_scores_as_before(kind, refinement, tmp_path):
 def test_a_saved_folder_holds_json_safetensors_and_a_card_only(saved):
     assert sorted(path.name for path in saved.iterdir()) == [
         "README.md",
-        "SHA256SUMS",
+        SUMS,
         "config.json",
         "model.safetensors",
     ]

@@ -2,6 +2,8 @@
 
 import json
 import math
+import os
+import stat
 import sys
 import threading
 import time
@@ -390,9 +392,8 @@ def test_a_half_written_file_of_a_killed_run_does_not_count(plain, file, monkeyp
     with monkeypatch.context() as patch:
         flush = durable.os.fsync
         kill = killed_at(file, flush)
-        patch.setattr(
-            durable.os, "fsync", lambda opened: (flush if S_ISDIR(os.fstat(opened).st_mode) else kill)(opened)
-        )
+        is_folder = lambda opened: stat.S_ISDIR(os.fstat(opened).st_mode)  # noqa: E731
+        patch.setattr(durable.os, "fsync", lambda opened: (flush if is_folder(opened) else kill)(opened))
         with pytest.raises(KilledError):
             run(**settings, out=tmp_path)
     half_written = list(tmp_path.rglob(f"*{durable.TEMPORARY}"))
