@@ -56,8 +56,8 @@ class Field(NamedTuple):
         """The value as text that UTF-8 can hold; it may be empty.
 
         Raises:
-            BadRowError: if it is not a string, is longer than `LONGEST_TEXT` characters, or has half a surrogate pair in
-                it, which no tokenizer takes.
+            BadRowError: if it is not a string, is longer than `LONGEST_TEXT` characters, or has half a surrogate pair,
+                which no tokenizer takes.
         """
         if not isinstance(self.value, str):
             raise self.refused(expected)

@@ -73,8 +73,8 @@ def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
     They come one by one, so that memory does not grow with the file; a byte order mark is taken off the first.
 
     Raises:
-        InputError: if the file cannot be read, is empty, has a line of more than `LONGEST_LINE` bytes, or unpacks to more
-            than :func:`most_unpacked`.
+        InputError: if the file cannot be read, is empty, has a line of more than `LONGEST_LINE` bytes, or unpacks to
+            more than :func:`most_unpacked`.
     """
     opening = gzip.open if path.suffix.lower() == PACKED else open
     blank = True

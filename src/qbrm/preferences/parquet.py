@@ -52,7 +52,7 @@ def parquet_rows(
 
 
 def _described_bytes(file: Any, columns: Sequence[str]) -> int:
-    """How many bytes its pages say they unpack to, before their dictionaries are looked up; at least four for a value."""
+    """How many bytes its pages say they unpack to, dictionaries not looked up; at least four for a value."""
     groups = (file.metadata.row_group(number) for number in range(file.metadata.num_row_groups))
     chunks = (group.column(number) for group in groups for number in range(group.num_columns))
     asked = (chunk for chunk in chunks if chunk.path_in_schema.split(".")[0] in columns)
