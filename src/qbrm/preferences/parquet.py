@@ -35,11 +35,10 @@ def parquet_rows(
             file = pyarrow.parquet.ParquetFile(stream)
             columns = _columns(path, file.schema_arrow.names, required, optional)
             most = most_unpacked(path.stat().st_size)
-            unpacked = _described_bytes(file, columns)
-            _check_size(path, unpacked, most)
+            _check_size(path, _described_bytes(file, columns), most)
             unpacked = 0
             for batch in file.iter_batches(BATCH_ROWS, columns=columns):
-                unpacked += batch.nbytes
+                unpacked += sum(map(_decoded_bytes, batch.columns))
                 _check_size(path, unpacked, most)
                 for row in batch.to_pylist():
                     number += 1
@@ -57,6 +56,10 @@ def _described_bytes(file: Any, columns: Sequence[str]) -> int:
     chunks = (group.column(number) for group in groups for number in range(group.num_columns))
     asked = (chunk for chunk in chunks if chunk.path_in_schema.split(".")[0] in columns)
     return sum(max(chunk.total_uncompressed_size, 4 * chunk.num_values) for chunk in asked)
+
+
+def _decoded_bytes(column: Any) -> int:
+    return int((column.dictionary_decode() if pyarrow.types.is_dictionary(column.type) else column).nbytes)
 
 
 def _check_size(path: Path, unpacked: int, most: int) -> None:

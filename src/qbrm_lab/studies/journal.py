@@ -56,7 +56,7 @@ def noted(folder: Path, part: str, command: str) -> Iterator[None]:
         yield
         call = replace(call, finished=True)
     finally:
-        if not call.finished and {made.name for made in folder.iterdir()} <= {JOURNAL_FILE, SUMS, LOCK}:
+        if not (call.finished or calls) and {made.name for made in folder.iterdir()} <= {JOURNAL_FILE, SUMS, LOCK}:
             path.unlink()  # refused before there was any work
             (folder / SUMS).unlink()
         else:
