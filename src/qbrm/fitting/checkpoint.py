@@ -94,8 +94,7 @@ def read_progress(path: Path) -> dict[str, Any] | None:
     try:
         check_file(path)
         with safe_open(path, "pt") as file:
-            progress = json.loads(file.metadata()["progress"])
-            return progress if isinstance(progress, dict) else None
+            return dict(json.loads(file.metadata()["progress"]))
     except FileNotFoundError:
         return None
     except DamagedFileError as error:

@@ -173,8 +173,10 @@ def _resume(
         if within is not None:
             within.restore(torch.Generator())
         history = [{name: float(value) for name, value in epoch.items()} for epoch in progress["epochs"]]
-        if [epoch["epoch"] for epoch in history] != list(range(len(history))) or not all(
-            math.isfinite(epoch["validation_loss"]) for epoch in history
+        if (
+            not history
+            or [epoch["epoch"] for epoch in history] != list(range(len(history)))
+            or not all(math.isfinite(epoch["validation_loss"]) for epoch in history)
         ):
             raise ValueError("its epochs are not in order, or have no loss")
         return history, best, float(progress["seconds"]), within

@@ -100,7 +100,7 @@ def load_model(
     try:
         built = _build(config)
     except (TypeError, ValueError, LookupError, ArithmeticError, RuntimeError, AttributeError, MemoryError) as error:
-        reason = " ".join(str(error).split())
+        reason = " ".join(str(error).split())[:300]
         raise InputError(f"{folder / CONFIG} describes no model that can be built ({reason}).") from error
     tensors = _read_tensors(folder / WEIGHTS, ("score.", "trunk.") if built.trunk else ("score.",))
     _fill(built.score, "score.", tensors, folder)
