@@ -93,6 +93,7 @@ def test_a_second_writer_is_refused_in_one_line(command, tmp_path):
         (out / "mine").touch()
         for line in (
             ("compare", "--train", prefs, "--out", out, "--seeds", 1),
+            ("fit", prefs, "--out", out),
             ("study", "sampling", "--train", prefs, "--out", out, "--quick"),
         ):
             code, _, err = command(*line)
