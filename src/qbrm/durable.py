@@ -142,9 +142,9 @@ def one_writer(folder: Path, *, wait: bool = False) -> Iterator[None]:
 
 def _settle(folder: Path) -> None:
     """Drop what a kill left in SHA256SUMS: one of the checksums of a file that was being replaced."""
-    if all(len(digests) == 1 for digests in _read_sums(folder).values()):
-        return
-    with _alone(folder):
+    with suppress(OSError), _alone(folder):  # a folder that cannot be written says so when it is
+        if all(len(digests) == 1 for digests in _read_sums(folder).values()):
+            return
         known = _read_sums(folder)
         there = {name: [sha256(folder / name)] for name in known if len(known[name]) > 1 and (folder / name).is_file()}
         _write_sums(folder, {name: digests for name, digests in (known | there).items() if len(digests) == 1})
@@ -223,7 +223,7 @@ def _read_sums(folder: Path) -> dict[str, list[str]]:
     known: dict[str, list[str]] = {}
     try:
         lines = (folder / SUMS).read_bytes().splitlines()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return known
     for number, line in enumerate(lines, start=1):
         match = _SUM.fullmatch(line)

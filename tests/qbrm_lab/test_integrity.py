@@ -158,7 +158,10 @@ def test_what_can_be_computed_again_is(prefs, finished, tmp_path, caplog):
     shutil.copytree(whole, out)
     for name in ("features/features-00000.arrow", "features/pairs.arrow", "training/checkpoint.safetensors"):
         flip_last_byte(out / name)
+    manifest = out / "features" / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"cut": 0', '"cut": 5', 1))
     fit_command(prefs, out)
+    assert "manifest.json is not as it was written" in caplog.text
     assert "features-00000.arrow" in caplog.text
     assert "checkpoint.safetensors" in caplog.text
     assert result(out) == result(whole)

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from qbrm.durable import LEFT, one_writer
-from qbrm.errors import InputError
+from qbrm.errors import DamagedFileError, InputError
 from qbrm.features.engine import Engine, LocalEngine, checked
 from qbrm.features.manifest import MANIFEST, SHARD_NAME, Manifest, read_manifest, shard_name
 from qbrm.features.plan import make_block, missing_shards
@@ -132,8 +132,13 @@ class _Count:
 
 def _resumed(folder: Path, engine: Engine, wanted: int) -> Manifest:
     """The manifest of what `folder` holds whole, after clearing away the rest; one without rows is any model's."""
-    manifest = read_manifest(folder)
     identity, dim, settings = engine.described
+    try:
+        manifest = read_manifest(folder)
+    except DamagedFileError as error:  # shards that have the checksums it says are whole for all that
+        logger.warning("%s Its shards are checked.", error)
+        manifest = read_manifest(folder, checked=False)
+        manifest = manifest and replace(manifest, settings=settings, complete=False)
     fresh = Manifest(identity, dim, settings=settings, wanted=wanted)
     if manifest is None:
         return _start(folder, fresh)

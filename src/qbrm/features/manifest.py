@@ -111,15 +111,15 @@ class Manifest:
         write_atomically(folder / MANIFEST, (json.dumps(content, indent=1) + "\n").encode())
 
 
-def read_manifest(folder: Path) -> Manifest | None:
-    """Read the manifest in `folder`, or None if there is none.
+def read_manifest(folder: Path, *, checked: bool = True) -> Manifest | None:
+    """Read the manifest in `folder`, or None if there is none; as it was written, or `checked` is false.
 
     Raises:
         InputError: if there is one that this version did not write, or that is not as it was written.
     """
     path = folder / MANIFEST
     try:
-        text = read_checked(path).decode()
+        text = (read_checked(path) if checked else path.read_bytes()).decode()
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, UnicodeDecodeError) as error:

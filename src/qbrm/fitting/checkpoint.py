@@ -95,7 +95,7 @@ def read_progress(path: Path) -> dict[str, Any] | None:
         check_file(path)
         with safe_open(path, "pt") as file:
             return dict(json.loads(file.metadata()["progress"]))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except DamagedFileError as error:
         logger.warning("%s Training starts anew.", error)
