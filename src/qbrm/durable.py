@@ -20,7 +20,7 @@ from qbrm.errors import DamagedFileError, InputError
 TEMPORARY = ".tmp"
 LOCK = ".lock"
 # What a file that was being written when the process was killed has behind its name.
-LEFT = re.compile(r"(\.[0-9a-f]{16})?\.tmp$")
+LEFT = re.compile(r"\.[0-9a-f]{16}\.tmp$")
 # The checksums of the files in a folder, as `sha256sum --check SHA256SUMS` reads them.
 SUMS = "SHA256SUMS"
 _SUM = re.compile(rb"([0-9a-f]{64})  (.+)")
@@ -132,22 +132,31 @@ def one_writer(folder: Path, *, wait: bool = False) -> Iterator[None]:
     except OSError as error:
         raise _not_writable(folder, error) from error
     try:
-        for sums in list(folder.rglob(SUMS)):
-            _settle(sums.parent)
+        _tidy(folder)
         yield
     finally:
         _remove_unused(folder, made)
         lock.release()
 
 
+def _tidy(folder: Path) -> None:
+    """Remove what a kill left in a folder and those below: new files half written, and two checksums of one file."""
+    for place, _, names in os.walk(folder):
+        left = [name for name in names if LEFT.search(name)]
+        if left or SUMS in names:
+            with suppress(OSError), _alone(Path(place)):  # a folder that cannot be written says so when it is
+                for name in left:
+                    Path(place, name).unlink(missing_ok=True)
+                _settle(Path(place))
+
+
 def _settle(folder: Path) -> None:
-    """Drop what a kill left in SHA256SUMS: one of the checksums of a file that was being replaced."""
-    with suppress(OSError), _alone(folder):  # a folder that cannot be written says so when it is
-        if all(len(digests) == 1 for digests in _read_sums(folder).values()):
-            return
-        known = _read_sums(folder)
-        there = {name: [sha256(folder / name)] for name in known if len(known[name]) > 1 and (folder / name).is_file()}
-        _write_sums(folder, {name: digests for name, digests in (known | there).items() if len(digests) == 1})
+    known = _read_sums(folder)
+    doubtful = [name for name, digests in known.items() if len(digests) > 1]
+    if doubtful:
+        certain = {name: digests for name, digests in known.items() if name not in doubtful}
+        there = {name: [sha256(folder / name)] for name in doubtful if (folder / name).is_file()}
+        _write_sums(folder, certain | there)
 
 
 def _remove_unused(folder: Path, made: list[Path]) -> None:
@@ -179,9 +188,7 @@ def _alone(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def _aside(path: Path, content: bytes | memoryview) -> Iterator[Path]:
-    """A file that is to become `path`, under a name that nobody can foresee; in place of those that a kill left."""
-    for left in path.parent.glob(f"{_escaped(path.name)}.*{TEMPORARY}"):
-        left.unlink(missing_ok=True)
+    """A file that is to become `path`, under a name that nobody can foresee."""
     aside = path.with_name(f"{path.name}.{secrets.token_hex(8)}{TEMPORARY}")
     try:
         with aside.open("xb") as file:  # exclusively: a link that was planted there is not followed
@@ -193,10 +200,6 @@ def _aside(path: Path, content: bytes | memoryview) -> Iterator[Path]:
         with suppress(OSError):
             aside.unlink()
         raise
-
-
-def _escaped(name: str) -> str:
-    return re.sub(r"([*?[])", r"[\1]", name)
 
 
 def _checked(path: Path, read: Callable[[Path], Content], digest_of: Callable[[Content], str]) -> Content:

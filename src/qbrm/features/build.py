@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32
 
-from qbrm.durable import LEFT, one_writer
+from qbrm.durable import TEMPORARY, one_writer
 from qbrm.errors import DamagedFileError, InputError
 from qbrm.features.engine import Engine, LocalEngine, checked
 from qbrm.features.manifest import MANIFEST, SHARD_NAME, Manifest, read_manifest, shard_name
@@ -192,10 +192,10 @@ def _shard_files(folder: Path) -> list[Path]:
 
 
 def _clean(folder: Path, manifest: Manifest) -> None:
-    """Remove shards that the manifest does not list, and files that were being written when a build was killed."""
+    """Remove shards that the manifest does not list, and what killed builds of an earlier version left."""
     listed = {entry.file for entry in manifest.shards}
     for path in folder.iterdir():
-        name = LEFT.sub("", path.name)
+        name = path.name.removesuffix(TEMPORARY)
         ours = name == MANIFEST or SHARD_NAME.fullmatch(name)
         if ours and path.name not in {*listed, MANIFEST}:
             with suppress(OSError):
