@@ -22,7 +22,7 @@ NAMED := $(if $(filter command environment,$(firstword $(origin PYTHON))),$(PYTH
 VERSION := -c 'import sys; print(sys.version_info[:2])'
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint docs constraints clean
+.PHONY: help install demo test lint docs audit constraints clean
 
 help:
 	@echo 'make install      create .venv and install the pinned packages; does nothing when that is up to date'
@@ -30,6 +30,7 @@ help:
 	@echo 'make test         install, then run the tests'
 	@echo 'make lint         install, then run ruff, mypy and the contract on imports'
 	@echo 'make docs         install, then build the documentation into site/; any warning is an error'
+	@echo 'make audit        install, then ask for known vulnerabilities of the versions in constraints.txt'
 	@echo 'make constraints  install, then bring constraints.txt up to date with pyproject.toml'
 	@echo 'make clean        remove .venv and caches; results in runs/ stay'
 	@echo 'PYTHON=python3.12 chooses the interpreter; ARGS=... goes to demo and test'
@@ -74,6 +75,15 @@ lint: install
 docs: export NO_MKDOCS_2_WARNING = 1
 docs: install
 	$(BIN)/python -m mkdocs build --strict
+
+# pip-audit takes one version of each package, as one version of Python would install it.
+audit: install
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt uv
+	@for version in 3.10 3.11 3.12 3.13; do \
+	  $(BIN)/python -m uv pip compile --no-deps --python-version $$version --no-header --no-annotate --no-emit-index-url \
+	    --quiet constraints.txt -o .venv/audited \
+	    && $(BIN)/python -m uv tool run pip-audit --strict --no-deps --disable-pip -r .venv/audited || exit 1; \
+	done
 
 constraints: install
 	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt uv

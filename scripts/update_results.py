@@ -22,7 +22,7 @@ def update(run: Path, docs: Path) -> None:
     page = write_page(run)
     shutil.copyfile(page, docs / page.name)
     shutil.rmtree(docs / "results", ignore_errors=True)
-    shutil.copytree(run / "results", docs / "results")
+    shutil.copytree(run / "results", docs / "results", ignore=shutil.ignore_patterns("SHA256SUMS"))
 
 
 if __name__ == "__main__":

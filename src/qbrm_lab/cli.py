@@ -113,7 +113,10 @@ def compare(
         ),
     ] = None,
     hidden: Annotated[
-        int | None, typer.Option(help="Hidden units of rbm, sqrbm, qbm and tqbm. Default: 32, 32, 12 and 6.", min=1)
+        int | None,
+        typer.Option(
+            help="Hidden units of rbm, sqrbm, qbm and tqbm. Default: 32, 32, 12 and 6.", min=1, max=opt.MOST_HIDDEN
+        ),
     ] = None,
     skip_bad: opt.SkipBad = False,
     wandb: Annotated[
@@ -197,6 +200,7 @@ def study(
     import joblib
 
     from qbrm.cli.console import Reporter
+    from qbrm.durable import one_writer
     from qbrm_lab.comparison import ComparisonSettings
     from qbrm_lab.studies.everything import study_everything, study_part
     from qbrm_lab.studies.keep import study_keep
@@ -217,9 +221,11 @@ def study(
     if subject is Study.ALL:
         reporter.fact("results", str(study_everything(settings, quick, reporter)))
     elif subject is Study.SAMPLING:
-        reporter.fact("sampling", str(study_sampling(settings, reporter)))
+        with one_writer(out):
+            reporter.fact("sampling", str(study_sampling(settings, reporter)))
     elif subject is Study.KEEP:
-        reporter.fact("keep", str(study_keep(settings, reporter)))
+        with one_writer(out):
+            reporter.fact("keep", str(study_keep(settings, reporter)))
     else:
         study_part(subject.value, settings, quick, reporter)
 
@@ -227,7 +233,7 @@ def study(
 def bench(
     benchmark: Annotated[Benchmark, typer.Argument(help="What to measure.")],
     json: Annotated[bool, typer.Option(help="Print one JSON list instead of a table.")] = False,
-    seed: Annotated[int, typer.Option(help="Seeds inputs and weights.", min=0)] = 0,
+    seed: Annotated[int, typer.Option(help="Seeds inputs and weights.", min=0, max=opt.MOST_SEED)] = 0,
     out: Annotated[Path | None, typer.Option(help="Also write the JSON list to this file.")] = None,
 ) -> None:
     """Measure speed against the published arithmetic and the hardware's floor, in one run."""
@@ -238,12 +244,14 @@ def bench(
 
 def _compare(settings: ComparisonSettings) -> None:
     from qbrm.cli.console import Reporter
+    from qbrm.durable import one_writer
     from qbrm_lab.comparison import compare as run
     from qbrm_lab.report import print_results, write_report
 
     reporter = Reporter()
-    results = run(settings, reporter)
-    report = write_report(results, settings.out)
+    with one_writer(settings.out):
+        results = run(settings, reporter)
+        report = write_report(results, settings.out)
     print_results(results, reporter.console)
     reporter.fact("report", str(report))
 

@@ -76,9 +76,14 @@ def train(
     score: Annotated[Score, typer.Option(help="Energy score.")] = "sqrbm",
     gate: Annotated[bool, typer.Option("--gate", help="Fade the correction where embeddings are unfamiliar.")] = False,
     members: Annotated[
-        int, typer.Option(help="Scores to train and validate on different prompts; their mean is the model.", min=1)
+        int,
+        typer.Option(
+            help="Scores to train and validate on different prompts; their mean is the model.",
+            min=1,
+            max=opt.MOST_MEMBERS,
+        ),
     ] = 1,
-    seed: Annotated[int, typer.Option(help="Seeds split, weights, shuffling and noise.", min=0)] = 0,
+    seed: Annotated[int, typer.Option(help="Seeds split, weights, shuffling and noise.", min=0, max=opt.MOST_SEED)] = 0,
     epochs: opt.Epochs = 5,
 ) -> None:
     """Train an energy score on features of any size; they stay on disk and memory stays constant.
@@ -89,7 +94,7 @@ def train(
     """
     from qbrm.cli.console import Reporter
     from qbrm.cli.preferences import cut_facts, pair_facts
-    from qbrm.durable import make_folder, one_writer
+    from qbrm.durable import one_writer
     from qbrm.features.stream import open_sources
     from qbrm.fitting import Epoch
     from qbrm.model import EnergyRewardModel
@@ -111,7 +116,6 @@ def train(
         held_out = f"held out: loss {epoch['validation_loss']:.4f}, accuracy {100 * epoch['validation_accuracy']:.1f}%"
         reporter.fact(f"epoch {int(epoch['epoch'])}", loss, held_out)
 
-    make_folder(out)
     choice = ScoreChoice(score, gate, members, epochs=epochs)
     with one_writer(out), reporter.progress("training") as advance:
         fitted = fit_features(
@@ -141,7 +145,12 @@ def fit(
     ] = "auto",
     gate: Annotated[bool, typer.Option("--gate", help="Fade the correction where embeddings are unfamiliar.")] = False,
     members: Annotated[
-        int, typer.Option(help="Scores to train and validate on different prompts; their mean is the model.", min=1)
+        int,
+        typer.Option(
+            help="Scores to train and validate on different prompts; their mean is the model.",
+            min=1,
+            max=opt.MOST_MEMBERS,
+        ),
     ] = 1,
     deep: Annotated[bool, typer.Option("--deep", help="Let the hidden fields read a small trunk first.")] = False,
     keep: Annotated[
@@ -152,7 +161,7 @@ def fit(
             metavar="SOURCE",
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seeds split, weights, shuffling and noise.", min=0)] = 0,
+    seed: Annotated[int, typer.Option(help="Seeds split, weights, shuffling and noise.", min=0, max=opt.MOST_SEED)] = 0,
     skip_bad: opt.SkipBad = False,
     revision: opt.Revision = None,
     head: opt.Head = None,
@@ -193,7 +202,7 @@ def evaluate(
     out: Annotated[
         Path | None, typer.Option(help="Folder for embeddings and results. Default: runs/evaluation/MODEL-DIGEST.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seeds the intervals' resampling.", min=0)] = 0,
+    seed: Annotated[int, typer.Option(help="Seeds the intervals' resampling.", min=0, max=opt.MOST_SEED)] = 0,
     skip_bad: opt.SkipBad = False,
     reward_model: opt.RewardModelPlace = None,
     revision: opt.RefinedRevision = None,
@@ -231,7 +240,9 @@ def export(
             "ebrm-pt: {embedding, reward} as the published EBRM code reads them, chosen and rejected alternating."
         ),
     ] = "ebrm-pt",
-    seed: Annotated[int, typer.Option(help="Seeds the reward model's training, for a preference source.", min=0)] = 0,
+    seed: Annotated[
+        int, typer.Option(help="Seeds the reward model's training, for a preference source.", min=0, max=opt.MOST_SEED)
+    ] = 0,
     reward_model: opt.RewardModelPlace = None,
     revision: opt.RefinedRevision = None,
     dtype: opt.Dtype = None,

@@ -15,7 +15,7 @@ from qbrm.benchmarks.source import BenchmarkSource, read_benchmark
 from qbrm.cli.console import Reporter
 from qbrm.cli.options import command_line
 from qbrm.cli.preferences import cut_facts, report_left_out
-from qbrm.durable import make_folder
+from qbrm.durable import one_writer
 from qbrm.features import FeatureTable
 from qbrm.model.energy_reward_model import EnergyRewardModel
 from qbrm.model.training_prompts import read_training_prompts
@@ -43,16 +43,16 @@ def evaluate_model(
     folder = out or Path("runs/evaluation", _folder_name(model))
     benchmarks = [_read(source, reporter, skip_bad=skip_bad) for source in sources]
     refined = EnergyRewardModel.from_pretrained(model, **options)
-    make_folder(folder)
-    features = folder / "features"
-    with reporter.progress("features") as advance:
-        results = evaluate(refined, benchmarks, features, seed=seed, progress=advance)
-    table = FeatureTable.without_checking(features)
-    identity = str(refined.reward_model.identity)
-    reporter.fact("features", f"{len(table):,} responses", *cut_facts(table), identity, f"kept in {features}")
-    results = [_with_trained_on(result, Path(model)) for result in results]
-    print_results(results, reporter.console)
-    reporter.fact("results", *map(str, write_results(results, model, command_line(), folder)))
+    with one_writer(folder):
+        features = folder / "features"
+        with reporter.progress("features") as advance:
+            results = evaluate(refined, benchmarks, features, seed=seed, progress=advance)
+        table = FeatureTable.without_checking(features)
+        identity = str(refined.reward_model.identity)
+        reporter.fact("features", f"{len(table):,} responses", *cut_facts(table), identity, f"kept in {features}")
+        results = [_with_trained_on(result, Path(model)) for result in results]
+        print_results(results, reporter.console)
+        reporter.fact("results", *map(str, write_results(results, model, command_line(), folder)))
 
 
 def _folder_name(model: str) -> str:

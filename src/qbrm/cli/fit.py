@@ -14,7 +14,7 @@ from typing_extensions import Unpack
 from qbrm.cli.console import Advance, Reporter
 from qbrm.cli.options import command_line
 from qbrm.cli.preferences import cut_facts, report_preferences, report_refused, report_responses
-from qbrm.durable import make_folder, one_writer, write_atomically
+from qbrm.durable import one_writer, write_atomically
 from qbrm.evaluation.verdict import Verdict
 from qbrm.features import FeatureTable
 from qbrm.model.energy_reward_model import EnergyRewardModel
@@ -55,7 +55,6 @@ def fit_model(
     if to_keep is not None:
         report_responses(to_keep, reporter)
     model = load_reward_model(reward_model, **options)
-    make_folder(out)
     with one_writer(out), _bars(reporter) as follow:
         fit = PreferenceFit(
             preferences,

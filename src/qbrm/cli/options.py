@@ -16,12 +16,16 @@ SOURCE_HELP = (
     "OWNER/NAME:SPLIT"
 )
 
-Seed = Annotated[int, typer.Option(help="First seed; the same seed gives the same results.", min=0)]
+# PyTorch and NumPy take 64 bits, and the seeds of epochs and members are made of this one.
+MOST_SEED = 2**32 - 1
+MOST_HIDDEN, MOST_MEMBERS, MOST_EPOCHS = 65_536, 1000, 1_000_000
+
+Seed = Annotated[int, typer.Option(help="First seed; the same seed gives the same results.", min=0, max=MOST_SEED)]
 Seeds = Annotated[int, typer.Option(help="How many seeds to run and average over.", min=1, max=1000)]
 SkipBad = Annotated[
     bool, typer.Option("--skip-bad", help="Leave out rows that are no preferences, and say how many of which kind.")
 ]
-Epochs = Annotated[int, typer.Option(help="Passes over the training pairs.", min=1)]
+Epochs = Annotated[int, typer.Option(help="Passes over the training pairs.", min=1, max=MOST_EPOCHS)]
 RewardModelName = Annotated[
     str,
     typer.Option(

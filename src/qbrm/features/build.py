@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32
 
-from qbrm.durable import TEMPORARY, make_folder, one_writer
-from qbrm.errors import InputError
+from qbrm.durable import TEMPORARY, one_writer
+from qbrm.errors import DamagedFileError, InputError
 from qbrm.features.engine import Engine, LocalEngine, checked
 from qbrm.features.manifest import MANIFEST, SHARD_NAME, Manifest, read_manifest, shard_name
 from qbrm.features.plan import make_block, missing_shards
@@ -68,8 +68,7 @@ def build_with(
         RefusedTextsError: if the model cannot take some of the texts; before any is embedded.
     """
     folder = Path(folder)
-    make_folder(folder)
-    with one_writer(folder):
+    with one_writer(folder, wait=True):
         texts = preferences.responses()
         manifest = _resumed(folder, engine, len(texts))
         there = set(FeatureTable(folder, manifest).keys())
@@ -105,8 +104,7 @@ def write_features(
         raise InputError(f"features for {folder} name a (prompt, response) twice; expected distinct keys.")
     dim = embedding.shape[-1]
     features = checked(identity, dim, keys, Embedded(embedding, reward))
-    make_folder(folder)
-    with one_writer(folder):
+    with one_writer(folder, wait=True):
         manifest = Manifest(identity, dim, wanted=len(keys))
         if not (folder / MANIFEST).exists():
             _start(folder, manifest)
@@ -134,8 +132,13 @@ class _Count:
 
 def _resumed(folder: Path, engine: Engine, wanted: int) -> Manifest:
     """The manifest of what `folder` holds whole, after clearing away the rest; one without rows is any model's."""
-    manifest = read_manifest(folder)
     identity, dim, settings = engine.described
+    try:
+        manifest = read_manifest(folder)
+    except DamagedFileError as error:  # shards that have the checksums it says are whole for all that
+        logger.warning("%s Its shards are checked.", error)
+        manifest = read_manifest(folder, checked=False)
+        manifest = manifest and replace(manifest, settings=settings, complete=False)
     fresh = Manifest(identity, dim, settings=settings, wanted=wanted)
     if manifest is None:
         return _start(folder, fresh)
@@ -189,7 +192,7 @@ def _shard_files(folder: Path) -> list[Path]:
 
 
 def _clean(folder: Path, manifest: Manifest) -> None:
-    """Remove shards that the manifest does not list, and files that were being written when a build was killed."""
+    """Remove shards that the manifest does not list, and what killed builds of an earlier version left."""
     listed = {entry.file for entry in manifest.shards}
     for path in folder.iterdir():
         name = path.name.removesuffix(TEMPORARY)

@@ -9,12 +9,13 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from qbrm.durable import sha256, write_atomically
+from qbrm.durable import read_checked, sha256, write_atomically
 from qbrm.errors import InputError
 from qbrm.reward_models.base import Identity
 
 MANIFEST = "manifest.json"
 SCHEMA = 1
+MOST = 2**48  # of anything that is counted
 SHARD_NAME = re.compile(r"features-\d{5,}\.arrow")
 
 
@@ -110,23 +111,25 @@ class Manifest:
         write_atomically(folder / MANIFEST, (json.dumps(content, indent=1) + "\n").encode())
 
 
-def read_manifest(folder: Path) -> Manifest | None:
-    """Read the manifest in `folder`, or None if there is none.
+def read_manifest(folder: Path, *, checked: bool = True) -> Manifest | None:
+    """Read the manifest in `folder`, or None if there is none; as it was written, or `checked` is false.
 
     Raises:
-        InputError: if there is one that this version did not write.
+        InputError: if there is one that this version did not write, or that is not as it was written.
     """
     path = folder / MANIFEST
     try:
-        text = path.read_text(encoding="utf-8")
+        text = (read_checked(path) if checked else path.read_bytes()).decode()
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path} cannot be read: {error}; expected a feature table's manifest.") from error
     try:
         return _parse(json.loads(text))
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path} is not a feature table's manifest ({error!r}); delete {folder} and rerun.") from error
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise InputError(
+            f"{path} is not a feature table's manifest ({str(error)[:80]!r}); delete {folder} and rerun."
+        ) from error
 
 
 def _parse(content: dict[str, Any]) -> Manifest:
@@ -134,18 +137,24 @@ def _parse(content: dict[str, Any]) -> Manifest:
         raise ValueError(f"schema {content['schema']}")
     shards = tuple(_parse_entry(shard) for shard in content["shards"])
     return Manifest(
-        Identity(**content["identity"]),
-        int(content["dim"]),
+        Identity.from_dict(content["identity"]),
+        _count(content["dim"], "dim"),
         has_reward="reward" in content["columns"] if shards else None,
         shards=shards,
         complete=bool(content["complete"]),
         settings=dict(content.get("settings", {})),
-        wanted=content.get("wanted"),
+        wanted=None if content.get("wanted") is None else _count(content["wanted"], "wanted"),
     )
 
 
 def _parse_entry(content: dict[str, Any]) -> ShardEntry:
     if not SHARD_NAME.fullmatch(str(content["file"])):
         raise ValueError(f"shard file {content['file']!r}")
-    sizes = int(content["rows"]), int(content["size"])
-    return ShardEntry(content["file"], *sizes, str(content["sha256"]), int(content.get("cut", 0)))
+    rows, size, cut = (_count(content.get(key, 0), key) for key in ("rows", "size", "cut"))
+    return ShardEntry(content["file"], rows, size, str(content["sha256"]), cut)
+
+
+def _count(value: Any, key: str) -> int:
+    if not isinstance(value, int) or not 0 <= value <= MOST:
+        raise ValueError(f"{key} {value}")
+    return int(value)

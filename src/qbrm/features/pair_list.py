@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Int64, UInt64
 
-from qbrm.durable import write_atomically
-from qbrm.errors import InputError
+from qbrm.durable import check_file, write_atomically
+from qbrm.errors import DamagedFileError, InputError
 from qbrm.features.shard import serialise
 from qbrm.features.table import FeatureTable
 from qbrm.preferences.base import Key, Pair, PairCount, PreferenceSet, training_pairs
@@ -95,6 +95,7 @@ def read_pairs(table: FeatureTable) -> PairList:
     """
     path = table.folder / PAIRS
     try:
+        check_file(path)
         with pa.memory_map(str(path)) as file:
             pairs = pa.ipc.open_file(file).read_all()
         if not pairs.schema.equals(SCHEMA) or not len(pairs):
@@ -104,10 +105,15 @@ def read_pairs(table: FeatureTable) -> PairList:
         of_table, prompts = metadata[TABLE.encode()].decode(), int(metadata[PROMPTS.encode()])
         source = metadata.get(SOURCE.encode(), b"").decode()
         repeated, equal = (int(metadata.get(key.encode(), b"0")) for key in (REPEATED, EQUAL))
+    except DamagedFileError:
+        raise
     except (OSError, ValueError, KeyError) as error:  # pyarrow's errors are among these
         raise InputError(
             f"{path} is not a list of response pairs; run the command that wrote {table.folder} again."
         ) from error
     if of_table != table.digest:
         raise InputError(f"{path} is older than the features beside it; rerun the command that wrote them.")
+    for rows in (chosen, rejected):
+        if rows.min() < 0 or rows.max() >= len(table):
+            raise InputError(f"{path} names rows that the features beside it lack; rerun the command that wrote them.")
     return PairList(chosen, rejected, prompt, prompts, source, repeated, equal)

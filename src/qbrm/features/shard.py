@@ -42,7 +42,7 @@ def write_shard(path: Path, keys: Sequence[Key], features: Embedded) -> ShardEnt
     if features.reward is not None:
         columns["reward"] = pa.array(features.reward)
     content = serialise(pa.record_batch(columns))
-    write_atomically(path, content)
+    write_atomically(path, content, listed=False)  # the manifest has its checksum
     return ShardEntry(path.name, len(keys), len(content), hashlib.sha256(content).hexdigest())
 
 
@@ -54,15 +54,17 @@ def serialise(batch: Any) -> memoryview:
     return memoryview(sink.getvalue())
 
 
-def check_schema(path: Path, dim: int, *, has_reward: bool) -> None:
-    """Check that a shard's columns are the manifest's; reads no rows.
+def check_schema(path: Path, dim: int, rows: int, *, has_reward: bool) -> None:
+    """Check that a shard's columns, and how many rows it has, are the manifest's; reads no rows.
 
     Raises:
-        InputError: if a column is missing, of another type, or the embeddings are of another size.
+        InputError: if a column is missing, of another type, or the embeddings or the shard are of another size.
     """
     try:
         with pa.memory_map(str(path)) as file:
-            schema = pa.ipc.open_file(file).schema
+            content = pa.ipc.open_file(file)
+            schema = content.schema
+            found = sum(content.get_batch(number).num_rows for number in range(content.num_record_batches))
     except (pa.ArrowInvalid, OSError) as error:
         raise InputError(f"shard {path} is not an Arrow file; expected a feature table's shard.") from error
     columns = {name: str(kind) for name, kind in zip(schema.names, schema.types, strict=True)}
@@ -71,6 +73,8 @@ def check_schema(path: Path, dim: int, *, has_reward: bool) -> None:
     for name, expected in types.items():
         if columns.get(name) != str(expected):
             raise InputError(f"shard {path} has {name} {columns.get(name, 'missing')}; its manifest says {expected}.")
+    if found != rows:
+        raise InputError(f"shard {path} has {found:,} rows; its manifest says {rows:,}.")
 
 
 def read_keys(path: Path) -> list[Key]:

@@ -234,13 +234,13 @@ class FeatureTable:
 
 
 def check_schemas(folder: Path, manifest: Manifest) -> None:
-    """Check that every shard has the manifest's columns and embedding size.
+    """Check that every shard has the manifest's columns, embedding size and number of rows.
 
     Raises:
         InputError: naming the first shard that has not.
     """
     for entry in manifest.shards:
-        check_schema(folder / entry.file, manifest.dim, has_reward=bool(manifest.has_reward))
+        check_schema(folder / entry.file, manifest.dim, entry.rows, has_reward=bool(manifest.has_reward))
 
 
 def _distinguished(mine: Manifest, other: Manifest) -> tuple[str, str]:

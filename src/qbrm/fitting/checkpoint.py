@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -11,10 +14,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from qbrm.durable import make_folder, write_atomically
-from qbrm.errors import InputError
+from qbrm.durable import check_file, make_folder, write_atomically
+from qbrm.errors import DamagedFileError, InputError
 
 Best = dict[str, Tensor]
+
+logger = logging.getLogger(__name__)
 
 
 @runtime_checkable
@@ -57,32 +62,46 @@ def load_checkpoint(path: Path, model: nn.Module, optimiser: torch.optim.Optimiz
     Raises:
         InputError: if the file is damaged or belongs to another model.
     """
-    try:
+    with part_of_checkpoint(path):
         with safe_open(path, "pt") as file:
             progress = json.loads(file.metadata()["progress"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        best = _part(tensors, "best.")
+        model.load_state_dict(best)
         model.load_state_dict(_part(tensors, "model."))
         if isinstance(model, KeepsChains):
             model.load_chains(_part(tensors, "chains."))
-    except (SafetensorError, RuntimeError, KeyError, InputError) as error:
-        reason = str(error).splitlines()[0]
+        state: dict[int, dict[str, Tensor]] = {}
+        for name, value in _part(tensors, "optimiser.").items():
+            index, key = name.split(".")
+            state.setdefault(int(index), {})[key] = value
+        optimiser.load_state_dict({**optimiser.state_dict(), "state": state})
+    return best, progress
+
+
+@contextmanager
+def part_of_checkpoint(path: Path) -> Iterator[None]:
+    """Turn whatever is wrong with what was read of a checkpoint into an `InputError`."""
+    try:
+        yield
+    except (SafetensorError, RuntimeError, LookupError, TypeError, ValueError, AttributeError, OSError) as error:
+        reason = (str(error).splitlines() or [repr(error)])[0][:200]
         raise InputError(f"{path}: not a checkpoint of this model ({reason}); delete it to train anew.") from error
-    state: dict[int, dict[str, Tensor]] = {}
-    for name, value in _part(tensors, "optimiser.").items():
-        index, key = name.split(".")
-        state.setdefault(int(index), {})[key] = value
-    optimiser.load_state_dict({**optimiser.state_dict(), "state": state})
-    return _part(tensors, "best."), progress
 
 
 def read_progress(path: Path) -> dict[str, Any] | None:
-    """The progress stored in a checkpoint, or None if there is no readable one."""
+    """The progress stored in a checkpoint, or None, with a logged warning, if there is one that is not as written."""
     try:
+        check_file(path)
         with safe_open(path, "pt") as file:
-            progress: dict[str, Any] = json.loads(file.metadata()["progress"])
-            return progress
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError):
+            return dict(json.loads(file.metadata()["progress"]))
+    except (FileNotFoundError, NotADirectoryError):
         return None
+    except DamagedFileError as error:
+        logger.warning("%s Training starts anew.", error)
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
+        logger.warning("%s is not a checkpoint (%s). Training starts anew.", path, " ".join(str(error).split())[:200])
+    return None
 
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

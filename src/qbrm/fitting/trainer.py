@@ -17,7 +17,14 @@ from torch import nn
 
 from qbrm.data.pairs import Batch, Pairs
 from qbrm.errors import InputError, TrainingError
-from qbrm.fitting.checkpoint import Best, KeepsChains, load_checkpoint, read_progress, save_checkpoint
+from qbrm.fitting.checkpoint import (
+    Best,
+    KeepsChains,
+    load_checkpoint,
+    part_of_checkpoint,
+    read_progress,
+    save_checkpoint,
+)
 from qbrm.fitting.objectives import Objective
 from qbrm.fitting.settings import TrainingSettings
 
@@ -161,8 +168,18 @@ def _resume(
             model.load_chains({})
         return [], {}, 0.0, None
     best, progress = load_checkpoint(checkpoint, model, optimiser)
-    within = progress.get("within")
-    return progress["epochs"], best, progress["seconds"], Within(**within) if within else None
+    with part_of_checkpoint(checkpoint):
+        within = Within(**progress["within"]) if progress.get("within") else None
+        if within is not None:
+            within.restore(torch.Generator())
+        history = [{name: float(value) for name, value in epoch.items()} for epoch in progress["epochs"]]
+        if (
+            not history
+            or [epoch["epoch"] for epoch in history] != list(range(len(history)))
+            or not all(math.isfinite(epoch["validation_loss"]) for epoch in history)
+        ):
+            raise ValueError("its epochs are not in order, or have no loss")
+        return history, best, float(progress["seconds"]), within
 
 
 def _best(history: list[Epoch], settings: TrainingSettings) -> int:

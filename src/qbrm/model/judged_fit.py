@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,14 +15,16 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from jaxtyping import Float64, Int64
+from safetensors import SafetensorError
 from safetensors.numpy import load, save
 from torch import nn
 
 import qbrm
 from qbrm.data.device import default_device
 from qbrm.data.pairs import PairData, Pairs
-from qbrm.durable import make_folder, write_atomically
+from qbrm.durable import make_folder, read_checked, write_atomically
 from qbrm.energies import EnergyScore
+from qbrm.errors import DamagedFileError
 from qbrm.evaluation.verdict import Predictions, Verdict, compare_with_base
 from qbrm.features.stream import Source
 from qbrm.fitting import Fold
@@ -41,6 +44,8 @@ from qbrm.selection.strength import accuracy_by_prompt
 MOST_CHOOSING_PAIRS = 10_000
 COMPETITOR = ScoreChoice("residual")
 CHOICE_FILE = "choice.safetensors"
+
+logger = logging.getLogger(__name__)
 
 
 class JudgedScore(NamedTuple):
@@ -289,8 +294,12 @@ class JudgedFit:
         path = None if self.folder is None else self.folder / CHOICE_FILE
         if path is None or not path.is_file():
             return {}
-        stored = load(path.read_bytes())
-        question = stored.pop("question", np.zeros(0, np.uint8)).tobytes().decode()
+        try:
+            stored = load(read_checked(path))
+            question = stored.pop("question", np.zeros(0, np.uint8)).tobytes().decode()
+        except (DamagedFileError, SafetensorError, ValueError) as error:
+            logger.warning("%s The candidates are judged again.", error)
+            return {}
         return stored if question == self._question() else {}
 
     def _keep_losses(self, losses: Mapping[str, Float64[np.ndarray, " pairs"]]) -> None:

@@ -17,9 +17,9 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 import qbrm
-from qbrm.durable import make_folder, write_atomically
+from qbrm.durable import SUMS, make_folder, read_checked, write_atomically
 from qbrm.energies import ENERGY_SCORES, EnergyScore
-from qbrm.errors import InputError
+from qbrm.errors import DamagedFileError, InputError
 from qbrm.model.model_card import Provenance, model_card
 from qbrm.model.training_prompts import FILE, read_training_prompts, write_training_prompts
 from qbrm.refinement import REFINEMENTS
@@ -94,13 +94,14 @@ def load_model(
     Raises:
         InputError: if a file is missing or damaged, tensors do not fit, or the reward model is another one.
     """
-    folder = Path(name) if Path(name).is_dir() else download(str(name), revision, (CONFIG, WEIGHTS, CARD, FILE))
+    folder = Path(name) if Path(name).is_dir() else download(str(name), revision, (CONFIG, WEIGHTS, CARD, FILE, SUMS))
     _refuse_pickles(folder)
     config = _read_config(folder / CONFIG)
     try:
         built = _build(config)
-    except (TypeError, ValueError, KeyError, RuntimeError, AttributeError) as error:
-        raise InputError(f"{folder / CONFIG} describes no model that can be built ({error}).") from error
+    except (TypeError, ValueError, LookupError, ArithmeticError, RuntimeError, AttributeError, MemoryError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise InputError(f"{folder / CONFIG} describes no model that can be built ({reason}).") from error
     tensors = _read_tensors(folder / WEIGHTS, ("score.", "trunk.") if built.trunk else ("score.",))
     _fill(built.score, "score.", tensors, folder)
     base = _load_base(folder, built, reward_model, options)
@@ -139,7 +140,7 @@ def _build(config: Mapping[str, Any]) -> _Built:
     if not set(settings) <= set(SETTINGS):
         raise ValueError(f"settings {', '.join(settings)}, known are {', '.join(SETTINGS)}")
     return _Built(
-        Identity(**config["reward_model"]),
+        Identity.from_dict(config["reward_model"]),
         cast("RewardModelOptions", settings),
         Trunk(**config["trunk"]) if config["trunk"] is not None else None,
         ENERGY_SCORES[name](**score),
@@ -185,8 +186,10 @@ def _refuse_pickles(folder: Path) -> None:
 
 def _read_config(path: Path) -> dict[str, Any]:
     try:
-        config: dict[str, Any] = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+        config: dict[str, Any] = json.loads(read_checked(path))
+    except DamagedFileError:
+        raise
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} is missing or not JSON; expected a folder that save_pretrained wrote.") from error
     if not isinstance(config, dict) or config.get("schema") != SCHEMA:
         raise InputError(f"{path} is not of schema {SCHEMA}; expected a folder that this version of qbrm wrote.")
@@ -195,7 +198,7 @@ def _read_config(path: Path) -> dict[str, Any]:
 
 def _read_tensors(path: Path, prefixes: tuple[str, ...]) -> dict[str, Tensor]:
     try:
-        tensors = load(path.read_bytes())
+        tensors = load(read_checked(path))
     except (OSError, SafetensorError) as error:
         raise InputError(f"{path} is missing or not a safetensors file ({error}).") from error
     for name, value in tensors.items():
@@ -207,6 +210,11 @@ def _read_tensors(path: Path, prefixes: tuple[str, ...]) -> dict[str, Tensor]:
 
 
 def _fill(module: nn.Module, prefix: str, tensors: dict[str, Tensor], folder: Path) -> None:
+    expected = module.state_dict()
+    for name, value in tensors.items():
+        own = expected.get(name.removeprefix(prefix), value)
+        if own.is_floating_point() != value.is_floating_point():
+            raise InputError(f"{folder / WEIGHTS}: tensor {name!r} is of {value.dtype}; expected {own.dtype}.")
     given = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
     try:
         module.load_state_dict(given)

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt64
 
-from qbrm.durable import make_folder, write_atomically
-from qbrm.errors import InputError
+from qbrm.durable import make_folder, read_checked, write_atomically
+from qbrm.errors import DamagedFileError, InputError
 
 FILE = "training-prompts.npy"
 
@@ -36,9 +36,11 @@ def read_training_prompts(folder: Path) -> UInt64[np.ndarray, " prompts"] | None
     if not path.is_file():
         return None
     try:
-        digests: UInt64[np.ndarray, " prompts"] = np.load(path, allow_pickle=False)
+        digests: UInt64[np.ndarray, " prompts"] = np.load(io.BytesIO(read_checked(path)), allow_pickle=False)
         if digests.dtype != np.uint64 or digests.ndim != 1:
             raise ValueError(f"{digests.dtype}, {digests.ndim} axes")
-    except (OSError, ValueError, EOFError) as error:
+    except DamagedFileError:
+        raise
+    except (OSError, ValueError, EOFError, SyntaxError, MemoryError, RecursionError) as error:
         raise InputError(f"{path} is no list of digests ({error}); expected what 'qbrm train' wrote.") from error
     return digests

@@ -10,6 +10,7 @@ from qbrm.errors import BadRowError
 from qbrm.preferences.quoting import show
 
 MISSING: Final = object()
+LONGEST_TEXT = 10_000_000  # characters: more than any model reads
 INDEX = re.compile(r"\[\d+\]")
 
 
@@ -55,7 +56,8 @@ class Field(NamedTuple):
         """The value as text that UTF-8 can hold; it may be empty.
 
         Raises:
-            BadRowError: if it is not a string, or has half a surrogate pair in it, which no tokenizer takes.
+            BadRowError: if it is not a string, is longer than `LONGEST_TEXT` characters, or has half a surrogate pair,
+                which no tokenizer takes.
         """
         if not isinstance(self.value, str):
             raise self.refused(expected)
@@ -64,6 +66,9 @@ class Field(NamedTuple):
         except UnicodeEncodeError as error:
             half = f"holds half a surrogate pair, \\u{ord(self.value[error.start]):x}, at character {error.start + 1}"
             raise self.refused("text that UTF-8 can hold", half) from error
+        if len(self.value) > LONGEST_TEXT:
+            found = f"has {len(self.value):,} characters"
+            raise self.refused(f"at most {LONGEST_TEXT:,}", found, "a text is too long")
         return self.value
 
     def text(self, expected: str = "a non-empty string") -> str:

@@ -18,6 +18,8 @@ from qbrm.preferences.quoting import one_line
 
 PACKED = ".gz"
 NO_JSON = "the line is not JSON"
+# Bytes of one line, of a JSON file, which is read as a whole, and up to which a file may become any multiple of itself.
+LONGEST_LINE, LARGEST_JSON, SMALL = 64 * 2**20, 2**30, 64 * 2**20
 
 
 @contextmanager
@@ -52,13 +54,14 @@ def read_text(path: Path) -> str:
     """The text of a UTF-8 file, without a byte order mark; of a ``.gz`` file, the text packed in it.
 
     Raises:
-        InputError: if it cannot be read, is empty or is not UTF-8; the last names the line.
+        InputError: if it cannot be read, is empty, too large or not UTF-8; the last names the line.
     """
     with reading(path):
-        content = path.read_bytes()
-    if path.suffix.lower() == PACKED:
-        with _unpacking(path):
-            content = gzip.decompress(content)
+        opening = gzip.open if path.suffix.lower() == PACKED else open
+        with _unpacking(path), opening(path, "rb") as stream:
+            content = stream.read(_most(path) + 1)
+    if len(content) > _most(path):
+        raise _too_large(path)
     if not content.strip():
         raise _empty(path)
     return decode(content, path)
@@ -70,12 +73,20 @@ def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
     They come one by one, so that memory does not grow with the file; a byte order mark is taken off the first.
 
     Raises:
-        InputError: if the file cannot be read or is empty.
+        InputError: if the file cannot be read, is empty, has a line of more than `LONGEST_LINE` bytes, or unpacks to
+            more than :func:`most_unpacked`.
     """
     opening = gzip.open if path.suffix.lower() == PACKED else open
     blank = True
     with reading(path), _unpacking(path), opening(path, "rb") as stream:
-        for number, line in enumerate(stream, start=1):
+        number, unpacked, most = 0, 0, most_unpacked(path.stat().st_size) if opening is gzip.open else None
+        while line := stream.readline(LONGEST_LINE + 1):
+            number, unpacked = number + 1, unpacked + len(line)
+            if len(line) > LONGEST_LINE:
+                where = f"{one_line(path)}, line {number}"
+                raise InputError(f"{where} is longer than {LONGEST_LINE:,} bytes; expected one preference on a line.")
+            if most is not None and unpacked > most:
+                raise _too_large(path)
             blank = blank and not line.strip()
             text = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
             if text.strip():
@@ -106,6 +117,24 @@ def _unpacking(path: Path) -> Iterator[None]:
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         reason = one_line(error)
         raise InputError(f"{one_line(path)} cannot be unpacked ({reason}); expected a gzip file.") from error
+
+
+def most_unpacked(size: int) -> int:
+    """How many bytes a packed file of so many may become: text seldom becomes ten times as many."""
+    return max(SMALL, 100 * size)
+
+
+def _most(path: Path) -> int:
+    """How many bytes of a file may be in memory at once."""
+    packed = path.suffix.lower() == PACKED
+    return min(LARGEST_JSON, most_unpacked(path.stat().st_size)) if packed else LARGEST_JSON
+
+
+def _too_large(path: Path) -> InputError:
+    many = f"{_most(path):,} bytes"
+    if path.suffix.lower() == PACKED and _most(path) < LARGEST_JSON:
+        return InputError(f"{one_line(path)} unpacks to more than {many}; expected at most 100 times its size.")
+    return InputError(f"{one_line(path)} has more than {many}; expected JSONL for as many preferences.")
 
 
 def _empty(path: Path) -> InputError:

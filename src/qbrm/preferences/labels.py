@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from qbrm.errors import BadRowError
@@ -10,19 +11,24 @@ from qbrm.preferences.quoting import quote
 
 UNCATEGORISED = "uncategorised"
 RESERVED_CATEGORIES = ("all", "macro")
+LONGEST_LABEL = 200
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 def read_category(field: Field, *prefixes: str) -> str:
     """The category, without the first of `prefixes` that it starts with.
 
     Raises:
-        BadRowError: if it is not text, or is a word that results use for their summary rows.
+        BadRowError: if it is not text, is longer than `LONGEST_LABEL` characters, has control characters, or is a word
+            that results use for their summary rows.
     """
     path = " ".join(field.text().split())
     prefix = next((prefix for prefix in prefixes if path.startswith(prefix)), "")
     category = path.removeprefix(prefix)
     if not category:
         raise field.refused(f"a category behind {quote(prefix)}")
+    if len(category) > LONGEST_LABEL or CONTROL.search(category):
+        raise field.refused(f"at most {LONGEST_LABEL} characters, none of them a control character")
     if category in RESERVED_CATEGORIES:
         raise field.refused('another category, as "all" and "macro" are summary rows in results')
     return category

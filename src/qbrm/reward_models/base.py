@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, get_type_hints, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float32
@@ -39,6 +39,15 @@ class Identity:
     def to_dict(self) -> dict[str, str | int | None]:
         """As stored in a feature table's manifest."""
         return asdict(self)
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> Identity:
+        """What :meth:`to_dict` gave. Raises TypeError if it is not that."""
+        identity = cls(**content)
+        for name, kind in get_type_hints(cls).items():
+            if not isinstance(getattr(identity, name), kind):
+                raise TypeError(f"{name} is {getattr(identity, name)!r}")
+        return identity
 
     def __str__(self) -> str:
         return f"{self.name}@{self.revision[:7]}"

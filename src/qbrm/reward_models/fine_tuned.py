@@ -11,8 +11,8 @@ from pathlib import Path
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
-from qbrm.durable import make_folder, write_atomically
-from qbrm.errors import InputError
+from qbrm.durable import make_folder, read_checked, write_atomically
+from qbrm.errors import DamagedFileError, InputError
 from qbrm.preferences.base import Prompt
 from qbrm.reward_models import FINE_TUNED
 from qbrm.reward_models.base import Embedded, Identity
@@ -95,12 +95,14 @@ def load_fine_tuned(name: str, revision: str | None = None) -> FineTunedRewardMo
     """
     folder = Path(name)
     try:
-        description = json.loads((folder / FINE_TUNED).read_text())
+        description = json.loads(read_checked(folder / FINE_TUNED))
         if description["schema"] != SCHEMA:
             raise ValueError(f"schema {description['schema']}; expected {SCHEMA}")
         trunk = Trunk(**description["trunk"])
-        trunk.load_state_dict(load((folder / TRUNK_WEIGHTS).read_bytes()))
+        trunk.load_state_dict(load(read_checked(folder / TRUNK_WEIGHTS)))
         max_length, sha256 = description["max_length"], description["encoder"]
+    except DamagedFileError:
+        raise
     except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{name} is no fine-tuned reward model that can be read ({reason}).") from error

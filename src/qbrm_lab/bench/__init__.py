@@ -86,7 +86,7 @@ def run_benchmark(name: str, seed: int, as_json: bool, out: Path | None) -> None
         rows = SPEED_BENCHMARKS[name](seed)
     if out is not None:
         make_folder(out.parent)
-        write_atomically(out, (json.dumps(rows, indent=1) + "\n").encode())
+        write_atomically(out, (json.dumps(rows, indent=1) + "\n").encode(), listed=False)
     if as_json:
         print(json.dumps(rows))
     else:

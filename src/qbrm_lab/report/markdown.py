@@ -31,7 +31,7 @@ def update_markdown(path: Path, marker: str, text: str) -> None:
     _, _, tail = rest.partition(end)
     newline = "\r\n" if "\r\n" in document else "\n"
     lines = [head + start, *text.strip("\n").split("\n"), end + tail]
-    write_atomically(path, newline.join(lines).encode())
+    write_atomically(path, newline.join(lines).encode(), listed=False)
 
 
 def _read(path: Path) -> str:

@@ -10,8 +10,8 @@ from typing import Any, NoReturn
 
 from typing_extensions import Self
 
-from qbrm.durable import make_folder, write_atomically
-from qbrm.errors import InputError
+from qbrm.durable import make_folder, read_checked, write_atomically
+from qbrm.errors import DamagedFileError, InputError
 from qbrm_lab.results.facts import Fact
 from qbrm_lab.results.rows import (
     DataSet,
@@ -115,7 +115,9 @@ def read_results(folder: Path) -> Results:
 
 def _load(path: Path) -> Any:
     try:
-        return json.loads(path.read_bytes(), parse_constant=_refuse)
+        return json.loads(read_checked(path), parse_constant=_refuse)
+    except DamagedFileError:
+        raise
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}; expected what `qbrm compare` writes.") from error
     except (ValueError, RecursionError) as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from qbrm.durable import make_folder, write_atomically
+from qbrm.durable import make_folder, read_checked, write_atomically
 from qbrm.preferences import PreferenceSet
 from qbrm_lab.methods.base import Method
 from qbrm_lab.results import as_json, parsed
@@ -20,6 +21,8 @@ from qbrm_lab.results import as_json, parsed
 # was kept before is then computed again. Wording, layout and speed do not count.
 STUDY_VERSION = 2
 Answer = TypeVar("Answer")
+
+logger = logging.getLogger(__name__)
 
 
 def cached(path: Path, question: Mapping[str, Any], kind: type[Answer], answer: Callable[[], Answer]) -> Answer:
@@ -35,13 +38,24 @@ def cached(path: Path, question: Mapping[str, Any], kind: type[Answer], answer: 
         InputError: if the folder cannot be written.
     """
     asked = json.loads(json.dumps({"version": STUDY_VERSION, "torch": torch.__version__, **question}))
-    kept: dict[str, Any] = json.loads(path.read_bytes()) if path.exists() else {}
+    kept = _kept(path)
     if kept.get("asked") != asked:
         kept = {"asked": asked, "answer": as_json(answer())}
         make_folder(path.parent)
         write_atomically(path, json.dumps(kept, ensure_ascii=False, allow_nan=False).encode())
     value: Answer = parsed(kept["answer"], kind, str(path))
     return value
+
+
+def _kept(path: Path) -> dict[str, Any]:
+    try:
+        kept: dict[str, Any] = json.loads(read_checked(path))
+        return kept
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:  # InputError is one
+        logger.warning("%s What %s answers is computed again.", error, path)
+        return {}
 
 
 def settings_of(method: Method) -> dict[str, Any]:

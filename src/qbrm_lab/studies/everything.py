@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from qbrm.cli.console import Reporter
-from qbrm.durable import make_folder, one_writer
+from qbrm.durable import one_writer
 from qbrm_lab.comparison import ComparisonSettings
 from qbrm_lab.studies.coverage import study_coverage
 from qbrm_lab.studies.fine_tuned import study_fine_tuned
@@ -60,9 +60,8 @@ def study_everything(settings: ComparisonSettings, quick: bool, reporter: Report
 def study_part(name: str, settings: ComparisonSettings, quick: bool, reporter: Reporter) -> Path:
     """Run one of `PARTS`, and note what it took; the other arguments are those of :func:`study_everything`.
 
-    Waits while another process studies in the same folder. Returns the path of what the part wrote.
+    Returns the path of what the part wrote. Raises InputError if another process studies in the same folder.
     """
-    make_folder(settings.out)
     with one_writer(settings.out), noted(settings.out, name, settings.command):
         path = PARTS[name](settings, quick, reporter)
     reporter.fact(name, str(path))

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from qbrm.durable import LOCK, SUMS
 from qbrm_lab.studies.cache import STUDY_VERSION
 from qbrm_lab.studies.json_files import read_json, write_json
 
@@ -42,7 +43,7 @@ class Journal:
 
 @contextmanager
 def noted(folder: Path, part: str, command: str) -> Iterator[None]:
-    """Note in the folder's study.json that a part is worked on, and how long that took.
+    """Note in the folder's study.json that a part is worked on, and how long that took; not if it made no file.
 
     Raises:
         InputError: if the folder cannot be written.
@@ -55,7 +56,11 @@ def noted(folder: Path, part: str, command: str) -> Iterator[None]:
         yield
         call = replace(call, finished=True)
     finally:
-        write_json(path, Journal([*calls, replace(call, seconds=time.perf_counter() - start)]))
+        if not (call.finished or calls) and {made.name for made in folder.iterdir()} <= {JOURNAL_FILE, SUMS, LOCK}:
+            path.unlink()  # refused before there was any work
+            (folder / SUMS).unlink()
+        else:
+            write_json(path, Journal([*calls, replace(call, seconds=time.perf_counter() - start)]))
 
 
 def read_journal(folder: Path) -> list[Call]:

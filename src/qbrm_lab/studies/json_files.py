@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import Any, TypeVar
 
-from qbrm.durable import make_folder, write_atomically
-from qbrm.errors import InputError
+from qbrm.durable import make_folder, read_checked, write_atomically
+from qbrm.errors import DamagedFileError, InputError
 from qbrm_lab.results import as_json, parsed
 
 SCHEMA = 1
@@ -32,7 +32,9 @@ def read_json(path: Path, kind: type[Content]) -> Content:
         InputError: if the file is not JSON, or lacks something of that dataclass.
     """
     try:
-        content: Content = parsed(json.loads(path.read_bytes()), kind)
-    except ValueError as error:
+        content: Content = parsed(json.loads(read_checked(path)), kind)
+    except DamagedFileError:
+        raise
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: {error}.") from error
     return content

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 import qbrm
+from fixtures.checksums import forget_checksums
 from fixtures.commands import Ended
 from fixtures.fake_encoder import FakeEncoder
 from fixtures.preference_files import write_preferences
@@ -270,6 +271,7 @@ def doctored(folder):
     shard.write_bytes(content)
     manifest["shards"][0] |= {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
     (folder / "manifest.json").write_text(json.dumps(manifest))
+    forget_checksums(folder)
     return shard
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from fixtures.checksums import forget_checksums
 from fixtures.hashing_model import HashingModel
 from qbrm import durable
 from qbrm.durable import LOCK, one_writer
@@ -201,7 +202,8 @@ def flush_interrupted(monkeypatch, number):
 def test_a_build_stopped_at_any_write_loses_at_most_one_shard(tmp_path, monkeypatch):
     build(tmp_path / "whole")
     shards = len(manifest(tmp_path / "whole")["shards"])
-    for number in range(2 * (2 * shards + 2)):
+    # Shard, manifest and checksums are flushed, the folder after each; old checksums are dropped in the end.
+    for number in range(3 + shards * (2 + 4) + 4):
         folder = tmp_path / str(number)
         stopped, resumed = FakeModel(), FakeModel()
         with flush_interrupted(monkeypatch, number), pytest.raises(Killed):
@@ -380,6 +382,7 @@ def test_a_manifest_cannot_point_outside_its_folder(tmp_path):
     build(tmp_path)
     content = manifest(tmp_path)
     content["shards"][0]["file"] = "../features-00000.arrow"
+    forget_checksums(tmp_path)
     (tmp_path / "manifest.json").write_text(json.dumps(content))
     with pytest.raises(InputError, match=r"shard file '\.\./features-00000\.arrow'"):
         FeatureTable.open(tmp_path)
@@ -416,7 +419,7 @@ def test_a_written_table_replaces_the_old_one_whole_or_not_at_all(tmp_path, monk
     keys = [("p", str(number)) for number in range(20)]
     embedding, reward = np.ones((20, 3), dtype=np.float32), np.arange(20, dtype=np.float32)
     other = Identity("trunk", "fedcba9", "plain", 16)
-    for number in range(2 * 4 - 1):
+    for number in range(2 * 3 + 2):  # three shards, the manifest and its checksum; then it is renamed
         with flush_interrupted(monkeypatch, number), pytest.raises(Killed):
             write_features(tmp_path, other, keys, embedding, reward, shard_rows=8)
         assert contents(FeatureTable.open(tmp_path)) == old
@@ -424,7 +427,7 @@ def test_a_written_table_replaces_the_old_one_whole_or_not_at_all(tmp_path, monk
     assert written.keys() == FeatureTable.open(tmp_path).keys() == keys
     assert (written.identity, written.dim, written.complete) == (other, 3, True)
     np.testing.assert_array_equal(written.rows(keys[::-1]).reward, reward[::-1])
-    assert len(files(tmp_path)) == 4
+    assert len(files(tmp_path)) == 5
 
 
 @pytest.mark.parametrize(
@@ -464,6 +467,7 @@ def test_a_table_of_an_earlier_version_tells_of_no_cut_texts(tmp_path):
     content = manifest(tmp_path)
     for shard in content["shards"]:
         del shard["cut"]
+    forget_checksums(tmp_path)
     (tmp_path / "manifest.json").write_text(json.dumps(content))
     assert FeatureTable.open(tmp_path).cut == 0
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from fixtures.checksums import forget_checksums
 from fixtures.feature_folders import DIM, IDENTITY, PROMPTS, ROW_BYTES, windows_of, write_table
 from qbrm.data.pairs import PairData
 from qbrm.energies import RBM
@@ -178,5 +179,8 @@ def test_pairs_older_than_the_features_are_refused(tmp_path):
     pairs = (tmp_path / "pairs.arrow").read_bytes()
     write_table(tmp_path, range(10, 10 + PROMPTS))
     (tmp_path / "pairs.arrow").write_bytes(pairs)
+    with pytest.raises(InputError, match="is not as it was written"):
+        read_pairs(FeatureTable.open(tmp_path))
+    forget_checksums(tmp_path)
     with pytest.raises(InputError, match="is older than the features beside it"):
         read_pairs(FeatureTable.open(tmp_path))

@@ -7,7 +7,9 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from fixtures.checksums import forget_checksums
 from qbrm.data.pairs import Batch, PairData
+from qbrm.durable import SUMS
 from qbrm.energies import EBRM, RBM, CoupledBoltzmannMachine, SemiQuantumRBM
 from qbrm.errors import InputError, TrainingError
 from qbrm.fitting import TrainingSettings, train
@@ -196,6 +198,7 @@ def test_a_checkpoint_whose_tensors_do_not_fit_is_refused_by_name(tmp_path):
         tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
         metadata = opened.metadata()
     save_file({**tensors, "model.W": torch.zeros(2, 6, 3)}, file, metadata)
+    forget_checksums(tmp_path)
     with pytest.raises(InputError, match=r"checkpoint\.safetensors: not a checkpoint of this model") as caught:
         train_on(new_model(), checkpoint=file)
     assert "\n" not in str(caught.value)
@@ -215,7 +218,7 @@ def test_a_damaged_checkpoint_costs_its_epochs_and_nothing_else(tmp_path, keep):
 def test_a_checkpoint_is_a_safetensors_file_and_nothing_is_pickled(tmp_path):
     file = tmp_path / "checkpoint.safetensors"
     train_on(new_model(), checkpoint=file)
-    assert [path.name for path in tmp_path.iterdir()] == [file.name]
+    assert {path.name for path in tmp_path.iterdir()} == {file.name, SUMS}
     content = file.read_bytes()
     (length,) = struct.unpack("<Q", content[:8])
     header = json.loads(content[8 : 8 + length])

@@ -3,16 +3,19 @@
 import itertools
 import json
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from fixtures.checksums import forget_checksums
 from fixtures.fake_encoder import DIM, FakeEncoder, vector
 from fixtures.refined_models import EMBEDDING_DIM, SCORES, model, reward_model, score
 from fixtures.tiny_models import classifier, save
 from qbrm import EnergyRewardModel
+from qbrm.durable import SUMS
 from qbrm.energies import RBM, SemiQuantumRBM
 from qbrm.errors import InputError
 from qbrm.preferences import Message
@@ -34,6 +37,7 @@ def saved(tmp_path):
 
 
 def refused(folder, naming=None):
+    forget_checksums(Path(folder))
     with pytest.raises(InputError) as error:
         EnergyRewardModel.from_pretrained(folder)
     message = str(error.value)
@@ -62,7 +66,12 @@ def test_what_was_saved_scores_as_before(kind, refinement, tmp_path):
 
 
 def test_a_saved_folder_holds_json_safetensors_and_a_card_only(saved):
-    assert sorted(path.name for path in saved.iterdir()) == ["README.md", "config.json", "model.safetensors"]
+    assert sorted(path.name for path in saved.iterdir()) == [
+        "README.md",
+        SUMS,
+        "config.json",
+        "model.safetensors",
+    ]
     assert all(name.split(".")[0] in ("trunk", "score") for name in load_file(saved / "model.safetensors"))
 
 

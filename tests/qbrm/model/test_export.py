@@ -6,6 +6,7 @@ import json
 import pytest
 import torch
 
+from fixtures.checksums import forget_checksums
 from fixtures.fake_encoder import FakeEncoder
 from fixtures.preference_files import write_preferences
 from qbrm.cli.console import Reporter
@@ -174,6 +175,7 @@ def test_damaged_pairs_are_named(finished, tmp_path, content):
     folder.mkdir()
     for path in (finished / "features" / "fresh-seed-0").iterdir():
         (folder / path.name).write_bytes(path.read_bytes())
+    forget_checksums(folder)
     pairs = folder / "pairs.arrow"
     whole = pairs.read_bytes()
     damaged = {"half": whole[: len(whole) // 2], "shard": (folder / "features-00000.arrow").read_bytes()}

@@ -150,7 +150,7 @@ def test_what_was_pushed_comes_back_with_its_pinned_reward_model(finished, capfd
     address = held.push_to_hub("me/refined")
     (commit, files) = next(iter(hub.models["me/refined"].items()))
     assert address.endswith(commit)
-    assert sorted(files) == ["README.md", "config.json", "model.safetensors"]
+    assert sorted(files) == ["README.md", "SHA256SUMS", "config.json", "model.safetensors"]
     assert "from_pretrained('me/refined')" in files["README.md"].decode()
     hub.commit_folder("org/rm", save(folder / "other", seed_model(1)))  # the reward model moves on
     again = EnergyRewardModel.from_pretrained("me/refined", revision=commit)

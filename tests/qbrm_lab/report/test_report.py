@@ -693,7 +693,7 @@ def test_the_report_opens_with_accuracies_and_verdicts(results, tmp_path, monkey
 
 def test_the_report_leaves_whole_files_only(results, tmp_path):
     write_report(results, tmp_path / "runs")
-    names = {"results.json", "report.html", *(f"{plot.stem}.png" for plot in PLOTS)}
+    names = {"results.json", "report.html", "SHA256SUMS", *(f"{plot.stem}.png" for plot in PLOTS)}
     assert {path.name for path in (tmp_path / "runs").iterdir()} == names
 
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 from transformers import BertConfig, BertModel
 
+from fixtures.checksums import forget_checksums
 from fixtures.tiny_models import ENCODER, tokenizer
 from qbrm import EnergyRewardModel
 from qbrm.cli.console import Reporter
@@ -207,6 +208,7 @@ def test_damaged_and_other_weights_are_refused(tiny, tmp_path):
     assert load_reward_model(str(tmp_path)).identity.revision != revision
     trunk = tmp_path / "trunk.safetensors"
     trunk.write_bytes(trunk.read_bytes()[:-1])
+    forget_checksums(tmp_path)
     with pytest.raises(InputError, match="is no fine-tuned reward model that can be read"):
         load_reward_model(str(tmp_path))
     save_fine_tuned(tmp_path, encoder, random_trunk(encoder))
