@@ -118,11 +118,15 @@ class PairData(NamedTuple):
         """The pairs for which `picked` is true."""
         return self._replace(chosen=self.chosen[picked], rejected=self.rejected[picked])
 
-    def spread(self, count: int) -> PairData:
-        """No more than so many of the pairs, evenly spaced, as neighbours are alike."""
+    def sample(self, count: int) -> PairData:
+        """No more than so many of the pairs, always the same random ones.
+
+        Evenly spaced ones would not do: prompts with as many pairs each would give their first ones only.
+        """
         if count >= self.n_pairs:
             return self
-        picked = torch.linspace(0, self.n_pairs - 1, count).long().to(self.chosen.device)
+        order = torch.randperm(self.n_pairs, generator=torch.Generator().manual_seed(0), device="cpu")
+        picked = order[:count].sort().values.to(self.chosen.device)
         return self._replace(chosen=self.chosen[picked], rejected=self.rejected[picked])
 
     def with_pairs_of(self, other: PairData) -> PairData:

@@ -91,7 +91,7 @@ def calibrate(scores: Sequence[TrainableScore], held_out: Sequence[PairData]) ->
 
     Training alone leaves p(r | e) over-confident. Searches between a tenth and ten times the present temperature, with
     the other parameters as they are. Where there are few preferences, the base rewards' claims count as 40 more; see
-    :class:`CalibrationLoss`. Of more than 4,096 pairs, as many evenly spaced ones are enough for one number.
+    :class:`CalibrationLoss`. Of more than 4,096 pairs, as many random ones are enough for one number.
 
     Args:
         scores: to calibrate; one, or the members of a committee.
@@ -102,7 +102,7 @@ def calibrate(scores: Sequence[TrainableScore], held_out: Sequence[PairData]) ->
     """
     trained = [score.log_temperature for score in scores]
     share = min(1.0, MOST_PAIRS / sum(pairs.n_pairs for pairs in held_out))
-    held_out = [pairs.spread(math.ceil(share * pairs.n_pairs)) for pairs in held_out]
+    held_out = [pairs.sample(math.ceil(share * pairs.n_pairs)) for pairs in held_out]
     total = sum(pairs.n_pairs for pairs in held_out)
     objective = CalibrationLoss(total)
     parts = [clamped_batches(score.eval(), pairs) for score, pairs in zip(scores, held_out, strict=True)]

@@ -31,7 +31,7 @@ from qbrm.selection.candidates import BASE, CANDIDATES, MEMBERS, Candidate, Fami
 GROUPS = MEMBERS + 1
 EVALUATION_PAIRS = 1024
 # Pairs that choose an epoch, and that set a temperature, while scores are compared; the final score gets all.
-EPOCH_PAIRS, CALIBRATION_PAIRS = 512, 640
+EPOCH_PAIRS, CALIBRATION_PAIRS = 512, 2048
 
 State = Mapping[str, Tensor]
 Result = TypeVar("Result")
@@ -113,8 +113,8 @@ class Choosing:
         # Stopping early by one group's loss would let its labels into the score that judges it.
         settings = replace(settings, patience=settings.epochs)
         held_out = {
-            (pair[0], pair[1]): self.of(pair[1]).spread(EPOCH_PAIRS),
-            (pair[1], pair[0]): self.of(pair[0]).spread(EPOCH_PAIRS),
+            (pair[0], pair[1]): self.of(pair[1]).sample(EPOCH_PAIRS),
+            (pair[1], pair[0]): self.of(pair[0]).sample(EPOCH_PAIRS),
         }
         objective = self.keep.added_to(PreferenceLikelihood()) if self.keep else PreferenceLikelihood()
         losses: dict[tuple[int, int], float] = {}
@@ -170,7 +170,7 @@ class TrainedFamily:
         groups = len(self.on.groups)
         others = [(judged + step) % groups for step in range(1, groups)][:count]
         share = CALIBRATION_PAIRS // count
-        parts = ((self.on.without(judged, other), self.on.of(other).spread(share)) for other in others)
+        parts = ((self.on.without(judged, other), self.on.of(other).sample(share)) for other in others)
         folds = [Fold(*part, keep=self.on.keep) for part in parts]
         return Members([self._score(judged, other) for other in others], folds)
 

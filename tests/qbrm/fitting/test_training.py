@@ -474,3 +474,16 @@ def test_a_checkpoint_of_another_sampler_is_not_resumed(tmp_path):
         train_on(model, plan=TrainingSettings(epochs=1), checkpoint=file, on_epoch=epochs.append)
         heard.append(len(epochs))
     assert heard == [2, 2, 2, 0]
+
+
+def test_a_sample_of_pairs_is_no_pattern_of_their_order():
+    """Every other pair is of one kind: half of a sample are, whatever its size."""
+    count = 1000
+    pairs = PairData(
+        torch.zeros(2 * count, 1), torch.zeros(2 * count), torch.arange(count), torch.arange(count) + count
+    )
+    picked = pairs.sample(100).chosen
+    assert len(torch.unique(picked)) == 100
+    assert 30 < int((picked % 2).sum()) < 70
+    assert torch.equal(picked, pairs.sample(100).chosen)
+    assert pairs.sample(count) is pairs

@@ -1,6 +1,7 @@
 """Fitting with a verdict: which prompts do what, what is kept to resume from, and what the command writes."""
 
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -208,7 +209,6 @@ def test_the_method_gives_what_the_command_saves(command, tmp_path, few_candidat
         (["--score", "sqrmb"], "unknown score 'sqrmb'; did you mean 'sqrbm'"),
         (["--gate"], "gate is set, but the score is to be chosen; expected a score by name, or no gate."),
         (["--score", "ebrm", "--members", 5], "score ebrm takes no members"),
-        (["--seed", 2**63], "seed is 9223372036854775808; expected a whole number from 0 to 2^63 - 1."),
     ],
 )
 def test_options_that_do_not_fit_are_one_line(command, tmp_path, options, line):
@@ -217,3 +217,19 @@ def test_options_that_do_not_fit_are_one_line(command, tmp_path, options, line):
     assert code == 2
     assert line in err
     assert DIM == 3
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        ({"members": 0}, "members is 0; expected a whole number of at least 1."),
+        ({"epochs": 0}, "epochs is 0; expected a whole number of at least 1."),
+        ({"hidden": 0}, "hidden is 0; expected a whole number of at least 1."),
+        ({"score": None}, "score is None; expected 'auto' or the name of a score."),
+        ({"seed": -1}, "seed is -1; expected a whole number from 0 to 2^63 - 1."),
+    ],
+)
+def test_arguments_that_do_not_fit_are_one_line(tmp_path, options, line):
+    prefs = read_lines(write_preferences(tmp_path / "prefs.jsonl", 0, 12))
+    with pytest.raises(InputError, match=re.escape(line)):
+        EnergyRewardModel.fit(save(tmp_path / "rm"), prefs, **{"score": "rbm"} | options)
