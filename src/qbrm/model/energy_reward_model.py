@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, cast
@@ -11,6 +12,7 @@ import numpy as np
 import torch
 from jaxtyping import UInt64
 
+from qbrm.durable import one_writer
 from qbrm.energies import EnergyScore
 from qbrm.energies.base import Clamped
 from qbrm.energies.density import density, probability_greater
@@ -211,7 +213,8 @@ class EnergyRewardModel:
         folder = None if out is None else Path(out)
         where = None if device is None else torch.device(device)
         fit = PreferenceFit(preferences, choice, folder, seed, where, skip_bad, progress, keep=keep)
-        return cls(*fit.run(reward_model).parts)
+        with nullcontext() if folder is None else one_writer(folder):
+            return cls(*fit.run(reward_model).parts)
 
     @property
     def verdict(self) -> Mapping[str, Any] | None:
