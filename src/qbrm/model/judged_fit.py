@@ -157,13 +157,13 @@ class JudgedFit:
     def _fitted(
         self, named: ScoreChoice, choice: Choice | None, trained: Mapping[Family, TrainedFamily] | None
     ) -> JudgedScore:
-        fold = self._fold(named.members)
+        fold, family = self._fold(named.members), named.family
         named = replace(named, epochs=named.epochs or epochs_for(named.settings, fold.pairs.n_pairs))
         committee = train_members(
             lambda: named.build(fold.pairs.dim, self.head_dim), fold, named.settings, progress=self._follow("training")
         )
         gate = committee.members.gate() if named.gate else None
-        guarantee = self._guarantee(named, committee.members, gate, trained)
+        guarantee = self._guarantee(named, committee.members, gate, family, trained)
         strength = 1.0 if guarantee is None else guarantee.strength
         score, kept_base = committee.members.combined(gate, strength or 1.0)
         if kept_base or strength == 0:
@@ -204,6 +204,7 @@ class JudgedFit:
         named: ScoreChoice,
         members: Members[EnergyScore],
         gate: nn.Module | None,
+        family: Family,
         trained: Mapping[Family, TrainedFamily] | None,
     ) -> Guarantee | None:
         if not named.scalable or named.sampler is not None:
@@ -219,7 +220,6 @@ class JudgedFit:
 
             prompts = len(np.unique(prompt))
             return Guarantee(greatest_safe_strength(difference), prompts)
-        family = named.family
         judges = (trained or {}).get(family) or self._judges(family)
         right = judges.refined_right(Candidate(family, named.gate, named.members))
         prompt, base = self._choosing.prompt[self._choosing.data.chosen].numpy(), of_base(self._choosing.data).right
