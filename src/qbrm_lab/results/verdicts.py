@@ -29,18 +29,21 @@ class VerdictDifferences:
         accuracy: of the refined rewards less that of the base.
         nll: log-loss likewise.
         nll_over_tempered: log-loss less that of the base with one temperature.
+        length: accuracy of the longer response less that of the base.
     """
 
     accuracy: tuple[float, ...]
     nll: tuple[float, ...]
     nll_over_tempered: tuple[float, ...]
+    length: tuple[float, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class VerdictRow(OfMethod):
     """A method's verdict on one test, or a domain of it, over the seeds; see :class:`~qbrm.evaluation.verdict.Verdict`.
 
-    Its pairs are those of both sets, each once, as `qbrm fit` counts them.
+    Its pairs are those of both sets, each once, as `qbrm fit` counts them; on `changed` of the prompts refining changed
+    how many are right.
     """
 
     test: str
@@ -48,6 +51,7 @@ class VerdictRow(OfMethod):
     seeds: int
     prompts: int
     pairs: int
+    changed: int
     use: bool
     base: PairMeasures
     tempered: PairMeasures
@@ -62,17 +66,22 @@ class VerdictRow(OfMethod):
             PairMeasures(**measures._asdict()) for measures in (verdict.base, verdict.tempered, verdict.refined)
         )
         assert verdict.length_accuracy is not None
+        assert verdict.length_over_base is not None
         return cls(
             **label,
             seeds=seeds,
             prompts=verdict.prompts,
             pairs=verdict.pairs,
+            changed=verdict.changed,
             use=verdict.use,
             base=base,
             tempered=tempered,
             refined=refined,
             difference=VerdictDifferences(
-                accuracy=verdict.accuracy, nll=verdict.nll, nll_over_tempered=verdict.over_tempered
+                accuracy=verdict.accuracy,
+                nll=verdict.nll,
+                nll_over_tempered=verdict.over_tempered,
+                length=verdict.length_over_base,
             ),
             length_accuracy=verdict.length_accuracy,
         )
@@ -96,4 +105,6 @@ class VerdictRow(OfMethod):
             over_tempered=Difference(*self.difference.nll_over_tempered),
             competitors={"base:tempered": tempered},
             length_accuracy=self.length_accuracy,
+            length_over_base=Difference(*self.difference.length),
+            changed=self.changed,
         )

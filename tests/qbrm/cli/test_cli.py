@@ -301,7 +301,11 @@ def test_a_damaged_manifest_is_named(compare, tmp_path, content):
     assert compare().code == 0
     manifest = tmp_path / "out" / "features" / "manifest.json"
     manifest.write_bytes(content)
-    assert str(manifest) in compare().refused()
+    ended = compare()
+    assert ended.code == 2
+    warned, refused = ended.err.splitlines()
+    assert f"{manifest} is not as it was written" in warned
+    assert f"{manifest} is not a feature table's manifest" in refused
 
 
 def test_a_damaged_checkpoint_is_no_obstacle(compare, tmp_path):

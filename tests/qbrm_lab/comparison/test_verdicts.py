@@ -112,12 +112,18 @@ def test_a_verdicts_measures_are_those_of_its_pairs():
 VERDICT = Verdict(
     "sqrbm", 20, 400, Measures(0.6, 0.66, 0.1), Measures(0.6, 0.64, 0.05), Measures(0.7, 0.6, 0.04),
     Difference(0.1, 0.02, 0.18), Difference(-0.06, -0.1, -0.02), Difference(-0.04, -0.08, -0.01),
-    {}, length_accuracy=0.55,
+    {}, length_accuracy=0.55, length_over_base=Difference(-0.05, -0.1, 0.0), changed=20,
 )  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    "changed", [{}, {"length_accuracy": 0.8}, {"pairs": 80, "accuracy": Difference(0.1, -0.1, 0.3)}]
+    "changed",
+    [
+        {},
+        {"length_accuracy": 0.8, "length_over_base": Difference(0.2, 0.1, 0.3)},
+        {"changed": 3},
+        {"pairs": 80, "accuracy": Difference(0.1, -0.1, 0.3)},
+    ],
 )
 def test_a_row_keeps_all_that_the_sentence_says(changed):
     verdict = replace(VERDICT, **changed)

@@ -157,13 +157,22 @@ def verdict_rows():
     return [
         KEY
         | measures
-        | {"method": method, "seeds": len(SEEDS), "prompts": 80, "pairs": 250, "use": gain > 0, "length_accuracy": 0.5}
+        | {
+            "method": method,
+            "seeds": len(SEEDS),
+            "prompts": 80,
+            "pairs": 250,
+            "changed": 40,
+            "use": gain > 0,
+            "length_accuracy": 0.5,
+        }
         | {"refined": {"accuracy": 0.6 + gain, "nll": 0.6, "ece": 0.05}}
         | {
             "difference": {
                 "accuracy": [gain, gain - 0.01, gain + 0.01 + 0.01 * rank],
                 "nll": [-0.05, -0.08, -0.02],
                 "nll_over_tempered": [-0.04, -0.09, 0.01],
+                "length": [-0.1, -0.15, -0.05],
             }
         }
         for rank, (method, gain) in enumerate(zip(SCORES, (-0.02, 0.005, 0.03), strict=True))
@@ -349,9 +358,9 @@ def test_the_comparison_ends_with_a_sentence_for_every_energy_score(results):
     heading, *lines = printed(results).splitlines()[-5:]
     assert heading == "Verdicts, in-domain · rmb, mean over 2 seeds"
     assert [line.split()[0] for line in lines[:3]] == list(SCORES)
-    assert lines[0].startswith("ebrm   Not shown to help: -2.0 points")
+    assert lines[0].startswith("ebrm   Do not use it: -2.0 points")
     assert lines[2] == f"sqrbm  {USE_SQRBM}"
-    assert lines[3] == "250 test pairs tell little: an accuracy is known to within 6 points."
+    assert lines[3] == "250 test pairs tell little: an accuracy is known to within 10 points."
 
 
 def test_the_verdicts_of_several_tests_come_after_all_tables(results):
