@@ -12,7 +12,7 @@ from qbrm.fitting import FitSettings
 TRUNK_UNITS = 128
 MEMBERS = 5
 # Steps below which few pairs would leave a score where it started, and the most passes that this asks for.
-LEAST_STEPS, MOST_EPOCHS = 400, 40
+LEAST_STEPS, MOST_EPOCHS = 200, 40
 
 
 class Family(NamedTuple):
@@ -33,7 +33,7 @@ class Family(NamedTuple):
         return build_score(self.score, dim, deep=TRUNK_UNITS if self.deep else None, hidden=self.hidden)
 
     def settings(self, pairs: int) -> FitSettings:
-        """How it is trained on so many pairs: as its class says, and for at least 400 steps or 40 passes."""
+        """How it is trained on so many pairs: as its class says, and for at least 200 steps or 40 passes."""
         settings = ENERGY_SCORES[self.score].fit_settings
         epochs = self.epochs or epochs_for(settings, pairs)
         return replace(settings, training=replace(settings.training, epochs=epochs))

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -19,7 +19,6 @@ from qbrm.energies import EnergyScore, Residual
 from qbrm.fitting import Fold
 from qbrm.fitting.calibration import calibrate
 from qbrm.fitting.committee import MEMBER_SEEDS, shuffled_prompts
-from qbrm.fitting.fit import untrained
 from qbrm.fitting.keeping import Keep
 from qbrm.fitting.members import Members
 from qbrm.fitting.objectives import PreferenceLikelihood
@@ -103,7 +102,17 @@ class Choosing:
 
     def new_score(self, family: Family, seed: int) -> EnergyScore:
         """An untrained score in units of all pairs, so that any members can be made one."""
-        return untrained(lambda: family.build(self.data.dim).to(self.device), self.data, seed)
+        torch.manual_seed(seed)
+        score = family.build(self.data.dim)
+        score.load_state_dict(self._units, strict=False)
+        return score.to(self.device)
+
+    @cached_property
+    def _units(self) -> State:
+        """Location and scale of rewards and embeddings, by the names that all scores have for them."""
+        score = Residual(self.data.dim, deep=0)
+        score.standardise(*self.data.responses())
+        return dict(score.named_buffers())
 
     def _train(
         self, family: Family, score: EnergyScore, pair: tuple[int, int], seed: int
@@ -175,7 +184,8 @@ class TrainedFamily:
         return Members([self._score(judged, other) for other in others], folds)
 
     def _score(self, judged: int, validating: int) -> EnergyScore:
-        score = self.on.new_score(self.family, self.on.seed)
+        # Its units are in the state: finding them anew would read all embeddings.
+        score = self.family.build(self.on.data.dim).to(self.on.device)
         score.load_state_dict(self.states[judged, validating])
         return score.eval()
 

@@ -150,5 +150,5 @@ def test_candidates_are_the_base_and_every_family_with_and_without_gate_alone_an
 def test_few_pairs_are_passed_over_more_often():
     settings = Family("sqrbm").settings(100_000)
     assert settings.training.epochs == 5
-    assert epochs_for(settings, 2_560) == 20
+    assert epochs_for(settings, 2_560) == 10
     assert epochs_for(settings, 10) == 40
