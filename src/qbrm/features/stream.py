@@ -130,10 +130,10 @@ class StreamedPairs:
 
     def load_with_prompts(self) -> tuple[PairData, Int[Tensor, " responses"]]:
         """All pairs in memory, and the number of the prompt that each response answers."""
-        data = self.load()
+        data, of_pair = self.load(), torch.from_numpy(self.prompts().view(np.int64))
         prompt = data.chosen.new_zeros(len(data.reward))
         for side in (data.chosen, data.rejected):
-            prompt[side] = torch.from_numpy(self.prompts().view(np.int64))
+            prompt[side] = of_pair
         return data, prompt
 
     def _windows(self, generator: torch.Generator | None) -> Iterator[Blocks]:

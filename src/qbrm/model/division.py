@@ -73,11 +73,18 @@ class Division:
         kept = share.holds(pairs.prompt)
         return pairs.chosen[kept], pairs.rejected[kept]
 
+    @property
+    def most_in_memory(self) -> int:
+        """How many pairs may be read as a whole, two responses each."""
+        return MEMORY_BYTES // (2 * self.sources[0].table.dim * np.dtype(np.float32).itemsize)
+
     def fits_in_memory(self, share: Share) -> bool:
         """Whether the features of a share may be read as a whole."""
-        return 2 * len(self.pairs(share).prompts()) * self.sources[0].table.dim * 4 <= MEMORY_BYTES
+        return len(self.pairs(share).prompts()) <= self.most_in_memory
 
     def sample(self, share: Share, pairs: int) -> Share:
         """Part of a share with about so many pairs, or all of it."""
         total = len(self.pairs(share).prompts())
-        return share._replace(high=share.low + (share.high - share.low) * min(1.0, pairs / max(total, 1)))
+        if total <= pairs:
+            return share
+        return share._replace(high=share.low + (share.high - share.low) * pairs / total)

@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float64, Int64
+from jaxtyping import Float64, Int, Int64
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
-from torch import nn
+from torch import Tensor, nn
 
 import qbrm
 from qbrm.data.device import default_device
@@ -26,12 +26,12 @@ from qbrm.durable import make_folder, read_checked, write_atomically
 from qbrm.energies import EnergyScore
 from qbrm.errors import DamagedFileError
 from qbrm.evaluation.verdict import Predictions, Verdict, compare_with_base
-from qbrm.features.stream import Source
+from qbrm.features.stream import Share, Source
 from qbrm.fitting import Fold
 from qbrm.fitting.fit import train_members
 from qbrm.fitting.keeping import Keep
 from qbrm.fitting.members import Members
-from qbrm.model.division import MEMORY_BYTES, Division
+from qbrm.model.division import Division
 from qbrm.model.kept import KeptResponses
 from qbrm.model.predictions import of_base, of_rewards_alone, of_score
 from qbrm.model.score_choice import Progress, ScoreChoice
@@ -103,13 +103,15 @@ class JudgedFit:
             InputError: if there are too few prompts, or the score cannot be fitted to them.
             TrainingError: if training cannot go on.
         """
-        choice, family = (None, None) if self.named is not None else self._chosen()
-        if choice is not None and choice.candidate == BASE:
-            score = tempered_base(self._training_pairs, self._device)
-            verdict = self._verdict(BASE.name, 0.0, score, "mode", candidates=_measured(choice))
-            return JudgedScore(score, "mode", choice, None, verdict, None)
-        named = self.named or _named(choice.candidate if choice else BASE, self._device)
-        return self._fitted(named, choice, family)
+        if self.named is not None:
+            return self._fitted(self.named, None, {})
+        choice, trained = self._chosen()
+        if choice.candidate.family is None:
+            verdict = self._verdict(BASE.name, 0.0, self._tempered, "mode", candidates=_measured(choice))
+            return JudgedScore(self._tempered, "mode", choice, None, verdict, None)
+        family, gate, members = choice.candidate.family, choice.candidate.gate, choice.candidate.members
+        named = ScoreChoice(family.score, gate, members, deep=family.deep, device=self._device)
+        return self._fitted(named, choice, trained)
 
     @cached_property
     def division(self) -> Division:
@@ -123,22 +125,29 @@ class JudgedFit:
     @cached_property
     def _choosing(self) -> Choosing:
         """The pairs that choose: all training pairs if there are not too many."""
-        division = self.division
-        most = min(MOST_CHOOSING_PAIRS, self._most_in_memory)
-        pairs = division.pairs(division.sample(division.training, most))
-        return Choosing(*pairs.load_with_prompts(), self.seed, self._device, self._keep)
+        most = min(MOST_CHOOSING_PAIRS, self.division.most_in_memory)
+        share = self.division.sample(self.division.training, most)
+        loaded = self._loaded if share == self._loaded_share else self.division.pairs(share).load_with_prompts()
+        return Choosing(*loaded, self.seed, self._device, self._keep)
+
+    @cached_property
+    def _loaded_share(self) -> Share:
+        """The training prompts, or as many of them as fit into memory."""
+        return self.division.sample(self.division.training, self.division.most_in_memory)
+
+    @cached_property
+    def _loaded(self) -> tuple[PairData, Int[Tensor, " responses"]]:
+        """Their pairs, read once, and the number of the prompt that each response answers."""
+        return self.division.pairs(self._loaded_share).load_with_prompts()
+
+    @cached_property
+    def _tempered(self) -> EnergyScore:
+        """The base rewards with one temperature."""
+        return tempered_base(self._loaded[0], self._device)
 
     @cached_property
     def _keep(self) -> Keep | None:
         return None if self.kept is None else self.kept.keep()
-
-    @property
-    def _most_in_memory(self) -> int:
-        return MEMORY_BYTES // (8 * self.sources[0].table.dim)
-
-    @cached_property
-    def _training_pairs(self) -> PairData:
-        return self.division.pairs(self.division.sample(self.division.training, self._most_in_memory)).load()
 
     def _chosen(self) -> tuple[Choice, Mapping[Family, TrainedFamily]]:
         losses = self._known_losses()
@@ -155,7 +164,7 @@ class JudgedFit:
         return choice, trained
 
     def _fitted(
-        self, named: ScoreChoice, choice: Choice | None, trained: Mapping[Family, TrainedFamily] | None
+        self, named: ScoreChoice, choice: Choice | None, trained: Mapping[Family, TrainedFamily]
     ) -> JudgedScore:
         fold, family = self._fold(named.members), named.family
         named = replace(named, epochs=named.epochs or epochs_for(named.settings, fold.pairs.n_pairs))
@@ -167,17 +176,16 @@ class JudgedFit:
         strength = 1.0 if guarantee is None else guarantee.strength
         score, kept_base = committee.members.combined(gate, strength or 1.0)
         if kept_base or strength == 0:
-            score = tempered_base(self._training_pairs, self._device)
             verdict = self._verdict(
                 BASE.name,
                 0.0,
-                score,
+                self._tempered,
                 "mode",
                 tried=named.label,
                 unproven=not kept_base,
                 candidates=_measured(choice),
             )
-            return JudgedScore(score, "mode", choice, None if kept_base else guarantee, verdict, named)
+            return JudgedScore(self._tempered, "mode", choice, None if kept_base else guarantee, verdict, named)
         score.prepare_evaluation(self.seed)
         verdict = self._verdict(
             named.label, strength, score, named.refinement, fold.validation, candidates=_measured(choice)
@@ -191,11 +199,10 @@ class JudgedFit:
         division, checkpoint = self.division, self.folder and self.folder / "checkpoint.safetensors"
         rest = division.training._replace(low=division.validation.high)
         if not division.fits_in_memory(division.training):
-            validation = division.pairs(division.sample(division.validation, self._most_in_memory)).load()
+            validation = division.pairs(division.sample(division.validation, division.most_in_memory)).load()
             return Fold(division.pairs(rest), validation, self.seed, checkpoint, keep=self._keep)
-        training = division.pairs(division.training)
-        data, prompt = training.load_with_prompts()
-        held = torch.from_numpy(division.validation.holds(training.prompts()))
+        data, prompt = self._loaded
+        held = torch.from_numpy(division.validation.holds(division.pairs(division.training).prompts()))
         shared = prompt if members > 1 else None
         return Fold(data.only(~held), data.only(held), self.seed, checkpoint, shared, self._keep)
 
@@ -205,7 +212,7 @@ class JudgedFit:
         members: Members[EnergyScore],
         gate: nn.Module | None,
         family: Family,
-        trained: Mapping[Family, TrainedFamily] | None,
+        trained: Mapping[Family, TrainedFamily],
     ) -> Guarantee | None:
         if not named.scalable or named.sampler is not None:
             return None
@@ -220,7 +227,7 @@ class JudgedFit:
 
             prompts = len(np.unique(prompt))
             return Guarantee(greatest_safe_strength(difference), prompts)
-        judges = (trained or {}).get(family) or self._judges(family)
+        judges = trained.get(family) or self._judges(family)
         right = judges.refined_right(Candidate(family, named.gate, named.members))
         prompt, base = self._choosing.prompt[self._choosing.data.chosen].numpy(), of_base(self._choosing.data).right
 
@@ -245,7 +252,7 @@ class JudgedFit:
         **told: Any,
     ) -> Verdict:
         test = self.division.pairs(self.division.test)
-        tempered = of_score(tempered_base(self._training_pairs, self._device), "mode", test)
+        tempered = of_score(self._tempered, "mode", test)
         refined = (
             of_score(score, refinement, test)
             if score.anchored or validation is None
@@ -318,9 +325,3 @@ def _measured(choice: Choice | None) -> dict[str, dict[str, float]]:
         judged.candidate.name: {"nll": loss, "behind": loss - best, "error": error}
         for judged, loss, error in zip(choice.judged, choice.loss.tolist(), choice.error.tolist(), strict=True)
     }
-
-
-def _named(candidate: Candidate, device: torch.device) -> ScoreChoice:
-    assert candidate.family is not None
-    family = candidate.family
-    return ScoreChoice(family.score, candidate.gate, candidate.members, deep=family.deep, device=device)

@@ -23,11 +23,6 @@ class Family(NamedTuple):
     hidden: int | None = None
     epochs: int | None = None
 
-    @property
-    def name(self) -> str:
-        """As in ``sqrbm:deep``."""
-        return f"{self.score}:deep" if self.deep else self.score
-
     def build(self, dim: int) -> EnergyScore:
         """An untrained score for embeddings of size `dim`."""
         return build_score(self.score, dim, deep=TRUNK_UNITS if self.deep else None, hidden=self.hidden)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 
 from qbrm.data.pairs import PairData
 from qbrm.energies import EnergyScore, Residual
-from qbrm.fitting import Fold
+from qbrm.fitting import Epoch, Fold
 from qbrm.fitting.calibration import calibrate
 from qbrm.fitting.committee import MEMBER_SEEDS, shuffled_prompts
 from qbrm.fitting.keeping import Keep
@@ -121,23 +122,19 @@ class Choosing:
         pairs, settings = self.without(*pair), family.settings(self.data.n_pairs).training
         # Stopping early by one group's loss would let its labels into the score that judges it.
         settings = replace(settings, patience=settings.epochs)
-        held_out = {
-            (pair[0], pair[1]): self.of(pair[1]).sample(EPOCH_PAIRS),
-            (pair[1], pair[0]): self.of(pair[0]).sample(EPOCH_PAIRS),
-        }
+        validation, other = (self.of(group).sample(EPOCH_PAIRS) for group in reversed(pair))
         objective = self.keep.added_to(PreferenceLikelihood()) if self.keep else PreferenceLikelihood()
         losses: dict[tuple[int, int], float] = {}
         states: dict[tuple[int, int], State] = {}
 
-        def keep_best(score: EnergyScore) -> dict[str, float]:
-            for key, validation in held_out.items():
-                loss = validation_loss(score, objective, validation, seed)
+        def keep_best(epoch: Epoch) -> None:
+            of_groups = epoch["validation_loss"], validation_loss(score, objective, other, seed)
+            for key, loss in zip((pair, pair[::-1]), of_groups, strict=True):
                 if loss < losses.get(key, np.inf):
                     losses[key] = loss
                     states[key] = {name: value.clone() for name, value in score.state_dict().items()}
-            return {}
 
-        train(score, objective, pairs, held_out[pair], settings, seed, measure=keep_best)
+        train(score, objective, pairs, validation, settings, seed, on_epoch=keep_best)
         return states
 
 
@@ -240,7 +237,7 @@ def cross_validate(
     losses: dict[str, Float64[np.ndarray, " pairs"]] = dict(known or {})
     taking_part = choosing.candidates
     families = list(dict.fromkeys(candidate.family for candidate in taking_part if candidate.family is not None))
-    trainings = len(families) * len(list(itertools.combinations(choosing.groups, 2)))
+    trainings = len(families) * math.comb(len(choosing.groups), 2)
     advance = partial(_advance, progress, itertools.count(1), trainings)
     losses.setdefault(BASE.name, _base_losses(choosing))
     gates: dict[int, nn.Module] = {}
