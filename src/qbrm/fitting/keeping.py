@@ -13,7 +13,7 @@ from qbrm.fitting.objectives import Objective
 from qbrm.fitting.trainable import KeptEmbeddings, TrainableScore
 from qbrm.fitting.trainer import moved
 
-DEFAULT_WEIGHT = 1.0
+DEFAULT_WEIGHT = 0.1
 PAIRS_PER_STEP = 128
 SMALLEST_SCALE = 0.1
 

@@ -75,7 +75,7 @@ def test_the_study_sets_every_way_to_keep_beside_the_base(settings, monkeypatch)
     for row in content["rows"]:
         assert all(0 <= row[share][1] <= row[share][0] <= row[share][2] <= 1 for share in ("new", "old", "order"))
     assert (settings.out / "keep.png").read_bytes().startswith(b"\x89PNG")
-    assert "- `residual`, two-sided gate, weight 1:" in text
+    assert f"- `residual`, two-sided gate, weight {DEFAULT_WEIGHT:g}:" in text
 
     monkeypatch.setattr(keep, "_outcomes", lambda *given: pytest.fail("a finished seed was run again"))
     assert study_keep(settings, Reporter()).read_text() == text
