@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from qbrm.data.seeds import MOST_SEED
 from qbrm.errors import InputError
 
 REWARD_MODEL = "Reward models from a folder or the Hugging Face Hub"
@@ -17,7 +18,6 @@ SOURCE_HELP = (
 )
 
 # PyTorch and NumPy take 64 bits, and the seeds of epochs and members are made of this one.
-MOST_SEED = 2**32 - 1
 MOST_HIDDEN, MOST_MEMBERS, MOST_EPOCHS = 65_536, 1000, 1_000_000
 
 Seed = Annotated[int, typer.Option(help="First seed; the same seed gives the same results.", min=0, max=MOST_SEED)]

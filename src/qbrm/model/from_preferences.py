@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from jaxtyping import Int64, UInt64
 
+from qbrm.data.seeds import MOST_SEED
 from qbrm.errors import InputError
 from qbrm.features import FeatureTable
 from qbrm.features.embed import embed
@@ -89,8 +90,8 @@ class PreferenceFit:
             return self._run(reward_model, Path(folder), None)
 
     def _run(self, reward_model: str | Path | RewardModel, folder: Path, training: Path | None) -> FittedModel:
-        if not 0 <= self.seed < 2**63:
-            raise InputError(f"seed is {self.seed}; expected a whole number from 0 to 2^63 - 1.")
+        if not 0 <= self.seed <= MOST_SEED:
+            raise InputError(f"seed is {self.seed}; expected a whole number from 0 to {MOST_SEED}.")
         read = preferences_of(self.preferences, skip_bad=self.skip_bad)
         to_keep = None if self.keep is None else self._to_keep(self.keep, read)
         model = load_reward_model(str(reward_model)) if isinstance(reward_model, (str, Path)) else reward_model

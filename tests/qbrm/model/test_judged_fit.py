@@ -225,7 +225,8 @@ def test_options_that_do_not_fit_are_one_line(command, tmp_path, options, line):
         ({"epochs": 0}, "epochs is 0; expected a whole number of at least 1."),
         ({"hidden": 0}, "hidden is 0; expected a whole number of at least 1."),
         ({"score": None}, "score is None; expected 'auto' or the name of a score."),
-        ({"seed": -1}, "seed is -1; expected a whole number from 0 to 2^63 - 1."),
+        ({"seed": -1}, "seed is -1; expected a whole number from 0 to 4294967295."),
+        ({"seed": 2**50}, "seed is 1125899906842624; expected a whole number from 0 to 4294967295."),
     ],
 )
 def test_arguments_that_do_not_fit_are_one_line(tmp_path, options, line):
