@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fixtures.coupled_machines import DIM, examples, simulated_pairs
+from fixtures.pauli import exponent
 from fixtures.scores import randomise
 from qbrm.data.pairs import Batch
 from qbrm.energies import ENERGY_SCORES, CoupledBoltzmannMachine, SemiQuantumRBM, TransverseFieldMachine
@@ -22,8 +23,6 @@ from qbrm.samplers.gibbs import GibbsSampler
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 unhurried = settings(deadline=None, max_examples=25)
-X = torch.tensor([[0.0, 1.0], [1.0, 0.0]], dtype=torch.float64)
-Z = torch.tensor([[1.0, 0.0], [0.0, -1.0]], dtype=torch.float64)
 
 
 def machine(hidden=4, seed=0, size=0.6, **options):
@@ -34,21 +33,6 @@ def machine(hidden=4, seed=0, size=0.6, **options):
 
 def doubles(rows=7, seed=1):
     return tuple(part.double() for part in examples(rows, seed))
-
-
-def pauli(matrix, qubit, qubits):
-    out = torch.ones(1, 1, dtype=torch.float64)
-    for place in range(qubits):
-        out = torch.kron(out, matrix if place == qubit else torch.eye(2, dtype=torch.float64))
-    return out
-
-
-def exponent(fields, couplings, transverse):
-    """-H from Kronecker products of Pauli matrices."""
-    qubits = len(fields)
-    z, x = ([pauli(matrix, qubit, qubits) for qubit in range(qubits)] for matrix in (Z, X))
-    total = sum(fields[j] * z[j] + transverse[j] * x[j] for j in range(qubits))
-    return total + sum(couplings[j, k] * z[j] @ z[k] for j in range(qubits) for k in range(j))
 
 
 def log_trace(fields, couplings, transverse):

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from fixtures.pauli import X, Z, along, exponent
 from qbrm.energies.transverse_field import diagonalise
 from qbrm.errors import InputError
 from qbrm.samplers.gibbs import GibbsSampler
@@ -12,8 +13,6 @@ from qbrm.samplers.path_integral import PathIntegralSampler
 
 # Independent chains: the Monte-Carlo error of a mean of spins is 0.016 at most.
 CHAINS = 4_000
-X = torch.tensor([[0.0, 1.0], [1.0, 0.0]], dtype=torch.float64)
-Z = torch.tensor([[1.0, 0.0], [0.0, -1.0]], dtype=torch.float64)
 
 
 def problem(qubits, batch=3, seed=0):
@@ -23,27 +22,12 @@ def problem(qubits, batch=3, seed=0):
     return fields, upper + upper.T, 0.5 + torch.rand(qubits, generator=generator)
 
 
-def pauli(matrix, qubit, qubits):
-    out = torch.ones(1, 1, dtype=torch.float64)
-    for place in range(qubits):
-        out = torch.kron(out, matrix if place == qubit else torch.eye(2, dtype=torch.float64))
-    return out
-
-
-def gibbs_state(fields, couplings, transverse):
-    """The exponential of the Hamiltonian's negative, from Kronecker products of Pauli matrices."""
-    qubits = len(fields)
-    z, x = ([pauli(matrix, qubit, qubits) for qubit in range(qubits)] for matrix in (Z, X))
-    exponent = sum(fields[j] * z[j] + transverse[j] * x[j] for j in range(qubits))
-    exponent = exponent + sum(couplings[j, k] * z[j] @ z[k] for j in range(qubits) for k in range(j))
-    return torch.matrix_exp(exponent), z, x
-
-
 def test_diagonalisation_gives_the_moments_of_the_explicit_gibbs_state():
     fields, couplings, transverse = problem(4)
     got = diagonalise(fields, couplings, transverse)
     for row in range(len(fields)):
-        state, z, x = gibbs_state(fields[row].double(), couplings.double(), transverse.double())
+        state = torch.matrix_exp(exponent(fields[row].double(), couplings.double(), transverse.double()))
+        z, x = along(Z, len(couplings)), along(X, len(couplings))
         assert float(got.log_partition[row]) == pytest.approx(math.log(state.trace()), abs=1e-9)
         for moments, operators in ((got.along_z, z), (got.along_x, x)):
             expected = [float((state @ operator).trace() / state.trace()) for operator in operators]
@@ -73,7 +57,7 @@ def test_magnetisation_is_the_gradient_of_the_free_energy():
 def trotter_moments(fields, couplings, transverse, slices):
     """Magnetisations of the sliced classical problem, without Monte-Carlo error: transfer matrices of the slices."""
     qubits = len(fields)
-    z, x = ([pauli(matrix, qubit, qubits) for qubit in range(qubits)] for matrix in (Z, X))
+    z, x = along(Z, qubits), along(X, qubits)
     classical = sum(fields[j] * z[j] for j in range(qubits))
     classical = classical + sum(couplings[j, k] * z[j] @ z[k] for j in range(qubits) for k in range(j))
     quantum = sum(transverse[j] * x[j] for j in range(qubits))
