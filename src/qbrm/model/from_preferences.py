@@ -39,7 +39,7 @@ FEATURES, TRAINING = "features", "training"
 Preferences: TypeAlias = "str | Path | PreferenceSet | Iterable[Mapping[str, Any]]"
 
 
-class FittedModel(NamedTuple):
+class JudgedModel(NamedTuple):
     """The parts of a refined reward model, all that is known of its score, and how many preferences were left out."""
 
     parts: Parts
@@ -74,7 +74,7 @@ class PreferenceFit:
     on_choice: Callable[[Choice], None] | None = None
     keep: Unlabelled | None = None
 
-    def run(self, reward_model: str | Path | RewardModel) -> FittedModel:
+    def run(self, reward_model: str | Path | RewardModel) -> JudgedModel:
         """Embed the preferences once, fit a score to them and measure it.
 
         A reward model without a score layer, such as the embedded default, gets one trained on half of the prompts, and
@@ -89,7 +89,7 @@ class PreferenceFit:
         with TemporaryDirectory() as folder:
             return self._run(reward_model, Path(folder), None)
 
-    def _run(self, reward_model: str | Path | RewardModel, folder: Path, training: Path | None) -> FittedModel:
+    def _run(self, reward_model: str | Path | RewardModel, folder: Path, training: Path | None) -> JudgedModel:
         if not 0 <= self.seed <= MOST_SEED:
             raise InputError(f"seed is {self.seed}; expected a whole number from 0 to {MOST_SEED}.")
         read = preferences_of(self.preferences, skip_bad=self.skip_bad)
@@ -122,7 +122,7 @@ class PreferenceFit:
         judged = fit.run()
         data = [*_data(fit.division, taken.name), *_kept_data(kept)]
         provenance = Provenance(data, self._settings(judged), verdict=judged.verdict.to_dict())
-        return FittedModel(Parts(model, judged.score, judged.refinement, provenance, prompts), judged, refused)
+        return JudgedModel(Parts(model, judged.score, judged.refinement, provenance, prompts), judged, refused)
 
     @property
     def _named(self) -> ScoreChoice | None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float64
 from torch import Tensor
 from torch.nn import functional
 
@@ -19,35 +19,36 @@ from qbrm.refinement import REFINEMENTS, refine
 
 BATCH_PAIRS = 1024
 
-BatchPredictions = tuple[Float[Tensor, " pairs"], Float[Tensor, " pairs"]]
+TwoColumns = tuple[Float[Tensor, " pairs"], Float[Tensor, " pairs"]]
 
 
 def of_score(score: EnergyScore, refinement: str, pairs: Pairs) -> Predictions:
     """Differences of refined rewards, and P(r_chosen > r_rejected) from the score's densities."""
 
-    def predict(batch: Batch) -> BatchPredictions:
+    def predict(batch: Batch) -> TwoColumns:
         batch = moved(batch, score)
         return _margins(score, refinement, batch), score.log_preference(batch)
 
-    return _predictions(predict, pairs)
+    return Predictions(*_columns(predict, pairs))
 
 
 def of_rewards_alone(score: EnergyScore, refinement: str, pairs: Pairs, validation: Pairs) -> Predictions:
     """The same for a score whose density is not one of preferences: a temperature is set on validation pairs."""
-    known = _predictions(lambda batch: (_margins(score, refinement, batch), _base_margins(batch)), validation)
-    assert known.log_probability is not None
-    temperature = margin_temperature(torch.from_numpy(known.margin), torch.from_numpy(known.log_probability))
+    margins = _columns(lambda batch: (_margins(score, refinement, batch), _base_margins(batch)), validation)
+    temperature = margin_temperature(*map(torch.from_numpy, margins))
 
-    def predict(batch: Batch) -> BatchPredictions:
+    def predict(batch: Batch) -> TwoColumns:
         margin = _margins(score, refinement, batch)
         return margin, functional.logsigmoid(margin / temperature)
 
-    return _predictions(predict, pairs)
+    return Predictions(*_columns(predict, pairs))
 
 
 def of_base(pairs: Pairs) -> Predictions:
     """The base rewards as they are, with the probabilities of Bradley & Terry (1952)."""
-    return _predictions(lambda batch: (_base_margins(batch), functional.logsigmoid(_base_margins(batch))), pairs)
+    return Predictions(
+        *_columns(lambda batch: (_base_margins(batch), functional.logsigmoid(_base_margins(batch))), pairs)
+    )
 
 
 def _margins(score: EnergyScore, refinement: str, batch: Batch) -> Float[Tensor, " pairs"]:
@@ -60,7 +61,9 @@ def _base_margins(batch: Batch) -> Float[Tensor, " pairs"]:
 
 
 @torch.no_grad()
-def _predictions(predict: Callable[[Batch], BatchPredictions], pairs: Pairs) -> Predictions:
+def _columns(
+    predict: Callable[[Batch], TwoColumns], pairs: Pairs
+) -> tuple[Float64[np.ndarray, " pairs"], Float64[np.ndarray, " pairs"]]:
     parts = [predict(batch) for batch in pairs.batches(BATCH_PAIRS)]
-    margin, log_probability = (np.concatenate([part[side].double().cpu().numpy() for part in parts]) for side in (0, 1))
-    return Predictions(margin, log_probability)
+    first, second = (np.concatenate([part[side].double().cpu().numpy() for part in parts]) for side in (0, 1))
+    return first, second
