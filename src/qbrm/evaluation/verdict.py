@@ -264,9 +264,6 @@ def compare_with_base(
     *,
     length: Float64[np.ndarray, " pairs"] | None = None,
     keep: Kept | None = None,
-    tried: str | None = None,
-    unproven: bool = False,
-    candidates: Mapping[str, Mapping[str, float]] | None = None,
     seed: int = 0,
 ) -> Verdict:
     """Measure a refined reward model beside its base on test pairs, or several that differ in their seed, as a mean.
@@ -281,9 +278,6 @@ def compare_with_base(
         competitors: other ways to get rewards, by name.
         length: characters of the chosen response less those of the rejected one.
         keep: the order kept elsewhere.
-        tried: the candidate in whose place the tempered base was saved.
-        unproven: whether that is because no strength of it is shown to be safe.
-        candidates: what was measured of each candidate to choose one.
         seed: of the resampling.
     """
     pairs = TestPairs(np.unique(prompt, return_inverse=True)[1])
@@ -316,9 +310,6 @@ def compare_with_base(
         strength=strength,
         keep=keep,
         changed=len(np.unique(pairs.prompt[np.atleast_2d(refined.right != base.right).any(0)])),
-        tried=tried,
-        unproven=unproven,
-        candidates=candidates or {},
     )
 
 

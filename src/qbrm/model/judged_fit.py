@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -107,7 +107,7 @@ class JudgedFit:
             return self._fitted(self.named, None, {})
         choice, trained = self._chosen()
         if choice.candidate.family is None:
-            verdict = self._verdict(BASE.name, 0.0, self._tempered, "mode", candidates=_measured(choice))
+            verdict = replace(self._verdict_on_base(), candidates=_measured(choice))
             return JudgedScore(self._tempered, "mode", choice, None, verdict, None)
         family, gate, members = choice.candidate.family, choice.candidate.gate, choice.candidate.members
         named = ScoreChoice(family.score, gate, members, deep=family.deep, device=self._device)
@@ -176,20 +176,13 @@ class JudgedFit:
         strength = 1.0 if guarantee is None else guarantee.strength
         score, kept_base = committee.members.combined(gate, strength or 1.0)
         if kept_base or strength == 0:
-            verdict = self._verdict(
-                BASE.name,
-                0.0,
-                self._tempered,
-                "mode",
-                tried=named.label,
-                unproven=not kept_base,
-                candidates=_measured(choice),
+            verdict = replace(
+                self._verdict_on_base(), candidates=_measured(choice), tried=named.label, unproven=not kept_base
             )
             return JudgedScore(self._tempered, "mode", choice, None if kept_base else guarantee, verdict, named)
         score.prepare_evaluation(self.seed)
-        verdict = self._verdict(
-            named.label, strength, score, named.refinement, fold.validation, candidates=_measured(choice)
-        )
+        verdict = self._verdict(named.label, strength, score, named.refinement, fold.validation)
+        verdict = replace(verdict, candidates=_measured(choice))
         return JudgedScore(score.eval(), named.refinement, choice, guarantee, verdict, named)
 
     def _follow(self, step: str) -> Callable[[int, int], None] | None:
@@ -242,14 +235,11 @@ class JudgedFit:
         total = math.comb(len(self._choosing.groups), 2)
         return self._choosing.trained(family, lambda: None if follow is None else follow(next(done), total))
 
+    def _verdict_on_base(self) -> Verdict:
+        return self._verdict(BASE.name, 0.0, self._tempered, "mode")
+
     def _verdict(
-        self,
-        name: str,
-        strength: float,
-        score: EnergyScore,
-        refinement: str,
-        validation: Pairs | None = None,
-        **told: Any,
+        self, name: str, strength: float, score: EnergyScore, refinement: str, validation: Pairs | None = None
     ) -> Verdict:
         test = self.division.pairs(self.division.test)
         tempered = of_score(self._tempered, "mode", test)
@@ -270,7 +260,6 @@ class JudgedFit:
             length=self._length_difference(),
             keep=None if self.kept is None else self.kept.count(score, refinement),
             seed=self.seed,
-            **told,
         )
 
     def _competitor(self, test: Pairs) -> Predictions:
