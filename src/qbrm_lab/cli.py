@@ -28,6 +28,7 @@ class Study(str, Enum):
     FINE_TUNED = "fine-tuned"
     SAMPLING = "sampling"
     KEEP = "keep"
+    REWARD_MODELS = "reward-models"
 
 
 class Benchmark(str, Enum):
@@ -196,6 +197,8 @@ def study(
     sampling: one score with every sampler and many sizes; accuracy against size, sampler error against time.
 
     keep: what keeping the old domain's order costs on the new one, over the weight of keeping, beside gates.
+
+    reward-models: train reward models on a small language model, each with the preferences that it has not seen.
     """
     import joblib
 
@@ -226,6 +229,11 @@ def study(
     elif subject is Study.KEEP:
         with one_writer(out):
             reporter.fact("keep", str(study_keep(settings, reporter)))
+    elif subject is Study.REWARD_MODELS:
+        from qbrm_lab.studies.reward_models import study_reward_models
+
+        with one_writer(out):
+            reporter.fact("reward models", str(study_reward_models(settings, quick, reporter)))
     else:
         study_part(subject.value, settings, quick, reporter)
 

@@ -1,0 +1,155 @@
+"""Reward models of a language model, each with the preferences that it has not seen and what it gets right."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from qbrm.cli.console import Reporter
+from qbrm.evaluation import PromptBootstrap
+from qbrm.evaluation.verdict import TestPairs
+from qbrm.features import build_features
+from qbrm.preferences import Preference, PreferenceSet, read_preferences, split_by_prompt
+from qbrm.reward_models import load_reward_model
+from qbrm_lab.comparison import ComparisonSettings
+from qbrm_lab.preference_lines import write_preferences
+from qbrm_lab.responses import Responses
+from qbrm_lab.reward_models.preference_training import RewardTraining, TextPair, train_reward_model
+from qbrm_lab.reward_models.smollm2 import smollm2_folder
+from qbrm_lab.scenarios import FLIPPED_SHARE, by_domain
+from qbrm_lab.studies.json_files import write_json
+
+TABLE = "reward_models.json"
+LANGUAGE_MODEL, TEST, REFINE = "smollm2", "test.jsonl", "refine.jsonl"
+TEST_SHARE = 0.2
+MOST_TEST_PROMPTS = 150
+QUICK_PAIRS, QUICK_TEST_PROMPTS = 64, 20
+
+
+class Shares(NamedTuple):
+    """What a reward model learns from, and what is left to refine it with."""
+
+    learned: PreferenceSet
+    left: PreferenceSet
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What one reward model is trained on; `flipped` is the share of its pairs whose label is wrong."""
+
+    words: str
+    share_out: Callable[[PreferenceSet, int], Shares]
+    flipped: float = 0.0
+
+
+@dataclass(frozen=True)
+class RewardModelRow:
+    """One reward model: pairs offered to its training, and its accuracy on test pairs with a 95% interval."""
+
+    name: str
+    trained_on: str
+    pairs: int
+    test_prompts: int
+    test_pairs: int
+    accuracy: float
+    ci_low: float
+    ci_high: float
+
+
+@dataclass(frozen=True)
+class RewardModelRows:
+    """Content of reward_models.json."""
+
+    command: str
+    rows: list[RewardModelRow]
+
+
+def _half(pool: PreferenceSet, seed: int) -> Shares:
+    return Shares(*split_by_prompt(pool, 0.5, seed))
+
+
+def _largest_domain(pool: PreferenceSet, seed: int) -> Shares:
+    known, *others = by_domain(pool).values()
+    return Shares(known, PreferenceSet(pool.name, tuple(preference for part in others for preference in part)))
+
+
+RECIPES: Mapping[str, Recipe] = {
+    "half": Recipe("half of the prompts", _half),
+    "domain": Recipe("the largest domain", _largest_domain),
+    "noise": Recipe("half of the prompts, a quarter of the labels wrong", _half, FLIPPED_SHARE),
+    "all": Recipe("all prompts", lambda pool, seed: Shares(pool, pool)),
+}
+
+
+def study_reward_models(settings: ComparisonSettings, quick: bool, reporter: Reporter) -> Path:
+    """Train reward models on SmolLM2, and measure each on prompts that none of them has seen.
+
+    Writes to `settings.out`: `test.jsonl`, a fifth of the prompts; for every recipe a folder that any command takes as
+    `--reward-model`, with `refine.jsonl`, the preferences that it has not seen, inside; and reward_models.json. The
+    same call continues after the last checkpoint.
+
+    Returns:
+        The path of reward_models.json.
+
+    Raises:
+        InputError: if the source is not usable, the package that ships SmolLM2 is missing, or `settings.out` cannot be
+            written.
+    """
+    out, seed = settings.out, settings.seed
+    training = RewardTraining(pairs=QUICK_PAIRS) if quick else RewardTraining()
+    most = QUICK_TEST_PROMPTS if quick else MOST_TEST_PROMPTS
+    pool, test = split_by_prompt(read_preferences(settings.train, skip_bad=settings.skip_bad), TEST_SHARE, seed)
+    write_preferences(out / TEST, test)
+    base = smollm2_folder(out / LANGUAGE_MODEL)
+    rows = []
+    for name, recipe in RECIPES.items():
+        shares = recipe.share_out(pool, seed)
+        pairs = _text_pairs(shares.learned, recipe.flipped, seed)
+        write_preferences(out / name / REFINE, shares.left)
+        with reporter.progress(name) as advance:
+            folder = train_reward_model(base, pairs, out / name, training, seed, advance)
+        row = _measured(name, recipe, folder, _some(test, most, seed), reporter)
+        rows.append(replace(row, pairs=min(len(pairs), training.pairs)))
+        reporter.fact(name, recipe.words, f"accuracy {100 * row.accuracy:.1f}%")
+        write_json(out / TABLE, RewardModelRows(settings.command, rows))
+    return out / TABLE
+
+
+def _text_pairs(preferences: PreferenceSet, flipped: float, seed: int) -> list[TextPair]:
+    """All pairs in a random order, a share of them with the better response second."""
+    generator = random.Random(seed)
+    pairs = [TextPair(item.prompt, item.chosen, rejected) for item in preferences for rejected in item.rejected]
+    generator.shuffle(pairs)
+    return [
+        pair._replace(chosen=pair.rejected, rejected=pair.chosen) if generator.random() < flipped else pair
+        for pair in pairs
+    ]
+
+
+def _some(preferences: PreferenceSet, most: int, seed: int) -> PreferenceSet:
+    """The pairwise preferences of as many prompts at random."""
+    prompts = sorted(preferences.prompt_ids)
+    random.Random(seed).shuffle(prompts)
+    taken: Sequence[Preference] = preferences.of_prompts(prompts[:most]).preferences
+    return PreferenceSet(preferences.name, tuple(item for item in taken if item.set == "pairwise") or tuple(taken))
+
+
+def _measured(name: str, recipe: Recipe, folder: Path, test: PreferenceSet, reporter: Reporter) -> RewardModelRow:
+    model = load_reward_model(str(folder))
+    with reporter.progress(f"{name}, test") as advance:
+        table = build_features(model, test, folder / "features", advance)
+    responses = Responses([test])
+    embedded = table.rows(responses.keys)
+    assert embedded.reward is not None
+    pairs = responses.pairs(test, torch.from_numpy(embedded.embedding), torch.from_numpy(embedded.reward))
+    right = (pairs.reward[pairs.chosen] > pairs.reward[pairs.rejected]).double().numpy()
+    prompt = np.unique(responses.prompt[pairs.chosen].numpy(), return_inverse=True)[1]
+    low, high = PromptBootstrap(TestPairs(prompt)).intervals(right)["all"]
+    mean = float(right.mean())
+    return RewardModelRow(name, recipe.words, 0, len(test.prompt_ids), len(right), mean, low, high)
