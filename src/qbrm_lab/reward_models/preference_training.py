@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import random
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from datasets import Dataset
 from peft import LoraConfig
-from transformers import AutoModelForSequenceClassification, AutoTokenizer, TrainerCallback
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, PrinterCallback, TrainerCallback
 from transformers.trainer_utils import get_last_checkpoint
 from trl import RewardConfig, RewardTrainer
 
@@ -24,6 +24,7 @@ CHECKPOINTS = "checkpoints"
 WHOLE = "training.txt"  # written last: says what the folder was trained with
 
 Advance = Callable[[int, int], None]
+Row = dict[str, list[int]]
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,8 @@ class RewardTraining:
         checkpoint_steps: steps after which the state is saved.
     """
 
-    pairs: int = 3000
-    max_length: int = 384
+    pairs: int = 1200
+    max_length: int = 320
     epochs: int = 1
     batch_pairs: int = 8
     learning_rate: float = 5e-4
@@ -84,7 +85,8 @@ def train_reward_model(
         tokenizer = AutoTokenizer.from_pretrained(base)
         torch.manual_seed(seed)
         model = AutoModelForSequenceClassification.from_pretrained(base, num_labels=1, dtype=torch.bfloat16)
-    data = _tokenised(pairs, ChatTemplate(tokenizer, str(base)), settings)
+    rows = _tokenised(pairs, ChatTemplate(tokenizer, str(base)), settings)
+    data = Dataset.from_list(_in_batches(rows, settings.batch_pairs, seed))
     trainer = RewardTrainer(
         model=model,
         args=_config(out, settings, seed),
@@ -99,6 +101,7 @@ def train_reward_model(
             modules_to_save=["score"],
         ),
     )
+    trainer.remove_callback(PrinterCallback)
     checkpoints = out / CHECKPOINTS
     trainer.train(resume_from_checkpoint=get_last_checkpoint(str(checkpoints)) if checkpoints.is_dir() else None)
     merged = trainer.model.merge_and_unload().to(torch.bfloat16)
@@ -108,17 +111,27 @@ def train_reward_model(
     return out
 
 
-def _tokenised(pairs: Sequence[TextPair], template: ChatTemplate, settings: RewardTraining) -> Dataset:
+def _tokenised(pairs: Sequence[TextPair], template: ChatTemplate, settings: RewardTraining) -> list[Row]:
     """Pairs as token ids, the very ones that the reward model reads where it embeds."""
-    rows: list[dict[str, Any]] = []
+    rows: list[Row] = []
     for pair in pairs:
         chosen, rejected = (template.tokens(pair.prompt, text).ids for text in (pair.chosen, pair.rejected))
-        longest = max(len(chosen), len(rejected))
-        if longest <= settings.max_length:
-            rows.append({"chosen_ids": chosen, "rejected_ids": rejected, "length": longest})
+        if max(len(chosen), len(rejected)) <= settings.max_length:
+            rows.append({"chosen_ids": chosen, "rejected_ids": rejected})
         if len(rows) == settings.pairs:
             break
-    return Dataset.from_list(rows)
+    return rows
+
+
+def _in_batches(rows: list[Row], size: int, seed: int) -> list[Row]:
+    """Pairs of similar length side by side, so that little is padded; the batches in a random order.
+
+    The trainer's own grouping by length draws another order after a checkpoint, and would train on some pairs twice.
+    """
+    by_length = sorted(rows, key=lambda row: max(len(row["chosen_ids"]), len(row["rejected_ids"])))
+    batches = [by_length[start : start + size] for start in range(0, len(by_length), size)]
+    random.Random(seed).shuffle(batches)
+    return [row for batch in batches for row in batch]
 
 
 def _config(out: Path, settings: RewardTraining, seed: int) -> RewardConfig:
@@ -134,12 +147,11 @@ def _config(out: Path, settings: RewardTraining, seed: int) -> RewardConfig:
         max_length=None,
         bf16=not on_cpu or fast_bfloat16(),
         use_cpu=on_cpu,
-        gradient_checkpointing=False,
-        train_sampling_strategy="group_by_length",
+        activation_checkpointing=False,
+        train_sampling_strategy="sequential",
         save_steps=settings.checkpoint_steps,
         save_total_limit=1,
         logging_steps=settings.checkpoint_steps,
-        remove_unused_columns=False,  # lengths, which group pairs into batches, count as unused
         report_to="none",
         disable_tqdm=True,
         dataloader_pin_memory=False,
