@@ -15,6 +15,9 @@ from qbrm.preferences.base import Completion, Message
 def write_preferences(path: Path, preferences: PreferenceSet) -> Path:
     """Write a line for every preference: its prompt, chosen and rejected responses, category and id.
 
+    A rejected response that is the same text as the chosen one says nothing, and readers refuse it: it is left out, and
+    with it a preference that has no other.
+
     Returns:
         `path`.
 
@@ -22,7 +25,8 @@ def write_preferences(path: Path, preferences: PreferenceSet) -> Path:
         InputError: if the folder cannot be written.
     """
     make_folder(path.parent)
-    lines = (json.dumps(_record(preference), ensure_ascii=False) + "\n" for preference in preferences)
+    told = (preference for preference in preferences if set(preference.rejected) - {preference.chosen})
+    lines = (json.dumps(_record(preference), ensure_ascii=False) + "\n" for preference in told)
     write_atomically(path, "".join(lines).encode("utf-8", "surrogatepass"))
     return path
 
@@ -31,7 +35,7 @@ def _record(preference: Preference) -> dict[str, Any]:
     return {
         "prompt": _messages(preference.prompt),
         "chosen": _answer(preference.chosen),
-        "rejected": [_answer(response) for response in preference.rejected],
+        "rejected": [_answer(response) for response in preference.rejected if response != preference.chosen],
         "category": preference.category,
         "id": preference.uid,
     }

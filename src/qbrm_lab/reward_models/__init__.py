@@ -18,4 +18,5 @@ def needs_language_models(command: str) -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
-        raise InputError(f"{command} needs {error.name}, which is not installed; pip install 'qbrm[lab,lm]'.") from error
+        missing = f"{command} needs {error.name}, which is not installed"
+        raise InputError(f"{missing}; pip install 'qbrm[lab,lm]'.") from error

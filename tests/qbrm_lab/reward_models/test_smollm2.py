@@ -44,9 +44,7 @@ def test_smollm2_becomes_a_folder_that_knows_the_capital_of_france(tmp_path):
     folder = smollm2.smollm2_folder(tmp_path / "smollm2")
     model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
     question = [{"role": "user", "content": "What is the capital of France?"}]
-    text = (
-        tokenizer.apply_chat_template(question, tokenize=False, add_generation_prompt=True) + "The capital of France is"
-    )
+    asked = tokenizer.apply_chat_template(question, tokenize=False, add_generation_prompt=True)
     with torch.no_grad():
         logits = model(**tokenizer(f"{asked}The capital of France is", return_tensors="pt")).logits
     assert tokenizer.decode(logits[0, -1].argmax()) == " Paris"

@@ -33,6 +33,19 @@ def test_preferences_are_read_back_as_they_were_written(tmp_path):
     assert [replace(item, place="") for item in read] == list(preferences)
 
 
+def test_rejected_responses_that_equal_the_chosen_one_are_not_written(tmp_path):
+    prompt = (Message("user", "True?"),)
+    preferences = PreferenceSet(
+        "RMB has such",
+        (
+            Preference("1", prompt, "yes", ("yes", "no"), "facts", "bon"),
+            Preference("2", prompt, "yes", ("yes",), "facts", "pairwise"),
+        ),
+    )
+    (read,) = read_preferences(write_preferences(tmp_path / "lines.jsonl", preferences))
+    assert read.rejected == ("no",)
+
+
 @pytest.fixture
 def studied(tmp_path, monkeypatch):
     def tiny(folder):
