@@ -1,0 +1,108 @@
+"""What an embedding that reads more than the score layer's input is worth to refinement."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from qbrm.cli.console import Reporter
+from qbrm.durable import write_atomically
+from qbrm.errors import InputError
+from qbrm.reward_models import Embedded
+from qbrm.reward_models.base import head_dim
+from qbrm.tables.grid import Grid
+from qbrm.tables.markdown import markdown_grid
+from qbrm.tables.numbers import three_decimals
+from qbrm_lab.comparison import ComparisonSettings
+from qbrm_lab.comparison.compare import Prepared, prepare
+from qbrm_lab.comparison.records import results_of
+from qbrm_lab.report import write_report
+from qbrm_lab.report.comparison import accuracy, extent
+from qbrm_lab.report.contest import contest
+from qbrm_lab.report.parts import SET_NAMES, Part, parts, sets_of, summary_row
+from qbrm_lab.results import Results
+from qbrm_lab.studies.scenarios import scenario_tables
+
+METHODS = (
+    *("length", "base", "base:tempered", "residual", "residual:gate,members=5", "gaussian", "quantile"),
+    *("ebrm", "rbm", "sqrbm", "sqrbm:deep", "sqrbm:gate,members=5", "qbm"),
+)
+QUICK_METHODS = ("length", "base", "base:tempered", "residual", "sqrbm")
+SCENARIO, PAGE = "fresh", "embeddings.md"
+EMBEDDINGS = ("last", "mean", "layers")
+
+
+def study_embeddings(settings: ComparisonSettings, quick: bool, reporter: Reporter) -> Path:
+    """Refine one reward model's rewards with three embeddings, all of them parts of one pass through the model.
+
+    ``last`` is the score layer's input, ``mean`` that and the mean of the last layer over the response, ``layers``
+    those and a lower layer's mean. Writes a report for each to a folder of its name in `settings.out`, and
+    embeddings.md, the table of all. EBRM reads the score layer's input in each of them, as published, unless its
+    options say else.
+
+    Args:
+        settings: the reward model, which is loaded with the embedding ``layers``, its preferences, tests and seeds.
+        quick: fewer methods.
+        reporter: shows progress.
+
+    Returns:
+        The path of embeddings.md.
+
+    Raises:
+        InputError: if the reward model is one that is trained on an encoder, or something else is not usable.
+        TrainingError: if a training cannot go on.
+    """
+    options = {**settings.reward_model_options, "embedding": "layers"}
+    settings = replace(settings, reward_model_options=options, methods=QUICK_METHODS if quick else METHODS)
+    prepared = prepare(settings, reporter)
+    of_each = {}
+    for name, size in _sizes(prepared).items():
+        part = _reading(prepared, size, settings.out / name)
+        tables = scenario_tables(part, SCENARIO, settings.selected_methods(), reporter)
+        results = results_of([tables], settings.command, prepared.sources, [prepared.features])
+        write_report(results, settings.out / name)
+        of_each[name] = results
+    path = settings.out / PAGE
+    write_atomically(path, embeddings_markdown(of_each).encode())
+    return path
+
+
+def embeddings_markdown(results: dict[str, Results]) -> str:
+    """Accuracies and log-losses of every method, a column for every embedding; best in bold."""
+    shown = {name: parts(of_one) for name, of_one in results.items()}
+    tables = [
+        f"{extent(alike[0].results)}.\n\n{markdown_grid(_grid(dict(zip(shown, alike, strict=True))))}"
+        for alike in zip(*shown.values(), strict=True)
+    ]
+    return "\n".join(tables)
+
+
+def _sizes(prepared: Prepared) -> dict[str, int]:
+    """How many of the first coordinates each embedding has."""
+    whole, of_head = prepared.embedded.embedding.shape[1], head_dim(prepared.model)
+    if prepared.embedded.reward is None or of_head is None:
+        raise InputError(
+            f"the reward model {prepared.settings.reward_model} has no layers to read; expected a folder or an id of a "
+            "sequence classifier."
+        )
+    return dict(zip(EMBEDDINGS, (of_head, 2 * of_head, whole), strict=True))
+
+
+def _reading(prepared: Prepared, size: int, out: Path) -> Prepared:
+    embedded = Embedded(prepared.embedded.embedding[:, :size], prepared.embedded.reward)
+    return prepared._replace(embedded=embedded, settings=replace(prepared.settings, out=out))
+
+
+def _grid(shown: dict[str, Part]) -> Grid:
+    methods: Any = tuple(dict.fromkeys(row.method for part in shown.values() for row in part.results.summary))
+    columns = []
+    for name, part in shown.items():
+        for set_name in sets_of(part.results.summary):
+            rows = [summary_row(part.results, method, set_name) for method in methods]
+            values = [row.accuracy if row else None for row in rows]
+            columns.append(contest(f"{name}, {SET_NAMES[set_name]}", values, map(accuracy, rows)))
+        rows = [summary_row(part.results, method, sets_of(part.results.summary)[0]) for method in methods]
+        losses = [row.nll if row else None for row in rows]
+        columns.append(contest(f"{name}, log-loss", losses, map(three_decimals, losses), min))
+    return Grid("", "method", methods, tuple(columns))
