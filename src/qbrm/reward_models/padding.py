@@ -8,7 +8,7 @@ from itertools import chain, count
 from typing import Any
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from qbrm.errors import InputError
@@ -67,6 +67,15 @@ class Padding:
         if self.side == "left" and "position_ids" in self._accepts:
             batch["position_ids"] = (batch["attention_mask"].cumsum(-1) - 1).clamp_min(0)
         return batch
+
+    def answer_weights(self, texts: Sequence[Tokens]) -> Float[Tensor, "batch tokens"]:
+        """Weights of the mean over each response's tokens, in a padded batch; an empty one's is the text's last token."""
+        longest = max(len(text.ids) for text in texts)
+        weights = torch.zeros(len(texts), longest)
+        for row, text in zip(weights, texts, strict=True):
+            answer = torch.tensor(text.answer or [len(text.ids) - 1])
+            row[answer + (longest - len(text.ids) if self.side == "left" else 0)] = 1 / len(answer)
+        return weights
 
     def pooled(self, batch: Mapping[str, Int[Tensor, "batch tokens"]]) -> list[Int[Tensor, " batch"]]:
         """The positions that decoders pool: the rightmost that is not the padding token, or the rightmost attended."""

@@ -20,6 +20,7 @@ from qbrm.reward_models.batches import TokenBudget
 from qbrm.reward_models.heads import Head, find_head, returned
 from qbrm.reward_models.padding import Padding
 from qbrm.reward_models.positions import checked_length
+from qbrm.reward_models.reading import LAST, LayerMeans, Reading
 from qbrm.reward_models.template import TEMPLATES, ChatTemplate, PlainTemplate, Tokens
 from qbrm.reward_models.text import SYSTEM
 from qbrm.reward_models.text import fold_system as fold_into_user
@@ -31,8 +32,8 @@ ANY_ANSWER = "Yes."  # that a template takes one plain answer to a prompt or ano
 class SequenceClassifier:
     """A sequence classifier of transformers as a reward model.
 
-    One forward pass gives both: the embedding is the input of the score layer at the position that the model pools, the
-    reward is what the model itself returns. That they belong together is checked in every pass, by finding the returned
+    One forward pass gives both: the embedding is the input of the score layer at the position that the model pools, and
+    behind that what else `embedding` asks for; the reward is what the model itself returns. That they belong together is checked in every pass, by finding the returned
     logit at that position of the layer's output, bit for bit. Threads that share a model take turns.
 
     Args:
@@ -46,6 +47,7 @@ class SequenceClassifier:
         padding_side: ``right`` or ``left``; None for the tokenizer's.
         token_budget: padded tokens per forward pass; halved for good whenever memory runs out.
         output: index of the output that is the reward, of a model that has several.
+        embedding: what it reads of the model, see `qbrm.reward_models.reading.Reading`.
         fold_system: whether system messages go to the beginning of the user turn that follows.
         base: commit or digest of the model that an adapter was merged into; empty without an adapter.
 
@@ -66,6 +68,7 @@ class SequenceClassifier:
         padding_side: str | None = None,
         token_budget: int = TOKEN_BUDGET,
         output: int | None = None,
+        embedding: str = LAST,
         fold_system: bool = False,
         base: str = "",
     ) -> None:
@@ -75,6 +78,13 @@ class SequenceClassifier:
             raise InputError(f"token budget {token_budget}; expected at least 1.")
         self._model, self._template_name, self._fold = model, template, fold_system
         self._head, self._layer = find_head(model, head, name, output)
+        self._reading = Reading.named(embedding)
+        self._means = LayerMeans(self._reading, model, name)
+        if self._reading.name != LAST and not tokenizer.is_fast:
+            raise InputError(
+                f"embedding '{embedding}' of {name}: its tokenizer is written in Python and does not say which tokens "
+                "are the response's; expected a fast tokenizer, or the embedding 'last'."
+            )
         self._ending: int | None = getattr(model.config, "reward_token_id", None)
         self._tokenizer = tokenizer
         self._template = TEMPLATES[template](tokenizer, name)
@@ -86,17 +96,25 @@ class SequenceClassifier:
         modules = (type(part).__module__ for part in (model, model.config, tokenizer))
         own_code = any(module.startswith(f"{TRANSFORMERS_DYNAMIC_MODULE_NAME}.") for module in modules)
         described = self._describe()
-        self.identity = Identity(name, revision, described, length, dtype, own_code, base, self._head.output)
+        self.identity = Identity(
+            name, revision, described, length, dtype, own_code, base, self._head.output, str(self._reading)
+        )
 
     @property
     def dim(self) -> int:
-        """Embedding size: inputs of the score layer."""
-        return int(self._layer.in_features)
+        """Embedding size: inputs of the score layer, and what else is read."""
+        return int(self._layer.in_features) + self._means.dim
+
+    @property
+    def head_dim(self) -> int | None:
+        """How many coordinates of the embedding, the first ones, the score layer reads; None for all."""
+        return int(self._layer.in_features) if self._means.dim else None
 
     def settings(self) -> dict[str, Any]:
         """What to give `load_reward_model` besides name and revision to get the same embeddings."""
         chosen = {"output": self._head.output} if self._head.output is not None else {}
         folded = {"fold_system": True} if self._fold else {}
+        read = {"embedding": str(self._reading)} if self._means.dim else {}
         return {
             "head": self._head.name,
             "template": self._template_name,
@@ -105,6 +123,7 @@ class SequenceClassifier:
             "dtype": self.identity.dtype,
             **chosen,
             **folded,
+            **read,
         }
 
     def parts(self) -> ClassifierParts:
@@ -198,13 +217,14 @@ class SequenceClassifier:
     def _pass(self, texts: Sequence[Tokens]) -> Embedded:
         with self._turn:
             batch = {name: rows.to(self._model.device) for name, rows in self._padding.pad(texts).items()}
-            with _watched(self._layer) as passes:
+            with _watched(self._layer) as passes, self._means.watched(self._padding.answer_weights(texts)) as means:
                 output = self._model(**batch)
-            embedding = self._pooled(passes, output, batch)
+            scored = self._pooled(passes, output, batch).float()
+            embedding = torch.cat([scored, *(mean.to(scored.device) for mean in means)], dim=1)
         reward = self._head.reward(output)
         if reward.shape != (len(texts),):
             raise self._not_one_per_text(reward, len(texts))
-        return Embedded(embedding.float().cpu().numpy(), reward.float().cpu().numpy())
+        return Embedded(embedding.cpu().numpy(), reward.float().cpu().numpy())
 
     def _pooled(self, passes: list[Pass], output: Any, batch: dict[str, Tensor]) -> Float[Tensor, "batch dim"]:
         """The score layer's input that the output was made of. Raises InputError if it cannot be told which."""
