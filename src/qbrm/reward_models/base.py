@@ -56,7 +56,7 @@ class Identity:
 
 
 class Embedded(NamedTuple):
-    """What a model gives for n (prompt, response) pairs: embeddings, and rewards r0; None from one without a score layer.
+    """Embeddings and rewards r0 of n (prompt, response) pairs; no rewards from a model without a score layer.
 
     The embedding is the input of the final score layer, and behind that what else is read of the model.
     """

@@ -33,8 +33,9 @@ class SequenceClassifier:
     """A sequence classifier of transformers as a reward model.
 
     One forward pass gives both: the embedding is the input of the score layer at the position that the model pools, and
-    behind that what else `embedding` asks for; the reward is what the model itself returns. That they belong together is checked in every pass, by finding the returned
-    logit at that position of the layer's output, bit for bit. Threads that share a model take turns.
+    behind that what else `embedding` asks for; the reward is what the model itself returns. That they belong together
+    is checked in every pass, by finding the returned logit at that position of the layer's output, bit for bit. Threads
+    that share a model take turns.
 
     Args:
         model: in evaluation mode, on its device.

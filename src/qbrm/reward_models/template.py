@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os.path
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,7 +12,7 @@ from jinja2 import TemplateError
 
 from qbrm.errors import InputError, reason
 from qbrm.preferences.base import Message, Prompt, response_messages
-from qbrm.reward_models.text import render, valid_unicode
+from qbrm.reward_models.text import render, shared_beginning, valid_unicode
 
 CUT = "a long sequence loses the first tokens of the prompt, then the last of the response, and no other"
 
@@ -143,7 +142,7 @@ class ChatTemplate:
             text,
             prompt_spans,
             response_span,
-            whole or (len(os.path.commonprefix([text, self._question(prompt)])), len(text)),
+            whole or (shared_beginning(text, self._question(prompt)), len(text)),
             add_special_tokens=False,
         )
 
