@@ -69,7 +69,7 @@ class Padding:
         return batch
 
     def answer_weights(self, texts: Sequence[Tokens]) -> Float[Tensor, "batch tokens"]:
-        """Weights of the mean over each response's tokens in a padded batch; an empty one takes the text's last token."""
+        """Weights of the mean over each response's tokens, padded; of an empty one, the text's last token counts."""
         longest = max(len(text.ids) for text in texts)
         weights = torch.zeros(len(texts), longest)
         for row, text in zip(weights, texts, strict=True):
