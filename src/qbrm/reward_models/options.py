@@ -19,7 +19,8 @@ class RewardModelOptions(TypedDict, total=False):
         dtype: number format of the weights: ``auto`` (default, as stored), ``float32``, ``bfloat16`` or ``float16``.
         device_map: as in transformers, such as ``auto``; the first GPU if not given, or the CPU if there is none.
         padding_side: ``right`` or ``left``; the tokenizer's if not given.
-        token_budget: padded tokens per forward pass; halved for good whenever memory runs out.
+        token_budget: padded tokens per forward pass, halved for good whenever memory runs out; 16,384, or 2,048 on a
+            CPU, if not given.
         trust_remote_code: whether Python code that comes with the model may run; False by default.
         output: index of the output that is the reward, of a model that has several.
         fold_system: whether system messages go to the beginning of the user turn that follows; False by default.
@@ -35,7 +36,7 @@ class RewardModelOptions(TypedDict, total=False):
     dtype: str
     device_map: str | None
     padding_side: str | None
-    token_budget: int
+    token_budget: int | None
     trust_remote_code: bool
 
 

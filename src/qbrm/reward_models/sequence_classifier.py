@@ -18,14 +18,15 @@ from qbrm.preferences.base import Completion, Prompt
 from qbrm.reward_models.base import Embedded, Identity, Refusal
 from qbrm.reward_models.batches import TokenBudget
 from qbrm.reward_models.heads import Head, find_head, returned
-from qbrm.reward_models.padding import Padding
+from qbrm.reward_models.padding import Padding, answer_weights
 from qbrm.reward_models.positions import checked_length
 from qbrm.reward_models.reading import LAST, LayerMeans, Reading
+from qbrm.reward_models.shared_prefix import SharedPrefixes, States, behind_prefixes, can_share
 from qbrm.reward_models.template import TEMPLATES, ChatTemplate, PlainTemplate, Tokens
 from qbrm.reward_models.text import SYSTEM
 from qbrm.reward_models.text import fold_system as fold_into_user
 
-TOKEN_BUDGET = 16_384
+TOKEN_BUDGET, CPU_TOKEN_BUDGET = 16_384, 2048  # a core is busy with few tokens, and pads fewer in small batches
 ANY_ANSWER = "Yes."  # that a template takes one plain answer to a prompt or another does not depend on its words
 
 
@@ -46,7 +47,8 @@ class SequenceClassifier:
         template: ``chat`` for the tokenizer's chat template, ``plain`` for prompt and response as they are.
         max_length: tokens of prompt and response together; None for 4,096, or fewer if the model takes fewer.
         padding_side: ``right`` or ``left``; None for the tokenizer's.
-        token_budget: padded tokens per forward pass; halved for good whenever memory runs out.
+        token_budget: padded tokens per forward pass, halved for good whenever memory runs out; None for 16,384, or
+            2,048 on a CPU.
         output: index of the output that is the reward, of a model that has several.
         embedding: what it reads of the model, see `qbrm.reward_models.reading.Reading`.
         fold_system: whether system messages go to the beginning of the user turn that follows.
@@ -67,7 +69,7 @@ class SequenceClassifier:
         template: str = "chat",
         max_length: int | None = None,
         padding_side: str | None = None,
-        token_budget: int = TOKEN_BUDGET,
+        token_budget: int | None = None,
         output: int | None = None,
         embedding: str = LAST,
         fold_system: bool = False,
@@ -75,6 +77,8 @@ class SequenceClassifier:
     ) -> None:
         if template not in TEMPLATES:
             raise InputError(f"unknown template {template!r}; expected one of: {', '.join(TEMPLATES)}.")
+        if token_budget is None:
+            token_budget = CPU_TOKEN_BUDGET if model.device.type == "cpu" else TOKEN_BUDGET
         if token_budget < 1:
             raise InputError(f"token budget {token_budget}; expected at least 1.")
         self._model, self._template_name, self._fold = model, template, fold_system
@@ -91,6 +95,7 @@ class SequenceClassifier:
         self._template = TEMPLATES[template](tokenizer, name)
         self._padding = Padding(model, tokenizer, padding_side)
         self._budget = TokenBudget(token_budget)
+        self._shares_prefixes = can_share(model)
         self._turn = Lock()
         length = checked_length(max_length, model, tokenizer, name)
         dtype = str(model.dtype).removeprefix("torch.")
@@ -168,9 +173,7 @@ class SequenceClassifier:
         texts = [tokens.truncated(self.identity.max_length) for tokens in whole]
         embedding = np.empty((len(texts), self.dim), dtype=np.float32)
         reward = np.empty(len(texts), dtype=np.float32)
-        for batch, features in self._budget.run(
-            [len(text.ids) for text in texts], lambda batch: self._forward([texts[index] for index in batch])
-        ):
+        for batch, features in self._passes(texts, prompts):
             embedding[batch], reward[batch] = features
         return Embedded(embedding, reward), sum(cut is not tokens for cut, tokens in zip(texts, whole, strict=True))
 
@@ -207,6 +210,15 @@ class SequenceClassifier:
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state, _turn=Lock())
 
+    def _passes(self, texts: list[Tokens], prompts: Sequence[Prompt]) -> Iterator[tuple[list[int], Embedded]]:
+        """Numbers of texts, and what the model gives for them, until all had their turn."""
+        if self._shares_prefixes:
+            return SharedPrefixes(self._model, self._padding.token, self._budget, self._turn).run(
+                texts, prompts, self._pass
+            )
+        lengths = [len(text.ids) for text in texts]
+        return self._budget.run(lengths, lambda batch: self._forward([texts[index] for index in batch]))
+
     def _forward(self, texts: Sequence[Tokens]) -> Embedded:
         if not self._model.config.is_encoder_decoder:
             return self._pass(texts)
@@ -215,11 +227,14 @@ class SequenceClassifier:
         return Embedded(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
 
     @torch.inference_mode()
-    def _pass(self, texts: Sequence[Tokens]) -> Embedded:
+    def _pass(self, texts: Sequence[Tokens], prefixes: Sequence[States | None] | None = None) -> Embedded:
+        """What one forward pass gives for texts: whole ones, or what is behind prefixes whose states are known."""
+        side = self._padding.side if prefixes is None else "right"
         with self._turn:
-            batch = {name: rows.to(self._model.device) for name, rows in self._padding.pad(texts).items()}
-            with _watched(self._layer) as passes, self._means.watched(self._padding.answer_weights(texts)) as means:
-                output = self._model(**batch)
+            batch = {name: rows.to(self._model.device) for name, rows in self._padding.pad(texts, side).items()}
+            arguments = batch if prefixes is None else behind_prefixes(batch, prefixes)
+            with _watched(self._layer) as passes, self._means.watched(answer_weights(texts, side)) as means:
+                output = self._model(**arguments)
             scored = self._pooled(passes, output, batch).float()
             embedding = torch.cat([scored, *(mean.to(scored.device) for mean in means)], dim=1)
         reward = self._head.reward(output)

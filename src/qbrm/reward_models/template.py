@@ -73,6 +73,11 @@ class Tokens(NamedTuple):
             [where[position] for position in self.answer if position in where],
         )
 
+    def behind(self, start: int) -> Tokens:
+        """What comes behind the first tokens."""
+        places = ([at - start for at in part if at >= start] for part in (self.prompt, self.response, self.answer))
+        return Tokens(self.ids[start:], self.types[start:], *places)
+
 
 class Template(Protocol):
     """A way to write a prompt and a response as one sequence."""
