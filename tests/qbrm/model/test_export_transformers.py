@@ -353,7 +353,7 @@ def test_a_folder_that_holds_something_is_not_written_into(tmp_path):
 
 def test_a_score_that_reads_means_over_the_response_is_refused_unless_it_changes_nothing(tmp_path):
     reward_model = load_reward_model(str(save(tmp_path / "base", classifier())), embedding="mean")
-    with pytest.raises(InputError, match="'mean', with means over the response's tokens.*'last'"):
+    with pytest.raises(InputError, match=r"'mean', with means over the response's tokens.*'last'"):
         export_classifier(EnergyRewardModel(reward_model, noisy(RBM(2 * DIM, hidden=6))), tmp_path / "out")
     assert not (tmp_path / "out").exists()
     same = EnergyRewardModel(reward_model, kept(noisy(RBM(2 * DIM, hidden=6))))

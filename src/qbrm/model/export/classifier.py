@@ -68,8 +68,9 @@ def export_classifier(model: EnergyRewardModel, folder: str | Path) -> ExportedC
     function = _foldable(score, parts)
     if function is None and base.embedding != LAST:
         raise InputError(
-            f"the score reads the embedding '{base.embedding}', with means over the response's tokens, and transformers "
-            "does not tell a model which tokens these are; expected the embedding 'last', or to serve it with qbrm serve."
+            f"the score reads the embedding '{base.embedding}', with means over the response's tokens, and "
+            "transformers does not tell a model which these are; expected the embedding 'last', or to be served with "
+            "qbrm serve."
         )
     aside = folder.with_name(folder.name + ".partial")
     rmtree(aside, ignore_errors=True)  # of an export that was killed
