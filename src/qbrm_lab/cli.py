@@ -39,6 +39,7 @@ class Benchmark(str, Enum):
     TRAIN = "train"
     FIT = "fit"
     SAMPLE = "sample"
+    EMBED = "embed"
     SCALE = "scale"
     SERVE = "serve"
 
@@ -99,6 +100,7 @@ def compare(
     revision: opt.Revision = None,
     head: opt.Head = None,
     output: opt.Output = None,
+    embedding: opt.Embedding = None,
     template: opt.Template = None,
     fold_system: opt.FoldSystem = False,
     max_length: opt.MaxLength = None,
@@ -145,6 +147,7 @@ def compare(
                 revision=revision,
                 head=head,
                 output=output,
+                embedding=embedding,
                 template=template,
                 fold_system=fold_system,
                 max_length=max_length,
@@ -244,11 +247,27 @@ def bench(
     json: Annotated[bool, typer.Option(help="Print one JSON list instead of a table.")] = False,
     seed: Annotated[int, typer.Option(help="Seeds inputs and weights.", min=0, max=opt.MOST_SEED)] = 0,
     out: Annotated[Path | None, typer.Option(help="Also write the JSON list to this file.")] = None,
+    reward_model: Annotated[
+        str | None,
+        typer.Option(
+            help="embed: folder or id of a sequence classifier. Default: a small decoder with random weights.",
+            metavar="NAME_OR_PATH",
+        ),
+    ] = None,
+    on: Annotated[
+        str | None,
+        typer.Option(help="embed: preferences whose texts are embedded. Default: made-up ones.", metavar="SOURCE"),
+    ] = None,
+    dtype: Annotated[
+        str | None, typer.Option(help="embed: float32, bfloat16 or float16. Default: float32.", metavar="NAME")
+    ] = None,
 ) -> None:
     """Measure speed against the published arithmetic and the hardware's floor, in one run."""
     from qbrm_lab.bench import run_benchmark
 
-    run_benchmark(benchmark.value, seed=seed, as_json=json, out=out)
+    run_benchmark(
+        benchmark.value, seed=seed, as_json=json, out=out, **opt.given(reward_model=reward_model, on=on, dtype=dtype)
+    )
 
 
 def _compare(settings: ComparisonSettings) -> None:

@@ -32,6 +32,7 @@ def embed(
     revision: opt.Revision = None,
     head: opt.Head = None,
     output: opt.Output = None,
+    embedding: opt.Embedding = None,
     template: opt.Template = None,
     fold_system: opt.FoldSystem = False,
     max_length: opt.MaxLength = None,
@@ -50,7 +51,8 @@ def embed(
     from qbrm.features.embed import embed as run
     from qbrm.reward_models import load_reward_model
 
-    shape = opt.given(head=head, output=output, template=template, fold_system=fold_system, max_length=max_length)
+    shape = opt.given(head=head, output=output, embedding=embedding, template=template, max_length=max_length)
+    shape |= opt.given(fold_system=fold_system)
     place = opt.given(revision=revision, dtype=dtype, device_map=device_map, trust_remote_code=trust_remote_code)
     reporter = Reporter()
     preferences = read_source(source, reporter, skip_bad=skip_bad)
@@ -166,6 +168,7 @@ def fit(
     revision: opt.Revision = None,
     head: opt.Head = None,
     output: opt.Output = None,
+    embedding: opt.Embedding = None,
     template: opt.Template = None,
     fold_system: opt.FoldSystem = False,
     max_length: opt.MaxLength = None,
@@ -184,7 +187,8 @@ def fit(
     from qbrm.model.score_choice import named_score
 
     choice = named_score(score, gate=gate, members=members, deep=deep)
-    shape = opt.given(head=head, output=output, template=template, fold_system=fold_system, max_length=max_length)
+    shape = opt.given(head=head, output=output, embedding=embedding, template=template, max_length=max_length)
+    shape |= opt.given(fold_system=fold_system)
     place = opt.given(revision=revision, dtype=dtype, device_map=device_map, trust_remote_code=trust_remote_code)
     fit_model(source, reward_model, choice, out, seed, skip_bad=skip_bad, keep=keep, **shape, **place)
 

@@ -63,6 +63,15 @@ Output = Annotated[
         rich_help_panel=REWARD_MODEL,
     ),
 ]
+Embedding = Annotated[
+    str | None,
+    typer.Option(
+        help="last: the score layer's input (default). mean: and the last layer's mean over the response. layers: and "
+        "that of the layer at 2/3 of the depth; others as in layers:0.5,0.67.",
+        metavar="NAME",
+        rich_help_panel=REWARD_MODEL,
+    ),
+]
 FoldSystem = Annotated[
     bool,
     typer.Option(

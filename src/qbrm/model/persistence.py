@@ -35,7 +35,7 @@ PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle")
 # The revision of a model from a folder; a commit on the Hub is shorter.
 FOLDER_DIGEST = re.compile(r"[0-9a-f]{64}")
 # Settings of the reward model that are saved. Its device, and whether its own code may run, is set when it is loaded.
-SETTINGS = ("head", "output", "template", "fold_system", "max_length", "padding_side", "dtype")
+SETTINGS = ("head", "output", "embedding", "template", "fold_system", "max_length", "padding_side", "dtype")
 
 
 class Parts(NamedTuple):

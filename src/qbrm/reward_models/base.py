@@ -25,6 +25,7 @@ class Identity:
         own_code: whether Python code that comes with the model ran.
         base: commit or digest of the model that an adapter was merged into; empty without an adapter.
         output: which of several outputs is the reward; None if there is one.
+        embedding: what the embedding reads of the model, see `qbrm.reward_models.reading.Reading`.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Identity:
     own_code: bool = False
     base: str = ""
     output: int | None = None
+    embedding: str = "last"
 
     def to_dict(self) -> dict[str, str | int | None]:
         """As stored in a feature table's manifest."""
@@ -54,7 +56,10 @@ class Identity:
 
 
 class Embedded(NamedTuple):
-    """The final score layer's input for n (prompt, response) pairs, and their r0; None from a model without a layer."""
+    """Embeddings and rewards r0 of n (prompt, response) pairs; no rewards from a model without a score layer.
+
+    The embedding is the input of the final score layer, and behind that what else is read of the model.
+    """
 
     embedding: Float32[np.ndarray, "n dim"]
     reward: Float32[np.ndarray, " n"] | None

@@ -15,19 +15,32 @@ Result = TypeVar("Result")
 EXHAUSTED = ("out of memory", "can't allocate memory", "not enough memory")
 
 
-def length_sorted_batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
+def length_sorted_batches(
+    lengths: Sequence[int], budget: int, before: Sequence[int] | None = None
+) -> Iterator[list[int]]:
     """Split the indices of `lengths`, in tokens, into batches of similar length, longest first.
 
     A batch has at most `budget` tokens after padding; a longer text is a batch of its own.
+
+    Args:
+        lengths: tokens of each text that go through the model.
+        budget: most tokens in a batch.
+        before: tokens in front of each that went through it earlier and are looked at again; None for none.
     """
     batch: list[int] = []
     for index in sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True):
-        if batch and lengths[batch[0]] * (len(batch) + 1) > budget:
+        if batch and padded_tokens([*batch, index], lengths, before) > budget:
             yield batch
             batch = []
         batch.append(index)
     if batch:
         yield batch
+
+
+def padded_tokens(batch: Sequence[int], lengths: Sequence[int], before: Sequence[int] | None = None) -> int:
+    """Tokens of a batch after padding, those in front of its texts included."""
+    longest = max(lengths[index] for index in batch)
+    return len(batch) * (longest if before is None else longest + max(before[index] for index in batch))
 
 
 class TokenBudget:
@@ -36,20 +49,26 @@ class TokenBudget:
     def __init__(self, tokens: int) -> None:
         self.tokens = tokens
 
-    def run(self, lengths: Sequence[int], forward: Callable[[list[int]], Result]) -> Iterator[tuple[list[int], Result]]:
+    def run(
+        self,
+        lengths: Sequence[int],
+        forward: Callable[[list[int]], Result],
+        before: Sequence[int] | None = None,
+    ) -> Iterator[tuple[list[int], Result]]:
         """Call `forward` on length-sorted batches; a batch that exhausts the memory is halved, and later ones too.
 
         Args:
             lengths: number of tokens of each text.
             forward: takes indices into `lengths`; its result is yielded with them.
+            before: see :func:`length_sorted_batches`.
 
         Raises:
             InputError: if a single text exhausts the memory.
         """
-        waiting = list(length_sorted_batches(lengths, self.tokens))[::-1]
+        waiting = list(length_sorted_batches(lengths, self.tokens, before))[::-1]
         while waiting:
             batch = waiting.pop()
-            padded = len(batch) * max(lengths[index] for index in batch)
+            padded = padded_tokens(batch, lengths, before)
             if padded <= self.tokens or len(batch) == 1:
                 try:
                     result = forward(batch)

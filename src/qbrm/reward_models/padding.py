@@ -8,7 +8,7 @@ from itertools import chain, count
 from typing import Any
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from qbrm.errors import InputError
@@ -53,18 +53,18 @@ class Padding:
         # RoBERTa and its kin have one type of token, and no place for the second text's.
         self.types &= getattr(model.config, "type_vocab_size", None) != 1
 
-    def pad(self, texts: Sequence[Tokens]) -> dict[str, Int[Tensor, "batch tokens"]]:
+    def pad(self, texts: Sequence[Tokens], side: str) -> dict[str, Int[Tensor, "batch tokens"]]:
         """The arguments of the model's forward pass."""
         token = self._token_for(texts)
         for config in self._configs:
             config.pad_token_id = token
         batch = {
-            "input_ids": self._rows([text.ids for text in texts], token),
-            "attention_mask": self._rows([[1] * len(text.ids) for text in texts], 0),
+            "input_ids": _rows([text.ids for text in texts], token, side),
+            "attention_mask": _rows([[1] * len(text.ids) for text in texts], 0, side),
         }
         if self.types:
-            batch["token_type_ids"] = self._rows([text.types for text in texts], 0)
-        if self.side == "left" and "position_ids" in self._accepts:
+            batch["token_type_ids"] = _rows([text.types for text in texts], 0, side)
+        if side == "left" and "position_ids" in self._accepts:
             batch["position_ids"] = (batch["attention_mask"].cumsum(-1) - 1).clamp_min(0)
         return batch
 
@@ -84,10 +84,19 @@ class Padding:
         ends = {text.ids[-1] for text in texts}
         return next(token for token in chain(self._preferred, count()) if token not in ends)
 
-    def _rows(self, rows: Sequence[list[int]], value: int) -> Int[Tensor, "batch tokens"]:
-        return torch.nn.utils.rnn.pad_sequence(
-            [torch.tensor(row) for row in rows], batch_first=True, padding_value=value, padding_side=self.side
-        )
+
+def answer_weights(texts: Sequence[Tokens], side: str) -> Float[Tensor, "batch tokens"]:
+    """Weights of the mean over each response's tokens, padded; of an empty one, the text's last token counts."""
+    rows = [torch.zeros(len(text.ids)) for text in texts]
+    for row, text in zip(rows, texts, strict=True):
+        row[text.answer or [-1]] = 1 / max(len(text.answer), 1)
+    return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_side=side)
+
+
+def _rows(rows: Sequence[list[int]], value: int, side: str) -> Int[Tensor, "batch tokens"]:
+    return torch.nn.utils.rnn.pad_sequence(
+        [torch.tensor(row) for row in rows], batch_first=True, padding_value=value, padding_side=side
+    )
 
 
 def _table_size(model: Any) -> int:

@@ -18,22 +18,25 @@ from qbrm.preferences.base import Completion, Prompt
 from qbrm.reward_models.base import Embedded, Identity, Refusal
 from qbrm.reward_models.batches import TokenBudget
 from qbrm.reward_models.heads import Head, find_head, returned
-from qbrm.reward_models.padding import Padding
+from qbrm.reward_models.padding import Padding, answer_weights
 from qbrm.reward_models.positions import checked_length
+from qbrm.reward_models.reading import LAST, LayerMeans, Reading
+from qbrm.reward_models.shared_prefix import SharedPrefixes, States, behind_prefixes, can_share
 from qbrm.reward_models.template import TEMPLATES, ChatTemplate, PlainTemplate, Tokens
 from qbrm.reward_models.text import SYSTEM
 from qbrm.reward_models.text import fold_system as fold_into_user
 
-TOKEN_BUDGET = 16_384
+TOKEN_BUDGET, CPU_TOKEN_BUDGET = 16_384, 2048  # a core is busy with few tokens, and pads fewer in small batches
 ANY_ANSWER = "Yes."  # that a template takes one plain answer to a prompt or another does not depend on its words
 
 
 class SequenceClassifier:
     """A sequence classifier of transformers as a reward model.
 
-    One forward pass gives both: the embedding is the input of the score layer at the position that the model pools, the
-    reward is what the model itself returns. That they belong together is checked in every pass, by finding the returned
-    logit at that position of the layer's output, bit for bit. Threads that share a model take turns.
+    One forward pass gives both: the embedding is the input of the score layer at the position that the model pools, and
+    behind that what else `embedding` asks for; the reward is what the model itself returns. That they belong together
+    is checked in every pass, by finding the returned logit at that position of the layer's output, bit for bit. Threads
+    that share a model take turns.
 
     Args:
         model: in evaluation mode, on its device.
@@ -44,8 +47,10 @@ class SequenceClassifier:
         template: ``chat`` for the tokenizer's chat template, ``plain`` for prompt and response as they are.
         max_length: tokens of prompt and response together; None for 4,096, or fewer if the model takes fewer.
         padding_side: ``right`` or ``left``; None for the tokenizer's.
-        token_budget: padded tokens per forward pass; halved for good whenever memory runs out.
+        token_budget: padded tokens per forward pass, halved for good whenever memory runs out; None for 16,384, or
+            2,048 on a CPU.
         output: index of the output that is the reward, of a model that has several.
+        embedding: what it reads of the model, see `qbrm.reward_models.reading.Reading`.
         fold_system: whether system messages go to the beginning of the user turn that follows.
         base: commit or digest of the model that an adapter was merged into; empty without an adapter.
 
@@ -64,39 +69,58 @@ class SequenceClassifier:
         template: str = "chat",
         max_length: int | None = None,
         padding_side: str | None = None,
-        token_budget: int = TOKEN_BUDGET,
+        token_budget: int | None = None,
         output: int | None = None,
+        embedding: str = LAST,
         fold_system: bool = False,
         base: str = "",
     ) -> None:
         if template not in TEMPLATES:
             raise InputError(f"unknown template {template!r}; expected one of: {', '.join(TEMPLATES)}.")
+        if token_budget is None:
+            token_budget = CPU_TOKEN_BUDGET if model.device.type == "cpu" else TOKEN_BUDGET
         if token_budget < 1:
             raise InputError(f"token budget {token_budget}; expected at least 1.")
         self._model, self._template_name, self._fold = model, template, fold_system
         self._head, self._layer = find_head(model, head, name, output)
+        self._reading = Reading.named(embedding)
+        self._means = LayerMeans(self._reading, model, name)
+        if self._reading.name != LAST and not tokenizer.is_fast:
+            raise InputError(
+                f"embedding '{embedding}' of {name}: its tokenizer is written in Python and does not say which tokens "
+                "are the response's; expected a fast tokenizer, or the embedding 'last'."
+            )
         self._ending: int | None = getattr(model.config, "reward_token_id", None)
         self._tokenizer = tokenizer
         self._template = TEMPLATES[template](tokenizer, name)
         self._padding = Padding(model, tokenizer, padding_side)
         self._budget = TokenBudget(token_budget)
+        self._shares_prefixes = can_share(model)
         self._turn = Lock()
         length = checked_length(max_length, model, tokenizer, name)
         dtype = str(model.dtype).removeprefix("torch.")
         modules = (type(part).__module__ for part in (model, model.config, tokenizer))
         own_code = any(module.startswith(f"{TRANSFORMERS_DYNAMIC_MODULE_NAME}.") for module in modules)
         described = self._describe()
-        self.identity = Identity(name, revision, described, length, dtype, own_code, base, self._head.output)
+        self.identity = Identity(
+            name, revision, described, length, dtype, own_code, base, self._head.output, str(self._reading)
+        )
 
     @property
     def dim(self) -> int:
-        """Embedding size: inputs of the score layer."""
-        return int(self._layer.in_features)
+        """Embedding size: inputs of the score layer, and what else is read."""
+        return int(self._layer.in_features) + self._means.dim
+
+    @property
+    def head_dim(self) -> int | None:
+        """How many coordinates of the embedding, the first ones, the score layer reads; None for all."""
+        return int(self._layer.in_features) if self._means.dim else None
 
     def settings(self) -> dict[str, Any]:
         """What to give `load_reward_model` besides name and revision to get the same embeddings."""
         chosen = {"output": self._head.output} if self._head.output is not None else {}
         folded = {"fold_system": True} if self._fold else {}
+        read = {"embedding": str(self._reading)} if self._means.dim else {}
         return {
             "head": self._head.name,
             "template": self._template_name,
@@ -105,6 +129,7 @@ class SequenceClassifier:
             "dtype": self.identity.dtype,
             **chosen,
             **folded,
+            **read,
         }
 
     def parts(self) -> ClassifierParts:
@@ -148,9 +173,7 @@ class SequenceClassifier:
         texts = [tokens.truncated(self.identity.max_length) for tokens in whole]
         embedding = np.empty((len(texts), self.dim), dtype=np.float32)
         reward = np.empty(len(texts), dtype=np.float32)
-        for batch, features in self._budget.run(
-            [len(text.ids) for text in texts], lambda batch: self._forward([texts[index] for index in batch])
-        ):
+        for batch, features in self._passes(texts, prompts):
             embedding[batch], reward[batch] = features
         return Embedded(embedding, reward), sum(cut is not tokens for cut, tokens in zip(texts, whole, strict=True))
 
@@ -187,6 +210,15 @@ class SequenceClassifier:
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state, _turn=Lock())
 
+    def _passes(self, texts: list[Tokens], prompts: Sequence[Prompt]) -> Iterator[tuple[list[int], Embedded]]:
+        """Numbers of texts, and what the model gives for them, until all had their turn."""
+        if self._shares_prefixes:
+            return SharedPrefixes(self._model, self._padding.token, self._budget, self._turn).run(
+                texts, prompts, self._pass
+            )
+        lengths = [len(text.ids) for text in texts]
+        return self._budget.run(lengths, lambda batch: self._forward([texts[index] for index in batch]))
+
     def _forward(self, texts: Sequence[Tokens]) -> Embedded:
         if not self._model.config.is_encoder_decoder:
             return self._pass(texts)
@@ -195,16 +227,20 @@ class SequenceClassifier:
         return Embedded(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
 
     @torch.inference_mode()
-    def _pass(self, texts: Sequence[Tokens]) -> Embedded:
+    def _pass(self, texts: Sequence[Tokens], prefixes: Sequence[States | None] | None = None) -> Embedded:
+        """What one forward pass gives for texts: whole ones, or what is behind prefixes whose states are known."""
+        side = self._padding.side if prefixes is None else "right"
         with self._turn:
-            batch = {name: rows.to(self._model.device) for name, rows in self._padding.pad(texts).items()}
-            with _watched(self._layer) as passes:
-                output = self._model(**batch)
-            embedding = self._pooled(passes, output, batch)
+            batch = {name: rows.to(self._model.device) for name, rows in self._padding.pad(texts, side).items()}
+            arguments = batch if prefixes is None else behind_prefixes(batch, prefixes)
+            with _watched(self._layer) as passes, self._means.watched(answer_weights(texts, side)) as means:
+                output = self._model(**arguments)
+            scored = self._pooled(passes, output, batch).float()
+            embedding = torch.cat([scored, *(mean.to(scored.device) for mean in means)], dim=1)
         reward = self._head.reward(output)
         if reward.shape != (len(texts),):
             raise self._not_one_per_text(reward, len(texts))
-        return Embedded(embedding.float().cpu().numpy(), reward.float().cpu().numpy())
+        return Embedded(embedding.cpu().numpy(), reward.float().cpu().numpy())
 
     def _pooled(self, passes: list[Pass], output: Any, batch: dict[str, Tensor]) -> Float[Tensor, "batch dim"]:
         """The score layer's input that the output was made of. Raises InputError if it cannot be told which."""

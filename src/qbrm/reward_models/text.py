@@ -46,3 +46,9 @@ def _joined(texts: Sequence[str]) -> str:
 def valid_unicode(text: str) -> str:
     """Join surrogate pairs and replace lone surrogates, which tokenizers refuse."""
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+def shared_beginning(one: Sequence[object], other: Sequence[object]) -> int:
+    """How many first items two sequences have in common."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((at for at, (a, b) in pairs if a != b), min(len(one), len(other)))

@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.table import Table
 
 from qbrm.durable import make_folder, write_atomically
+from qbrm.errors import InputError
+from qbrm_lab.bench.embed import bench_embed
 from qbrm_lab.bench.fit import bench_fit
 from qbrm_lab.bench.refine import bench_refine
 from qbrm_lab.bench.sample import bench_sample
@@ -20,17 +22,19 @@ from qbrm_lab.bench.serve import bench_serve
 from qbrm_lab.bench.train import bench_train
 
 Rows = list[dict[str, Any]]
+EMBED = "embed"
 
 
 def _per_dim(bench: Callable[[int, int], Rows]) -> Callable[[int], Rows]:
     return lambda seed: [row for dim in DIMS for row in bench(dim, seed)]
 
 
-SPEED_BENCHMARKS: dict[str, Callable[[int], Rows]] = {
+SPEED_BENCHMARKS: dict[str, Callable[..., Rows]] = {
     "refine": _per_dim(bench_refine),
     "train": _per_dim(bench_train),
     "fit": bench_fit,
     "sample": bench_sample,
+    EMBED: bench_embed,
     "scale": bench_scale,
     "serve": bench_serve,
 }
@@ -54,6 +58,12 @@ SAMPLING = {
     **dict.fromkeys(("ratio_to_kpp", "ratio_to_dwave"), "{:,.3g}"),
     "max_moment_error": "{:.3f}",
 }
+EMBEDDING = {
+    "way": "{}",
+    **dict.fromkeys(("texts", "tokens", "tokens_per_s"), "{:,.0f}"),
+    **dict.fromkeys(("ratio_to_plain", "cpu_ratio_to_plain", "time_over_last", "multiple_of_floor"), "{:.2f}"),
+    "max_difference": "{:.1e}",
+}
 SCALE = {
     "rows": "{:,}",
     "dim": "{}",
@@ -74,16 +84,30 @@ FORMATS = {
     "train": SPEED,
     "fit": FITTING,
     "sample": SAMPLING,
+    EMBED: EMBEDDING,
     "scale": SCALE,
     "serve": SERVING,
 }
 
 
-def run_benchmark(name: str, seed: int, as_json: bool, out: Path | None) -> None:
-    """Measure and print a table, or one JSON list and nothing else; with `out`, also write the list there."""
+def run_benchmark(name: str, seed: int, as_json: bool, out: Path | None, **options: str) -> None:
+    """Measure and print a table, or one JSON list and nothing else; with `out`, also write the list there.
+
+    Args:
+        name: one of `SPEED_BENCHMARKS`.
+        seed: of inputs and weights.
+        as_json: whether to print JSON.
+        out: a file.
+        **options: of `embed`.
+
+    Raises:
+        InputError: if another benchmark is given options.
+    """
+    if options and name != EMBED:
+        raise InputError(f"bench {name} takes no {' or '.join(options)}; expected such options with bench {EMBED}.")
     console = Console()
     with console.status(f"bench {name}"):
-        rows = SPEED_BENCHMARKS[name](seed)
+        rows = SPEED_BENCHMARKS[name](seed, **options)
     if out is not None:
         make_folder(out.parent)
         write_atomically(out, (json.dumps(rows, indent=1) + "\n").encode(), listed=False)

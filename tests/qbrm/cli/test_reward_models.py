@@ -58,6 +58,23 @@ def test_options_of_the_reward_model_reach_it(compare, tmp_path):
     assert torch.isfinite(held.score(["a " * 300], ["b"]).refined).all()
 
 
+def test_what_an_embedding_reads_is_remembered_by_features_and_model(compare, tmp_path):
+    folder = save(tmp_path / "rm")
+    options = ["--reward-model", folder, "--methods", "base,ebrm,rbm"]
+    assert compare(*options, "--embedding", "layers:0.5")[0] == 0
+    models = tmp_path / "out" / "models"
+    held = EnergyRewardModel.from_pretrained(models / "rbm-fresh-seed-0")
+    assert held.reward_model.identity.embedding == "layers:0.5"
+    assert held.energy_score.dim == held.reward_model.dim == 48
+    assert (
+        held.reward_model.head_dim == EnergyRewardModel.from_pretrained(models / "ebrm-fresh-seed-0").energy_score.reads
+    )
+    code, _, err = compare(*options)
+    assert code == 2
+    assert "embedding layers:0.5" in err
+    assert "embedding last" in err
+
+
 def test_a_chosen_output_is_part_of_what_a_refined_model_is_saved_with(compare, tmp_path):
     compare("--reward-model", save(tmp_path / "rm", classifier(num_labels=3)), "--output", 2, "--fold-system")
     held = EnergyRewardModel.from_pretrained(tmp_path / "out" / "models" / "rbm-fresh-seed-0")

@@ -23,6 +23,7 @@ from qbrm.model.export.modeling_qbrm import Energy, QBRMConfig, QBRMForSequenceC
 from qbrm.model.export.tokenizer import Takes, exported_tokenizer, taken_by
 from qbrm.refinement import refine
 from qbrm.reward_models.quiet import quiet_transformers
+from qbrm.reward_models.reading import LAST
 from qbrm.reward_models.sequence_classifier import ClassifierParts, SequenceClassifier
 
 LABELS = {"id2label": {0: "reward"}, "label2id": {"reward": 0}, "problem_type": "regression"}
@@ -65,6 +66,12 @@ def export_classifier(model: EnergyRewardModel, folder: str | Path) -> ExportedC
     base = model.reward_model.identity
     tokenizer = exported_tokenizer(parts, base.max_length, str(base))
     function = _foldable(score, parts)
+    if function is None and base.embedding != LAST:
+        raise InputError(
+            f"the score reads the embedding '{base.embedding}', with means over the response's tokens, and "
+            "transformers does not tell a model which these are; expected the embedding 'last', or to be served with "
+            "qbrm serve."
+        )
     aside = folder.with_name(folder.name + ".partial")
     rmtree(aside, ignore_errors=True)  # of an export that was killed
     make_folder(aside)
@@ -111,9 +118,11 @@ def _exportable(model: EnergyRewardModel) -> tuple[ClassifierParts, LogConcaveSc
 
 def _foldable(score: EnergyScore, parts: ClassifierParts) -> Affine | None:
     """The refined reward as a score layer of the model's architecture computes it, or None."""
-    function = refined(score, reward_of(parts.head, parts.layer))
-    representable = function is None or function.constant == 0 or parts.layer.bias is not None
-    return function if representable else None
+    function, read = refined(score, reward_of(parts.head, parts.layer)), parts.layer.in_features
+    if function is None or function.weight[read:].any():
+        return None
+    representable = function.constant == 0 or parts.layer.bias is not None
+    return Affine(function.weight[:read], function.constant) if representable else None
 
 
 def _save_folded(parts: ClassifierParts, function: Affine, pad_token: int, folder: Path) -> None:

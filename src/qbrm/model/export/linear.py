@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Float64
 from torch import Tensor, nn
+from torch.nn import functional
 
 from qbrm.energies import BoltzmannScore, EnergyScore
 from qbrm.reward_models.heads import Head
@@ -30,6 +31,8 @@ def reward_of(head: Head, layer: nn.Linear) -> Affine:
 
 def refined(score: EnergyScore, reward: Affine) -> Affine | None:
     r"""The refined reward r* as a function of the embedding, if it is linear in it.
+
+    The base reward may be one of the embedding's first coordinates alone; the function is one of all.
 
     Hidden units that are not coupled to the reward have no effect on it, and r* is mu, which a gate or a trunk makes
     another function of e, unless there is no shift:
@@ -56,7 +59,8 @@ def refined(score: EnergyScore, reward: Affine) -> Affine | None:
     weight = unit * a / scale
     constant = float(unit * a0 - weight @ location)
     if score.anchored:
-        return Affine(reward.weight + weight, reward.constant + constant)
+        base = functional.pad(reward.weight, (0, len(weight) - len(reward.weight)))
+        return Affine(base + weight, reward.constant + constant)
     return Affine(weight, float(origin) + constant)
 
 
