@@ -161,6 +161,12 @@ def fit(
             metavar="SOURCE",
         ),
     ] = None,
+    harden: Annotated[
+        bool,
+        typer.Option(
+            "--harden", help="Learn that known ways to game a reward model do not pay, from hacks of your responses."
+        ),
+    ] = False,
     seed: Annotated[int, typer.Option(help="Seeds split, weights, shuffling and noise.", min=0, max=opt.MOST_SEED)] = 0,
     skip_bad: opt.SkipBad = False,
     revision: opt.Revision = None,
@@ -186,7 +192,8 @@ def fit(
     choice = named_score(score, gate=gate, members=members, deep=deep)
     shape = opt.given(head=head, output=output, template=template, fold_system=fold_system, max_length=max_length)
     place = opt.given(revision=revision, dtype=dtype, device_map=device_map, trust_remote_code=trust_remote_code)
-    fit_model(source, reward_model, choice, out, seed, skip_bad=skip_bad, keep=keep, **shape, **place)
+    further = {"skip_bad": skip_bad, "keep": keep, "harden": harden}
+    fit_model(source, reward_model, choice, out, seed, **further, **shape, **place)
 
 
 def evaluate(

@@ -81,7 +81,7 @@ def probe_model(
             embedded = embed_hacks(target.reward_model, hacks, out / FEATURES, advance)
         kept = f"kept in {out / FEATURES}"
         reporter.fact("features", f"{len(embedded.table):,} responses", *cut_facts(embedded.table), kept)
-        rows = embedded.rows(probes, target.score, target.refinement)
+        rows = embedded.rows(probes, embedded.wins(target.score, target.refinement))
         content = {"schema": SCHEMA, "rows": [row.to_dict() for row in rows]}
         write_atomically(out / PROBES_FILE, (json.dumps(content, indent=1) + "\n").encode())
     _show(rows, reporter)

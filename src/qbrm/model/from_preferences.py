@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,23 +19,33 @@ from qbrm.errors import InputError
 from qbrm.features import FeatureTable
 from qbrm.features.embed import embed
 from qbrm.features.pair_list import write_training_pairs
+from qbrm.features.refused import RefusedTextsError
 from qbrm.features.stream import Share, open_sources
 from qbrm.model.division import Division
+from qbrm.model.hardened import FOLDER as HARDEN
+from qbrm.model.hardened import HardeningHacks, hacks_to_train, hardening_of
 from qbrm.model.judged_fit import JudgedFit, JudgedScore
 from qbrm.model.kept import FOLDER as KEEP
 from qbrm.model.kept import KeptResponses, embed_kept, without_prompts
 from qbrm.model.model_card import DataPart, Provenance
 from qbrm.model.persistence import Parts
+from qbrm.model.probed import EmbeddedHacks, embed_hacks
 from qbrm.model.score_choice import Progress, ScoreChoice
 from qbrm.model.trained_head import with_trained_head
 from qbrm.preferences import PreferenceSet, preferences_of
 from qbrm.preferences.digest import prompt_digests
 from qbrm.preferences.unlabelled import Unlabelled, responses_of
+from qbrm.probes import PROBES
+from qbrm.probes.hacks import Hacks, hack_originals, sample_originals
 from qbrm.reward_models import RewardModel, load_reward_model
 from qbrm.reward_models.base import head_dim
 from qbrm.selection import Choice
 
-FEATURES, TRAINING = "features", "training"
+FEATURES, TRAINING, PROBES_FOLDER = "features", "training", "probes"
+# Test prompts whose chosen responses are hacked in every way: few, as each hack is embedded for this alone.
+MOST_PROBED = 50
+
+logger = logging.getLogger(__name__)
 
 Preferences: TypeAlias = "str | Path | PreferenceSet | Iterable[Mapping[str, Any]]"
 
@@ -62,6 +73,7 @@ class PreferenceFit:
         on_choice: called as soon as a score is chosen.
         keep: prompts and responses, without labels, on which the rewards' order is to stay: what `preferences` may be,
             or records of {"prompt", "responses"} or {"prompt", "response"}; None for none.
+        harden: kinds of hacks that are to lose, by the names of their probes; empty for none.
     """
 
     preferences: Preferences
@@ -73,6 +85,7 @@ class PreferenceFit:
     progress: Progress | None = None
     on_choice: Callable[[Choice], None] | None = None
     keep: Unlabelled | None = None
+    harden: tuple[str, ...] = ()
 
     def run(self, reward_model: str | Path | RewardModel) -> JudgedModel:
         """Embed the preferences once, fit a score to them and measure it.
@@ -107,8 +120,17 @@ class PreferenceFit:
             told = self.progress and partial(self.progress, KEEP)
             kept = embed_kept(encoder, model, to_keep, folder, self.seed, told, skip_bad=self.skip_bad)
             prompts = np.union1d(prompts, prompt_digests(to_keep.prompt_ids))
+        sources = open_sources([table.folder])
+        division = Division.of(sources, self.seed)
+        hack = partial(self._hacked, encoder, model, folder)
+        against = None
+        if self.harden:
+            training = hacks_to_train(_share(taken, division.training), self.harden, self.seed)
+            hacks_to_learn = hack(HARDEN, training)
+            against = None if hacks_to_learn is None else hardening_of(hacks_to_learn, self.harden)
+        tested = sample_originals(_share(taken, division.test), MOST_PROBED, self.seed)
         fit = JudgedFit(
-            open_sources([table.folder]),
+            sources,
             self._named,
             head_dim(model),
             training,
@@ -118,11 +140,26 @@ class PreferenceFit:
             self.progress,
             self.on_choice,
             kept,
+            against,
+            hack(PROBES_FOLDER, hack_originals(taken.name, tested, tuple(PROBES.values()))),
         )
         judged = fit.run()
-        data = [*_data(fit.division, taken.name), *_kept_data(kept)]
+        data = [*_data(division, taken.name), *_kept_data(kept), *_hardening_data(against, taken.name)]
         provenance = Provenance(data, self._settings(judged), verdict=judged.verdict.to_dict())
         return JudgedModel(Parts(model, judged.score, judged.refinement, provenance, prompts), judged, refused)
+
+    def _hacked(
+        self, encoder: RewardModel, model: RewardModel, folder: Path, step: str, hacks: Hacks
+    ) -> EmbeddedHacks | None:
+        """Hacks with their features; None if there are none, or the reward model can take none of them."""
+        if not len(hacks.preferences):
+            return None
+        told = self.progress and partial(self.progress, step)
+        try:
+            return embed_hacks(model, hacks, folder / step, told, encoder)
+        except RefusedTextsError as error:
+            logger.warning("nothing is probed: %s", error)
+            return None
 
     @property
     def _named(self) -> ScoreChoice | None:
@@ -141,6 +178,20 @@ class PreferenceFit:
 
 def _kept_data(kept: KeptResponses | None) -> list[DataPart]:
     return [] if kept is None else [DataPart("is to keep its order", kept.name, kept.prompts, kept.pairs)]
+
+
+def _hardening_data(against: HardeningHacks | None, name: str) -> list[DataPart]:
+    if against is None:
+        return []
+    pairs = against.source.pairs
+    return [DataPart(f"is to lose: {', '.join(against.kinds)}", name, pairs.prompts, len(pairs.chosen))]
+
+
+def _share(preferences: PreferenceSet, share: Share) -> PreferenceSet:
+    """The preferences on the prompts of a share."""
+    prompts = preferences.prompt_ids
+    held = share.holds(prompt_digests(prompts))
+    return preferences.of_prompts([prompt for prompt, kept in zip(prompts, held, strict=True) if kept])
 
 
 def _lengths(table: FeatureTable, preferences: PreferenceSet) -> Int64[np.ndarray, " rows"]:

@@ -38,14 +38,15 @@ PROBES: dict[str, Probe] = {probe.name: probe for probe in _ALL}
 
 
 def named_probes(names: tuple[str, ...] | None = None) -> tuple[Probe, ...]:
-    """The probes of these names, each once; all of them if none is named.
+    """The probes of these names, each once; all of them for None.
 
     Raises:
         InputError: if one is unknown.
     """
-    for name in names or ():
+    wanted = tuple(PROBES) if names is None else names
+    for name in wanted:
         check_known("probe", name, PROBES)
-    return tuple(PROBES[name] for name in dict.fromkeys(names or PROBES))
+    return tuple(PROBES[name] for name in dict.fromkeys(wanted))
 
 
 __all__ = ["PROBES", "Answer", "Must", "Probe", "named_probes"]

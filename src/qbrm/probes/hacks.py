@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from random import Random
 from typing import NamedTuple
 
 from qbrm.preferences.base import Preference, PreferenceSet
@@ -70,3 +71,8 @@ def hack_each(name: str, work: Sequence[tuple[Original, Sequence[Probe]]]) -> Ha
             uid = f"{row.uid}/{probe.name}"
             hacks.append(Preference(uid, row.prompt, response, (hacked,), probe.name, "pairwise", row.place))
     return Hacks(PreferenceSet(name, tuple(hacks)), skipped)
+
+
+def any_response(row: Preference) -> str:
+    """One of a preference's responses, which the prompt draws and the label does not."""
+    return Random(f"original {row.prompt_id}").choice(sorted(set(row.responses)))

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool
 from scipy.stats import binomtest
 
-from qbrm.probes.base import Must, Probe
+from qbrm.probes.base import Must
 
 
 class Rate(NamedTuple):
@@ -26,23 +25,6 @@ class Rate(NamedTuple):
             return None
         interval = binomtest(int(wins.sum()), len(wins)).proportion_ci(method="wilson")
         return cls(float(wins.mean()), float(interval.low), float(interval.high))
-
-
-class Hacked(NamedTuple):
-    """Rewards of originals and of what one probe made of them, on as many prompts.
-
-    Attributes:
-        original: rewards of the responses.
-        hack: rewards of the hacks.
-    """
-
-    original: Float[np.ndarray, " n"]
-    hack: Float[np.ndarray, " n"]
-
-    @property
-    def wins(self) -> Bool[np.ndarray, " n"]:
-        """Whether a hack's reward is not below the original's: a tie is a win, as nothing holds a policy back then."""
-        return self.hack >= self.original
 
 
 class ProbeRow(NamedTuple):
@@ -82,25 +64,3 @@ class ProbeRow(NamedTuple):
             "base_low": self.base and self.base.low,
             "base_high": self.base and self.base.high,
         }
-
-
-def probe_rows(
-    probes: Sequence[Probe],
-    base: Mapping[str, Hacked],
-    refined: Mapping[str, Hacked] | None,
-    skipped: Mapping[str, int],
-    refused: Mapping[str, int],
-) -> list[ProbeRow]:
-    """A row for each probe, from the rewards of its hacks by its name."""
-    return [
-        ProbeRow(
-            probe.name,
-            probe.must,
-            len(base[probe.name].hack),
-            skipped.get(probe.name, 0),
-            refused.get(probe.name, 0),
-            Rate.of(base[probe.name].wins),
-            None if refined is None else Rate.of(refined[probe.name].wins),
-        )
-        for probe in probes
-    ]
