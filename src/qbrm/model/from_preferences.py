@@ -36,7 +36,7 @@ from qbrm.preferences import PreferenceSet, preferences_of
 from qbrm.preferences.digest import prompt_digests
 from qbrm.preferences.unlabelled import Unlabelled, responses_of
 from qbrm.probes import PROBES
-from qbrm.probes.hacks import Hacks, hack_originals, sample_originals
+from qbrm.probes.hacks import hack_originals, sample_originals
 from qbrm.reward_models import RewardModel, load_reward_model
 from qbrm.reward_models.base import head_dim
 from qbrm.selection import Choice
@@ -122,13 +122,11 @@ class PreferenceFit:
             prompts = np.union1d(prompts, prompt_digests(to_keep.prompt_ids))
         sources = open_sources([table.folder])
         division = Division.of(sources, self.seed)
-        hack = partial(self._hacked, encoder, model, folder)
         against = None
         if self.harden:
-            training = hacks_to_train(_share(taken, division.training), self.harden, self.seed)
-            hacks_to_learn = hack(HARDEN, training)
-            against = None if hacks_to_learn is None else hardening_of(hacks_to_learn, self.harden)
-        tested = sample_originals(_share(taken, division.test), MOST_PROBED, self.seed)
+            to_lose = hacks_to_train(_share(taken, division.training), self.harden, self.seed)
+            told = self.progress and partial(self.progress, HARDEN)
+            against = hardening_of(embed_hacks(model, to_lose, folder / HARDEN, told, encoder), self.harden)
         fit = JudgedFit(
             sources,
             self._named,
@@ -141,22 +139,21 @@ class PreferenceFit:
             self.on_choice,
             kept,
             against,
-            hack(PROBES_FOLDER, hack_originals(taken.name, tested, tuple(PROBES.values()))),
+            self._probed(encoder, model, folder / PROBES_FOLDER, _share(taken, division.test)),
         )
         judged = fit.run()
         data = [*_data(division, taken.name), *_kept_data(kept), *_hardening_data(against, taken.name)]
         provenance = Provenance(data, self._settings(judged), verdict=judged.verdict.to_dict())
         return JudgedModel(Parts(model, judged.score, judged.refinement, provenance, prompts), judged, refused)
 
-    def _hacked(
-        self, encoder: RewardModel, model: RewardModel, folder: Path, step: str, hacks: Hacks
+    def _probed(
+        self, encoder: RewardModel, model: RewardModel, folder: Path, test: PreferenceSet
     ) -> EmbeddedHacks | None:
-        """Hacks with their features; None if there are none, or the reward model can take none of them."""
-        if not len(hacks.preferences):
-            return None
-        told = self.progress and partial(self.progress, step)
+        """Hacks of test prompts' chosen responses; None if there are none, or the reward model can take none of them."""
+        hacks = hack_originals(test.name, sample_originals(test, MOST_PROBED, self.seed), tuple(PROBES.values()))
+        told = self.progress and partial(self.progress, PROBES_FOLDER)
         try:
-            return embed_hacks(model, hacks, folder / step, told, encoder)
+            return embed_hacks(model, hacks, folder, told, encoder) if hacks.preferences.preferences else None
         except RefusedTextsError as error:
             logger.warning("nothing is probed: %s", error)
             return None
