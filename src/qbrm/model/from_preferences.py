@@ -149,7 +149,7 @@ class PreferenceFit:
     def _probed(
         self, encoder: RewardModel, model: RewardModel, folder: Path, test: PreferenceSet
     ) -> EmbeddedHacks | None:
-        """Hacks of test prompts' chosen responses; None if there are none, or the reward model can take none of them."""
+        """Hacks of the chosen responses to test prompts; None if there are none, or the model can take none of them."""
         hacks = hack_originals(test.name, sample_originals(test, MOST_PROBED, self.seed), tuple(PROBES.values()))
         told = self.progress and partial(self.progress, PROBES_FOLDER)
         try:

@@ -62,12 +62,10 @@ def named_kinds(harden: bool | Sequence[str], seed: int) -> tuple[str, ...]:
     """
     if isinstance(harden, bool):
         return seen_kinds(seed) if harden else ()
-    probes = named_probes(tuple(harden))
+    probes = named_probes((harden,) if isinstance(harden, str) else tuple(harden))
     for probe in probes:
         if probe.must is not Must.LOSE:
-            raise InputError(
-                f"harden names {probe.name}, which makes no response worse; expected kinds that must lose."
-            )
+            raise InputError(f"harden names {probe.name}, which makes nothing worse; expected probes that must lose.")
     return tuple(probe.name for probe in probes)
 
 
