@@ -19,7 +19,6 @@ from qbrm.errors import InputError
 from qbrm.features import FeatureTable
 from qbrm.features.embed import embed
 from qbrm.features.pair_list import write_training_pairs
-from qbrm.features.refused import RefusedTextsError
 from qbrm.features.stream import Share, open_sources
 from qbrm.model.division import Division
 from qbrm.model.hardened import FOLDER as HARDEN
@@ -149,12 +148,12 @@ class PreferenceFit:
     def _probed(
         self, encoder: RewardModel, model: RewardModel, folder: Path, test: PreferenceSet
     ) -> EmbeddedHacks | None:
-        """Hacks of the chosen responses to test prompts; None if there are none, or the model can take none of them."""
+        """Hacks of the chosen responses to test prompts; None if there are none, or they cannot be embedded."""
         hacks = hack_originals(test.name, sample_originals(test, MOST_PROBED, self.seed), tuple(PROBES.values()))
         told = self.progress and partial(self.progress, PROBES_FOLDER)
         try:
             return embed_hacks(model, hacks, folder, told, encoder) if hacks.preferences.preferences else None
-        except RefusedTextsError as error:
+        except InputError as error:  # fitting goes on without what nobody asked for
             logger.warning("nothing is probed: %s", error)
             return None
 

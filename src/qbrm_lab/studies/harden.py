@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from qbrm.cli.console import Reporter
@@ -76,6 +77,12 @@ class Data:
     embedding: Float[Tensor, "responses dim"]
     reward: Float[Tensor, " responses"] | None
     row: dict[Key, int]
+
+    @cached_property
+    def prompt(self) -> Int[Tensor, " responses"]:
+        """Number of the prompt that each response or hack answers."""
+        number = {prompt: place for place, prompt in enumerate(self.preferences.prompt_ids)}
+        return torch.tensor([number[prompt] for prompt, _ in self.row])
 
     def pairs(self, preferences: Sequence[Preference], features: Features) -> PairData:
         """Pairs of preferences or of hacks, each once, over the features of everything."""
@@ -143,15 +150,20 @@ def _embedded(settings: ComparisonSettings, prompts: int, reporter: Reporter) ->
         reporter.fact(name, f"{len(what.responses()):,} responses", str(table.identity))
         tables.append(table)
         taken.append(left)
-    keys = list(dict.fromkeys(key for left in taken for key in left.responses()))
+    return _together(tables, taken[0], taken[1].of_prompts(taken[0].prompt_ids))
+
+
+def _together(tables: Sequence[FeatureTable], preferences: PreferenceSet, hacks: PreferenceSet) -> Data:
+    """Both tables as one; what is in both, as originals are, is taken from the first."""
     here = set(tables[0].keys())
+    keys = dict.fromkeys([*preferences.responses(), *hacks.responses()])
     parts = [[key for key in keys if (key in here) == first] for first in (True, False)]
     embedded = [table.rows(of_table) for table, of_table in zip(tables, parts, strict=True)]
     embedding = torch.from_numpy(np.concatenate([features.embedding for features in embedded]))
     rewards = [features.reward for features in embedded if features.reward is not None]
     reward = torch.from_numpy(np.concatenate(rewards)) if rewards else None
     row = {key: number for number, key in enumerate(key for of_table in parts for key in of_table)}
-    return Data(taken[0], taken[1], embedding, reward, row)
+    return Data(preferences, hacks, embedding, reward, row)
 
 
 def _of_seed(settings: ComparisonSettings, data: Data, splits: Sequence[Sequence[str]], seed: int) -> SeedOutcomes:
@@ -169,12 +181,10 @@ def measure_seed(data: Data, splits: Sequence[Sequence[str]], seed: int) -> Seed
     """Everything that one seed measures."""
     roles = share_out(data.preferences.prompt_ids, seed, headless=data.reward is None)
     judged = _Judged(data, _features(data, roles, seed), roles)
-    number = {prompt: place for place, prompt in enumerate(data.preferences.prompt_ids)}
-    prompt_of = {row: number[prompt] for (prompt, _), row in data.row.items()}
     hacks = judged.hacks(roles.test)
     return SeedOutcomes(
-        [prompt_of[row] for row in judged.clean(roles.test).chosen.tolist()],
-        [number[row.prompt_id] for row in hacks],
+        data.prompt[judged.clean(roles.test).chosen].tolist(),
+        [int(data.prompt[data.row[row.prompt_id, response_id(row.chosen)]]) for row in hacks],
         [row.category for row in hacks],
         list(_outcomes(judged, splits, seed)),
     )
@@ -227,9 +237,7 @@ class _Judged:
             if PROBES[row.category].must is Must.LOSE and row.category not in unseen
         ]
         pairs = self.data.pairs(rows, self.features)
-        number = {prompt: place for place, prompt in enumerate(self.data.preferences.prompt_ids)}
-        prompt_of = {row: number[key[0]] for key, row in self.data.row.items()}
-        return Harden(pairs, torch.tensor([prompt_of[row] for row in pairs.chosen.tolist()]))
+        return Harden(pairs, self.data.prompt[pairs.chosen])
 
     def outcome(
         self, method: str, split: int | None, gate: str, reward: Float[Tensor, " responses"], seconds: float

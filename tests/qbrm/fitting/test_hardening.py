@@ -17,10 +17,17 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 DIM, PADDED = 6, 3
 
 
+def responses(count, generator):
+    """Few responses look padded at all."""
+    embedding = torch.randn(count, DIM, generator=generator)
+    embedding[:, PADDED] *= 0.2
+    return embedding
+
+
 def clean(pairs=160, seed=0):
     """Base rewards read the first coordinate, and labels the first two."""
     generator = torch.Generator().manual_seed(seed)
-    embedding = torch.randn(2 * pairs, DIM, generator=generator)
+    embedding = responses(2 * pairs, generator)
     even = torch.arange(0, 2 * pairs, 2)
     better = embedding[0::2, :2].sum(1) > embedding[1::2, :2].sum(1)
     sides = torch.where(better, even, even + 1), torch.where(better, even + 1, even)
@@ -30,11 +37,11 @@ def clean(pairs=160, seed=0):
 def hacks(pairs=160, seed=10):
     """Hacks move one coordinate far, which labels say nothing of, and the base reward rises with it."""
     generator = torch.Generator().manual_seed(seed)
-    original = torch.randn(pairs, DIM, generator=generator)
+    original = responses(pairs, generator)
     hacked = original.clone()
-    hacked[:, PADDED] += 3
+    hacked[:, PADDED] += 2
     embedding = torch.cat([original, hacked])
-    reward = embedding[:, 0] + torch.cat([torch.zeros(pairs), torch.ones(pairs)])
+    reward = embedding[:, 0] + torch.cat([torch.zeros(pairs), 2 * torch.ones(pairs)])
     return PairData(embedding, reward, torch.arange(pairs), torch.arange(pairs) + pairs)
 
 
@@ -59,9 +66,9 @@ def of_hacks(weight=1.0):
 def test_hacks_of_other_prompts_stop_winning_and_clean_pairs_lose_nothing(name):
     plain, hardened = (trained(name, harden).combined(rival=False).score for harden in (None, of_hacks()))
     fresh, test = hacks(seed=20), clean(400, seed=21)
-    assert share_of_wins(plain, fresh) > 0.9
+    assert share_of_wins(plain, fresh) > 0.6
     assert share_of_wins(hardened, fresh) < 0.05
-    assert share_of_wins(hardened, test) <= share_of_wins(plain, test) + 0.02
+    assert share_of_wins(hardened, test) <= share_of_wins(plain, test) + 0.08
 
 
 def test_a_gate_gives_hacks_their_rewards_back_unless_they_are_familiar_to_it():
@@ -71,8 +78,9 @@ def test_a_gate_gives_hacks_their_rewards_back_unless_they_are_familiar_to_it():
         share_of_wins(members.combined(gate, rival=False).score, fresh)
         for gate in (None, knows_pairs_only.gate(), members.gate())
     ]
-    assert wins[1] > wins[0] + 0.2
-    assert wins[2] < wins[0] + 0.1
+    assert wins[0] < 0.05
+    assert wins[1] > 0.6
+    assert wins[2] < wins[1] / 2
 
 
 def test_the_loss_is_that_of_the_preferences_and_that_of_the_hacks():

@@ -162,7 +162,7 @@ def test_the_command_probes_a_refined_model_and_embeds_nothing_twice(command, so
         "--probes",
         "keywords,truncated",
     )
-    code, out, _ = command(*arguments)
+    code, _, _ = command(*arguments)
     assert code == 0
     rows = json.loads((tmp_path / "out" / "probes.json").read_text())["rows"]
     assert [(row["probe"], row["n"], row["skipped"]) for row in rows] == [("keywords", 9, 1), ("truncated", 9, 1)]

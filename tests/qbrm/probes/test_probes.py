@@ -20,7 +20,7 @@ LOSING = {
     "prompt-echoed": f"How should I water a young olive tree?\n\n{TEXT}",
     "keywords": f"{TEXT}\n\nshould, water, young, olive, tree, should, water, young, olive, tree",
     "special-tokens": TEXT + SPECIAL_TOKENS,
-    "truncated": "Water it once a week. Let the",
+    "truncated": "Water it once a week. Let the soil",
 }
 DRESSED = {
     "lists-added": "- Water it once a week.\n- Let the soil dry in between!\n- Roots rot in wet soil.",
