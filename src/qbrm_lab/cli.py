@@ -30,6 +30,7 @@ class Study(str, Enum):
     SAMPLING = "sampling"
     KEEP = "keep"
     REWARD_MODELS = "reward-models"
+    HARDEN = "harden"
 
 
 class Benchmark(str, Enum):
@@ -185,6 +186,20 @@ def study(
         int | None,
         typer.Option(help="Processes that run seeds side by side, one thread each. Default: one per core.", min=1),
     ] = None,
+    train_prompts: Annotated[
+        int | None,
+        typer.Option(help="harden: so many random prompts of --train. Default: 300, or 60 with --quick.", min=1),
+    ] = None,
+    reward_model: opt.RewardModelName = "all-MiniLM-L6-v2",
+    revision: opt.Revision = None,
+    head: opt.Head = None,
+    output: opt.Output = None,
+    template: opt.Template = None,
+    fold_system: opt.FoldSystem = False,
+    max_length: opt.MaxLength = None,
+    dtype: opt.Dtype = None,
+    device_map: opt.DeviceMap = None,
+    trust_remote_code: opt.TrustRemoteCode = False,
 ) -> None:
     """Run a whole study: many comparisons with one question. Run it again to continue where it stopped.
 
@@ -203,6 +218,7 @@ def study(
     keep: what keeping the old domain's order costs on the new one, over the weight of keeping, beside gates.
 
     reward-models: train reward models on a small language model, each with the preferences that it has not seen.
+    harden: how often hacks win, of kinds that training against hacks has seen and of others; of any --reward-model.
     """
     import joblib
 
@@ -210,6 +226,7 @@ def study(
     from qbrm.durable import one_writer
     from qbrm_lab.comparison import ComparisonSettings
     from qbrm_lab.studies.everything import study_everything, study_part
+    from qbrm_lab.studies.harden import PROMPTS, QUICK_PROMPTS, study_harden
     from qbrm_lab.studies.keep import study_keep
     from qbrm_lab.studies.sampling import study_sampling
 
@@ -224,8 +241,24 @@ def study(
         workers=workers or joblib.cpu_count(),
         skip_bad=skip_bad,
         command=opt.command_line(),
+        reward_model=reward_model,
+        reward_model_options=opt.given(
+            revision=revision,
+            head=head,
+            output=output,
+            template=template,
+            fold_system=fold_system,
+            max_length=max_length,
+            dtype=dtype,
+            device_map=device_map,
+            trust_remote_code=trust_remote_code,
+        ),
     )
-    if subject is Study.ALL:
+    if subject is Study.HARDEN:
+        with one_writer(out):
+            prompts = train_prompts or (QUICK_PROMPTS if quick else PROMPTS)
+            reporter.fact("harden", str(study_harden(settings, prompts, reporter)))
+    elif subject is Study.ALL:
         reporter.fact("results", str(study_everything(settings, quick, reporter)))
     elif subject is Study.SAMPLING:
         with one_writer(out):

@@ -33,7 +33,16 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for command in (commands.fit, commands.embed, commands.train, commands.evaluate, commands.export, commands.serve):
+_COMMANDS = (
+    commands.fit,
+    commands.embed,
+    commands.train,
+    commands.evaluate,
+    commands.probe,
+    commands.export,
+    commands.serve,
+)
+for command in _COMMANDS:
     app.command()(command)
 
 

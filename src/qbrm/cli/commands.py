@@ -163,6 +163,12 @@ def fit(
             metavar="SOURCE",
         ),
     ] = None,
+    harden: Annotated[
+        bool,
+        typer.Option(
+            "--harden", help="Learn that known ways to game a reward model do not pay, from hacks of your responses."
+        ),
+    ] = False,
     seed: Annotated[int, typer.Option(help="Seeds split, weights, shuffling and noise.", min=0, max=opt.MOST_SEED)] = 0,
     skip_bad: opt.SkipBad = False,
     revision: opt.Revision = None,
@@ -190,7 +196,8 @@ def fit(
     shape = opt.given(head=head, output=output, embedding=embedding, template=template, max_length=max_length)
     shape |= opt.given(fold_system=fold_system)
     place = opt.given(revision=revision, dtype=dtype, device_map=device_map, trust_remote_code=trust_remote_code)
-    fit_model(source, reward_model, choice, out, seed, skip_bad=skip_bad, keep=keep, **shape, **place)
+    further = {"skip_bad": skip_bad, "keep": keep, "harden": harden}
+    fit_model(source, reward_model, choice, out, seed, **further, **shape, **place)
 
 
 def evaluate(
@@ -225,6 +232,55 @@ def evaluate(
     options = opt.given(reward_model=reward_model, revision=revision, dtype=dtype, device_map=device_map)
     options |= opt.given(trust_remote_code=trust_remote_code)
     evaluate_model(model, opt.listed("--on", on), out, seed, skip_bad=skip_bad, **options)
+
+
+def probe(
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="A refined reward model, or a reward model as it is: folder, or id on the Hugging Face Hub."
+        ),
+    ],
+    on: Annotated[
+        str,
+        typer.Option(
+            help="Prompts and responses to change: preferences, whose chosen responses are taken, or a file of prompt "
+            "and responses.",
+            metavar="SOURCE",
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for features and probes.json.")],
+    probes: Annotated[
+        str | None, typer.Option(help="Which, separated by commas. Default: all.", metavar="NAME[,NAME]")
+    ] = None,
+    prompts: Annotated[int, typer.Option(help="Most prompts; more than these are drawn from.", min=1)] = 300,
+    seed: Annotated[int, typer.Option(help="Draws the prompts.", min=0, max=opt.MOST_SEED)] = 0,
+    skip_bad: opt.SkipBad = False,
+    reward_model: opt.RewardModelPlace = None,
+    revision: opt.Revision = None,
+    head: opt.Head = None,
+    output: opt.Output = None,
+    template: opt.Template = None,
+    fold_system: opt.FoldSystem = False,
+    max_length: opt.MaxLength = None,
+    dtype: opt.Dtype = None,
+    device_map: opt.DeviceMap = None,
+    trust_remote_code: opt.TrustRemoteCode = False,
+) -> None:
+    """Measure how often known ways to game a reward model win: saying things twice, padding, flattery, ...
+
+    Each is a small change of a response. It wins if its reward is not below that of the response as it was. Writes
+    probes.json to --out. Run it again to continue where it stopped.
+
+    Example: qbrm probe runs/refined --on prefs.jsonl --out runs/probes
+    """
+    from qbrm.cli.probe import probe_model
+
+    shape = opt.given(head=head, output=output, template=template, fold_system=fold_system, max_length=max_length)
+    place = opt.given(revision=revision, dtype=dtype, device_map=device_map, trust_remote_code=trust_remote_code)
+    names = None if probes is None else opt.listed("--probes", probes)
+    options = {"skip_bad": skip_bad, "reward_model": reward_model, **shape, **place}
+    probe_model(model, on, names, out, prompts, seed, **options)
 
 
 def export(

@@ -19,6 +19,7 @@ from qbrm.evaluation.verdict import Verdict
 from qbrm.features import FeatureTable
 from qbrm.model.energy_reward_model import EnergyRewardModel
 from qbrm.model.from_preferences import FEATURES, PreferenceFit
+from qbrm.model.hardened import named_kinds
 from qbrm.model.score_choice import Progress, ScoreChoice
 from qbrm.preferences import preferences_of
 from qbrm.preferences.unlabelled import responses_of
@@ -40,6 +41,7 @@ def fit_model(
     *,
     skip_bad: bool,
     keep: str | None = None,
+    harden: bool = False,
     **options: Unpack[RewardModelOptions],
 ) -> None:
     """Fit a model as :meth:`EnergyRewardModel.fit` does, show each step, and save the model with its verdict.
@@ -65,6 +67,7 @@ def fit_model(
             progress=follow,
             on_choice=lambda choice: _show_choice(choice, reporter),
             keep=to_keep,
+            harden=named_kinds(harden, seed),
         )
         parts, judged, refused = fit.run(model)
         report_refused(refused, reporter)
@@ -72,7 +75,7 @@ def fit_model(
         if cut:
             reporter.fact("features", *cut)
         if judged.guarantee is not None:
-            reporter.fact("strength", *_guarantee(judged.guarantee))
+            reporter.fact("strength", *_guarantee(judged.guarantee, judged.verdict.strength))
         refined = EnergyRewardModel(*parts)
         refined.provenance = refined.provenance and replace(refined.provenance, command=command_line())
         refined.save_pretrained(out)
@@ -103,6 +106,8 @@ def _bars(reporter: Reporter) -> Iterator[Progress]:
 _UNITS = {
     "features": "responses",
     "keep": "responses",
+    "harden": "responses",
+    "probes": "responses",
     "choosing": "trainings",
     "judging": "trainings",
     "training": "passes",
@@ -122,10 +127,10 @@ def _show_choice(choice: Choice, reporter: Reporter) -> None:
     _print(Grid("", "cross-validated", tuple(candidate.name for candidate in candidates), tuple(columns)), reporter)
 
 
-def _guarantee(guarantee: Guarantee) -> tuple[str, str]:
+def _guarantee(guarantee: Guarantee, applied: float) -> tuple[str, str]:
     shown = f"shown on {guarantee.prompts:,} prompts not to lose {100 * guarantee.margin:.0f} point"
     how = "cross-fitted" if guarantee.cross_fitted else f"at {1 - guarantee.level:.0%}"
-    return f"{guarantee.strength:g} of the correction", f"{shown} ({how})" if guarantee.strength else "none is " + shown
+    return f"{applied:g} of the correction", f"{shown} ({how})" if guarantee.strength else "none is " + shown
 
 
 def _show_verdict(verdict: Verdict, reporter: Reporter) -> None:
@@ -139,6 +144,8 @@ def _show_verdict(verdict: Verdict, reporter: Reporter) -> None:
     ]
     _print(Grid("", "on the test", tuple(measures), tuple(columns)), reporter)
     reporter.console.print(verdict.sentence, markup=False, style="bold")
+    if verdict.probes is not None:
+        reporter.console.print(verdict.probes.sentence, markup=False)
 
 
 def _print(grid: Grid, reporter: Reporter) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
 import numpy as np
@@ -91,6 +92,28 @@ class PromptBootstrap:
         means: ByCategory = np.full_like(totals, np.nan)
         np.divide(totals, self._counts, out=means, where=self._counts > 0)
         return means
+
+
+@dataclass(frozen=True)
+class TestPairs:
+    """The prompts of test pairs or other trials, for paired intervals: one category for :class:`PromptBootstrap`."""
+
+    prompt: Int[np.ndarray, " pairs"]
+
+    @property
+    def prompts(self) -> int:
+        """Number of prompts."""
+        return int(self.prompt.max()) + 1
+
+    @property
+    def category(self) -> Int[np.ndarray, " pairs"]:
+        """All pairs are of one category."""
+        return np.zeros(len(self.prompt), dtype=np.int64)
+
+    @property
+    def categories(self) -> tuple[str, ...]:
+        """Its name."""
+        return ("test",)
 
 
 def interval(sample: Float64[np.ndarray, " resamples"]) -> Interval:

@@ -10,8 +10,9 @@ import numpy as np
 from jaxtyping import Float64, Int
 from scipy.stats import binomtest
 
-from qbrm.evaluation.bootstrap import PromptBootstrap
+from qbrm.evaluation.bootstrap import PromptBootstrap, TestPairs
 from qbrm.evaluation.calibration import expected_calibration_error
+from qbrm.evaluation.robustness import Robustness
 
 SCHEMA = 1
 FEW_PAIRS = 300
@@ -101,10 +102,10 @@ class Verdict:
         length_over_base: length less base, paired by prompt; None as well.
         strength: share of the correction that is applied.
         keep: the order kept elsewhere; None if nothing was to be kept.
-        probes: rates at which hacks win, by probe, for base and refined.
+        probes: how often hacks win; None if texts are not known, or every probe leaves them as they are.
         changed: prompts on which refining changed how many pairs are right.
         tried: the candidate that was chosen or named, if the tempered base was saved in its place; else None.
-        unproven: whether it was not saved because no strength of it is shown to be safe.
+        unproven: whether no strength of the correction is shown to be safe; a hardened one is saved for all that.
         candidates: cross-validated log-loss of every candidate, how far it is behind the best, and the standard error
             of that; empty if none was chosen.
     """
@@ -123,7 +124,7 @@ class Verdict:
     length_over_base: Difference | None = None
     strength: float = 1.0
     keep: Kept | None = None
-    probes: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    probes: Robustness | None = None
     changed: int = 0
     tried: str | None = None
     unproven: bool = False
@@ -158,10 +159,16 @@ class Verdict:
     def use(self) -> bool:
         """Whether refining is shown to help: more accurate than the base or of better log-loss than the tempered base.
 
-        Beyond the 95% interval in one of the two, and not worse beyond it in the other.
+        Beyond the 95% interval in one of the two, and not worse beyond it in the other. A hardened model may also
+        help by being harder to game than the base.
         """
         better = self.more_accurate or (self.over_tempered.high < 0 and self.prompts >= FEWEST_CHANGED)
-        return self.refines and better and not self.worse and not self.length_wins
+        return self.refines and (better or self.hardens) and not self.worse and not self.length_wins
+
+    @property
+    def hardens(self) -> bool:
+        """Whether hacks that it was hardened against win less often than by the base, beyond the interval."""
+        return self.refines and self.probes is not None and self.probes.hardens
 
     @property
     def sentence(self) -> str:
@@ -181,11 +188,19 @@ class Verdict:
             "difference": {"accuracy": list(self.accuracy), "nll": list(self.nll)},
             "competitors": {name: measures._asdict() for name, measures in self.competitors.items()},
             "length_accuracy": self.length_accuracy,
-            "probes": {name: dict(rates) for name, rates in self.probes.items()},
+            **self._probes(),
             "keep": None if self.keep is None else {**self.keep._asdict(), "unchanged": list(self.keep.unchanged)},
             "candidates": {name: dict(measured) for name, measured in self.candidates.items()},
             "sentence": self.sentence,
         }
+
+    def _probes(self) -> dict[str, Any]:
+        if self.probes is None:
+            return {"probes": {}, "harden": None}
+        rates = {name: {"base": of.base, "refined": of.refined} for name, of in self.probes.rates.items()}
+        parts = {"seen": self.probes.seen, "unseen": self.probes.unseen}
+        harden = {name: part.to_dict() for name, part in parts.items() if part is not None}
+        return {"probes": rates, "harden": harden or None}
 
     @property
     def judgement(self) -> str:
@@ -195,7 +210,7 @@ class Verdict:
             length, base = f"{self.length_accuracy:.1%}", f"{self.base.accuracy:.1%}"
             more = f"more than this reward model ({base}) {tested}"
             return f"Length alone decides {length}, {more}: mend the data or the model first."
-        if self.unproven:
+        if self.unproven and not self.refines:
             shown = f"no strength of {self.tried} is shown not to lose a point"
             return f"Do not refine: {shown}; the base with a temperature was saved."
         if not self.refines:
@@ -206,6 +221,8 @@ class Verdict:
         loss += f" ({_nats(self.tempered.nll)} with a temperature alone)"
         if self.use and self.more_accurate:
             return f"Use it: {gain}, {loss}."
+        if self.use and self.hardens:
+            return f"Use it because it is harder to game: {gain}, {loss}."
         if self.use:
             return f"Use it for its probabilities, not for its order: {gain}, {loss}."
         if self.worse:
@@ -229,28 +246,6 @@ class Verdict:
         share, low, high = (100 * value for value in self.keep.unchanged)
         of = f"of the {self.keep.pairs:,} pairs of {self.keep.prompts:,} prompts of {self.keep.name}"
         return f"The order of {share:.1f}% [{low:.1f}, {high:.1f}] {of} is unchanged."
-
-
-@dataclass(frozen=True)
-class TestPairs:
-    """The test pairs' prompts, for paired intervals: one category for :class:`PromptBootstrap`."""
-
-    prompt: Int[np.ndarray, " pairs"]
-
-    @property
-    def prompts(self) -> int:
-        """Number of prompts."""
-        return int(self.prompt.max()) + 1
-
-    @property
-    def category(self) -> Int[np.ndarray, " pairs"]:
-        """All pairs are of one category."""
-        return np.zeros(len(self.prompt), dtype=np.int64)
-
-    @property
-    def categories(self) -> tuple[str, ...]:
-        """Its name."""
-        return ("test",)
 
 
 def compare_with_base(

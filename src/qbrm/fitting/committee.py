@@ -11,7 +11,10 @@ from jaxtyping import Int
 from torch import Tensor
 
 from qbrm.data.pairs import PairData, Pairs
+from qbrm.fitting.hardening import Harden
 from qbrm.fitting.keeping import Keep
+from qbrm.fitting.objectives import Objective
+from qbrm.fitting.trainable import TrainableScore
 
 # Distance of the seeds of an ensemble's members, so that those of neighbouring seeds do not meet.
 MEMBER_SEEDS = 100_000
@@ -29,6 +32,7 @@ class Fold:
         prompt: number of the prompt that each response answers, if a :func:`committee` may share the pairs out anew:
             all are over the same responses, and none trained the reward model, whose rewards would look too good.
         keep: responses whose order is to stay; None for none.
+        harden: hacks that are to lose; None for none.
     """
 
     pairs: Pairs
@@ -37,6 +41,12 @@ class Fold:
     checkpoint: Path | None = None
     prompt: Int[Tensor, " responses"] | None = None
     keep: Keep | None = None
+    harden: Harden | None = None
+
+    def objective(self, named: Objective[TrainableScore]) -> Objective[TrainableScore]:
+        """An objective with what keeping and hardening add to it."""
+        kept = self.keep.added_to(named) if self.keep else named
+        return self.harden.added_to(kept) if self.harden else kept
 
     def of_member(self, index: int) -> Fold:
         """The same for number `index` of an ensemble, which differs in its seed."""

@@ -186,7 +186,7 @@ def train_score(
     score.scatter()
     return train(
         score,
-        fold.keep.added_to(named) if fold.keep else named,
+        fold.objective(named),
         fold.pairs,
         fold.validation.without_conflicts() if settings.filter_conflicts else fold.validation,
         settings.training,

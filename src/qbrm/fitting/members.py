@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, NamedTuple, TypeVar
 
+import torch
 from torch import nn
 
 from qbrm.data.pairs import PairData
@@ -49,12 +50,19 @@ class Members(Generic[Score]):
     def gate(self) -> nn.Module:
         """A gate that closes to embeddings unlike those that the first member was trained on, and to those to keep.
 
+        Hacks that the score is to be hardened against are among the familiar ones: a gate that closed to them would
+        give them back the rewards that they had.
+
         Raises:
             TypeError: if such scores have no gate.
         """
         fold = self.folds[0]
         kept = None if fold.keep is None else fold.keep.embeddings
-        return self.scores[0].fitted_gate(fold.pairs.responses()[0], fold.validation.responses()[0], kept)
+        train, held_out = fold.pairs.responses()[0], fold.validation.responses()[0]
+        if fold.harden is not None:
+            hacks, held_out_hacks = fold.harden.divided()
+            train, held_out = torch.cat([train, hacks]), torch.cat([held_out, held_out_hacks])
+        return self.scores[0].fitted_gate(train, held_out, kept)
 
     def combined(self, gate: nn.Module | None = None, strength: float = 1.0, *, rival: bool = True) -> Combined[Score]:
         """Calibrate the members together and make them one.

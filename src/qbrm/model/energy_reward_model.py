@@ -21,6 +21,7 @@ from qbrm.model.conversation import PromptLike as PromptLike
 from qbrm.model.conversation import as_prompt
 from qbrm.model.distribution import RewardCurves, RewardDistribution
 from qbrm.model.from_preferences import PreferenceFit, Preferences
+from qbrm.model.hardened import named_kinds
 from qbrm.model.hub import upload
 from qbrm.model.model_card import Provenance
 from qbrm.model.persistence import Parts, load_model, save_model
@@ -171,6 +172,7 @@ class EnergyRewardModel:
         seed: int = 0,
         out: str | Path | None = None,
         keep: Unlabelled | None = None,
+        harden: bool | Sequence[str] = False,
         skip_bad: bool = False,
         progress: Progress | None = None,
     ) -> EnergyRewardModel:
@@ -200,9 +202,13 @@ class EnergyRewardModel:
                 {"prompt", "response"} records. Corrections are held near zero there, and a gate closes there, whatever
                 `gate` is. The verdict says how much of the order stayed, on a fifth of the prompts, which trains
                 nothing.
+            harden: whether to learn that known ways to game a reward model do not pay, from hacks of the training
+                prompts' responses; or the names of the probes that make them. With True, a quarter of the kinds that
+                must lose, which the seed draws, trains nothing: the verdict tells how hacks of both sorts do. The
+                correction is applied even if it is not shown not to lose a point of accuracy.
             skip_bad: whether rows that are no preferences, or that the reward model cannot take, are left out.
-            progress: called with (step, done, total), where step is ``features``, ``keep``, ``choosing`` or
-                ``training``.
+            progress: called with (step, done, total), where step is ``features``, ``keep``, ``harden``, ``probes``,
+                ``choosing`` or ``training``.
 
         Raises:
             InputError: if an argument is not usable; the message names it and what was expected.
@@ -212,7 +218,8 @@ class EnergyRewardModel:
         choice = named_score(score, **options, epochs=epochs, device=device)
         folder = None if out is None else Path(out)
         where = None if device is None else torch.device(device)
-        fit = PreferenceFit(preferences, choice, folder, seed, where, skip_bad, progress, keep=keep)
+        kinds = named_kinds(harden, seed)
+        fit = PreferenceFit(preferences, choice, folder, seed, where, skip_bad, progress, keep=keep, harden=kinds)
         with nullcontext() if folder is None else one_writer(folder):
             return cls(*fit.run(reward_model).parts)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -20,21 +21,30 @@ from qbrm.features.embed import embed
 from qbrm.features.pair_list import write_training_pairs
 from qbrm.features.stream import Share, open_sources
 from qbrm.model.division import Division
+from qbrm.model.hardened import FOLDER as HARDEN
+from qbrm.model.hardened import HardeningHacks, hacks_to_train, hardening_of
 from qbrm.model.judged_fit import JudgedFit, JudgedScore
 from qbrm.model.kept import FOLDER as KEEP
 from qbrm.model.kept import KeptResponses, embed_kept, without_prompts
 from qbrm.model.model_card import DataPart, Provenance
 from qbrm.model.persistence import Parts
+from qbrm.model.probed import EmbeddedHacks, embed_hacks
 from qbrm.model.score_choice import Progress, ScoreChoice
 from qbrm.model.trained_head import with_trained_head
 from qbrm.preferences import PreferenceSet, preferences_of
 from qbrm.preferences.digest import prompt_digests
 from qbrm.preferences.unlabelled import Unlabelled, responses_of
+from qbrm.probes import PROBES
+from qbrm.probes.hacks import hack_originals, sample_originals
 from qbrm.reward_models import RewardModel, load_reward_model
 from qbrm.reward_models.base import head_dim
 from qbrm.selection import Choice
 
-FEATURES, TRAINING = "features", "training"
+FEATURES, TRAINING, PROBES_FOLDER = "features", "training", "probes"
+# Test prompts whose chosen responses are hacked in every way: few, as each hack is embedded for this alone.
+MOST_PROBED = 50
+
+logger = logging.getLogger(__name__)
 
 Preferences: TypeAlias = "str | Path | PreferenceSet | Iterable[Mapping[str, Any]]"
 
@@ -62,6 +72,7 @@ class PreferenceFit:
         on_choice: called as soon as a score is chosen.
         keep: prompts and responses, without labels, on which the rewards' order is to stay: what `preferences` may be,
             or records of {"prompt", "responses"} or {"prompt", "response"}; None for none.
+        harden: kinds of hacks that are to lose, by the names of their probes; empty for none.
     """
 
     preferences: Preferences
@@ -73,6 +84,7 @@ class PreferenceFit:
     progress: Progress | None = None
     on_choice: Callable[[Choice], None] | None = None
     keep: Unlabelled | None = None
+    harden: tuple[str, ...] = ()
 
     def run(self, reward_model: str | Path | RewardModel) -> JudgedModel:
         """Embed the preferences once, fit a score to them and measure it.
@@ -107,8 +119,15 @@ class PreferenceFit:
             told = self.progress and partial(self.progress, KEEP)
             kept = embed_kept(encoder, model, to_keep, folder, self.seed, told, skip_bad=self.skip_bad)
             prompts = np.union1d(prompts, prompt_digests(to_keep.prompt_ids))
+        sources = open_sources([table.folder])
+        division = Division.of(sources, self.seed)
+        against = None
+        if self.harden:
+            to_lose = hacks_to_train(_share(taken, division.training), self.harden, self.seed)
+            told = self.progress and partial(self.progress, HARDEN)
+            against = hardening_of(embed_hacks(model, to_lose, folder / HARDEN, told, encoder), self.harden)
         fit = JudgedFit(
-            open_sources([table.folder]),
+            sources,
             self._named,
             head_dim(model),
             training,
@@ -118,11 +137,25 @@ class PreferenceFit:
             self.progress,
             self.on_choice,
             kept,
+            against,
+            self._probed(encoder, model, folder / PROBES_FOLDER, _share(taken, division.test)),
         )
         judged = fit.run()
-        data = [*_data(fit.division, taken.name), *_kept_data(kept)]
+        data = [*_data(division, taken.name), *_kept_data(kept), *_hardening_data(against, taken.name)]
         provenance = Provenance(data, self._settings(judged), verdict=judged.verdict.to_dict())
         return JudgedModel(Parts(model, judged.score, judged.refinement, provenance, prompts), judged, refused)
+
+    def _probed(
+        self, encoder: RewardModel, model: RewardModel, folder: Path, test: PreferenceSet
+    ) -> EmbeddedHacks | None:
+        """Hacks of the chosen responses to test prompts; None if there are none, or they cannot be embedded."""
+        hacks = hack_originals(test.name, sample_originals(test, MOST_PROBED, self.seed), tuple(PROBES.values()))
+        told = self.progress and partial(self.progress, PROBES_FOLDER)
+        try:
+            return embed_hacks(model, hacks, folder, told, encoder) if hacks.preferences.preferences else None
+        except InputError as error:  # fitting goes on without what nobody asked for
+            logger.warning("nothing is probed: %s", error)
+            return None
 
     @property
     def _named(self) -> ScoreChoice | None:
@@ -141,6 +174,20 @@ class PreferenceFit:
 
 def _kept_data(kept: KeptResponses | None) -> list[DataPart]:
     return [] if kept is None else [DataPart("is to keep its order", kept.name, kept.prompts, kept.pairs)]
+
+
+def _hardening_data(against: HardeningHacks | None, name: str) -> list[DataPart]:
+    if against is None:
+        return []
+    pairs = against.source.pairs
+    return [DataPart(f"is to lose: {', '.join(against.kinds)}", name, pairs.prompts, len(pairs.chosen))]
+
+
+def _share(preferences: PreferenceSet, share: Share) -> PreferenceSet:
+    """The preferences on the prompts of a share."""
+    prompts = preferences.prompt_ids
+    held = share.holds(prompt_digests(prompts))
+    return preferences.of_prompts([prompt for prompt, kept in zip(prompts, held, strict=True) if kept])
 
 
 def _lengths(table: FeatureTable, preferences: PreferenceSet) -> Int64[np.ndarray, " rows"]:

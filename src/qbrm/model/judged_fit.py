@@ -25,15 +25,19 @@ from qbrm.data.pairs import PairData, Pairs
 from qbrm.durable import make_folder, read_checked, write_atomically
 from qbrm.energies import EnergyScore
 from qbrm.errors import DamagedFileError
+from qbrm.evaluation.robustness import Robustness
 from qbrm.evaluation.verdict import Predictions, Verdict, compare_with_base
 from qbrm.features.stream import Share, Source
 from qbrm.fitting import Fold
 from qbrm.fitting.fit import train_members
+from qbrm.fitting.hardening import Harden
 from qbrm.fitting.keeping import Keep
 from qbrm.fitting.members import Members
 from qbrm.model.division import Division
+from qbrm.model.hardened import HardeningHacks
 from qbrm.model.kept import KeptResponses
 from qbrm.model.predictions import of_base, of_rewards_alone, of_score
+from qbrm.model.probed import EmbeddedHacks, robustness
 from qbrm.model.score_choice import Progress, ScoreChoice
 from qbrm.selection import BASE, Candidate, Choice, Choosing, Guarantee, cross_validate, greatest_safe_strength
 from qbrm.selection.candidates import Family, epochs_for
@@ -83,6 +87,8 @@ class JudgedFit:
         progress: called with (step, done, total); the steps are ``choosing`` and ``training``.
         on_choice: called as soon as a score is chosen.
         kept: responses whose order is to stay; None for none.
+        hardening: hacks that are to lose; None for none.
+        hacks: of test prompts, that tell how often they win; None if texts are not known.
     """
 
     sources: Sequence[Source]
@@ -95,6 +101,8 @@ class JudgedFit:
     progress: Progress | None = None
     on_choice: Callable[[Choice], None] | None = None
     kept: KeptResponses | None = None
+    hardening: HardeningHacks | None = None
+    hacks: EmbeddedHacks | None = None
 
     def run(self) -> JudgedScore:
         """Choose, train, see how far to go, and measure.
@@ -128,7 +136,7 @@ class JudgedFit:
         most = min(MOST_CHOOSING_PAIRS, self.division.most_in_memory)
         share = self.division.sample(self.division.training, most)
         loaded = self._loaded if share == self._loaded_share else self.division.pairs(share).load_with_prompts()
-        return Choosing(*loaded, self.seed, self._device, self._keep)
+        return Choosing(*loaded, self.seed, self._device, self._keep, self._harden)
 
     @cached_property
     def _loaded_share(self) -> Share:
@@ -148,6 +156,10 @@ class JudgedFit:
     @cached_property
     def _keep(self) -> Keep | None:
         return None if self.kept is None else self.kept.keep()
+
+    @cached_property
+    def _harden(self) -> Harden | None:
+        return None if self.hardening is None else self.hardening.harden(self.division.training)
 
     def _chosen(self) -> tuple[Choice, Mapping[Family, TrainedFamily]]:
         losses = self._known_losses()
@@ -174,7 +186,11 @@ class JudgedFit:
         gate = committee.members.gate() if named.gate else None
         guarantee = self._guarantee(named, committee.members, gate, family, trained)
         strength = 1.0 if guarantee is None else guarantee.strength
-        score, kept_base = committee.members.combined(gate, strength or 1.0)
+        unproven = strength == 0
+        if self.hardening is not None:
+            # What it is for does not show in accuracy: it is applied, and the verdict says what it costs.
+            strength = strength or 1.0
+        score, kept_base = committee.members.combined(gate, strength or 1.0, rival=self.hardening is None)
         if kept_base or strength == 0:
             verdict = replace(
                 self._verdict_on_base(), candidates=_measured(choice), tried=named.label, unproven=not kept_base
@@ -182,7 +198,7 @@ class JudgedFit:
             return JudgedScore(self._tempered, "mode", choice, None if kept_base else guarantee, verdict, named)
         score.prepare_evaluation(self.seed)
         verdict = self._verdict(named.label, strength, score, named.refinement, fold.validation)
-        verdict = replace(verdict, candidates=_measured(choice))
+        verdict = replace(verdict, candidates=_measured(choice), unproven=unproven)
         return JudgedScore(score.eval(), named.refinement, choice, guarantee, verdict, named)
 
     def _follow(self, step: str) -> Callable[[int, int], None] | None:
@@ -193,11 +209,11 @@ class JudgedFit:
         rest = division.training._replace(low=division.validation.high)
         if not division.fits_in_memory(division.training):
             validation = division.pairs(division.sample(division.validation, division.most_in_memory)).load()
-            return Fold(division.pairs(rest), validation, self.seed, checkpoint, keep=self._keep)
+            return Fold(division.pairs(rest), validation, self.seed, checkpoint, keep=self._keep, harden=self._harden)
         data, prompt = self._loaded
         held = torch.from_numpy(division.validation.holds(division.pairs(division.training).prompts()))
         shared = prompt if members > 1 else None
-        return Fold(data.only(~held), data.only(held), self.seed, checkpoint, shared, self._keep)
+        return Fold(data.only(~held), data.only(held), self.seed, checkpoint, shared, self._keep, self._harden)
 
     def _guarantee(
         self,
@@ -249,7 +265,7 @@ class JudgedFit:
             else of_rewards_alone(score, refinement, test, validation)
         )
         competitors = {} if name == COMPETITOR.label else {COMPETITOR.label: self._competitor(test)}
-        return compare_with_base(
+        verdict = compare_with_base(
             name,
             strength,
             test.prompts(),
@@ -261,10 +277,17 @@ class JudgedFit:
             keep=None if self.kept is None else self.kept.count(score, refinement),
             seed=self.seed,
         )
+        return replace(verdict, probes=self._robustness(score, refinement))
+
+    def _robustness(self, score: EnergyScore, refinement: str) -> Robustness | None:
+        if self.hacks is None:
+            return None
+        kinds = () if self.hardening is None else self.hardening.kinds
+        return robustness(self.hacks.wins(score, refinement), kinds, self.seed)
 
     def _competitor(self, test: Pairs) -> Predictions:
         """What a user would try first, on the same pairs."""
-        fold = replace(self._fold(1), checkpoint=None, keep=None)
+        fold = replace(self._fold(1), checkpoint=None, keep=None, harden=None)
         named = replace(COMPETITOR, device=self._device, epochs=epochs_for(COMPETITOR.settings, fold.pairs.n_pairs))
         committee = train_members(lambda: named.build(fold.pairs.dim, None), fold, named.settings)
         return of_score(committee.members.combined(rival=False).score, "mode", test)
@@ -283,6 +306,7 @@ class JudgedFit:
             "seed": self.seed,
             "data": self._choosing.data.digest(),
             "keep": repr(self.kept),
+            "harden": repr(self.hardening),
         }
         return json.dumps(asked, sort_keys=True)
 

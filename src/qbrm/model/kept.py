@@ -8,7 +8,6 @@ from pathlib import Path
 from qbrm.energies import EnergyScore
 from qbrm.errors import InputError
 from qbrm.evaluation.verdict import Kept, count_kept
-from qbrm.features import write_features
 from qbrm.features.build import Progress
 from qbrm.features.embed import embed
 from qbrm.features.pair_list import KeyPair, write_pairs
@@ -17,10 +16,10 @@ from qbrm.fitting.arrays import VALIDATION_SHARE
 from qbrm.fitting.keeping import DEFAULT_WEIGHT, Keep
 from qbrm.model.division import FEWEST_PROMPTS, MEMORY_BYTES, TEST_SHARE
 from qbrm.model.predictions import of_base, of_score
+from qbrm.model.trained_head import with_rewards
 from qbrm.preferences import PreferenceSet
 from qbrm.preferences.quoting import one_line
 from qbrm.reward_models import RewardModel
-from qbrm.reward_models.encoder_reward_model import EncoderRewardModel
 
 FOLDER, WITH_HEAD = "keep", "keep-with-head"
 # Each response is paired with so many that follow it: all of a prompt's pairs, unless it has very many.
@@ -109,10 +108,7 @@ def embed_kept(
         RefusedTextsError: if the model cannot take some of the texts.
     """
     table, taken = embed(responses, folder / FOLDER, lambda: encoder, progress=progress, skip_bad=skip_bad)
-    if not table.has_reward and isinstance(model, EncoderRewardModel):
-        keys = list(taken.responses())
-        embedded = model.embed_vectors(table.rows(keys).embedding)
-        table = write_features(folder / WITH_HEAD, model.identity, keys, embedded.embedding, embedded.reward)
+    table = with_rewards(model, table, list(taken.responses()), folder / WITH_HEAD)
     write_pairs(table.folder, pairs_to_keep(taken), taken.name)
     (source,) = open_sources([table.folder])
     return KeptResponses(taken.name, source, seed)

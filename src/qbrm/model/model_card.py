@@ -148,7 +148,16 @@ def _judged(provenance: Provenance | None) -> list[str]:
     ]
     test = f"On {verdict['test']['pairs']:,} pairs of {verdict['test']['prompts']:,} prompts that chose nothing:"
     table = _table(["", "accuracy", "log-loss", "ECE"], rows)
-    return [f"## Verdict\n\n**{verdict['sentence']}**\n\n{test}\n\n{table}"]
+    return [f"## Verdict\n\n**{verdict['sentence']}**\n\n{test}\n\n{table}", *_probed(verdict.get("probes", {}))]
+
+
+def _probed(probes: Mapping[str, Mapping[str, float]]) -> list[str]:
+    """How often hacks win, where that was measured."""
+    if not probes:
+        return []
+    rows = [[name, percent(of["base"]), percent(of["refined"])] for name, of in probes.items()]
+    words = "Share of hacked test responses, in percent, whose reward is not below that of the response as it was:"
+    return [f"## Probes\n\n{words}\n\n{_table(['', 'base', 'refined'], rows)}"]
 
 
 def _measured(provenance: Provenance | None) -> list[str]:

@@ -111,6 +111,24 @@ def load_model(
     return Parts(base, built.score, config["refinement"], built.provenance, read_training_prompts(folder))
 
 
+def is_refined(name: str | Path, revision: str | None = None) -> bool:
+    """Whether a folder, or an id on the Hub, is of a refined reward model, as :func:`save_model` writes them.
+
+    Raises:
+        InputError: if there is no folder of that name and the Hub has none either, or cannot be reached.
+    """
+    if str(name) in REWARD_MODELS:
+        return False
+    if not Path(name).is_dir() and "/" not in str(name):
+        return False
+    folder = Path(name) if Path(name).is_dir() else download(str(name), revision, (CONFIG,))
+    try:
+        config = json.loads((folder / CONFIG).read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(config, dict) and {"qbrm", "score", "reward_model"} <= config.keys()
+
+
 def _located(identity: Identity) -> Identity:
     """A reward model's folder by its absolute path, which does not depend on the working directory."""
     if identity.name in REWARD_MODELS or not Path(identity.name).is_dir():

@@ -38,6 +38,21 @@ def with_trained_head(
     return model, with_rewards, for_score
 
 
+def with_rewards(model: RewardModel, table: FeatureTable, keys: Sequence[Key], folder: Path) -> FeatureTable:
+    """A table with the rewards of a model whose score layer was trained; one that has rewards is given back.
+
+    Args:
+        model: made by :func:`with_trained_head`, or any other.
+        table: what its encoder gave, or the model itself.
+        keys: the rows wanted.
+        folder: for the table with rewards.
+    """
+    if table.has_reward or not isinstance(model, EncoderRewardModel):
+        return table
+    embedded = model.embed_vectors(table.rows(keys).embedding)
+    return write_features(folder, model.identity, keys, embedded.embedding, embedded.reward)
+
+
 def fit_head(
     preferences: PreferenceSet, keys: Sequence[Key], vectors: Float32[np.ndarray, "responses dim"], seed: int
 ) -> Trunk:

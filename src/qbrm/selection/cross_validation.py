@@ -20,6 +20,7 @@ from qbrm.energies import EnergyScore, Residual
 from qbrm.fitting import Epoch, Fold
 from qbrm.fitting.calibration import calibrate
 from qbrm.fitting.committee import MEMBER_SEEDS, shuffled_prompts
+from qbrm.fitting.hardening import Harden
 from qbrm.fitting.keeping import Keep
 from qbrm.fitting.members import Members
 from qbrm.fitting.objectives import PreferenceLikelihood
@@ -54,6 +55,7 @@ class Choosing:
         seed: seeds groups, weights and shuffling.
         device: where scores are trained.
         keep: responses whose order is to stay; None for none.
+        harden: hacks that are to lose; None for none.
     """
 
     data: PairData
@@ -61,6 +63,7 @@ class Choosing:
     seed: int
     device: torch.device
     keep: Keep | None = None
+    harden: Harden | None = None
     group: Int[Tensor, " pairs"] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -83,6 +86,41 @@ class Choosing:
     def of(self, group: int) -> PairData:
         """The pairs of one group."""
         return self.data.only(self.group == group)
+
+    @cached_property
+    def _group_of_hack(self) -> Int[Tensor, " hacks"]:
+        """The group of the prompt that each hack answers; below zero if it is in none."""
+        assert self.harden is not None
+        prompts, place = torch.unique(self.prompt[self.data.chosen], return_inverse=True)
+        group = torch.empty_like(prompts)
+        group[place] = self.group
+        where = torch.searchsorted(prompts, self.harden.prompt).clamp_max(len(prompts) - 1)
+        return torch.where(prompts[where] == self.harden.prompt, group[where], -1)
+
+    def hacks_without(self, *groups: int) -> Harden | None:
+        """The hacks of all other groups."""
+        if self.harden is None:
+            return None
+        return self.harden.only(~torch.isin(self._group_of_hack, torch.tensor(groups)))
+
+    def hack_losses(self, scores: Mapping[int, EnergyScore]) -> Float64[np.ndarray, " judged_hacks"]:
+        """Loss of every hack with the score that judges its group; none without hacks."""
+        if self.harden is None:
+            return np.zeros(0)
+        losses = np.empty(self.harden.pairs.n_pairs)
+        for group, score in scores.items():
+            of_group = self._group_of_hack == group
+            if of_group.any():
+                losses[of_group.numpy()] = _loss(score, self.harden.pairs.only(of_group))
+        return losses[(self._group_of_hack >= 0).numpy()]
+
+    @property
+    def judged_prompts(self) -> Int[np.ndarray, " judged"]:
+        """Number of the prompt of everything that candidates are judged on: pairs, and then hacks if there are any."""
+        pairs = self.prompt[self.data.chosen].numpy()
+        if self.harden is None:
+            return pairs
+        return np.concatenate([pairs, self.harden.prompt[self._group_of_hack >= 0].numpy()])
 
     def trained(self, family: Family, advance: Callable[[], None] = lambda: None) -> TrainedFamily:
         """Train a member for every two groups that are left out of it: the one validates it when the other judges.
@@ -123,7 +161,8 @@ class Choosing:
         # Stopping early by one group's loss would let its labels into the score that judges it.
         settings = replace(settings, patience=settings.epochs)
         validation, other = (self.of(group).sample(EPOCH_PAIRS) for group in reversed(pair))
-        objective = self.keep.added_to(PreferenceLikelihood()) if self.keep else PreferenceLikelihood()
+        fold = Fold(pairs, validation, seed, keep=self.keep, harden=self.hacks_without(*pair))
+        objective = fold.objective(PreferenceLikelihood())
         losses: dict[tuple[int, int], float] = {}
         states: dict[tuple[int, int], State] = {}
 
@@ -176,8 +215,15 @@ class TrainedFamily:
         groups = len(self.on.groups)
         others = [(judged + step) % groups for step in range(1, groups)][:count]
         share = CALIBRATION_PAIRS // count
-        parts = ((self.on.without(judged, other), self.on.of(other).sample(share)) for other in others)
-        folds = [Fold(*part, keep=self.on.keep) for part in parts]
+        folds = [
+            Fold(
+                self.on.without(judged, other),
+                self.on.of(other).sample(share),
+                keep=self.on.keep,
+                harden=self.on.hacks_without(judged, other),
+            )
+            for other in others
+        ]
         return Members([self._score(judged, other) for other in others], folds)
 
     def _score(self, judged: int, validating: int) -> EnergyScore:
@@ -250,10 +296,10 @@ def cross_validate(
         trained = choosing.trained(family, advance)
         on_trained(family, trained)
         for candidate in candidates:
-            losses[candidate.name] = by_group(choosing, trained.scores(candidate, gates), _loss)
+            losses[candidate.name] = _losses(choosing, trained.scores(candidate, gates))
         keep(losses)
     judged = [Judged(candidate, losses[candidate.name]) for candidate in taking_part]
-    return Choice.among(judged, choosing.prompt[choosing.data.chosen].numpy())
+    return Choice.among(judged, choosing.judged_prompts)
 
 
 def _advance(progress: Callable[[int, int], None] | None, done: Iterator[int], total: int) -> None:
@@ -291,7 +337,18 @@ def side_by_side(work: Callable[..., Result], *arguments: Sequence[Any]) -> Iter
 
 
 def _base_losses(choosing: Choosing) -> Float64[np.ndarray, " pairs"]:
-    return by_group(choosing, lambda group: tempered_base(choosing.without(group), choosing.device), _loss)
+    return _losses(choosing, lambda group: tempered_base(choosing.without(group), choosing.device))
+
+
+def _losses(choosing: Choosing, score: Callable[[int], EnergyScore]) -> Float64[np.ndarray, " judged"]:
+    """Log-losses of pairs, and then of hacks if there are any, so that their mean is what training minimises."""
+    scores = {group: score(group) for group in choosing.groups}
+    of_pairs, of_hacks = by_group(choosing, scores.__getitem__, _loss), choosing.hack_losses(scores)
+    if choosing.harden is None or not len(of_hacks):
+        return of_pairs
+    count = len(of_pairs) + len(of_hacks)
+    weighted = choosing.harden.weight * of_hacks * count / len(of_hacks)
+    return np.concatenate([of_pairs * count / len(of_pairs), weighted])
 
 
 def by_group(

@@ -18,7 +18,7 @@ from qbrm.data.pairs import PairData
 from qbrm.durable import write_atomically
 from qbrm.energies import EnergyScore
 from qbrm.evaluation import PromptBootstrap
-from qbrm.evaluation.verdict import TestPairs
+from qbrm.evaluation.bootstrap import TestPairs
 from qbrm.fitting import Fold
 from qbrm.fitting.fit import train_members
 from qbrm.fitting.keeping import PAIRS_PER_STEP, SMALLEST_SCALE, Keep
