@@ -28,6 +28,7 @@ class Study(str, Enum):
     FINE_TUNED = "fine-tuned"
     SAMPLING = "sampling"
     KEEP = "keep"
+    BEST_OF_N = "best-of-n"
 
 
 class Benchmark(str, Enum):
