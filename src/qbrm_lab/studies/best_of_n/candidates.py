@@ -124,4 +124,6 @@ def _gold(field: Field) -> float:
 def sampled(preferences: PreferenceSet, prompts: int | None, seed: int) -> PreferenceSet:
     """A random sample of so many prompts, with all that belongs to them; everything if there are no more."""
     total = len(preferences.prompt_ids)
-    return preferences if prompts is None or prompts >= total else split_by_prompt(preferences, prompts / total, seed)[1]
+    return (
+        preferences if prompts is None or prompts >= total else split_by_prompt(preferences, prompts / total, seed)[1]
+    )

@@ -10,7 +10,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from qbrm.data.pairs import PairData
-from qbrm.errors import InputError
 from qbrm_lab.studies.best_of_n.worth import TestPool
 
 # Gold is a probability of winning, and most of it is near zero or one: half is a clear difference.
@@ -20,21 +19,14 @@ MOST_PAIRS = 10_000
 
 
 def gold_pairs(
-    file: str,
-    pools: Sequence[TestPool],
-    embedding: Float[Tensor, "responses dim"],
-    reward: Float[Tensor, " responses"],
+    pools: Sequence[TestPool], embedding: Float[Tensor, "responses dim"], reward: Float[Tensor, " responses"]
 ) -> PairData:
     """All pairs of candidates to one prompt whose gold differs by half or more, or a random sample of them.
 
     Args:
-        file: name of the file of candidates.
         pools: prompts to train on.
         embedding: of every row of the feature table.
         reward: base rewards of every row.
-
-    Raises:
-        InputError: if there is no such pair.
     """
     sides: list[list[Tensor]] = [[], []]
     for pool in pools:
@@ -43,9 +35,4 @@ def gold_pairs(
             side.append(pool.rows[torch.from_numpy(places)])
     chosen, rejected = (torch.cat(side) for side in sides)
     different = chosen != rejected  # the same text twice, judged twice
-    if not different.any():
-        raise InputError(
-            f"{file}: no two candidates to a prompt that trains differ in gold by {LEAST_DIFFERENCE:g} or more; "
-            "expected some to learn from, of more --prompts."
-        )
     return PairData(embedding, reward, chosen[different], rejected[different]).sample(MOST_PAIRS)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -72,11 +72,11 @@ class Source(NamedTuple):
 
 @dataclass(frozen=True)
 class SeedOutcome:
-    """One seed: prompts of the test pools by file, how many pairs of gold trained, and what every method is worth."""
+    """One seed: prompts of the test pools by file, pairs of gold that train and validate, what every method is worth."""
 
     seed: int
     prompts: list[list[str]]
-    gold_pairs: list[int]
+    gold_pairs: list[list[int]]
     worth: list[MethodWorth]
 
     def of_file(self, number: int, file: str) -> SeedWorth:
@@ -105,23 +105,22 @@ class SeedStudy:
 
     def run(self) -> SeedOutcome:
         """Measure every method, or read what an earlier call left."""
-        worth = self._kept("references", {}, lambda: list(self._references()))
+        worth = self._kept("references", {}, self._references)
         for source in self._sources():
             for name, method in self._prepared.methods.items():
-                if source.suffix and not (is_trained(name) or "length" in options_of(name)) or (
-                    source.suffix and is_trained_again(name)
-                ):
-                    continue
-                asked = {"method": settings_of(method), "source": source.name}
-                label = f"{source.name}-{folder_name(name)}"
-                worth += self._kept(label, asked, lambda s=source, m=method: list(self._measured(s, m)))  # type: ignore[misc]
+                if not source.suffix or learns_from_gold(name):
+                    asked = {"method": settings_of(method), "source": source.name}
+                    measured = partial(self._measured, source, method)
+                    worth += self._kept(f"{source.name}-{folder_name(name)}", asked, measured)
         prompts = [[pool.prompt_id for pool in pools] for pools in self._tests]
-        return SeedOutcome(self._seed, prompts, self._gold_counts(), worth)
+        return SeedOutcome(self._seed, prompts, self._gold_counts, worth)
 
-    def _kept(self, label: str, asked: Mapping[str, Any], answer: Callable[[], list[MethodWorth]]) -> list[MethodWorth]:
+    def _kept(
+        self, label: str, asked: Mapping[str, Any], answer: Callable[[], Iterable[MethodWorth]]
+    ) -> list[MethodWorth]:
         self._reporter.status(f"best-of-n, seed {self._seed}, {label}")
         path = self._folder(label) / "worth.json"
-        worth = cached(path, {**self._question, **asked}, list[MethodWorth], answer)
+        worth = cached(path, {**self._question, **asked}, list[MethodWorth], lambda: list(answer()))
         self._reporter.status(None)
         return worth
 
@@ -149,8 +148,6 @@ class SeedStudy:
             )
             for pool in file.pools
         ]
-
-    # ---------------------------------------------------------------------------------------------- reward model
 
     @cached_property
     def _features(self) -> tuple[Features, int | None]:
@@ -183,14 +180,15 @@ class SeedStudy:
 
         return rewards
 
-    # ------------------------------------------------------------------------------------------ pairs to refine with
-
     def _sources(self) -> Iterator[Source]:
         files = tuple(range(len(self._prepared.files)))
         yield Source("preferences", "", files, self._preference_pairs)
         for number in files:
             name = f"gold-of-{self._prepared.files[number].name}"
-            yield Source(name, GOLD, (number,), lambda number=number: self._gold_pairs(number))  # type: ignore[misc]
+            if all(self._gold_counts[number]):
+                yield Source(name, GOLD, (number,), partial(self._gold_pairs, number))
+            else:
+                self._reporter.fact(name, "too few candidates whose gold differs by half: nothing is trained on it")
 
     def _preference_pairs(self) -> tuple[PairData, PairData]:
         features, _ = self._features
@@ -202,24 +200,19 @@ class SeedStudy:
 
     def _gold_pairs(self, number: int) -> tuple[PairData, PairData]:
         features, _ = self._features
-        parts = self._known[number].split(VALIDATION_SHARE, self._seed)
-        train, validation = (
-            gold_pairs(part.name, self._pools(part), features.embedding, features.reward) for part in parts
-        )
+        train, validation = (gold_pairs(part, features.embedding, features.reward) for part in self._parts(number))
         return train, validation
 
-    def _gold_counts(self) -> list[int]:
-        """Pairs of gold that train and validate, by file."""
-        nothing = torch.zeros(len(self._row), 1)
-        return [
-            sum(
-                gold_pairs(part.name, self._pools(part), nothing, nothing[:, 0]).n_pairs
-                for part in known.split(VALIDATION_SHARE, self._seed)
-            )
-            for known in self._known
-        ]
+    def _parts(self, number: int) -> list[list[TestPool]]:
+        """Pools of one file that train a refinement, and that validate it."""
+        return [self._pools(part) for part in self._known[number].split(VALIDATION_SHARE, self._seed)]
 
-    # -------------------------------------------------------------------------------------------------- what it is worth
+    @cached_property
+    def _gold_counts(self) -> list[list[int]]:
+        """Pairs of gold that train, and that validate, by file."""
+        nothing = torch.zeros(len(self._row), 1)
+        files = range(len(self._known))
+        return [[gold_pairs(part, nothing, nothing[:, 0]).n_pairs for part in self._parts(number)] for number in files]
 
     def _references(self) -> Iterator[MethodWorth]:
         features, _ = self._features
@@ -229,9 +222,7 @@ class SeedStudy:
             file = self._prepared.files[number].name
             sizes = self._sizes[number]
             yield MethodWorth(RANDOM, file, [[float(pool.gold.mean())] * len(sizes) for pool in pools])
-            best = [
-                best_of_n(pool.gold, pool.gold, [min(n, len(pool.gold)) for n in sizes]).tolist() for pool in pools
-            ]
+            best = [best_of_n(pool.gold, pool.gold, [min(n, len(pool.gold)) for n in sizes]).tolist() for pool in pools]
             yield MethodWorth(ORACLE, file, best)
 
     def _measured(self, source: Source, method: Method) -> Iterator[MethodWorth]:
@@ -262,6 +253,11 @@ class SeedStudy:
     ) -> MethodWorth:
         gold = worth_of(self._tests[number], reward, self._sizes[number])
         return MethodWorth(name, self._prepared.files[number].name, gold.tolist(), level)
+
+
+def learns_from_gold(method: str) -> bool:
+    """Whether a method can learn something from pairs of gold, or of candidates' lengths."""
+    return (is_trained(method) and not is_trained_again(method)) or "length" in options_of(method)
 
 
 def readings(

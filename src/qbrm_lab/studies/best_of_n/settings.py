@@ -30,7 +30,8 @@ SLOW = ("ebrm",)
 QUICK_PROMPTS, QUICK_TRAIN_PROMPTS = 40, 200
 # Ensembles of reward models that are trained again with other seeds: nothing of the pairs to refine with is in them.
 TRAINED_AGAIN = ("mean", "worst", "uncertainty")
-FEWEST_PROMPTS = 8
+# One each for the reward model, for a refinement, for validation and, of candidates, for the test.
+FEWEST_PROMPTS = 4
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,7 @@ def _summary(prepared: Prepared, outcomes: Sequence[SeedOutcome]) -> BestOfNSumm
             of_prompts=file_prompts[number],
             candidates=file.count,
             test_prompts=len(outcomes[0].prompts[number]),
-            gold_pairs=outcomes[0].gold_pairs[number],
+            gold_pairs=sum(outcomes[0].gold_pairs[number]),
         )
         for number, file in enumerate(prepared.files)
     ]

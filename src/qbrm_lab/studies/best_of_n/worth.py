@@ -41,9 +41,7 @@ def sizes_of(largest: int) -> tuple[int, ...]:
     return (*(2**power for power in range(largest.bit_length()) if 2**power < largest), largest)
 
 
-def worth_of(
-    pools: Sequence[TestPool], reward: Float[np.ndarray, " responses"], sizes: Sequence[int]
-) -> Worth:
+def worth_of(pools: Sequence[TestPool], reward: Float[np.ndarray, " responses"], sizes: Sequence[int]) -> Worth:
     """Expected gold of the candidate with the greatest reward among n, in every pool, over all draws of n.
 
     A prompt with fewer than n candidates offers all that it has.
@@ -54,10 +52,7 @@ def worth_of(
         sizes: the numbers n.
     """
     return np.stack(
-        [
-            best_of_n(pool.gold, reward[pool.rows.numpy()], [min(n, len(pool.gold)) for n in sizes])
-            for pool in pools
-        ]
+        [best_of_n(pool.gold, reward[pool.rows.numpy()], [min(n, len(pool.gold)) for n in sizes]) for pool in pools]
     )
 
 
@@ -79,7 +74,9 @@ def _rows(file: str, seed: int | None, sizes: Sequence[int], seeds: Sequence[See
     for method in seeds[0].methods:
         gold = np.concatenate([worth.methods[method] for worth in seeds])
         for n, values, of_base in zip(sizes, gold.T, base.T, strict=True):
-            (low, high), (over_low, over_high) = (bootstrap.intervals(part)["all"] for part in (values, values - of_base))
+            (low, high), (over_low, over_high) = (
+                bootstrap.intervals(part)["all"] for part in (values, values - of_base)
+            )
             rows.append(
                 BestOfNRow(
                     file=file,
