@@ -1,1 +1,1 @@
-"""Best-of-n with gold: what the candidate that a reward chooses among n is worth to a judge that is not trained here."""
+"""Best-of-n with gold: what the candidate that a reward chooses among n is worth to a judge."""

@@ -1,4 +1,4 @@
-"""One seed of the study: a reward model, refinements of it by preferences and by gold, and what each choice is worth."""
+"""One seed: a reward model, refinements of it by preferences and by gold, and what each one's choice is worth."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Source(NamedTuple):
 
 @dataclass(frozen=True)
 class SeedOutcome:
-    """One seed: prompts of the test pools by file, pairs of gold that train and validate, what every method is worth."""
+    """One seed: prompts of the test pools by file, pairs of gold that train and validate, what methods are worth."""
 
     seed: int
     prompts: list[list[str]]
