@@ -2,7 +2,8 @@
 
     python scripts/update_best_of_n.py runs/best-of-n/minilm runs/best-of-n/smollm2
 
-RUN is the folder of ``qbrm study best-of-n ... --out RUN``; its last part names the folder of its plots in docs/best-of-n/.
+Each argument is the folder of ``qbrm study best-of-n ... --out RUN``; its name is that of the folder of its plots in
+docs/best-of-n/.
 """
 
 from __future__ import annotations

@@ -37,32 +37,34 @@ def _opening() -> list[str]:
     return [
         "# Best-of-n with gold",
         "",
-        "A common use of a reward model is to draw n answers to a prompt and keep the one with the highest reward. This",
-        "page asks what the kept answer is worth to a judge that was not trained here: GPT-4, whose opinion is called",
-        "*gold*, from 0 (it prefers a fixed rival's answer) to 1 (it prefers this one). A reward that only looks good",
-        "falls back as n grows; a good one keeps climbing. A random choice stays level, the longest answer is what every",
-        "reward has to beat, and the oracle, which sees gold, is as far as anybody can get.",
+        "A common use of a reward model is to draw n answers to a prompt and keep the one with the highest",
+        "reward. This page asks what the kept answer is worth to a judge that was not trained here: GPT-4, whose",
+        "opinion is called *gold*, from 0 (it prefers a fixed rival's answer) to 1 (it prefers this one). A",
+        "reward that only looks good falls back as n grows; a good one keeps climbing. A random choice stays",
+        "level, the longest answer is what every reward has to beat, and the oracle, which sees gold, is as far",
+        "as anybody can get.",
         "",
         "## How it is measured",
         "",
-        "There are two files of candidates, answers to the prompts of AlpacaEval. In `tulu` they are samples of one",
-        "policy, Tulu-2-13B-DPO, and gold is GPT-4-turbo's probability of preferring them to GPT-3.5-turbo's answer (from",
-        "the history of the repository reward-bench; Lambert et al., 2024). In `policies` they are the answers of up to 56",
-        "policies, and the rival is GPT-4-turbo itself (from the results in the repository alpaca_eval; Li et al., 2023;",
-        "Dubois et al., 2024). Both repositories are under the Apache licence 2.0.",
+        "There are two files of candidates, answers to the prompts of AlpacaEval. In `tulu` they are samples of",
+        "one policy, Tulu-2-13B-DPO, and gold is GPT-4-turbo's probability of preferring them to GPT-3.5-turbo's",
+        "answer (from the history of the repository reward-bench; Lambert et al., 2024). In `policies` they are",
+        "the answers of up to 56 policies, and the rival is GPT-4-turbo itself (from the results in the",
+        "repository alpaca_eval; Li et al., 2023; Dubois et al., 2024). Both repositories are under the Apache",
+        "licence 2.0.",
         "",
-        "The number at n is the expected gold of the winner among n candidates drawn from the prompt's: over all draws,",
-        "not a sample of them. The last n is all candidates. Half of the prompts test, in every seed another half.",
-        "Intervals are 95%, by prompt; differences from the base are paired. They do not cover other trainings.",
+        "The number at n is the expected gold of the winner among n candidates drawn from the prompt's: over all",
+        "draws, not a sample of them. The last n is all candidates. Half of the prompts test, in every seed",
+        "another half. Intervals are 95%, by prompt; differences from the base are paired. They do not cover",
+        "other trainings.",
         "",
-        "A refinement learns from preferences of another data set or, where its name ends in `@gold`, from gold of the",
-        f"file's other half: pairs of candidates to a prompt whose gold differs by {LEAST_DIFFERENCE:g} or more. What "
-        "stands behind a",
-        "refinement's name says how its reward is read off p(r | e). Nothing: its own way, the mode, for `ebrm` the",
-        "ascent. `mean`. `pessimistic`: -beta log E exp(-r / beta). `lcb`: the mean less z deviations. Validation pairs",
-        "choose beta and z. `worst` and `uncertainty`: of five members, the least of their rewards, and their mean less",
-        "half their variance. `base:length`: the base less what a local regression expects of an answer of its length.",
-        "[Comparing](compare.md#methods) has the methods.",
+        "A refinement learns from preferences of another data set or, where its name ends in `@gold`, from gold",
+        f"of the file's other half: pairs of candidates to a prompt whose gold differs by {LEAST_DIFFERENCE:g} or",
+        "more. What stands behind a refinement's name says how its reward is read off p(r | e). Nothing: its own",
+        "way, the mode, for `ebrm` the ascent. `mean`. `pessimistic`: -beta log E exp(-r / beta). `lcb`: the mean",
+        "less z deviations. Validation pairs choose beta and z. `worst` and `uncertainty`: of five members, the",
+        "least of their rewards, and their mean less half their variance. `base:length`: the base less what a",
+        "local regression expects of an answer of its length. [Comparing](compare.md#methods) has the methods.",
     ]
 
 
@@ -93,8 +95,8 @@ def _file(run: Run, file: CandidateFile) -> Iterator[str]:
     yield from (
         f"### {file.name.partition('.')[0]}",
         "",
-        f"{_of(file.prompts, file.of_prompts)} prompts with {file.candidates:,} candidates; {file.test_prompts} prompts "
-        f"test in each seed, and the others give {file.gold_pairs:,} pairs of gold.",
+        f"{_of(file.prompts, file.of_prompts)} prompts with {file.candidates:,} candidates. In each seed "
+        f"{file.test_prompts} prompts test, and the others give {file.gold_pairs:,} pairs of gold.",
         "",
         *_found(last, sizes[-1]),
         "",
@@ -124,8 +126,9 @@ def _found(last: dict[str, BestOfNRow], largest: int) -> Iterator[str]:
         best = max(rows, key=lambda row: row.gold)
         longer = sum(row.gold > last[LONGEST].gold for row in rows)
         yield (
-            f"{words}: {len(above)} of {len(rows)} readings are above the base beyond the interval, {len(below)} below; "
-            f"the highest is `{best.method}`, {best.gold:.3f}, over the base {_over(best)}. "
+            f"{words}: {len(above)} of {len(rows)} readings are above the base beyond the interval, {len(below)} below. "
+            "The highest, which is flattered by being the highest, is "
+            f"`{best.method}`, {best.gold:.3f}, over the base {_over(best)}. "
             f"{longer} of {len(rows)} choose better than length."
         )
     yield f"Choosing the longest is {_over(last[LONGEST])} over the base."
@@ -162,8 +165,8 @@ def _levels(summary: BestOfNSummary) -> Iterator[str]:
     if not chosen:
         return
     yield from (
-        "What validation chose, by seed: beta of `pessimistic` in deviations of the base reward (large is the mean), z of",
-        "`lcb` (0 is the mean).",
+        "What validation chose, by seed: beta of `pessimistic` in deviations of the base reward (large is the mean),",
+        "z of `lcb` (0 is the mean).",
         "",
         "| method | pairs of | chosen |",
         "| :-- | :-- | :-- |",

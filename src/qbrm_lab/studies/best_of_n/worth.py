@@ -71,7 +71,8 @@ def _rows(file: str, seed: int | None, sizes: Sequence[int], seeds: Sequence[See
     bootstrap = PromptBootstrap(TestPairs(np.unique(prompts, return_inverse=True)[1]))
     base = np.concatenate([worth.methods[BASE] for worth in seeds])
     rows = []
-    for method in seeds[0].methods:
+    # Where a seed had too little gold to learn from, what others learned from gold is left out.
+    for method in (name for name in seeds[0].methods if all(name in worth.methods for worth in seeds)):
         gold = np.concatenate([worth.methods[method] for worth in seeds])
         for n, values, of_base in zip(sizes, gold.T, base.T, strict=True):
             (low, high), (over_low, over_high) = (
