@@ -92,7 +92,7 @@ class Fixed:
             direction = torch.randn(DIM, generator=generator)
             return 3 + features.embedding @ direction
 
-        return Fitted(rewards)
+        return Fitted(rewards, training=Training([], 1, 1.0, 2))
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_the_members_of_a_careful_ensemble_take_turns_at_validating(name):
     class Spy:
         def fit(self, member):
             seen.append(member.validation.n_pairs)
-            return Fitted(lambda features: features.reward)
+            return Fitted(lambda features: features.reward, training=Training([], 1, 1.0, 2))
 
     assert method.described()["gate"] is ("gate" in name)
     replace(method, member=Spy()).fit(replace(asked, pairs=together, prompt=prompt))
