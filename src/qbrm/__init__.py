@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from qbrm.model import EnergyRewardModel, RewardDistribution
     from qbrm.model.export.classifier import export_classifier
     from qbrm.preferences import read_preferences, sample_source
-    from qbrm.refinement import Ascent, refine
+    from qbrm.refinement import Ascent, Pessimistic, refine
     from qbrm.reward_models import load_reward_model
     from qbrm.rlhf.served import RewardClient
     from qbrm.rlhf.trl import RewardFunction
@@ -50,6 +50,7 @@ _MODULES = {
     "GibbsSampler": "samplers.gibbs",
     "InputError": "errors",
     "KaiwuSampler": "samplers.kaiwu",
+    "Pessimistic": "refinement",
     "RBM": "energies",
     "RewardClient": "rlhf.served",
     "Residual": "energies",
@@ -81,6 +82,7 @@ __all__ = [
     "GibbsSampler",
     "InputError",
     "KaiwuSampler",
+    "Pessimistic",
     "Residual",
     "RewardClient",
     "RewardDistribution",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from qbrm.cli import options as opt
+from qbrm.errors import InputError
 from qbrm.samplers import SAMPLERS
 from qbrm_lab.methods import split_methods
 from qbrm_lab.methods.catalogue import DEMONSTRATED, usage
@@ -16,7 +17,11 @@ from qbrm_lab.reward_models import needs_language_models
 from qbrm_lab.scenarios import SCENARIOS
 
 if TYPE_CHECKING:
+    from qbrm.cli.console import Reporter
+    from qbrm.reward_models import RewardModelOptions
     from qbrm_lab.comparison import ComparisonSettings
+
+BEST_OF_N = "Best-of-n"
 
 
 class Study(str, Enum):
@@ -31,6 +36,7 @@ class Study(str, Enum):
     KEEP = "keep"
     REWARD_MODELS = "reward-models"
     HARDEN = "harden"
+    BEST_OF_N = "best-of-n"
 
 
 class Benchmark(str, Enum):
@@ -179,7 +185,10 @@ def study(
     seed: opt.Seed = 0,
     epochs: opt.Epochs = 5,
     quick: Annotated[
-        bool, typer.Option("--quick", help="Without the fine-tuned base, EBRM and other slow parts.")
+        bool,
+        typer.Option(
+            "--quick", help="Without the fine-tuned base, EBRM and other slow parts; best-of-n on fewer prompts."
+        ),
     ] = False,
     skip_bad: opt.SkipBad = False,
     workers: Annotated[
@@ -191,6 +200,46 @@ def study(
         typer.Option(help="harden: so many random prompts of --train. Default: 300, or 60 with --quick.", min=1),
     ] = None,
     reward_model: opt.RewardModelName = "all-MiniLM-L6-v2",
+    candidates: Annotated[
+        str | None,
+        typer.Option(
+            help='Lines of {"prompt", "candidates": [{"response", "gold"}]}, as .jsonl or .jsonl.gz.',
+            metavar="FILE[,FILE]",
+            rich_help_panel=BEST_OF_N,
+        ),
+    ] = None,
+    methods: Annotated[
+        str | None,
+        typer.Option(
+            help="Methods, as in qbrm compare. Default: those of the study.",
+            metavar="NAME[:OPTIONS][,...]",
+            rich_help_panel=BEST_OF_N,
+        ),
+    ] = None,
+    prompts: Annotated[
+        str | None,
+        typer.Option(
+            help="So many random prompts of every file of candidates, or of each. Default: all, or 40 with --quick.",
+            metavar="N[,N]",
+            rich_help_panel=BEST_OF_N,
+        ),
+    ] = None,
+    train_prompts: Annotated[
+        int | None,
+        typer.Option(
+            help="So many random prompts of --train. Default: all, or 200 with --quick.",
+            min=1,
+            rich_help_panel=BEST_OF_N,
+        ),
+    ] = None,
+    reward_model: Annotated[
+        str | None,
+        typer.Option(
+            help="The embedded default, a folder of a sequence classifier, or its id on the Hugging Face Hub.",
+            metavar="NAME_OR_PATH",
+            rich_help_panel=BEST_OF_N,
+        ),
+    ] = None,
     revision: opt.Revision = None,
     head: opt.Head = None,
     output: opt.Output = None,
@@ -219,6 +268,7 @@ def study(
 
     reward-models: train reward models on a small language model, each with the preferences that it has not seen.
     harden: how often hacks win, of kinds that training against hacks has seen and of others; of any --reward-model.
+    best-of-n: what the candidate that each reward chooses among n is worth to a judge, whose gold --candidates has.
     """
     import joblib
 
@@ -232,6 +282,19 @@ def study(
 
     reporter = Reporter()
     seeds = seeds or (1 if quick else 5)
+    options = opt.given(
+        revision=revision,
+        head=head,
+        output=output,
+        template=template,
+        fold_system=fold_system,
+        max_length=max_length,
+        dtype=dtype,
+        device_map=device_map,
+        trust_remote_code=trust_remote_code,
+    )
+    about = {"candidates": candidates, "methods": methods, "prompts": prompts, "train_prompts": train_prompts}
+    given = opt.given(**about, reward_model=reward_model, **options)
     settings = ComparisonSettings(
         train=train,
         out=out,
@@ -258,6 +321,12 @@ def study(
         with one_writer(out):
             prompts = train_prompts or (QUICK_PROMPTS if quick else PROMPTS)
             reporter.fact("harden", str(study_harden(settings, prompts, reporter)))
+    if subject is Study.BEST_OF_N:
+        with one_writer(out):
+            page = _best_of_n(settings, quick, reporter, **about, reward_model=reward_model, options=options)
+            reporter.fact("best-of-n", str(page))
+    elif given:
+        raise InputError(f"--{next(iter(given)).replace('_', '-')} is for the study best-of-n; expected it there only.")
     elif subject is Study.ALL:
         reporter.fact("results", str(study_everything(settings, quick, reporter)))
     elif subject is Study.SAMPLING:
@@ -273,6 +342,40 @@ def study(
             reporter.fact("reward models", str(study_reward_models(settings, quick, reporter)))
     else:
         study_part(subject.value, settings, quick, reporter)
+
+
+def _best_of_n(
+    settings: ComparisonSettings,
+    quick: bool,
+    reporter: Reporter,
+    *,
+    candidates: str | None,
+    methods: str | None,
+    prompts: str | None,
+    train_prompts: int | None,
+    reward_model: str | None,
+    options: RewardModelOptions,
+) -> Path:
+    """Run the study of best-of-n; its page."""
+    from dataclasses import replace
+
+    from qbrm_lab.studies.best_of_n.settings import METHODS, QUICK_PROMPTS, QUICK_TRAIN_PROMPTS, SLOW, Asked
+    from qbrm_lab.studies.best_of_n.study import study_best_of_n
+
+    if candidates is None:
+        raise InputError("the study best-of-n has no --candidates; expected files of prompts and candidates with gold.")
+    asked = Asked(
+        tuple(map(Path, opt.listed("--candidates", candidates))),
+        opt.numbers("--prompts", prompts) if prompts is not None else (QUICK_PROMPTS,) if quick else (),
+        QUICK_TRAIN_PROMPTS if quick and train_prompts is None else train_prompts,
+    )
+    chosen = METHODS if methods is None else split_methods(opt.listed("--methods", methods))
+    if methods is None and quick:
+        chosen = tuple(name for name in chosen if name not in SLOW)
+    settings = replace(settings, methods=chosen, reward_model_options=options)
+    if reward_model is not None:
+        settings = replace(settings, reward_model=reward_model)
+    return study_best_of_n(settings, asked, reporter)
 
 
 def bench(

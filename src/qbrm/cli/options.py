@@ -128,6 +128,19 @@ def listed(option: str, names: str) -> tuple[str, ...]:
     return parts
 
 
+def numbers(option: str, text: str) -> tuple[int, ...]:
+    """The whole numbers in a comma-separated list.
+
+    Raises:
+        InputError: if one is none, or below one.
+    """
+    parts = listed(option, text)
+    for part in parts:
+        if not (part.isascii() and part.isdigit() and int(part)):
+            raise InputError(f"{option} {text!r} has {part!r}; expected whole numbers of at least 1.")
+    return tuple(map(int, parts))
+
+
 def command_line() -> str:
     """The command as the user typed it."""
     return shlex.join(["qbrm", *sys.argv[1:]])

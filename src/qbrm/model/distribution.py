@@ -7,7 +7,7 @@ from typing import NamedTuple
 from jaxtyping import Float
 from torch import Tensor
 
-from qbrm.energies.density import Density, probability_greater
+from qbrm.energies.density import Density, pessimistic, probability_greater
 
 
 class RewardCurves(NamedTuple):
@@ -52,6 +52,17 @@ class RewardDistribution(NamedTuple):
             standard=self.standard.rows(rows),
             curves=RewardCurves(self.curves.reward[rows], self.curves.density[rows]),
         )
+
+    def pessimistic(self, beta: float) -> Float[Tensor, " n"]:
+        """-beta log E exp(-r / beta): the mean for large beta, the least reward that is not ruled out for small beta.
+
+        Args:
+            beta: in the reward model's units.
+
+        Raises:
+            ValueError: if beta is not a positive number.
+        """
+        return pessimistic(self.standard.mass, self.curves.reward, beta)
 
     def preferences(self) -> Float[Tensor, "n n"]:
         """P(r_i > r_j) for every two responses i and j; one half on the diagonal."""

@@ -14,6 +14,7 @@ from torch import Tensor
 from qbrm.energies.base import Clamped, EnergyScore
 from qbrm.energies.density import density
 from qbrm.refinement.ascent import Ascent
+from qbrm.refinement.pessimistic import Pessimistic
 
 Refinement: TypeAlias = Callable[[EnergyScore, Clamped, torch.Generator], Float[Tensor, " batch"]]
 
@@ -28,7 +29,7 @@ def mean(score: EnergyScore, clamped: Clamped, generator: torch.Generator) -> Fl
     return density(score, clamped).mean
 
 
-REFINEMENTS: dict[str, Refinement] = {"ascent": Ascent(), "mode": mode, "mean": mean}
+REFINEMENTS: dict[str, Refinement] = {"ascent": Ascent(), "mode": mode, "mean": mean, "pessimistic": Pessimistic()}
 
 
 @torch.no_grad()

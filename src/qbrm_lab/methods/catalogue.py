@@ -26,6 +26,7 @@ class Option:
         least: smallest number.
         choices: ``module:attribute`` of the names to choose from.
         excludes: options that it cannot stand beside.
+        needs: an option that it cannot stand without.
         marker: the variant's sign in plots.
         trains: whether it makes a method train that otherwise does not.
     """
@@ -36,6 +37,7 @@ class Option:
     least: int = 1
     choices: str = ""
     excludes: tuple[str, ...] = ()
+    needs: str = ""
     marker: str = ""
     trains: bool = False
 
@@ -79,10 +81,13 @@ class MethodDescription:
         return next((option for option in self.options if option.name == name), None)
 
 
-_COMBINED = ("tempered", "mean", "worst", "uncertainty")
+_COMBINED = ("tempered", "length", "mean", "worst", "uncertainty")
 _of_five = partial(Option, excludes=_COMBINED, trains=True)
 _BASE_OPTIONS = (
     Option("tempered", "with one temperature, set on validation preferences", excludes=_COMBINED, marker="X"),
+    Option(
+        "length", "less what a local regression expects of a response of its length", excludes=_COMBINED, marker="*"
+    ),
     _of_five("mean", "instead of one, the mean of five that differ in their seed", marker="P"),
     _of_five("worst", "of five that differ in their seed, the least reward", marker="<"),
     _of_five("uncertainty", "of five that differ in their seed, the mean less half their variance", marker=">"),
@@ -114,13 +119,19 @@ _GEOMETRIC = (
     "seed only)"
 )
 _MEMBERS = Option("members", _GEOMETRIC, "N", least=2, marker="8")
-_RBM_OPTIONS = (_DEEP, _GATE, _MEMBERS, _HIDDEN, *_FIT)
+_APART = ("worst", "uncertainty")
+_apart = partial(Option, excludes=_APART, needs="members")
+_OF_MEMBERS = (
+    _apart("worst", "instead of their geometric mean, the least of their rewards", marker="<"),
+    _apart("uncertainty", "instead of their geometric mean, their mean less half their variance", marker=">"),
+)
+_RBM_OPTIONS = (_DEEP, _GATE, _MEMBERS, *_OF_MEMBERS, _HIDDEN, *_FIT)
 _SAMPLER = Option("sampler", "hidden spins drawn by {}", "NAME", choices="qbrm.samplers:SAMPLERS")
 _QBM_OPTIONS = (_DEEP, _GATE, _HIDDEN, _SAMPLER, *_FIT)
 
 _untrained = partial(MethodDescription, baseline=True, trained=False)
 _competitor = partial(MethodDescription, baseline=True)
-_energy_score = partial(MethodDescription, build="energy:energy_method")
+_energy_score = partial(MethodDescription, build="refined:refined")
 
 _MLP = (
     "a small MLP on the embedding added to the base reward, with Bradley-Terry and a temperature: the competitor; it "
@@ -145,7 +156,7 @@ _ALL = (
     _competitor("mlp", _MLP, "#E69F00", "v", "mlp:mlp", _MLP_OPTIONS),
     _competitor("gaussian", _GAUSSIAN, "#CC79A7", "p", "distributional:gaussian"),
     _competitor("quantile", "a quantile reward head", "#882255", "h", "distributional:quantile"),
-    _energy_score("residual", _RESIDUAL, "#999933", "P", options=(_GATE, _MEMBERS)),
+    _energy_score("residual", _RESIDUAL, "#999933", "P", options=(_GATE, _MEMBERS, *_OF_MEMBERS)),
     _energy_score("ebrm", _EBRM, "#D55E00", "s", options=_EBRM_OPTIONS),
     _energy_score("rbm", _RBM, "#56B4E9", "D", options=_RBM_OPTIONS),
     _energy_score("sqrbm", _SQRBM, "#0072B2", "o", options=_RBM_OPTIONS),

@@ -174,20 +174,21 @@ def density_preference(score: EnergyScore) -> LogPreference:
 def _deviation(score: EnergyScore) -> Rewards:
     @torch.no_grad()
     def deviation(features: Features) -> Float[Tensor, " responses"]:
-        return torch.cat([part.std for part in _in_chunks(score, features)]) * score.reward_scale
+        return torch.cat([part.std for part in densities_of(score, features)]) * score.reward_scale
 
     return deviation
 
 
 def _densities(score: EnergyScore, features: Features) -> Density:
     """p(r | e) of every response, once however many pairs it is in; all on the lattice that the score has."""
-    parts = list(_in_chunks(score, features))
+    parts = list(densities_of(score, features))
     lattice = parts[0].lattice
     if len(lattice.first) > 1 or len(features.reward) == 1:
         lattice = lattice._replace(first=torch.cat([part.lattice.first for part in parts]))
     return Density(lattice, torch.cat([part.mass for part in parts]))
 
 
-def _in_chunks(score: EnergyScore, features: Features) -> Iterator[Density]:
+def densities_of(score: EnergyScore, features: Features) -> Iterator[Density]:
+    """p(r | e) of responses, a chunk of them at a time."""
     chunks = [slice(start, start + score.chunk_rows) for start in range(0, len(features.reward), score.chunk_rows)]
     return (density(score, score.clamp(features.embedding[rows], features.reward[rows])) for rows in chunks)

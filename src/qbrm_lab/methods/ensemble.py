@@ -1,16 +1,20 @@
-"""Ensembles of reward models that differ in their seed only, the paper's baselines against over-optimisation."""
+"""Ensembles of reward models or refinements, combined with care: baselines against over-optimisation."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from qbrm.errors import InputError
-from qbrm_lab.methods.base import Fitted, Task, base_reward
+from qbrm.fitting.committee import committee
+from qbrm.fitting.fit import combined
+from qbrm_lab.methods.base import Fitted, Rewards, Task, base_reward
+from qbrm_lab.methods.energy import EnergyMethod
 from qbrm_lab.methods.temperature_scaling import tempered
 from qbrm_lab.responses import Features
 
@@ -50,14 +54,45 @@ class BaseEnsemble:
                 "embedded reward model, or --methods without it."
             )
         members = [base_reward, *(task.member(index) for index in range(1, MEMBERS))]
-        known = task.features.rows(task.validation.rows())
-        units = [(float(reward.mean()), float(reward.std())) for reward in (member(known) for member in members)]
+        return combination_of(members, self.combination, task)
 
-        def standardised(features: Features) -> Float[Tensor, "members responses"]:
-            parts = zip(members, units, strict=True)
-            return torch.stack([(member(features) - loc) / scale for member, (loc, scale) in parts])
 
-        def rewards(features: Features) -> Float[Tensor, " responses"]:
-            return COMBINATIONS[self.combination](standardised(features))
+@dataclass(frozen=True)
+class RefinedEnsemble:
+    """Several refinements, each trained and validated on its own share of the prompts, their rewards combined.
 
-        return Fitted(rewards, tempered(rewards, task), deviation=lambda features: standardised(features).std(0))
+    What Coste et al. do with reward models, with the members of a :func:`~qbrm.fitting.committee.committee` of scores,
+    which otherwise become one. `combination` is a name in `COMBINATIONS`; `member` trains one of `members`.
+    """
+
+    name: str
+    member: EnergyMethod
+    members: int
+    combination: str
+
+    def described(self) -> dict[str, Any]:
+        """All settings that had an effect, by name."""
+        return {**self.member.described(), "members": self.members, "combination": self.combination}
+
+    def fit(self, task: Task) -> Fitted:
+        """Train every member; one temperature is set on the validation pairs."""
+        fitted = [self.member.fit(task.of(fold)) for fold in committee(task.fold, self.members)]
+        whole = combination_of([member.rewards for member in fitted], self.combination, task)
+        trainings = [member.training for member in fitted if member.training is not None]
+        facts = tuple(replace(fact, method=self.name) for member in fitted for fact in member.facts)
+        return whole._replace(training=combined(trainings), facts=facts)
+
+
+def combination_of(members: Sequence[Rewards], combination: str, task: Task) -> Fitted:
+    """The rewards of several as one, each in deviations from its mean over the validation pairs' responses."""
+    known = task.features.rows(task.validation.rows())
+    units = [(float(reward.mean()), float(reward.std())) for reward in (member(known) for member in members)]
+
+    def standardised(features: Features) -> Float[Tensor, "members responses"]:
+        parts = zip(members, units, strict=True)
+        return torch.stack([(member(features) - loc) / scale for member, (loc, scale) in parts])
+
+    def rewards(features: Features) -> Float[Tensor, " responses"]:
+        return COMBINATIONS[combination](standardised(features))
+
+    return Fitted(rewards, tempered(rewards, task), deviation=lambda features: standardised(features).std(0))

@@ -47,7 +47,8 @@ def method_name(text: str) -> MethodName:
     """Read ``NAME[:OPTION[,OPTION...]]``.
 
     Raises:
-        InputError: if the method or an option is unknown, a value is not one, or two options exclude each other.
+        InputError: if the method or an option is unknown, a value is not one, two options exclude each other, or one
+            stands without the other that it needs.
     """
     if text in RENAMED:
         raise InputError(f"method {text!r} is called {RENAMED[text]!r} now.")
@@ -63,6 +64,10 @@ def method_name(text: str) -> MethodName:
         rivals = [other for other in option.excludes if other in given and other != option.name]
         if option.name in given and rivals:
             raise InputError(f"method {text!r} has both {option.name} and {rivals[0]}; expected one of them.")
+        if option.name in given and option.needs and option.needs not in given:
+            needed = description.option(option.needs)
+            assert needed is not None
+            raise InputError(f"method {text!r} has {option.name} alone; expected {needed.usage} too.")
     return MethodName(description, {o.name: given[o.name] for o in description.options if o.name in given})
 
 

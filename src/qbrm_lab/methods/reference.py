@@ -9,6 +9,7 @@ from torch import Tensor
 
 from qbrm_lab.methods.base import Fitted, Method, Task, base_reward, bradley_terry
 from qbrm_lab.methods.ensemble import BaseEnsemble
+from qbrm_lab.methods.length_calibration import LengthCalibratedBase
 from qbrm_lab.methods.names import Defaults, MethodName
 from qbrm_lab.methods.temperature_scaling import tempered
 from qbrm_lab.responses import Features
@@ -57,7 +58,9 @@ def base(name: MethodName, defaults: Defaults) -> Method:
     if not name.options:
         return Base()
     (option,) = name.options
-    return TemperedBase() if option == "tempered" else BaseEnsemble(str(name), option)
+    if option == "tempered":
+        return TemperedBase()
+    return LengthCalibratedBase() if option == "length" else BaseEnsemble(str(name), option)
 
 
 def _length(features: Features) -> Float[Tensor, " responses"]:

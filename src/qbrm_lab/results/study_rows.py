@@ -46,6 +46,85 @@ class PeakRow:
 
 
 @dataclass(frozen=True, kw_only=True)
+class BestOfNRow:
+    """Mean gold of the candidate that a method chooses among n, and that less the base's, with intervals by prompt.
+
+    `file` is the name of a file of candidates; `seed` is None for the mean over seeds.
+    """
+
+    file: str
+    method: str
+    seed: int | None
+    n: int
+    gold: float
+    ci_low: float
+    ci_high: float
+    over_base: float
+    over_base_low: float
+    over_base_high: float
+
+
+@dataclass(frozen=True)
+class BestOfNResults:
+    """Content of best_of_n.json: one row per file, method, seed and n."""
+
+    rows: list[BestOfNRow]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CandidateFile:
+    """A file of candidates: how many prompts were taken of how many, their candidates, and test prompts of a seed."""
+
+    name: str
+    prompts: int
+    of_prompts: int
+    candidates: int
+    test_prompts: int
+    gold_pairs: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChosenLevel:
+    """How careful validation made one method with one seed: beta of the pessimistic reward, z of the lower bound."""
+
+    file: str
+    method: str
+    seed: int
+    level: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class BestOfNSummary:
+    """Content of summary.json beside best_of_n.json: what its page says that the rows do not.
+
+    Attributes:
+        command: the command line.
+        reward_model: its name and revision.
+        trained: whether it came with a score layer.
+        train: name of the preferences.
+        train_prompts: how many of their prompts were taken.
+        train_of_prompts: how many they have.
+        train_pairs: pairs on those.
+        seeds: how many.
+        files: the files of candidates.
+        rows: means over seeds, with intervals by prompt.
+        levels: what validation chose.
+    """
+
+    command: str
+    reward_model: str
+    trained: bool
+    train: str
+    train_prompts: int
+    train_of_prompts: int
+    train_pairs: int
+    seeds: int
+    files: list[CandidateFile]
+    rows: list[BestOfNRow]
+    levels: list[ChosenLevel]
+
+
+@dataclass(frozen=True, kw_only=True)
 class CoverageRow:
     """How often intervals that claim the probability `level` contain the true reward of simulated responses."""
 

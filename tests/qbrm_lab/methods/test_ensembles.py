@@ -1,5 +1,7 @@
 """Methods with several members: mean of networks, geometric mean of machines."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -9,7 +11,8 @@ from qbrm.fitting import Training
 from qbrm.fitting.committee import MEMBER_SEEDS
 from qbrm.fitting.fit import combined
 from qbrm_lab.methods import build_method
-from qbrm_lab.methods.base import Task
+from qbrm_lab.methods.base import Fitted, Task
+from qbrm_lab.methods.ensemble import RefinedEnsemble
 from qbrm_lab.responses import Features
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -76,3 +79,48 @@ def test_every_member_keeps_its_own_training_state(name, tmp_path):
     assert len(list(tmp_path.glob("checkpoint*.safetensors"))) == 3
     # Resumed, not trained anew: the seconds of training are those of the first call.
     assert fitted(name, kept).training.seconds == first.training.seconds
+
+
+class Fixed:
+    """A method whose rewards depend on the seed of its fold alone."""
+
+    name = "fixed"
+
+    def fit(self, task):
+        def rewards(features):
+            generator = torch.Generator().manual_seed(task.seed)
+            direction = torch.randn(DIM, generator=generator)
+            return 3 + features.embedding @ direction
+
+        return Fitted(rewards, training=Training([], 1, 1.0, 2))
+
+
+@pytest.mark.parametrize(
+    ("combination", "combine"),
+    [("worst", lambda rewards: rewards.amin(0)), ("uncertainty", lambda rewards: rewards.mean(0) - rewards.var(0) / 2)],
+)
+def test_refinements_are_combined_in_deviations_of_each(combination, combine):
+    asked = task(seed=7)
+    found = RefinedEnsemble("fixed", Fixed(), 3, combination).fit(asked).rewards(asked.features)
+    single = [Fixed().fit(replace(asked, seed=7 + MEMBER_SEEDS * index)).rewards(asked.features) for index in range(3)]
+    standard = torch.stack([(reward - reward.mean()) / reward.std() for reward in single])
+    torch.testing.assert_close(found, combine(standard))
+
+
+@pytest.mark.parametrize("name", ["residual:members=3,worst", "sqrbm:gate,members=3,uncertainty"])
+def test_the_members_of_a_careful_ensemble_take_turns_at_validating(name):
+    seen = []
+    method = build_method(name)
+    asked = task()
+    together = asked.pairs.with_pairs_of(asked.validation)
+    prompt = torch.arange(len(together.reward))
+
+    class Spy:
+        def fit(self, member):
+            seen.append(member.validation.n_pairs)
+            return Fitted(lambda features: features.reward, training=Training([], 1, 1.0, 2))
+
+    assert method.described()["gate"] is ("gate" in name)
+    replace(method, member=Spy()).fit(replace(asked, pairs=together, prompt=prompt))
+    assert len(seen) == 3
+    assert all(0 < count < together.n_pairs for count in seen)

@@ -44,6 +44,8 @@ def test_an_option_belongs_to_the_method_before_it():
         ("sqrbm:members=1", "has 'members=1'; expected a whole number of at least 2."),
         ("sqrbm:hidden=many", "expected a whole number of at least 1."),
         ("sqrbm:gate,gate", "has the option gate twice"),
+        ("sqrbm:worst", "has worst alone; expected members=N too."),
+        ("residual:members=5,worst,uncertainty", "has both worst and uncertainty; expected one of them."),
         ("base:mean,worst", "has both mean and worst; expected one of them."),
         ("ebrm:objective=nec", "unknown objective 'nec'; did you mean 'nce'?"),
         ("qbm:sampler=gibs", "unknown sampler 'gibs'; did you mean 'gibbs'?"),

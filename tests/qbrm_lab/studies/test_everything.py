@@ -131,17 +131,15 @@ def test_facts_on_a_training_have_the_scenario_they_are_of(settings, done):
     assert all(fact.scenario in ("fresh", "shift") for fact in facts)
 
 
-def test_over_optimisation_writes_both_golds_with_equal_tables(settings, done):
-    studies = read_json(settings.out / OVER_OPTIMISATION_FILE, OverOptimisationResults).studies
+def test_over_optimisation_leaves_a_table_and_a_plot(settings, done):
+    study = read_json(settings.out / OVER_OPTIMISATION_FILE, OverOptimisationResults).study
     table = (settings.out / "over-optimisation.md").read_text()
-    assert [study.gold_from for study in studies] == ["simulation", "labels"]
-    assert table == "\n".join(map(peaks_table, studies))
-    for part in studies:
-        assert [row.method for row in part.peaks] == ["gold", *CHOOSING]
-        assert (settings.out / f"over-optimisation-{part.gold_from}.png").read_bytes().startswith(b"\x89PNG")
-        for row in part.peaks:
-            cells = (row.method, f"{row.peak_n:,}", f"{row.peak_gold:.2f}", f"{row.last_gold:.2f}")
-            assert f"| {' | '.join(cells)} |" in table
+    assert table == peaks_table(study)
+    assert [row.method for row in study.peaks] == ["gold", *CHOOSING]
+    assert (settings.out / "over-optimisation.png").read_bytes().startswith(b"\x89PNG")
+    for row in study.peaks:
+        cells = (row.method, f"{row.peak_n:,}", f"{row.peak_gold:.2f}", f"{row.last_gold:.2f}")
+        assert f"| {' | '.join(cells)} |" in table
 
 
 def test_a_finished_study_is_not_computed_again(settings, done, monkeypatch):

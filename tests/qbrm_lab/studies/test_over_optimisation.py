@@ -19,6 +19,7 @@ from qbrm.reward_models.base import Embedded, Identity
 from qbrm.reward_models.sentence_encoder import SentenceEncoder
 from qbrm_lab.evaluation.best_of_n import best_of_n_kl
 from qbrm_lab.methods.base import Fitted, Task
+from qbrm_lab.methods.readings import LOWER_BOUND
 from qbrm_lab.report.plots import over_optimisation_figure
 from qbrm_lab.responses import Features
 from qbrm_lab.results import as_json, parsed
@@ -33,7 +34,7 @@ from qbrm_lab.studies.over_optimisation.measure import (
     over_optimisation,
     sizes_up_to,
 )
-from qbrm_lab.studies.over_optimisation.proxies import DEVIATIONS, PROXIES
+from qbrm_lab.studies.over_optimisation.proxies import PROXIES
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -103,7 +104,7 @@ def test_the_lower_bound_is_the_mean_less_z_deviations(tmp_path):
     fitted.score.requires_grad_(False)
     clamped = fitted.score.clamp(embedding, features.reward)
     found = density(fitted.score, clamped, spacing=0.2)
-    bounds = {z: fitted.score.from_standard(found.mean - z * found.std) for z in DEVIATIONS}
+    bounds = {z: fitted.score.from_standard(found.mean - z * found.std) for z in LOWER_BOUND.levels}
     losses = {
         z: smallest_log_loss(bound[validation.chosen] - bound[validation.rejected]) for z, bound in bounds.items()
     }
@@ -217,16 +218,6 @@ def test_another_question_is_not_answered_from_what_is_kept(sample, tmp_path):
     train, test, table = sample
     fewer = train.of_prompts(train.prompt_ids[:-1])
     assert over_optimisation(fewer, test, table, tmp_path, quiet(), one).rows != first.rows
-
-
-def test_labels_judge_held_out_best_of_n(sample, tmp_path):
-    settings = OverOptimisationSettings(gold_from="labels", methods=("base", "mlp"), seeds=(0,))
-    found = over_optimisation(*sample, tmp_path, quiet(), settings)
-    bon = [preference for preference in sample[1] if preference.set == "bon"]
-    rows = {(row.method, row.n): row.gold for row in found.rows if row.seed is None}
-    assert max(n for _, n in rows) == min(len(preference.responses) for preference in bon)
-    # One drawn at random is the chosen one as often as chance has it, whatever would choose.
-    assert rows["base", 1] == rows["mlp", 1] == pytest.approx(np.mean([1 / len(p.responses) for p in bon]))
 
 
 def test_a_quarter_of_the_labels_is_wrong(sample, monkeypatch, tmp_path):

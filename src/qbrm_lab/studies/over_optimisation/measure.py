@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,10 +31,8 @@ from qbrm_lab.results.study_rows import CurveRow, PeakRow
 from qbrm_lab.scenarios import FLIPPED_SHARE, VARIANTS, Roles
 from qbrm_lab.studies.cache import cached, preferences_digest, settings_of
 from qbrm_lab.studies.over_optimisation.gold_curves import Curves, curve_rows, curves_of, peak_rows
-from qbrm_lab.studies.over_optimisation.judges import Data, Judge, Labels, Simulation, features_of
 from qbrm_lab.studies.over_optimisation.proxies import PROXIES
-
-GoldFrom = Literal["simulation", "labels"]
+from qbrm_lab.studies.over_optimisation.simulation import Data, Simulation, features_of
 
 SIZES = 41
 
@@ -44,9 +42,6 @@ class OverOptimisationSettings:
     """How over-optimisation is measured.
 
     Attributes:
-        gold_from: ``simulation``: a random function of the encoder's vectors is the gold reward, labels all training
-            pairs and judges candidates drawn around held-out prompts. ``labels``: people's own labels train, and the
-            winner among a held-out best-of-n's responses is worth one if it is the chosen one, else zero.
         scenario: one of `VARIANTS`. In ``same``, validation may keep a refinement at the base reward, where it starts.
         methods: names in `PROXIES`.
         seeds: seed the world, the split of the training prompts, the wrong labels, all training and the candidates.
@@ -55,7 +50,6 @@ class OverOptimisationSettings:
         workers: processes that run seeds side by side, one thread each; None: this process runs them all.
     """
 
-    gold_from: GoldFrom = "simulation"
     scenario: str = "fresh"
     methods: tuple[str, ...] = tuple(PROXIES)
     seeds: tuple[int, ...] = (0, 1, 2)
@@ -66,20 +60,17 @@ class OverOptimisationSettings:
 
 @dataclass(frozen=True)
 class OverOptimisation:
-    """What was measured with one kind of gold.
+    """What was measured; gold is in deviations of the pool from its mean.
 
-    Simulated gold is in deviations of the pool from its mean, gold from labels is a share of right choices. The method
-    ``gold`` chooses by gold itself: no proxy does better.
+    The method ``gold`` chooses by gold itself: no proxy does better.
 
     Attributes:
-        gold_from: as in the settings.
         scenario: as in the settings.
         rows: gold and proxy reward against n.
         peaks: one row per method.
         facts: facts on the trainings, such as a chosen z.
     """
 
-    gold_from: GoldFrom
     scenario: str
     rows: list[CurveRow]
     peaks: list[PeakRow]
@@ -118,8 +109,9 @@ def over_optimisation(
 ) -> OverOptimisation:
     """Best-of-n against a gold reward, by proxies that learned from preferences of which a quarter is wrong.
 
-    A gold reward labels the training pairs, a quarter of the labels are flipped, and reward model, ensembles and scores
-    learn from them. Each then picks the best of n candidates, and gold says what the pick is worth; see
+    A random function of the encoder's vectors is the gold reward. It labels the training pairs, a quarter of the labels
+    are flipped, and reward model, ensembles and scores learn from them. Each then picks the best of n candidates drawn
+    around held-out prompts, and gold says what the pick is worth; see
     :func:`~qbrm_lab.evaluation.best_of_n.best_of_n`. Gao et al. (2023), arXiv 2210.10760; with wrong labels and
     ensembles, Coste et al. (2024), arXiv 2310.02743.
 
@@ -139,13 +131,13 @@ def over_optimisation(
     """
     settings = settings or OverOptimisationSettings()
     data = _data(train, test, table, settings)
-    label = f"over-optimisation, gold from {settings.gold_from}, {settings.scenario}"
+    label = f"over-optimisation, {settings.scenario}"
     run = partial(_seed_result, data, settings, out, label)
     results = list(each_seed(run, settings.seeds, settings.workers, reporter, label))
     reporter.status(None)
     curves = {seed: result.curves for seed, result in zip(settings.seeds, results, strict=True)}
     facts = [fact for result in results for fact in result.facts]
-    return OverOptimisation(settings.gold_from, settings.scenario, curve_rows(curves), peak_rows(curves), facts)
+    return OverOptimisation(settings.scenario, curve_rows(curves), peak_rows(curves), facts)
 
 
 def _data(train: PreferenceSet, test: PreferenceSet, table: FeatureTable, settings: OverOptimisationSettings) -> Data:
@@ -167,7 +159,7 @@ def _seed_result(
 ) -> SeedResult:
     """What an earlier call with the same question left, else what the seed gives now."""
     reporter.status(f"{label}, seed {seed}")
-    path = out / f"over-optimisation-{settings.gold_from}-{settings.scenario}-seed-{seed}.json"
+    path = out / f"over-optimisation-{settings.scenario}-seed-{seed}.json"
     question = _question(data, settings, seed)
     return cached(path, question, SeedResult, lambda: SeedResult.of(*_run_seed(data, settings, seed, out)))
 
@@ -175,11 +167,10 @@ def _seed_result(
 def _question(data: Data, settings: OverOptimisationSettings, seed: int) -> dict[str, Any]:
     """All that a seed's curves depend on."""
     return {
-        "gold_from": settings.gold_from,
         "scenario": settings.scenario,
         "seed": seed,
         "methods": {name: settings_of(PROXIES[name]) for name in settings.methods},
-        "candidates": [settings.prompts, settings.pool] if settings.gold_from == "simulation" else [],
+        "candidates": [settings.prompts, settings.pool],
         "data": preferences_digest([data.train, data.test]),
         "vectors": hashlib.sha256(data.vector.numpy().tobytes()).hexdigest(),
     }
@@ -188,9 +179,8 @@ def _question(data: Data, settings: OverOptimisationSettings, seed: int) -> dict
 def _run_seed(
     data: Data, settings: OverOptimisationSettings, seed: int, out: Path
 ) -> tuple[Curves, list[TrainingFact]]:
-    simulated = settings.gold_from == "simulation"
-    judge = Simulation(data, settings.prompts, settings.pool, seed) if simulated else Labels(data)
-    folder = out / "training" / f"{settings.gold_from}-{settings.scenario}-seed-{seed}"
+    judge = Simulation(data, settings.prompts, settings.pool, seed)
+    folder = out / "training" / f"simulation-{settings.scenario}-seed-{seed}"
     teacher = _Teacher(data, VARIANTS[settings.scenario].share_out(data.train, seed), judge, seed, folder)
     trunk = teacher.reward_model(0)
     fitted = {name: PROXIES[name].fit(teacher.task(trunk, name)) for name in settings.methods}
@@ -200,7 +190,7 @@ def _run_seed(
 
 
 class _Teacher:
-    """Gives proxies their preferences: a judge's labels, a quarter of them flipped.
+    """Gives proxies their preferences: the simulated judge's labels, a quarter of them flipped.
 
     Args:
         data: preferences and vectors.
@@ -210,7 +200,7 @@ class _Teacher:
         folder: where training states are kept.
     """
 
-    def __init__(self, data: Data, roles: Roles, judge: Judge, seed: int, folder: Path) -> None:
+    def __init__(self, data: Data, roles: Roles, judge: Simulation, seed: int, folder: Path) -> None:
         self._data, self._roles, self._judge, self._seed, self._folder = data, roles, judge, seed, folder
 
     def _pairs(self, part: PreferenceSet, features: Features) -> PairData:

@@ -5,28 +5,23 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from qbrm.energies.base import Clamped, EnergyScore
-from qbrm.energies.density import density
-from qbrm.refinement import refine
 from qbrm_lab.methods import build_method
-from qbrm_lab.methods.base import Fitted, Method, Rewards, Task
+from qbrm_lab.methods.base import Fitted, Method, Task
 from qbrm_lab.methods.energy import EnergyMethod
+from qbrm_lab.methods.readings import LOWER_BOUND, choose_levels, read_rewards
 from qbrm_lab.methods.temperature_scaling import tempered
 from qbrm_lab.responses import Features
 from qbrm_lab.results.facts import BoundChosen
-
-DEVIATIONS = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0)
 
 
 @dataclass(frozen=True)
 class LowerConfidenceBound:
     """E[r | e] - z std[r | e] of an energy score: of two equal means, the one with the smaller deviation is better.
 
-    z is the one of `DEVIATIONS` with which the bound, tempered, makes the validation preferences likeliest.
+    z is the one of the reading's levels with which the bound, tempered, makes the validation preferences likeliest.
 
     Attributes:
         name: in results.
@@ -38,34 +33,20 @@ class LowerConfidenceBound:
 
     def described(self) -> dict[str, Any]:
         """All settings by name."""
-        return {**self.method.described(), "deviations": list(DEVIATIONS)}
+        return {**self.method.described(), "deviations": list(LOWER_BOUND.levels)}
 
     def fit(self, task: Task) -> Fitted:
         """Train the score, choose z."""
         fitted = self.method.fit(task)
-        assert fitted.score is not None
-        bounds = {z: _bound(fitted.score, z) for z in DEVIATIONS}
-        z = min(bounds, key=lambda z: _log_loss(bounds[z], task))
-        fact = BoundChosen(method=self.name, seed=task.seed, z=z, tried=DEVIATIONS)
-        return fitted._replace(rewards=bounds[z], log_preference=tempered(bounds[z], task), facts=(*fitted.facts, fact))
+        score = fitted.score
+        assert score is not None
+        levels = choose_levels(score, task, [LOWER_BOUND])
+        fact = BoundChosen(method=self.name, seed=task.seed, z=levels[LOWER_BOUND.name], tried=LOWER_BOUND.levels)
 
+        def rewards(features: Features) -> Float[Tensor, " responses"]:
+            return read_rewards(score, features, levels)[LOWER_BOUND.name]
 
-def _bound(score: EnergyScore, z: float) -> Rewards:
-    def refinement(score: EnergyScore, clamped: Clamped, generator: torch.Generator) -> Float[Tensor, " batch"]:
-        p = density(score, clamped)
-        return p.mean - z * p.std
-
-    def rewards(features: Features) -> Float[Tensor, " responses"]:
-        return refine(score, features.embedding, features.reward, refinement)
-
-    return rewards
-
-
-def _log_loss(rewards: Rewards, task: Task) -> float:
-    rows = task.validation.rows()
-    known = task.features.rows(rows)
-    chosen, rejected = (torch.searchsorted(rows, part) for part in (task.validation.chosen, task.validation.rejected))
-    return -float(tempered(rewards, task)(known, rewards(known), chosen, rejected).mean())
+        return fitted._replace(rewards=rewards, log_preference=tempered(rewards, task), facts=(*fitted.facts, fact))
 
 
 def _by_mean(name: str) -> EnergyMethod:

@@ -1,8 +1,8 @@
-"""The study of over-optimisation as a command runs it: a table and a plot for both kinds of gold."""
+"""The study of over-optimisation as a command runs it: a table and a plot."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from qbrm.cli.console import Reporter
@@ -14,30 +14,29 @@ from qbrm_lab.report.plots import over_optimisation_figure
 from qbrm_lab.report.plots.gallery import png_bytes
 from qbrm_lab.studies.json_files import write_json
 from qbrm_lab.studies.over_optimisation.measure import (
-    GoldFrom,
     OverOptimisation,
     OverOptimisationSettings,
     over_optimisation,
 )
 from qbrm_lab.studies.over_optimisation.proxies import PROXIES
 
-GOLDS: dict[GoldFrom, str] = {"simulation": "gold reward, deviations of the pool", "labels": "share of right choices"}
+AXIS = "gold reward, deviations of the pool"
 SLOW = ("ebrm",)
-OVER_OPTIMISATION_FILE = "over-optimisation.json"
+OVER_OPTIMISATION_FILE, PICTURE = "over-optimisation.json", "over-optimisation.png"
 
 
 @dataclass(frozen=True)
 class OverOptimisationResults:
-    """Content of over-optimisation.json: one study per kind of gold."""
+    """Content of over-optimisation.json."""
 
     command: str
-    studies: list[OverOptimisation]
+    study: OverOptimisation
 
 
 def study_over_optimisation(settings: ComparisonSettings, quick: bool, reporter: Reporter) -> Path:
-    """Measure best-of-n against gold, simulated and from people's labels.
+    """Measure best-of-n against simulated gold.
 
-    Writes over-optimisation.json, over-optimisation.md and two plots to `settings.out`, where finished seeds are kept.
+    Writes over-optimisation.json, over-optimisation.md and a plot to `settings.out`, where finished seeds are kept.
     With `quick`, EBRM is left out. Arguments and errors are those of
     :func:`~qbrm_lab.studies.everything.study_everything`. Returns the path of over-optimisation.md.
     """
@@ -49,22 +48,18 @@ def study_over_optimisation(settings: ComparisonSettings, quick: bool, reporter:
         seeds=tuple(range(settings.seed, settings.seed + settings.seeds)),
         workers=settings.workers,
     )
-    studies = []
-    for gold, axis in GOLDS.items():
-        study = over_optimisation(sources.train, test, table, settings.out, reporter, replace(asked, gold_from=gold))
-        picture = png_bytes(over_optimisation_figure(study.rows, axis))
-        write_atomically(settings.out / f"over-optimisation-{gold}.png", picture)
-        studies.append(study)
-    write_json(settings.out / OVER_OPTIMISATION_FILE, OverOptimisationResults(settings.command, studies))
+    study = over_optimisation(sources.train, test, table, settings.out, reporter, asked)
+    write_atomically(settings.out / PICTURE, png_bytes(over_optimisation_figure(study.rows, AXIS)))
+    write_json(settings.out / OVER_OPTIMISATION_FILE, OverOptimisationResults(settings.command, study))
     path = settings.out / "over-optimisation.md"
-    write_atomically(path, "\n".join(map(peaks_table, studies)).encode())
+    write_atomically(path, peaks_table(study).encode())
     return path
 
 
 def peaks_table(study: OverOptimisation) -> str:
     """Where the curve of every method is highest and what is lost after that, as documents show it."""
     lines = [
-        f"Gold from {study.gold_from}, scenario {study.scenario}:",
+        f"Simulated gold, scenario {study.scenario}:",
         "",
         "| method | highest at n | gold there | gold at the largest n | lost since | over base at the largest n |",
         "| :-- | --: | --: | --: | --: | --: |",

@@ -15,7 +15,7 @@ from qbrm_lab.report.plots.multiples import (
     risk_coverage_panels,
 )
 from qbrm_lab.report.plots.sampling import error_figure, size_figure
-from qbrm_lab.studies.over_optimisation.study import GOLDS
+from qbrm_lab.studies.over_optimisation.study import AXIS
 from qbrm_lab.studies.page.files import StudyFiles
 from qbrm_lab.studies.robustness import CANDIDATE
 
@@ -30,8 +30,7 @@ SHOWN = {
     "risk-coverage": "Accuracy over the share of pairs that are decided, by scenario",
     "deviation": "Wrong decisions by predicted deviation, by scenario",
     "calibration": "Share of right decisions by their confidence, by scenario",
-    "over-optimisation-simulation": "Simulated gold against KL, by family of methods",
-    "over-optimisation-labels": "Share of right choices against KL, by family of methods",
+    "over-optimisation": "Simulated gold against KL, by family of methods",
     "accuracy-by-size": "Accuracy and log-loss by hidden units and sampler",
     "error-by-time": "Sampler error by time",
 }
@@ -52,8 +51,8 @@ def draw(files: StudyFiles) -> Iterator[tuple[str, Figure]]:
         yield "calibration", calibration_panels(shown_parts, CURVES)
     if files.fine_tuned is not None:
         yield "differences-fine-tuned", difference_panels(parts(files.fine_tuned), "base")
-    for study in files.over_optimisation.studies if files.over_optimisation is not None else ():
-        yield f"over-optimisation-{study.gold_from}", over_optimisation_figure(study.rows, GOLDS[study.gold_from])
+    if files.over_optimisation is not None:
+        yield "over-optimisation", over_optimisation_figure(files.over_optimisation.study.rows, AXIS)
     if files.sampling is not None:
         yield "accuracy-by-size", size_figure(files.sampling.scores)
         yield "error-by-time", error_figure(files.sampling.samplers)

@@ -26,7 +26,7 @@ def summary(files: StudyFiles) -> list[str]:
         blocks.append(" ".join(_robustness(files.robustness, study_targets(files))))
         blocks.append(standing_table(files.robustness, CANDIDATE))
     if files.over_optimisation is not None:
-        blocks.append(" ".join(map(_choosing_harder, files.over_optimisation.studies)))
+        blocks.append(_choosing_harder(files.over_optimisation.study))
     if files.fine_tuned is not None:
         blocks += ["With the fine-tuned base:", standing_table(files.fine_tuned, CANDIDATE)]
     return blocks
@@ -67,7 +67,7 @@ def _choosing_harder(study: OverOptimisation) -> str:
     above = [f"`{name}`" for name, row in rows.items() if (row.over_base_low or 0) > CANCELLED]
     below = [f"`{name}`" for name, row in rows.items() if (row.over_base_high or 0) < -CANCELLED]
     return (
-        f"Gold of the best of {best.last_n:,} responses, gold from {study.gold_from}: "
+        f"Simulated gold of the best of {best.last_n:,} responses: "
         f"{', '.join(map(_gold, shown))}. Beyond the interval above the base: {', '.join(above) or 'none'}; below it: "
         f"{', '.join(below) or 'none'}."
     )

@@ -1,11 +1,10 @@
-"""What decides which response is better: a simulated world, or the labels of a preference set."""
+"""A simulated judge: decides which response is better, and what every candidate is worth."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -25,7 +24,7 @@ class Data(NamedTuple):
     """What all seeds share.
 
     Attributes:
-        train: preferences to train on; only their pairs matter if gold is simulated.
+        train: preferences to train on, of which only the pairs matter: gold labels them.
         test: held-out preferences.
         responses: the rows of `vector`.
         vector: the encoder's vectors.
@@ -35,18 +34,6 @@ class Data(NamedTuple):
     test: PreferenceSet
     responses: Responses
     vector: Float[Tensor, "responses vector_dim"]
-
-
-class Judge(Protocol):
-    """Labels what proxies train on, and gives the gold reward of what they choose from."""
-
-    def label(self, pairs: PairData) -> PairData:
-        """The pairs, the better response of every one chosen."""
-        ...
-
-    def pools(self, fitted: Mapping[str, Fitted], trunk: Trunk) -> list[Pool]:
-        """Held-out responses to choose from, with gold and the proxies' rewards."""
-        ...
 
 
 class Simulation:
@@ -94,47 +81,6 @@ class Simulation:
         features = features_of(trunk, vector)
         gold = standardised(self._gold(vector).numpy())
         return Pool(gold, {"gold": gold} | {name: proxy.rewards(features).numpy() for name, proxy in fitted.items()})
-
-
-class Labels:
-    """People's own labels, on the responses of every held-out best-of-n: the chosen one is worth one, others zero.
-
-    Args:
-        data: preferences and vectors.
-
-    Raises:
-        InputError: if there is no held-out best-of-n.
-    """
-
-    def __init__(self, data: Data) -> None:
-        items = data.responses.items(data.test, "bon")
-        if items is None:
-            raise InputError(
-                f"{data.test.name} has no best-of-n; expected preferences with several rejected responses."
-            )
-        self._data, self._items = data, items
-
-    def label(self, pairs: PairData) -> PairData:
-        """The pairs as they are."""
-        return pairs
-
-    def pools(self, fitted: Mapping[str, Fitted], trunk: Trunk) -> list[Pool]:
-        """One pool per best-of-n."""
-        items, features = self._items, features_of(trunk, self._data.vector)
-        used = torch.from_numpy(np.unique(np.concatenate([items.pair_chosen, items.pair_rejected])))
-        rewards = {name: np.full(len(features.reward), np.nan) for name in fitted}
-        for name, proxy in fitted.items():
-            rewards[name][used] = proxy.rewards(features.rows(used)).numpy()
-        return [
-            _one_right(np.array([chosen, *items.pair_rejected[items.pair_item == item]]), rewards)
-            for item, chosen in enumerate(items.chosen)
-        ]
-
-
-def _one_right(rows: np.ndarray, rewards: Mapping[str, Float[np.ndarray, " responses"]]) -> Pool:
-    """The responses in the given rows, the first of which was chosen."""
-    gold = (rows == rows[0]).astype(np.float64)
-    return Pool(gold, {"gold": gold} | {name: reward[rows] for name, reward in rewards.items()})
 
 
 @torch.no_grad()
