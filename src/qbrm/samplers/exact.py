@@ -146,7 +146,7 @@ def _log_odds(fields: Fields, couplings: Couplings) -> Float[Tensor, "batch spin
         a, b, left, right, cross, _ = _weigh(fields, couplings)
         # Sums of positive weights keep their relative precision, where 1 + mean and 1 - mean of a spin would lose it.
         sides = [(left * (right @ cross.mT), a), (right * (left @ cross), b)]
-        up, down = (torch.cat([weight @ (sign * states > 0).double() for weight, states in sides], -1) for sign in (1, -1))
+        up, down = (torch.cat([p @ (sign * states > 0).double() for p, states in sides], -1) for sign in (1, -1))
         smallest = torch.finfo(up.dtype).tiny
         return (up.clamp_min(smallest).log() - down.clamp_min(smallest).log())[:, 0]
 
