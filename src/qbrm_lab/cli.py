@@ -28,6 +28,7 @@ class Study(str, Enum):
     FINE_TUNED = "fine-tuned"
     SAMPLING = "sampling"
     KEEP = "keep"
+    CANDIDATES = "candidates"
 
 
 class Benchmark(str, Enum):
@@ -170,6 +171,14 @@ def study(
         int | None,
         typer.Option(help="How many seeds to run and average over. Default: 5, or 1 with --quick.", min=1, max=1000),
     ] = None,
+    candidates: Annotated[
+        str | None,
+        typer.Option(
+            help='With candidates: files of {"prompt", "candidates": [{"response", "gold"}]} lines.',
+            metavar="FILE[,FILE]",
+        ),
+    ] = None,
+    reward_model: opt.RewardModelName = "all-MiniLM-L6-v2",
     seed: opt.Seed = 0,
     epochs: opt.Epochs = 5,
     quick: Annotated[
@@ -196,12 +205,15 @@ def study(
     sampling: one score with every sampler and many sizes; accuracy against size, sampler error against time.
 
     keep: what keeping the old domain's order costs on the new one, over the weight of keeping, beside gates.
+
+    candidates: what a machine across the candidates of a prompt chooses, beside pointwise rewards and other rivals.
     """
     import joblib
 
     from qbrm.cli.console import Reporter
     from qbrm.durable import one_writer
     from qbrm_lab.comparison import ComparisonSettings
+    from qbrm_lab.studies.candidates import study_candidates
     from qbrm_lab.studies.everything import study_everything, study_part
     from qbrm_lab.studies.keep import study_keep
     from qbrm_lab.studies.sampling import study_sampling
@@ -211,6 +223,7 @@ def study(
     settings = ComparisonSettings(
         train=train,
         out=out,
+        reward_model=reward_model,
         seeds=seeds,
         seed=seed,
         epochs=epochs,
@@ -226,6 +239,10 @@ def study(
     elif subject is Study.KEEP:
         with one_writer(out):
             reporter.fact("keep", str(study_keep(settings, reporter)))
+    elif subject is Study.CANDIDATES:
+        files = [] if candidates is None else [Path(name) for name in opt.listed("--candidates", candidates)]
+        with one_writer(out):
+            reporter.fact("candidates", str(study_candidates(settings, files, quick, reporter)))
     else:
         study_part(subject.value, settings, quick, reporter)
 

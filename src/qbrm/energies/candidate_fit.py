@@ -24,14 +24,22 @@ SAMPLED_STATES = 2**14  # what drawing a set's spins costs, in enumerated states
 COUPLINGS = ("threshold", "together", "alike", "log_sharpness")
 
 
-class _Chunk(NamedTuple):
-    """Sets of one size that go through the machine together, and the share of each candidate in its set's choice."""
+class ChosenSets(NamedTuple):
+    """Sets of one size in a machine's units, and the share of each candidate in its set's choice.
+
+    Attributes:
+        sets: the sets.
+        chosen: shares, summing to one in each set.
+        number: of each set among those given.
+    """
 
     sets: StandardSets
     chosen: Float[Tensor, "sets n"]
+    number: list[int]
 
     @property
     def states(self) -> int:
+        """States that are enumerated, or what drawing from them costs."""
         return len(self.chosen) * _states(self.sets.size)
 
 
@@ -67,7 +75,7 @@ def fit_candidates(
     with torch.no_grad():
         for value in machine.parameters():
             value.zero_()
-    chunks = list(_chunks(machine, sets, chosen))
+    chunks = list(by_size(machine, sets, chosen))
     objective = _Objective(machine, list(trained.values()), coupled, sum(len(chunk.chosen) for chunk in chunks))
     generator = torch.Generator().manual_seed(seed)
     sampled = coupled and any(chunk.sets.size > LIMIT for chunk in chunks)
@@ -78,6 +86,11 @@ def fit_candidates(
         optimizer.step(lambda: objective.backward(chunks))
     objective.check()
     machine.seed = seed
+
+
+def log_likelihood(odds: Float[Tensor, "sets n"], chosen: Float[Tensor, "sets n"]) -> Float[Tensor, " sets"]:
+    """Log-probability of each set's choice by Luce's rule, from log-odds; the mean over choices that share it."""
+    return (chosen * torch.log_softmax(odds, -1)).sum(-1)
 
 
 class _Objective:
@@ -94,7 +107,7 @@ class _Objective:
         self.machine, self.trained, self._coupled, self._sets = machine, trained, coupled, sets
         self._last = 0.0
 
-    def backward(self, chunks: Sequence[_Chunk]) -> float:
+    def backward(self, chunks: Sequence[ChosenSets]) -> float:
         """The objective over some of the sets; leaves its gradient in the parameters."""
         for value in self.trained:
             value.grad = None
@@ -102,7 +115,7 @@ class _Objective:
         total = 0.0
         for chunk in chunks:
             odds = self.machine.log_odds(chunk.sets) if self._coupled else 2 * self.machine.problem(chunk.sets).fields
-            loss = -(chunk.chosen * torch.log_softmax(odds, -1)).sum() / count  # Luce's rule
+            loss = -log_likelihood(odds, chunk.chosen).sum() / count
             loss.backward()
             total += float(loss.detach())
         prior = torch.stack([value.square() for value in self.trained]).sum() / (2 * self._sets)
@@ -117,7 +130,7 @@ class _Objective:
 
 
 def _descend(
-    objective: _Objective, batches: Iterator[list[_Chunk]], steps: int, generator: torch.Generator
+    objective: _Objective, batches: Iterator[list[ChosenSets]], steps: int, generator: torch.Generator
 ) -> None:
     """Adam: for gradients that are estimated from samples, or from some of the sets."""
     optimizer = torch.optim.Adam(objective.trained, lr=LEARNING_RATE)
@@ -130,26 +143,28 @@ def _descend(
         schedule.step()
 
 
-def _chunks(
+def by_size(
     machine: CandidateMachine, sets: Sequence[Candidates], chosen: Sequence[Float[Tensor, " n"]]
-) -> Iterator[_Chunk]:
-    by_size: dict[int, list[int]] = {}
+) -> Iterator[ChosenSets]:
+    """Sets of two or more candidates, those of one size together, as many as have `PASS_STATES` states."""
+    numbers: dict[int, list[int]] = {}
     for number, one in enumerate(sets):
         if one.size > 1:
-            by_size.setdefault(one.size, []).append(number)
-    for size, numbers in by_size.items():
+            numbers.setdefault(one.size, []).append(number)
+    for size, of_size in numbers.items():
         most = max(1, PASS_STATES // _states(size))
-        for start in range(0, len(numbers), most):
-            rows = numbers[start : start + most]
-            yield _Chunk(machine.standard([sets[row] for row in rows]), torch.stack([chosen[row].double() for row in rows]))
+        for start in range(0, len(of_size), most):
+            rows = of_size[start : start + most]
+            shares = torch.stack([chosen[row].double() for row in rows])
+            yield ChosenSets(machine.standard([sets[row] for row in rows]), shares, rows)
 
 
-def _batches(chunks: Sequence[_Chunk], generator: torch.Generator) -> Iterator[list[_Chunk]]:
+def _batches(chunks: Sequence[ChosenSets], generator: torch.Generator) -> Iterator[list[ChosenSets]]:
     """Chunks of each step, without end: all of them, or in random order as many as `STEP_STATES` allow."""
     if sum(chunk.states for chunk in chunks) <= STEP_STATES:
         while True:
             yield list(chunks)
-    batch: list[_Chunk] = []
+    batch: list[ChosenSets] = []
     while True:
         for number in torch.randperm(len(chunks), generator=generator).tolist():
             if batch and sum(chunk.states for chunk in batch) + chunks[number].states > STEP_STATES:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from qbrm.energies.candidate_fit import STEPS, check_choices, fit_candidates
+from qbrm.energies.familiarity import principal_components
 from qbrm.errors import InputError, check_known
 from qbrm.samplers import SAMPLERS
 from qbrm.samplers.base import Sampler
@@ -272,8 +273,7 @@ def _centred(values: Float[Tensor, "n ..."]) -> Float[Tensor, "n ..."]:
 
 def _whitening(differences: Float[Tensor, "rows dim"], sets: int) -> Float[Tensor, "dim directions"]:
     """Main directions in which candidates differ from their set's mean, scaled to variance one."""
-    freedom = len(differences) - sets
-    values, vectors = torch.linalg.eigh(differences.T @ differences / freedom)
-    kept = min(MOST_DIRECTIONS, freedom, int((values > LEAST_VARIANCE * values[-1].clamp_min(1e-300)).sum()))
-    first = slice(len(values) - kept, None)
-    return vectors[:, first] / values[first].sqrt()
+    variances, directions = principal_components(differences)
+    kept = min(MOST_DIRECTIONS, len(differences) - sets, int((variances > LEAST_VARIANCE * variances[0]).sum()))
+    of_sample = variances[:kept] * len(differences) / (len(differences) - sets)
+    return directions[:kept].T / of_sample.sqrt()
