@@ -56,7 +56,10 @@ class FittedMachine(NamedTuple):
 
 
 def candidates_of(
-    refined: Float[Tensor, " n"], deviation: Float[Tensor, " n"], responses: Sequence[str], embedding: Float[Tensor, "n dim"]
+    refined: Float[Tensor, " n"],
+    deviation: Float[Tensor, " n"],
+    responses: Sequence[str],
+    embedding: Float[Tensor, "n dim"],
 ) -> Candidates:
     """What a machine across candidates is told of responses, on the CPU, where it works."""
     length = torch.tensor([len(response) for response in responses], dtype=torch.float64).log1p()

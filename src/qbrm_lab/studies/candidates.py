@@ -210,9 +210,7 @@ def _fitted_score(
         with torch.no_grad():
             embedding = trunk.embed(vectors)
             reward = trunk.reward(embedding)
-    pairs, held = (
-        prepared.responses.pairs(part, embedding, reward) for part in (kept, validation)
-    )
+    pairs, held = (prepared.responses.pairs(part, embedding, reward) for part in (kept, validation))
     fitted = fit_score(lambda: SCORE.build(pairs.dim), Fold(pairs, held, seed), SCORE.settings(pairs.n_pairs))
     return fitted.score.eval(), embedding, reward
 
@@ -240,7 +238,10 @@ def _outcome(
     return Tested(
         name,
         list(test),
-        {way: [_chosen(gold, by.numpy()) for gold, by in zip(worth, all_, strict=True)] for way, all_ in by_method.items()},
+        {
+            way: [_chosen(gold, by.numpy()) for gold, by in zip(worth, all_, strict=True)]
+            for way, all_ in by_method.items()
+        },
         {
             way: [-float((share * torch.log_softmax(odds, 0)).sum()) for share, odds in zip(best, all_, strict=True)]
             for way, all_ in claims.items()
@@ -302,7 +303,8 @@ def _measured(
         random=float(np.mean([np.mean(values) for values in worth])),
         best=float(np.mean([max(values) for values in worth])),
         parameters={
-            parameter: float(np.mean([one.parameters[parameter] for one in tested])) for parameter in tested[0].parameters
+            parameter: float(np.mean([one.parameters[parameter] for one in tested]))
+            for parameter in tested[0].parameters
         },
     )
     return source, rows

@@ -186,7 +186,9 @@ def test_sampled_sets_and_parts_of_the_sets_train_too(most_states, monkeypatch):
 
 
 def test_candidates_that_are_all_alike_are_chosen_by_reward():
-    alike = [of._replace(embedding=torch.ones(of.size, DIM), length=torch.ones(of.size)) for of in map(candidates, (3, 4))]
+    alike = [
+        of._replace(embedding=torch.ones(of.size, DIM), length=torch.ones(of.size)) for of in map(candidates, (3, 4))
+    ]
     chosen = [torch.eye(of.size, dtype=torch.float64)[int(of.reward.argmax())] for of in alike]
     fitted = CandidateMachine(DIM).fit(alike, chosen)
     assert all(int(fitted.judge(of).reward.argmax()) == int(of.reward.argmax()) for of in alike)
