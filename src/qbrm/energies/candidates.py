@@ -241,8 +241,9 @@ class CandidateMachine(nn.Module):
     ) -> Self:
         """Fit to which candidate of each set was chosen, by maximum likelihood with a normal prior around no couplings.
 
-        Sets of up to 20 candidates are enumerated, gradients included; beyond, gradients are estimated from samples, new
-        ones in every step. A step takes all sets if they have few states together, else some of them.
+        Sets of up to 20 candidates are enumerated, and L-BFGS follows the exact gradient. Where there are larger ones,
+        whose gradients are estimated from samples, or very many states, Adam takes new samples or other sets in every
+        step.
 
         Args:
             sets: the sets; those of one candidate tell nothing and are left out.

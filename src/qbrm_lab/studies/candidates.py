@@ -197,7 +197,7 @@ def _fold(prompts: Sequence[str], seed: int) -> set[str]:
 def _fitted_score(
     prepared: Prepared, preferences: PreferenceSet, seed: int
 ) -> tuple[EnergyScore, Float[torch.Tensor, "responses dim"], Float[torch.Tensor, " responses"]]:
-    """A score, and the embeddings and base rewards of all responses; half of the prompts train a head that is missing."""
+    """A score, with embeddings and base rewards of all responses; half of the prompts train a head that is missing."""
     vectors = torch.from_numpy(prepared.embedded.embedding)
     kept, validation = split_by_prompt(preferences, VALIDATION_SHARE, seed)
     if prepared.embedded.reward is not None:

@@ -37,13 +37,15 @@ def _asked(results: CandidatesResults) -> list[str]:
         f"`{results.command}` wrote this page.",
         "",
         "Candidates for one prompt are there together, and rewards of similar ones err alike. Does it pay to couple",
-        "them, with one spin each ([Mathematics](mathematics.md#across-the-candidates-of-a-prompt-qbrmenergiescandidates)),",
-        "beyond what each candidate's own features tell?",
+        "them, with one spin each, beyond what each candidate's own features tell?",
+        "[Mathematics](mathematics.md#across-the-candidates-of-a-prompt-qbrmenergiescandidates) has the machine,",
+        "[Choosing](choose.md) how to use it.",
         "",
-        f"Reward model {results.reward_model}, refined by `rbm`; {seeds}, each of which tests another fifth of the prompts",
-        "of every source. The machine and its rivals are fitted by the same likelihood, that of the best candidate, to",
-        "prompts that trained no reward. Intervals are 95%, by prompt, and paired. Of preferences, the number is the share",
-        "of sets whose chosen response is above all rejected ones; of files, the mean gold value of the chosen candidate.",
+        f"Reward model {results.reward_model}, refined by `rbm`; {seeds}, each of which tests another fifth",
+        "of every source's prompts. The machine and its rivals are fitted by the same likelihood, that of the best",
+        "candidate, to prompts that trained no reward. Intervals are 95%, by prompt, and paired. Of preferences, the",
+        "value is the share of sets whose chosen response is above all rejected ones; of files, the mean gold value of",
+        "the chosen candidate.",
     ]
 
 
@@ -51,8 +53,8 @@ def _source(source: CandidatesSource) -> list[str]:
     return [
         f"## {source.name}",
         "",
-        f"{source.sets:,} sets on {source.prompts:,} prompts, {source.candidates:.3g} candidates each. A random candidate is",
-        f"worth {source.random:.3f}, the best {source.best:.3f}.",
+        f"{source.sets:,} sets on {source.prompts:,} prompts, {source.candidates:.3g} candidates each. A random",
+        f"candidate is worth {source.random:.3f}, the best {source.best:.3f}.",
     ]
 
 

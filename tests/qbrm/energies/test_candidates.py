@@ -1,4 +1,4 @@
-"""A machine across candidates against a loop over its states, its limits, its samplers, and a truth that it recovers."""
+"""A machine across candidates: a loop over its states, its limits, its samplers, and a truth that it recovers."""
 
 import math
 
