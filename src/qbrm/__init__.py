@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         SemiQuantumRBM,
         TransverseFieldMachine,
     )
+    from qbrm.energies.candidates import CandidateMachine, Candidates
     from qbrm.errors import InputError
     from qbrm.features import FeatureTable, build_features
     from qbrm.fitting import FitSettings, TrainingSettings
@@ -39,6 +40,8 @@ __version__ = "0.2.0"
 
 _MODULES = {
     "Ascent": "refinement",
+    "CandidateMachine": "energies.candidates",
+    "Candidates": "energies.candidates",
     "CoupledBoltzmannMachine": "energies",
     "DimodSampler": "samplers.dimod",
     "EBRM": "energies",
@@ -72,6 +75,8 @@ __all__ = [
     "EBRM",
     "RBM",
     "Ascent",
+    "CandidateMachine",
+    "Candidates",
     "CoupledBoltzmannMachine",
     "DimodSampler",
     "EnergyRewardModel",

@@ -37,6 +37,7 @@ class Study(str, Enum):
     REWARD_MODELS = "reward-models"
     HARDEN = "harden"
     BEST_OF_N = "best-of-n"
+    CANDIDATES = "candidates"
 
 
 class Benchmark(str, Enum):
@@ -182,6 +183,14 @@ def study(
         int | None,
         typer.Option(help="How many seeds to run and average over. Default: 5, or 1 with --quick.", min=1, max=1000),
     ] = None,
+    candidates: Annotated[
+        str | None,
+        typer.Option(
+            help='With candidates: files of {"prompt", "candidates": [{"response", "gold"}]} lines.',
+            metavar="FILE[,FILE]",
+        ),
+    ] = None,
+    reward_model: opt.RewardModelName = "all-MiniLM-L6-v2",
     seed: opt.Seed = 0,
     epochs: opt.Epochs = 5,
     quick: Annotated[
@@ -269,12 +278,14 @@ def study(
     reward-models: train reward models on a small language model, each with the preferences that it has not seen.
     harden: how often hacks win, of kinds that training against hacks has seen and of others; of any --reward-model.
     best-of-n: what the candidate that each reward chooses among n is worth to a judge, whose gold --candidates has.
+    candidates: what a machine across the candidates of a prompt chooses, beside pointwise rewards and other rivals.
     """
     import joblib
 
     from qbrm.cli.console import Reporter
     from qbrm.durable import one_writer
     from qbrm_lab.comparison import ComparisonSettings
+    from qbrm_lab.studies.candidates import study_candidates
     from qbrm_lab.studies.everything import study_everything, study_part
     from qbrm_lab.studies.harden import PROMPTS, QUICK_PROMPTS, study_harden
     from qbrm_lab.studies.keep import study_keep
@@ -298,6 +309,7 @@ def study(
     settings = ComparisonSettings(
         train=train,
         out=out,
+        reward_model=reward_model,
         seeds=seeds,
         seed=seed,
         epochs=epochs,
@@ -340,6 +352,10 @@ def study(
             from qbrm_lab.studies.reward_models import study_reward_models
         with one_writer(out):
             reporter.fact("reward models", str(study_reward_models(settings, quick, reporter)))
+    elif subject is Study.CANDIDATES:
+        files = [] if candidates is None else [Path(name) for name in opt.listed("--candidates", candidates)]
+        with one_writer(out):
+            reporter.fact("candidates", str(study_candidates(settings, files, quick, reporter)))
     else:
         study_part(subject.value, settings, quick, reporter)
 

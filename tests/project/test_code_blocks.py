@@ -17,6 +17,7 @@ BLOCK = re.compile(r"(?:<!-- not run: (?P<reason>.+?) -->\n)?```python\n(?P<code
 
 # Blocks that need what a test has not: how many on each page.
 NOT_RUN = {
+    "choose.md": 1,  # candidates of the reader's
     "embed-and-train.md": 1,  # the reader's reward model and preferences
     "fit.md": 1,  # the same
     "kaiwu.md": 1,  # Kaiwu's SDK and a licence
@@ -28,7 +29,7 @@ NOT_RUN = {
 
 
 # Pages whose code begins with a policy, prompts and a refined model of the reader's.
-BEGIN_WITH_MODELS = ("export.md", "trl.md")
+BEGIN_WITH_MODELS = ("choose.md", "export.md", "trl.md")
 
 
 def blocks(page):

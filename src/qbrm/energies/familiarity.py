@@ -131,7 +131,7 @@ def fit_familiarity(train: Float[Tensor, "n dim"], held_out: Float[Tensor, "m di
     mean = train.mean(0)
     centred = train - mean
     total, least = centred.square().sum() / len(train), min(train.shape)
-    variances, directions = _principal(centred)
+    variances, directions = principal_components(centred)
     ranks = [rank for rank in RANKS if rank < least] or [max(least - 1, 0)]
     fitted = [_of_rank(rank, mean, variances, directions, total) for rank in ranks]
     best = max(fitted, key=lambda familiarity: float(familiarity.log_density(held_out).mean()))
@@ -158,7 +158,7 @@ def fit_contrast(
     return gate
 
 
-def _principal(centred: Float[Tensor, "n dim"]) -> tuple[Float[Tensor, " some"], Float[Tensor, "some dim"]]:
+def principal_components(centred: Float[Tensor, "n dim"]) -> tuple[Float[Tensor, " some"], Float[Tensor, "some dim"]]:
     """Variances and directions of the largest principal components, all that a rank may ask for.
 
     Large tables by randomised subspace iteration (Halko et al., 2011, SIAM Review 53, 217), at the cost of some passes

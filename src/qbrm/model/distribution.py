@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from jaxtyping import Float
+import numpy as np
+from jaxtyping import Float, Float64
 from torch import Tensor
 
 from qbrm.energies.density import Density, pessimistic, probability_greater
+from qbrm.energies.candidates import CandidateMachine, Candidates
+from qbrm.energies.density import Density, probability_greater
+from qbrm.errors import InputError
 
 
 class RewardCurves(NamedTuple):
@@ -15,6 +19,20 @@ class RewardCurves(NamedTuple):
 
     reward: Float[Tensor, "n nodes"]
     density: Float[Tensor, "n nodes"]
+
+
+class CandidateChoice(NamedTuple):
+    """The best of the candidates for one prompt.
+
+    Attributes:
+        index: of the one with the greatest reward; the first of several.
+        rewards: refined reward of each in its set, in the reward model's units.
+        good: probability that each is good, the marginal of its spin; None without a machine across candidates.
+    """
+
+    index: int
+    rewards: Float64[np.ndarray, " n"]
+    good: Float64[np.ndarray, " n"] | None
 
 
 class RewardDistribution(NamedTuple):
@@ -29,6 +47,8 @@ class RewardDistribution(NamedTuple):
         quantiles: by probability.
         standard: the whole distribution, in standardised units.
         curves: the whole distribution, for plots.
+        candidates: the responses as candidates of one prompt, if the model has a machine across candidates.
+        machine: that machine.
     """
 
     base: Float[Tensor, " n"]
@@ -39,6 +59,8 @@ class RewardDistribution(NamedTuple):
     quantiles: dict[float, Float[Tensor, " n"]]
     standard: Density
     curves: RewardCurves
+    candidates: Candidates | None = None
+    machine: CandidateMachine | None = None
 
     def rows(self, rows: slice) -> RewardDistribution:
         """Some of the responses."""
@@ -51,6 +73,8 @@ class RewardDistribution(NamedTuple):
             quantiles={level: quantile[rows] for level, quantile in self.quantiles.items()},
             standard=self.standard.rows(rows),
             curves=RewardCurves(self.curves.reward[rows], self.curves.density[rows]),
+            candidates=None if self.candidates is None else self.candidates.rows(rows),
+            machine=self.machine,
         )
 
     def pessimistic(self, beta: float) -> Float[Tensor, " n"]:
@@ -63,6 +87,19 @@ class RewardDistribution(NamedTuple):
             ValueError: if beta is not a positive number.
         """
         return pessimistic(self.standard.mass, self.curves.reward, beta)
+    def choose(self) -> CandidateChoice:
+        """The best of these responses, all to one prompt.
+
+        Raises:
+            InputError: if there is none, or the machine across candidates fails on them.
+        """
+        if not len(self.refined):
+            raise InputError("no responses to choose from; expected one or more.")
+        if self.machine is None or self.candidates is None:
+            rewards = self.refined.double().cpu().numpy()
+            return CandidateChoice(int(rewards.argmax()), rewards, None)
+        judged = self.machine.judge(self.candidates)
+        return CandidateChoice(int(judged.reward.argmax()), judged.reward.numpy(), judged.good.numpy())
 
     def preferences(self) -> Float[Tensor, "n n"]:
         """P(r_i > r_j) for every two responses i and j; one half on the diagonal."""

@@ -10,25 +10,30 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from jaxtyping import UInt64
+from jaxtyping import Float64, UInt64
+from torch import Tensor
 
 from qbrm.durable import one_writer
 from qbrm.energies import EnergyScore
 from qbrm.energies.base import Clamped
+from qbrm.energies.candidates import DEFAULT_SAMPLER, CandidateMachine, Candidates
 from qbrm.energies.density import density, probability_greater
 from qbrm.errors import InputError
+from qbrm.model.candidates import CandidateReport, candidates_of, described, fit_machine
 from qbrm.model.conversation import PromptLike as PromptLike
 from qbrm.model.conversation import as_prompt
-from qbrm.model.distribution import RewardCurves, RewardDistribution
+from qbrm.model.distribution import CandidateChoice, RewardCurves, RewardDistribution
 from qbrm.model.from_preferences import PreferenceFit, Preferences
 from qbrm.model.hardened import named_kinds
 from qbrm.model.hub import upload
 from qbrm.model.model_card import Provenance
 from qbrm.model.persistence import Parts, load_model, save_model
 from qbrm.model.score_choice import AUTO, Progress, named_score
+from qbrm.preferences import Prompt
+from qbrm.preferences.candidate_lists import CandidateSource, read_candidates
 from qbrm.preferences.unlabelled import Unlabelled
 from qbrm.refinement import REFINEMENTS
-from qbrm.reward_models import RewardModel, RewardModelOptions
+from qbrm.reward_models import Embedded, RewardModel, RewardModelOptions
 from qbrm.samplers import Sampler
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -44,9 +49,10 @@ class EnergyRewardModel:
         refinement: one of `qbrm.refinement.REFINEMENTS`.
         provenance: data, settings and measured results for the model card, if known.
         training_prompts: digests of the prompts that the score was fitted on, if known.
+        candidates: a machine across a prompt's candidates; see :meth:`fit_candidates`.
 
     Raises:
-        InputError: if the score was made for another embedding size, or the refinement is unknown.
+        InputError: if the score or the machine was made for another embedding size, or the refinement is unknown.
     """
 
     def __init__(
@@ -56,6 +62,7 @@ class EnergyRewardModel:
         refinement: str = "mode",
         provenance: Provenance | None = None,
         training_prompts: UInt64[np.ndarray, " prompts"] | None = None,
+        candidates: CandidateMachine | None = None,
     ) -> None:
         if energy_score.dim != reward_model.dim:
             sizes = f"embeddings of size {energy_score.dim}, {reward_model.identity} gives {reward_model.dim}"
@@ -64,6 +71,10 @@ class EnergyRewardModel:
             raise InputError(f"unknown refinement {refinement!r}; expected one of: {', '.join(REFINEMENTS)}.")
         self.reward_model, self.energy_score, self.refinement = reward_model, energy_score.eval(), refinement
         self.provenance, self.training_prompts = provenance, training_prompts
+        if candidates is not None and candidates.dim != reward_model.dim:
+            sizes = f"embeddings of size {candidates.dim}, {reward_model.identity} gives {reward_model.dim}"
+            raise InputError(f"the machine across candidates takes {sizes}; expected one fitted to this reward model.")
+        self.candidates = candidates
 
     @torch.no_grad()
     def score(self, prompts: Sequence[PromptLike], responses: Sequence[str]) -> RewardDistribution:
@@ -76,22 +87,66 @@ class EnergyRewardModel:
         Raises:
             InputError: if there are not as many prompts as responses.
         """
-        energy_score, clamped = self.energy_score, self._clamp(prompts, responses)
+        energy_score, (embedding, base_reward) = self.energy_score, self._embedded(prompts, responses)
+        clamped = energy_score.clamp(embedding, base_reward)
         fine = density(energy_score, clamped, FINE_SPACING)
-        refined = REFINEMENTS[self.refinement](energy_score, clamped, torch.Generator().manual_seed(0))
+        standard = REFINEMENTS[self.refinement](energy_score, clamped, torch.Generator().manual_seed(0))
+        refined, deviation = energy_score.from_standard(standard), fine.std * energy_score.reward_scale
+        candidates = None if self.candidates is None else candidates_of(refined, deviation, responses, embedding)
         return RewardDistribution(
             base=energy_score.from_standard(clamped.base_reward),
-            refined=energy_score.from_standard(refined),
+            refined=refined,
             mean=energy_score.from_standard(fine.mean),
             mode=energy_score.from_standard(energy_score.mode(clamped)),
-            std=fine.std * energy_score.reward_scale,
+            std=deviation,
             quantiles={level: energy_score.from_standard(fine.quantile(level)) for level in QUANTILES},
             standard=fine,
             curves=RewardCurves(
                 reward=energy_score.from_standard(fine.lattice.rewards).expand_as(fine.mass),
                 density=fine.mass / (fine.lattice.step * energy_score.reward_scale),
             ),
+            candidates=candidates,
+            machine=self.candidates,
         )
+
+    def choose(self, prompt: PromptLike, responses: Sequence[str]) -> CandidateChoice:
+        """The best of several candidates for one prompt, with their rewards and the probabilities that they are good.
+
+        With a machine across candidates (:meth:`fit_candidates`), rewards depend on the other candidates; without one,
+        they are the refined rewards of :meth:`score`.
+
+        Raises:
+            InputError: if there is no response.
+        """
+        return self.score([prompt] * len(responses), responses).choose()
+
+    def score_set(self, prompt: PromptLike, responses: Sequence[str]) -> Float64[np.ndarray, " n"]:
+        """Refined reward of each of several candidates for one prompt; see :meth:`choose`."""
+        return self.choose(prompt, responses).rewards
+
+    def fit_candidates(
+        self, source: CandidateSource, *, sampler: str | Sampler = DEFAULT_SAMPLER, seed: int = 0
+    ) -> CandidateReport:
+        """Fit a machine across the candidates of a prompt to which of them are best; :meth:`choose` then uses it.
+
+        A fifth of the prompts measures and trains nothing. Prompts that the score was fitted on are left out if they
+        are known, because its rewards look better there than they are elsewhere.
+
+        Args:
+            source: a file or a list of {"prompt", "candidates": [{"response", "gold"}]}, or preferences of which those
+                with several rejected responses are taken.
+            sampler: draws the spins of sets of more than 20 candidates.
+            seed: seeds the split and the draws.
+
+        Returns:
+            What choosing is worth on the held-out prompts, with the machine and without.
+
+        Raises:
+            InputError: if the source is not usable, or fewer than ten of its prompts are left.
+        """
+        fitted = fit_machine(self._described, read_candidates(source), self.training_prompts, sampler, seed)
+        self.candidates = fitted.machine
+        return fitted.report
 
     @torch.no_grad()
     def prefer(self, prompt: PromptLike, a: str, b: str) -> float:
@@ -234,9 +289,18 @@ class EnergyRewardModel:
         return self
 
     def _parts(self) -> Parts:
-        return Parts(self.reward_model, self.energy_score, self.refinement, self.provenance, self.training_prompts)
+        known = self.provenance, self.training_prompts, self.candidates
+        return Parts(self.reward_model, self.energy_score, self.refinement, *known)
+
+    @torch.no_grad()
+    def _described(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> Candidates:
+        embedded = self.reward_model.embed(prompts, responses)
+        return described(self.energy_score, self.refinement, *self._tensors(embedded), responses)
 
     def _clamp(self, prompts: Sequence[PromptLike], responses: Sequence[str]) -> Clamped:
+        return self.energy_score.clamp(*self._embedded(prompts, responses))
+
+    def _embedded(self, prompts: Sequence[PromptLike], responses: Sequence[str]) -> tuple[Tensor, Tensor]:
         if isinstance(prompts, str) or isinstance(responses, str):
             raise InputError("one string where a list was expected; expected a list of prompts and one of responses.")
         if len(prompts) != len(responses):
@@ -244,8 +308,10 @@ class EnergyRewardModel:
         for response in responses:
             if not isinstance(response, str):
                 raise InputError(f"response {response!r}; expected a string.")
-        embedded = self.reward_model.embed([as_prompt(prompt) for prompt in prompts], responses)
+        return self._tensors(self.reward_model.embed([as_prompt(prompt) for prompt in prompts], responses))
+
+    def _tensors(self, embedded: Embedded) -> tuple[Tensor, Tensor]:
         if embedded.reward is None:
             raise InputError(f"{self.reward_model.identity} gives no rewards; expected a model with a score head.")
         device = self.energy_score.device
-        return self.energy_score.clamp(*(torch.from_numpy(part).to(device) for part in embedded if part is not None))
+        return torch.from_numpy(embedded.embedding).to(device), torch.from_numpy(embedded.reward).to(device)

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 import qbrm
 from qbrm.durable import SUMS, make_folder, read_checked, write_atomically
 from qbrm.energies import ENERGY_SCORES, EnergyScore
+from qbrm.energies.candidates import CandidateMachine
 from qbrm.errors import DamagedFileError, InputError
 from qbrm.model.model_card import Provenance, model_card
 from qbrm.model.training_prompts import FILE, read_training_prompts, write_training_prompts
@@ -46,6 +47,7 @@ class Parts(NamedTuple):
     refinement: str
     provenance: Provenance | None
     training_prompts: UInt64[np.ndarray, " prompts"] | None = None
+    candidates: CandidateMachine | None = None
 
 
 def save_model(folder: Path, parts: Parts, name: str | None = None) -> None:
@@ -77,6 +79,9 @@ def save_model(folder: Path, parts: Parts, name: str | None = None) -> None:
     }
     tensors = {f"score.{key}": value for key, value in score.state_dict().items()}
     tensors |= {f"trunk.{key}": value for key, value in trunk.state_dict().items()} if trunk else {}
+    if parts.candidates is not None:
+        config["candidates"] = parts.candidates.settings()
+        tensors |= {f"candidates.{key}": value for key, value in parts.candidates.state_dict().items()}
     card = model_card(name or str(folder), typed, described, parts.refinement, parts.provenance)
     make_folder(folder)
     if parts.training_prompts is not None and name is None:  # digests of private prompts are not for everyone
@@ -102,13 +107,17 @@ def load_model(
     except (TypeError, ValueError, LookupError, ArithmeticError, RuntimeError, AttributeError, MemoryError) as error:
         reason = " ".join(str(error).split())[:300]
         raise InputError(f"{folder / CONFIG} describes no model that can be built ({reason}).") from error
-    tensors = _read_tensors(folder / WEIGHTS, ("score.", "trunk.") if built.trunk else ("score.",))
+    modules = {"score.": built.score, "trunk.": built.trunk, "candidates.": built.candidates}
+    tensors = _read_tensors(folder / WEIGHTS, tuple(prefix for prefix, module in modules.items() if module is not None))
     _fill(built.score, "score.", tensors, folder)
+    if built.candidates is not None:
+        _fill(built.candidates, "candidates.", tensors, folder)
     base = _load_base(folder, built, reward_model, options)
     if built.trunk is not None:
         _fill(built.trunk, "trunk.", tensors, folder)
         base = EncoderRewardModel(base, built.trunk)
-    return Parts(base, built.score, config["refinement"], built.provenance, read_training_prompts(folder))
+    known = built.provenance, read_training_prompts(folder), built.candidates
+    return Parts(base, built.score, config["refinement"], *known)
 
 
 def is_refined(name: str | Path, revision: str | None = None) -> bool:
@@ -144,6 +153,7 @@ class _Built(NamedTuple):
     trunk: Trunk | None
     score: EnergyScore
     provenance: Provenance | None
+    candidates: CandidateMachine | None
 
 
 def _build(config: Mapping[str, Any]) -> _Built:
@@ -163,6 +173,7 @@ def _build(config: Mapping[str, Any]) -> _Built:
         Trunk(**config["trunk"]) if config["trunk"] is not None else None,
         ENERGY_SCORES[name](**score),
         Provenance.from_dict(config["provenance"]) if config["provenance"] is not None else None,
+        CandidateMachine(**config["candidates"]) if config.get("candidates") is not None else None,
     )
 
 

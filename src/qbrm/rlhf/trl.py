@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import groupby
 from statistics import fmean
 from typing import Any, TypeAlias
 
@@ -41,7 +42,9 @@ class RewardFunction:
         log_metric: LogMetric | None = None,
         **batch: Any,
     ) -> list[float]:
-        """The refined reward of each completion.
+        """The refined reward of each completion; in its group, if the model has a machine across candidates.
+
+        Consecutive completions of equal prompts are a group: the candidates of one prompt.
 
         Args:
             prompts: strings or chat messages.
@@ -56,8 +59,19 @@ class RewardFunction:
         quantiles = {f"quantile_{level}": values.tolist() for level, values in scored.quantiles.items()}
         columns = {"base": scored.base.tolist(), "std": scored.std.tolist(), **quantiles}
         log_means(log_metric, self.__name__, columns)
-        rewards: list[float] = scored.refined.tolist()
-        return rewards
+        if self.model.candidates is None:
+            rewards: list[float] = scored.refined.tolist()
+            return rewards
+        return [reward for rows in _groups(prompts) for reward in scored.rows(rows).choose().rewards.tolist()]
+
+
+def _groups(prompts: Sequence[PromptLike]) -> Iterator[slice]:
+    """Rows of consecutive equal prompts: TRL's completions of one prompt stand side by side."""
+    start = 0
+    for _, group in groupby(prompts):
+        stop = start + sum(1 for _ in group)
+        yield slice(start, stop)
+        start = stop
 
 
 def turns_of(prompts: Sequence[PromptLike], completions: Completions) -> tuple[list[PromptLike], list[str]]:

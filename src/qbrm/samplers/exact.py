@@ -30,8 +30,8 @@ class ExactSampler:
     Couplings that the batch shares give one C, and the rest is matrix products over 2^(M/2) half states. Everything is
     computed in double precision, a part of the batch at a time, and returned in the fields' dtype.
 
-    `log_partition` and `log_probability` are differentiable in fields and couplings, every J_jk taken on its own: the
-    gradient of log Z is the mean of s_j, and half that of s_j s_k.
+    `log_partition`, `log_probability` and `log_odds` are differentiable in fields and couplings, every J_jk taken on
+    its own: the gradient of log Z is the mean of s_j, and half that of s_j s_k.
 
     Raises:
         InputError: by every method, if there are more than 20 spins or `check_problem` refuses the problem.
@@ -60,6 +60,12 @@ class ExactSampler:
         """Log of p(s) of given states, h.s + s.J s / 2 - log Z."""
         exponent = (states * (fields[:, None] + states @ couplings / 2)).sum(-1)
         return exponent - self.log_partition(fields, couplings)[:, None]
+
+    def log_odds(self, fields: Fields, couplings: Couplings) -> Float[Tensor, "batch spins"]:
+        """Log of P(s_j = +1) / P(s_j = -1) of every spin: 2 h_j without couplings."""
+        _check_size(fields, couplings)
+        odds = [_log_odds(fields[rows], part) for rows, part in _parts(fields, couplings)]
+        return torch.cat(odds).to(fields.dtype)
 
     def moments(
         self, fields: Fields, couplings: Couplings
@@ -132,6 +138,20 @@ def _log_partition(fields: Fields, couplings: Couplings) -> Float[Tensor, " batc
         return log_total(fields, couplings)
     # All states of every problem are too many to keep for the backward pass: they are computed again there.
     recomputed: Tensor = checkpoint(log_total, fields, couplings, use_reentrant=False)
+    return recomputed
+
+
+def _log_odds(fields: Fields, couplings: Couplings) -> Float[Tensor, "batch spins"]:
+    def odds(fields: Fields, couplings: Couplings) -> Float[Tensor, "batch spins"]:
+        a, b, left, right, cross, _ = _weigh(fields, couplings)
+        # Sums of positive weights keep their relative precision, where 1 + mean and 1 - mean of a spin would lose it.
+        sides = [(left * (right @ cross.mT), a), (right * (left @ cross), b)]
+        up, down = (torch.cat([p @ (sign * states > 0).double() for p, states in sides], -1) for sign in (1, -1))
+        smallest = torch.finfo(up.dtype).tiny
+        return (up.clamp_min(smallest).log() - down.clamp_min(smallest).log())[:, 0]
+
+    # All states of every problem are too many to keep for the backward pass: they are computed again there.
+    recomputed: Tensor = checkpoint(odds, fields, couplings, use_reentrant=False)
     return recomputed
 
 

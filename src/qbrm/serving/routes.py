@@ -15,6 +15,8 @@ from qbrm.serving.json_route import JsonRoute
 from qbrm.serving.rollout import Rollout
 from qbrm.serving.schemas import (
     ChatMessage,
+    ChooseAnswer,
+    ChooseRequest,
     CompareAnswer,
     CompareRequest,
     ModelAnswer,
@@ -23,6 +25,7 @@ from qbrm.serving.schemas import (
     Problem,
     ScoreAnswer,
     ScoreRequest,
+    choice_of,
     comparison_of,
     rewards_of,
 )
@@ -57,6 +60,7 @@ def v1_routes(model_name: str, batcher: Batcher, limits: Limits) -> APIRouter:
             version=qbrm.__version__,
             max_responses=limits.responses,
             max_compared=limits.compared,
+            max_candidates=limits.batch,
             max_characters=limits.characters,
         )
 
@@ -85,6 +89,14 @@ def v1_routes(model_name: str, batcher: Batcher, limits: Limits) -> APIRouter:
         prompts = [plain(request.prompt)] * len(request.responses)
         check_size(prompts, request.responses, limits.compared, limits.characters)
         [answer] = await batcher.ask(prompts, request.responses, lambda all_: [comparison_of(all_)], whole=True)
+        return answer
+
+    @routes.post("/choose")
+    async def choose(request: ChooseRequest) -> ChooseAnswer:
+        """Choose the best of the candidates for one prompt, each rewarded in view of the others."""
+        prompts = [plain(request.prompt)] * len(request.responses)
+        check_size(prompts, request.responses, limits.batch, limits.characters)
+        [answer] = await batcher.ask(prompts, request.responses, lambda all_: [choice_of(all_)], whole=True)
         return answer
 
     return routes

@@ -133,6 +133,25 @@ class CompareAnswer(BaseModel):
     preferences: list[list[Probability]] = Field(description="Row i, column j: P(i > j).")
 
 
+class ChooseRequest(Strict):
+    """The candidates for one prompt."""
+
+    prompt: PromptField
+    responses: Texts = Field(min_length=1)
+
+
+class ChooseAnswer(BaseModel):
+    """The best candidate, and what each is worth among the others."""
+
+    index: int = Field(description="Of the best, from 0.")
+    rewards: list[FiniteFloat] = Field(
+        description="In view of the other candidates, if the model has a machine across candidates; else refined."
+    )
+    good: list[Probability] | None = Field(
+        description="Probability that each is good; null without a machine across candidates."
+    )
+
+
 class ModelAnswer(BaseModel):
     """What is being served."""
 
@@ -140,6 +159,7 @@ class ModelAnswer(BaseModel):
     version: str = Field(description="Of qbrm.")
     max_responses: int = Field(description="Most responses in one request.")
     max_compared: int = Field(description="Most responses in one comparison.")
+    max_candidates: int = Field(description="Most candidates in one choice.")
     max_characters: int = Field(description="Most characters in one prompt or response.")
 
 
@@ -174,3 +194,9 @@ def comparison_of(distribution: RewardDistribution) -> CompareAnswer:
         for row, (reward, (nodes, density)) in enumerate(zip(rewards_of(distribution), curves, strict=True))
     ]
     return CompareAnswer(responses=responses, preferences=distribution.preferences().tolist())
+
+
+def choice_of(distribution: RewardDistribution) -> ChooseAnswer:
+    """The best of responses to one prompt."""
+    index, rewards, good = distribution.choose()
+    return ChooseAnswer(index=index, rewards=rewards.tolist(), good=None if good is None else good.tolist())

@@ -197,3 +197,49 @@ class KeepResults:
     seeds: int
     prompts: int
     rows: list[KeepRow]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CandidatesRow:
+    """What one way to choose among the candidates of a prompt is worth, each prompt tested once, with 95% intervals.
+
+    `gold` is the mean gold value of the chosen candidates; of preferences, the share of sets whose chosen response is
+    above all others. `over_refined` is that less the refined rewards', `behind_machine` the machine's less that; None
+    for those themselves. `log_loss` is of the best candidate by Luce's rule, in nats; None for what claims no
+    probability.
+    """
+
+    source: str
+    method: str
+    gold: tuple[float, float, float]
+    over_refined: tuple[float, float, float] | None
+    behind_machine: tuple[float, float, float] | None
+    log_loss: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CandidatesSource:
+    """Sets of candidates from one source.
+
+    `sets` are tested, on so many `prompts`; `candidates` is their mean number. `random` is the mean gold value of
+    a candidate, `best` that of the best in each set. `parameters` are the machine's, as means over seeds, by name.
+    """
+
+    name: str
+    sets: int
+    prompts: int
+    candidates: float
+    random: float
+    best: float
+    parameters: dict[str, float]
+
+
+@dataclass(frozen=True)
+class CandidatesResults:
+    """Content of candidates.json."""
+
+    command: str
+    seeds: int
+    reward_model: str
+    sources: list[CandidatesSource]
+    rows: list[CandidatesRow]

@@ -10,6 +10,7 @@ import time
 import pytest
 import torch
 
+from fixtures.candidate_sets import write_candidates
 from fixtures.serving_client import MODEL_NAME, PROMPT, RESPONSES, serving, small_model, wait_until
 from qbrm.errors import InputError
 from qbrm.serving import authentication
@@ -17,7 +18,7 @@ from qbrm.serving.settings import Limits
 
 TOKEN = "correct-horse-battery"
 SCORE = {"prompts": [PROMPT], "responses": ["A drink."]}
-SCORING = ("/v1/score", "/v1/prefer", "/v1/compare", "/get_reward", "/classify", "/remote_rm")
+SCORING = ("/v1/score", "/v1/prefer", "/v1/compare", "/v1/choose", "/get_reward", "/classify", "/remote_rm")
 PROTECTED = (*SCORING, "/v1/model", "/metrics", "/nothing")
 PUBLIC = ("/", "/docs", "/openapi.json", "/healthz", "/readyz")
 
@@ -29,7 +30,7 @@ def quick(one_thread):
 
 @pytest.fixture(scope="module")
 def served(quick):
-    limits = Limits(body_bytes=20_000, responses=8, characters=500, compared=4)
+    limits = Limits(body_bytes=20_000, responses=8, characters=500, compared=4, batch=5)
     with serving(limits=limits) as running:
         yield running
 
@@ -67,6 +68,24 @@ def test_a_comparison_ranks_by_refined_reward_and_tells_preferences(served):
         assert answer["preferences"][i][j] == pytest.approx(served.model.prefer(PROMPT, a, b), abs=1e-4)
 
 
+def test_a_choice_is_the_models(served):
+    answer = served.post("/v1/choose", {"prompt": PROMPT, "responses": RESPONSES}).json
+    index, rewards, _ = served.model.choose(PROMPT, RESPONSES)
+    assert (answer["index"], answer["good"]) == (index, None)
+    assert answer["rewards"] == pytest.approx(rewards.tolist(), abs=1e-5)
+
+
+def test_a_choice_is_made_in_view_of_all_candidates_where_the_model_has_a_machine_across_them(tmp_path):
+    model = small_model()
+    model.fit_candidates(write_candidates(tmp_path / "candidates.jsonl"))
+    with serving(model) as running:
+        answer = running.post("/v1/choose", {"prompt": PROMPT, "responses": RESPONSES}).json
+    index, rewards, good = model.choose(PROMPT, RESPONSES)
+    assert answer["index"] == index
+    assert answer["rewards"] == pytest.approx(rewards.tolist(), abs=1e-5)
+    assert answer["good"] == pytest.approx(good.tolist(), abs=1e-5)
+
+
 def test_a_curve_is_a_density_with_the_mean_and_deviation_that_are_told(served):
     for response in served.post("/v1/compare", {"prompt": PROMPT, "responses": RESPONSES}).json["responses"]:
         reward, density = (torch.tensor(response["curve"][name]).double() for name in ("reward", "density"))
@@ -101,6 +120,7 @@ def test_nothing_asked_is_nothing_answered(served):
         ("/v1/score", ["a"], "body"),
         ("/v1/prefer", {"prompt": "a", "a": "x"}, "body.b: Field required"),
         ("/v1/compare", {"prompt": "a", "responses": ["only one"]}, "body.responses"),
+        ("/v1/choose", {"prompt": "a", "responses": []}, "body.responses"),
     ],
 )
 def test_a_request_of_another_form_is_refused_in_one_line_that_says_where(served, path, body, told):
@@ -136,6 +156,7 @@ def test_bytes_that_are_no_request_are_refused_and_harm_nobody(served, body):
     [
         ("/v1/score", {"prompts": ["a"] * 9, "responses": ["x"] * 9}, "9 responses; expected at most 8"),
         ("/v1/compare", {"prompt": "a", "responses": ["x"] * 5}, "5 responses; expected at most 4"),
+        ("/v1/choose", {"prompt": "a", "responses": ["x"] * 6}, "6 responses; expected at most 5"),
         ("/v1/prefer", {"prompt": "a", "a": "x", "b": "x" * 501}, "response 1 has 501 characters"),
         ("/v1/score", {"prompts": ["a" * 501], "responses": ["x"]}, "prompt 0 has 501 characters"),
         ("/v1/score", {"prompts": ["a"], "responses": ["x" * 21_000]}, "the body is too large"),

@@ -1,0 +1,137 @@
+"""The study of candidates: its rivals by hand, and the whole of it on small files."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+from fixtures.candidate_sets import DIM, candidates, write_candidates
+from fixtures.fake_encoder import FakeEncoder
+from fixtures.preference_files import read_lines, write_preferences
+from qbrm.cli.console import Reporter
+from qbrm.energies.candidate_fit import by_size
+from qbrm.energies.candidates import CandidateMachine
+from qbrm.errors import InputError
+from qbrm.reward_models import REWARD_MODELS
+from qbrm_lab.comparison import ComparisonSettings
+from qbrm_lab.methods.candidates import Smoothed, fit_linear, fit_rivals, pointwise, with_centroid
+from qbrm_lab.studies import candidates as study
+from qbrm_lab.studies.candidates import study_candidates
+from qbrm_lab.studies.candidates_page import METHODS
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+SETS = [candidates(3 + number % 3, seed=number) for number in range(40)]
+CHOSEN = [torch.eye(of.size, dtype=torch.float64)[int((of.reward + of.length).argmax())] for of in SETS]
+
+
+@pytest.fixture(scope="module")
+def units():
+    made = CandidateMachine(DIM)
+    made.standardise(SETS)
+    return made
+
+
+def test_rewards_smoothed_over_candidates_are_means_weighted_by_a_normal_kernel(units):
+    sets = units.standard([SETS[0]])
+    weight = [[float(torch.exp(-sets.distance[0, i, j] / (2 * 0.5**2))) for j in range(3)] for i in range(3)]
+    by_hand = [sum(w * float(r) for w, r in zip(row, sets.reward[0], strict=True)) / sum(row) for row in weight]
+    assert Smoothed(0.5)(sets)[0, :, 0].tolist() == pytest.approx(by_hand)
+    torch.testing.assert_close(Smoothed(1e-3)(sets), pointwise(sets))
+    assert torch.equal(Smoothed(0)(sets), pointwise(sets))
+
+
+def test_closeness_to_the_centroid_is_less_the_squared_distance_but_for_a_constant(units):
+    sets = units.standard([SETS[2]])
+    x = SETS[2].embedding @ units.basis
+    distance = (x - x.mean(0)).square().sum(1) / x.shape[1]
+    closeness = with_centroid(sets)[0, :, 2]
+    torch.testing.assert_close(closeness, distance.mean() - distance)
+
+
+def test_the_pointwise_rival_is_the_machine_without_couplings(units):
+    linear = fit_linear(units, list(by_size(units, SETS, CHOSEN)), pointwise)
+    alone = CandidateMachine(DIM).fit(SETS, CHOSEN, coupled=False)
+    with torch.no_grad():
+        of_machine = [alone.log_odds(alone.standard([of]))[0] for of in SETS[:5]]
+    for rival, machine in zip(linear.log_odds(SETS[:5]), of_machine, strict=True):
+        # Their priors differ: of weights, and of the logarithm of one.
+        torch.testing.assert_close(torch.softmax(rival, 0), torch.softmax(machine, 0), rtol=0, atol=0.15)
+        assert int(rival.argmax()) == int(machine.argmax())
+
+
+def test_rivals_learn_what_was_chosen():
+    rivals = fit_rivals(SETS, CHOSEN, seed=0)
+    for rival in vars(rivals).values():
+        right = [
+            int(odds.argmax()) == int(one.argmax()) for odds, one in zip(rival.log_odds(SETS), CHOSEN, strict=True)
+        ]
+        assert sum(right) > 0.8 * len(SETS)
+
+
+@pytest.fixture
+def settings(tmp_path, monkeypatch):
+    monkeypatch.setitem(REWARD_MODELS, "fake", FakeEncoder)
+    return ComparisonSettings(
+        write_preferences(tmp_path / "prefs.jsonl", 0, 100),
+        tmp_path / "out",
+        reward_model="fake",
+        seeds=2,
+        command="qbrm study candidates",
+    )
+
+
+def test_the_study_sets_the_machine_beside_its_rivals_on_files_and_preferences(settings, tmp_path, monkeypatch):
+    files = [write_candidates(tmp_path / "some.jsonl", prompts=30)]
+    text = study_candidates(settings, files, False, Reporter()).read_text()
+    content = json.loads((settings.out / "candidates.json").read_text())
+    sources = [settings.train.name, "some.jsonl"]
+    assert [source["name"] for source in content["sources"]] == sources
+    assert [(row["source"], row["method"]) for row in content["rows"]] == [
+        (source, method) for source in sources for method in METHODS
+    ]
+    by_source = {source["name"]: source for source in content["sources"]}
+    assert by_source["some.jsonl"]["sets"] == 12  # two seeds, each another fifth
+    for row in content["rows"]:
+        gold, source = row["gold"], by_source[row["source"]]
+        assert 0 <= gold[1] <= gold[0] <= gold[2] <= source["best"]
+    refined, machine = (
+        next(row for row in content["rows"] if row["source"] == "some.jsonl" and row["method"] == method)
+        for method in ("refined", "machine")
+    )
+    assert machine["over_refined"][0] == pytest.approx(machine["gold"][0] - refined["gold"][0])
+    assert refined["behind_machine"] == machine["over_refined"]
+    assert "## some.jsonl" in text
+    assert "- The machine over reward and length:" in text
+
+    monkeypatch.setattr(study, "_tested", lambda *given: pytest.fail("a finished seed was run again"))
+    assert study_candidates(settings, files, False, Reporter()).read_text() == text
+
+
+def test_ties_are_worth_the_least_of_them():
+    assert study._chosen(*(torch.tensor(values).double().numpy() for values in ([1, 0.5, 0], [2, 2, 1]))) == 0.5
+
+
+def test_a_sample_is_whole_prompts_in_an_order_of_their_own(tmp_path):
+    lists = study.read_candidates(write_candidates(tmp_path / "some.jsonl", prompts=30))
+    few = study._sample(lists, 26)
+    assert len(few) == 6
+    assert few == study._sample(lists[::-1], 100)[:6]
+
+
+def test_without_sets_there_is_nothing_to_study(settings, tmp_path):
+    with pytest.raises(InputError, match=r"has no best-of-n sets; expected some, or files named by --candidates"):
+        study_candidates(replace(settings, train=pairs_only(settings.train)), [], False, Reporter())
+    (tmp_path / "more").mkdir()
+    same = [write_candidates(folder / "some.jsonl") for folder in (tmp_path, tmp_path / "more")]
+    with pytest.raises(InputError, match=r"--candidates names 'some.jsonl' twice"):
+        study_candidates(settings, same, False, Reporter())
+
+
+def pairs_only(path):
+    lines = read_lines(path)
+    for line in lines:
+        line["rejected"] = line["rejected"][0]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return path
