@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         RBM,
         CoupledBoltzmannMachine,
         EnergyScore,
+        Product,
         Residual,
         SemiQuantumRBM,
         TransverseFieldMachine,
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from qbrm.fitting import FitSettings, TrainingSettings
     from qbrm.model import EnergyRewardModel, RewardDistribution
     from qbrm.model.export.classifier import export_classifier
+    from qbrm.model.merge import merge
     from qbrm.preferences import read_preferences, sample_source
     from qbrm.refinement import Ascent, refine
     from qbrm.reward_models import load_reward_model
@@ -50,6 +52,7 @@ _MODULES = {
     "GibbsSampler": "samplers.gibbs",
     "InputError": "errors",
     "KaiwuSampler": "samplers.kaiwu",
+    "Product": "energies",
     "RBM": "energies",
     "RewardClient": "rlhf.served",
     "Residual": "energies",
@@ -62,6 +65,7 @@ _MODULES = {
     "build_features": "features",
     "export_classifier": "model.export.classifier",
     "load_reward_model": "reward_models",
+    "merge": "model.merge",
     "read_preferences": "preferences",
     "refine": "refinement",
     "sample_source": "preferences",
@@ -81,6 +85,7 @@ __all__ = [
     "GibbsSampler",
     "InputError",
     "KaiwuSampler",
+    "Product",
     "Residual",
     "RewardClient",
     "RewardDistribution",
@@ -93,6 +98,7 @@ __all__ = [
     "build_features",
     "export_classifier",
     "load_reward_model",
+    "merge",
     "read_preferences",
     "refine",
     "sample_source",

@@ -33,7 +33,15 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for command in (commands.fit, commands.embed, commands.train, commands.evaluate, commands.export, commands.serve):
+for command in (
+    commands.fit,
+    commands.embed,
+    commands.train,
+    commands.merge,
+    commands.evaluate,
+    commands.export,
+    commands.serve,
+):
     app.command()(command)
 
 

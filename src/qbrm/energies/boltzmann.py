@@ -153,6 +153,12 @@ class BoltzmannScore(EnergyScore):
         opened: Tensor = self.gate(self._standard(embedding))
         return self.strength * opened
 
+    def openness(self, embedding: Float[Tensor, "batch dim"]) -> Float[Tensor, " batch"]:
+        """Log-odds of the gate. Raises TypeError if there is none."""
+        if self.gate is None:
+            raise TypeError(f"{type(self).__name__} has no gate; expected a score with one")
+        return self.gate.logit(self._standard(embedding))
+
     def _standard(self, embedding: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch dim"]:
         return (embedding - self.embedding_loc) / self.embedding_scale
 

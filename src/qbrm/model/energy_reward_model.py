@@ -105,7 +105,7 @@ class EnergyRewardModel:
         Raises:
             InputError: if the folder cannot be written.
         """
-        save_model(Path(folder), self._parts())
+        save_model(Path(folder), self.parts())
 
     def push_to_hub(self, name: str, *, private: bool | None = None, token: str | None = None) -> str:
         """Save to a model on the Hugging Face Hub, which is made if there is none; return the commit's address.
@@ -122,7 +122,7 @@ class EnergyRewardModel:
             InputError: if the Hub refuses or cannot be reached.
         """
         with TemporaryDirectory() as folder:
-            save_model(Path(folder), self._parts(), name)
+            save_model(Path(folder), self.parts(), name)
             return upload(Path(folder), name, private=private, token=token)
 
     @classmethod
@@ -226,7 +226,8 @@ class EnergyRewardModel:
         self.energy_score.to(device)
         return self
 
-    def _parts(self) -> Parts:
+    def parts(self) -> Parts:
+        """The arguments of the constructor, as they are saved."""
         return Parts(self.reward_model, self.energy_score, self.refinement, self.provenance, self.training_prompts)
 
     def _clamp(self, prompts: Sequence[PromptLike], responses: Sequence[str]) -> Clamped:
