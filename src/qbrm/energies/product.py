@@ -143,7 +143,7 @@ class Product(EnergyScore):
         for machine in self._machines:
             weight, mean, familiarity = clamped.field[:, start : start + 3].unbind(1)
             start, end = start + 3, start + 3 + machine.axes * machine.hidden
-            field = clamped.field[:, start:end].reshape(-1, machine.axes, machine.hidden)
+            field = clamped.field[:, start:end].reshape(len(clamped.field), machine.axes, machine.hidden)
             scale = self.reward_scale / machine.reward_scale
             shift = (self.reward_loc - machine.reward_loc) / machine.reward_scale
             seen = Clamped(field, mean, clamped.base_reward * scale + shift, None, familiarity)

@@ -69,7 +69,7 @@ def merge_parts(models: Sequence[Parts], labels: Sequence[str], weights: Weights
     _check_one_reward_model([model.reward_model for model in models], labels)
     machines: list[BoltzmannScore] = [copy.deepcopy(model.score) for model in models]  # type: ignore[misc]
     told = [1.0] * len(machines) if weights == EQUAL else None if weights == FAMILIARITY else weights
-    product = Product(machines, told)  # type: ignore[arg-type]
+    product = Product(machines, told)
     refinements = {model.refinement for model in models}
     known = [model.training_prompts for model in models]
     return Parts(
