@@ -28,6 +28,7 @@ class Study(str, Enum):
     FINE_TUNED = "fine-tuned"
     SAMPLING = "sampling"
     KEEP = "keep"
+    MERGE = "merge"
 
 
 class Benchmark(str, Enum):
@@ -196,6 +197,8 @@ def study(
     sampling: one score with every sampler and many sizes; accuracy against size, sampler error against time.
 
     keep: what keeping the old domain's order costs on the new one, over the weight of keeping, beside gates.
+
+    merge: machines that learned two domains apart, merged, beside means of scores and one machine that saw both.
     """
     import joblib
 
@@ -204,6 +207,7 @@ def study(
     from qbrm_lab.comparison import ComparisonSettings
     from qbrm_lab.studies.everything import study_everything, study_part
     from qbrm_lab.studies.keep import study_keep
+    from qbrm_lab.studies.merge import study_merge
     from qbrm_lab.studies.sampling import study_sampling
 
     reporter = Reporter()
@@ -226,6 +230,9 @@ def study(
     elif subject is Study.KEEP:
         with one_writer(out):
             reporter.fact("keep", str(study_keep(settings, reporter)))
+    elif subject is Study.MERGE:
+        with one_writer(out):
+            reporter.fact("merge", str(study_merge(settings, reporter)))
     else:
         study_part(subject.value, settings, quick, reporter)
 

@@ -195,12 +195,14 @@ def merge(
     ],
     out: Annotated[Path, typer.Option(help="Folder for the merged model.")],
     weights: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="equal; familiarity: by how far the gate of each is open; or numbers, as in 0.3,0.7.",
+            help="familiarity: by how like what each was trained on a response is, as their gates know it; equal; or "
+            "numbers, as in 0.3,0.7.",
             metavar="WEIGHTS",
+            show_default="familiarity if all have a gate, else equal",
         ),
-    ] = "equal",
+    ] = None,
     on: Annotated[
         str | None,
         typer.Option(

@@ -22,15 +22,21 @@ VALIDATION = "validation"
 
 
 def merge_models(
-    models: Sequence[str], out: Path, weights: str, on: str | None, *, skip_bad: bool, **options: Unpack[LoadOptions]
+    models: Sequence[str],
+    out: Path,
+    weights: str | None,
+    on: str | None,
+    *,
+    skip_bad: bool,
+    **options: Unpack[LoadOptions],
 ) -> None:
     """Merge saved models as :func:`qbrm.merge` does, and save the result.
 
     Raises:
         InputError: if models, weights, preferences or the folder are not usable.
     """
-    told = _weights(weights)
-    if on is not None and told != EQUAL:
+    told = None if weights is None else _weights(weights)
+    if on is not None and weights is not None:
         raise InputError(f"--weights {weights} with --on, which sets them; expected one of the two.")
     if on is None and (options or skip_bad):
         raise InputError("options of the reward model or of preferences without --on; expected --on SOURCE with them.")

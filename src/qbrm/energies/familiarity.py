@@ -84,11 +84,7 @@ class Familiarity(nn.Module):
 
     def forward(self, embedding: Float[Tensor, "batch dim"]) -> Float[Tensor, " batch"]:
         """The gate g(e)."""
-        return torch.sigmoid(self.logit(embedding))
-
-    def logit(self, embedding: Float[Tensor, "batch dim"]) -> Float[Tensor, " batch"]:
-        """Log-odds of the gate, which tell far embeddings apart where g(e) has rounded to zero."""
-        return (self.evidence(embedding) - self.threshold) / self.width
+        return torch.sigmoid((self.evidence(embedding) - self.threshold) / self.width)
 
     def evidence(self, embedding: Float[Tensor, "batch dim"]) -> Float[Tensor, " batch"]:
         """What opens the gate: log p(e), less the log-density of what is to be kept if that is known."""

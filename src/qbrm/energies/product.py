@@ -9,7 +9,6 @@ from typing import Any, NamedTuple, cast
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional
 from typing_extensions import Self, override
 
 from qbrm.energies.base import Clamped, EnergyScore, Lattice
@@ -54,12 +53,13 @@ class Product(EnergyScore):
     units, sizes or kind. Where all f_k are concave in r so is f, and its mode lies between theirs. As the weights sum
     to one, the base reward that all machines start from counts once, not K times as in a product of experts.
 
-    With weights by familiarity, each machine counts as far as its gate is open to the embedding, as against the others:
+    With weights by familiarity, the densities that the gates have of the embedding say whose it is:
 
-    .. math:: w_k(e) = g_k(e) \Big/ \sum_j g_j(e)
+    .. math:: w_k(e) = p_k(e)^{1 / w} \Big/ \sum_j p_j(e)^{1 / w}
 
-    so that a machine has its whole correction on what it alone was trained on. Far from everything, the least
-    surprised one has the weight, and its own gate fades its correction.
+    with w the mean width of the gates. That is the posterior of which domain e is from, as far as the gates know it,
+    tempered: a machine has its whole correction on what it alone was trained on. Far from everything each correction
+    fades by its own gate, whoever has the weight.
 
     Args:
         machines: two or more Boltzmann machines for embeddings of one size, none of which draws with a sampler.
@@ -119,8 +119,9 @@ class Product(EnergyScore):
     def shares(self, embedding: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch machines"]:
         """The weights w_k(e) of embeddings; they sum to one."""
         if self.by_familiarity:
-            opened = [functional.logsigmoid(machine.openness(embedding)) for machine in self._machines]
-            return torch.softmax(torch.stack(opened, 1), 1)
+            known = torch.stack([machine.log_familiarity(embedding) for machine in self._machines], 1)
+            widths = [machine.gate.width for machine in self._machines if machine.gate is not None]
+            return torch.softmax(known / torch.stack(widths).mean(), 1)
         return embedding.new_tensor(self.weights).expand(len(embedding), -1)
 
     @override

@@ -38,7 +38,7 @@ OWN_LAYER = "; each fit of a model without a score layer trains a layer of its o
 
 def merge(
     models: Sequence[EnergyRewardModel],
-    weights: Weights = EQUAL,
+    weights: Weights | None = None,
     *,
     on: Preferences | None = None,
 ) -> EnergyRewardModel:
@@ -48,8 +48,9 @@ def merge(
 
     Args:
         models: two or more, of one reward model.
-        weights: ``equal``; ``familiarity``, where each counts as far as its gate is open to the embedding, as against
-            the others; or a number for each.
+        weights: ``equal``; ``familiarity``, where each counts as far as the embedding is like what it was trained on,
+            by the densities of their gates; or a number for each. None for ``familiarity`` where all have a gate, else
+            ``equal``.
         on: preferences that set constant weights and the temperature by log-loss, in the place of `weights`.
 
     Raises:
@@ -64,12 +65,11 @@ def merge(
         return EnergyRewardModel(*merge_on(parts, labels, preferences_of(on), Path(folder)))
 
 
-def merge_parts(models: Sequence[Parts], labels: Sequence[str], weights: Weights = EQUAL) -> Parts:
+def merge_parts(models: Sequence[Parts], labels: Sequence[str], weights: Weights | None = None) -> Parts:
     """Merge as :func:`merge` does, without loaded reward models; `labels` name the models in messages and the card."""
     _check_one_reward_model([model.reward_model for model in models], labels)
     machines: list[BoltzmannScore] = [copy.deepcopy(model.score) for model in models]  # type: ignore[misc]
-    told = [1.0] * len(machines) if weights == EQUAL else None if weights == FAMILIARITY else weights
-    product = Product(machines, told)
+    product = Product(machines, _told(machines, weights))
     refinements = {model.refinement for model in models}
     known = [model.training_prompts for model in models]
     return Parts(
@@ -94,7 +94,7 @@ def merge_on(
 
     Of more than 4,096 pairs, as many random ones are enough for a few numbers.
     """
-    merged = merge_parts(models, labels)
+    merged = merge_parts(models, labels, EQUAL)
     product, provenance = merged.score, merged.provenance
     assert isinstance(product, Product)
     assert provenance is not None
@@ -136,6 +136,16 @@ def _check_one_reward_model(models: Sequence[RewardModel], labels: Sequence[str]
                 f"{labels[0]} refines {first}, {label} refines {other}: {', '.join(differ)} "
                 f"{'differs' if len(differ) == 1 else 'differ'}; expected models of one reward model{layers}."
             )
+
+
+def _told(machines: Sequence[BoltzmannScore], weights: Weights | None) -> Sequence[float] | None:
+    """The argument of `Product`."""
+    if weights is None:
+        gated = all(isinstance(machine, BoltzmannScore) and machine.gate is not None for machine in machines)
+        weights = FAMILIARITY if gated else EQUAL
+    if isinstance(weights, str):
+        return None if weights == FAMILIARITY else [1.0] * len(machines)
+    return weights
 
 
 def _data(models: Sequence[Parts], labels: Sequence[str]) -> list[DataPart]:

@@ -75,12 +75,22 @@ def test_its_density_is_the_weighted_geometric_mean_of_densities_in_different_un
     torch.testing.assert_close(log_density(Product(parts, weights)), expected, rtol=0, atol=1e-9)
 
 
-def test_weights_by_familiarity_are_the_gates_over_their_sum():
+def test_weights_by_familiarity_are_the_tempered_posterior_of_whose_an_embedding_is():
     parts = machines("rbm", "sqrbm", "residual", gate=True)
     embedding, _ = examples()
-    gates = torch.stack([part.familiarity(embedding) / part.strength for part in parts], 1)
+    densities = []
+    for part in parts:  # the normal that the gate's principal components describe, in the embedding's own units
+        gate, scale = part.gate, part.embedding_scale
+        outside = torch.eye(DIM, dtype=torch.float64) - gate.directions.T @ gate.directions
+        covariance = gate.directions.T @ gate.variances.diag() @ gate.directions + gate.rest * outside
+        of = torch.distributions.MultivariateNormal(
+            part.embedding_loc + scale * gate.mean, scale.diag() @ covariance @ scale.diag()
+        )
+        densities.append(of.log_prob(embedding).exp())
+    width = sum(part.gate.width for part in parts) / 3
+    powers = torch.stack(densities, 1) ** (1 / width)
     product = Product(parts)
-    torch.testing.assert_close(product.shares(embedding), gates / gates.sum(1, keepdim=True))
+    torch.testing.assert_close(product.shares(embedding), powers / powers.sum(1, keepdim=True))
     expected = sum(
         share[:, None] * log_density(part) for share, part in zip(product.shares(embedding).T, parts, strict=True)
     )

@@ -192,3 +192,12 @@ def test_a_description_with_machines_missing_is_refused_in_one_line(saved, base,
     (tmp_path / "both" / "SHA256SUMS").unlink()
     with pytest.raises(InputError, match=r"config.json describes no model that can be built \(1 machine"):
         EnergyRewardModel.from_pretrained(tmp_path / "both")
+
+
+def test_without_weights_familiarity_decides_where_all_have_a_gate_else_all_count_the_same(base):
+    models = [refined(base, 0), refined(base, 1)]
+    assert merge(models).energy_score.by_familiarity
+    models[1].energy_score.set_gate(None)
+    assert merge(models).energy_score.settings()["weights"] == [0.5, 0.5]
+    with pytest.raises(InputError, match="machine 2 has no gate, so nothing says what is familiar to it"):
+        merge(models, "familiarity")

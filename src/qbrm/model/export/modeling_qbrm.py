@@ -48,7 +48,7 @@ class QBRMConfig(PretrainedConfig):
         deep: size of phi(e), or 0 for e itself.
         strength: share of the correction that is applied, 0 to 1.
         machines: of a model that was merged: `hidden` to `strength` of each; these arguments then mean nothing here.
-        weights: of these machines; None for weights by how far their gates are open.
+        weights: of these machines; None for weights by whose the embedding is, as their gates know it.
         **options: of every configuration of transformers.
     """
 
@@ -159,7 +159,7 @@ class Energy(nn.Module):
         standard = self.standard(embedding)
         reward = (base_reward.to(self.W.dtype) - self.reward_loc) / self.reward_scale
         read = standard if self.trunk is None else torch.tanh(self.trunk(standard))
-        gate = self.strength * (torch.ones_like(reward) if self.gate is None else torch.sigmoid(self.gate(standard)))
+        gate = self.strength * (torch.ones_like(reward) if self.gate is None else self.gate(standard))
         mean = gate * (read @ self.a + self.a0) + (reward if self.anchored else 0)
         field = torch.einsum("bd,amd->bam", read, self.W) + self.c
         return concave(field, mean, self.u, self.log_tau.exp().clamp_min(MIN_TAU), gate / self.members)
@@ -204,8 +204,12 @@ class Product(nn.Module):
         """The weights of the machines, of shape (machines, batch)."""
         if self.weights is not None:
             return self.reward_loc.new_tensor(self.weights)[:, None].expand(-1, len(embedding))
-        opened = [machine.gate(machine.standard(embedding)) for machine in self.each() if machine.gate is not None]
-        return torch.softmax(nn.functional.logsigmoid(torch.stack(opened)), 0)
+        gates = [(machine, machine.gate) for machine in self.each() if machine.gate is not None]
+        known = [
+            gate.log_density(machine.standard(embedding)) - machine.embedding_scale.log().sum()
+            for machine, gate in gates
+        ]
+        return torch.softmax(torch.stack(known) / torch.stack([gate.width for _, gate in gates]).mean(), 0)
 
     def each(self) -> list[Energy]:
         """The machines."""
@@ -220,7 +224,7 @@ def energy_of(config: QBRMConfig) -> Energy | Product:
 
 
 class Gate(nn.Module):
-    """How familiar an embedding is, as log-odds, from its log-density under a Gaussian of low rank.
+    """How familiar an embedding is, from 0 to 1: a sigmoid of its log-density under a Gaussian of low rank.
 
     A gate with two sides weighs that against the log-density of embeddings at which rewards are kept.
     """
@@ -237,10 +241,10 @@ class Gate(nn.Module):
         return cls(dim, rank) if isinstance(rank, int) else cls(dim, *rank)
 
     def forward(self, standard: Tensor) -> Tensor:
-        """Log-odds of g(e), of standardised embeddings."""
+        """g(e) of standardised embeddings."""
         evidence = self.log_density(standard)
         evidence = evidence if self.kept is None else evidence - self.kept.log_density(standard)
-        return (evidence - self.threshold) / self.width
+        return torch.sigmoid((evidence - self.threshold) / self.width)
 
     def log_density(self, standard: Tensor) -> Tensor:
         """Log of the Gaussian's density."""
