@@ -1,7 +1,6 @@
 """Fixtures of all tests: random scores, commands, and how many threads there are."""
 
 import logging
-import os
 import sys
 
 import pytest
@@ -11,9 +10,6 @@ from fixtures.commands import Ended
 from fixtures.scores import by_hand, concatenated_network, randomise
 from qbrm import cli
 from qbrm.energies import EBRM, RBM, SemiQuantumRBM
-
-# The plugin that conversions are tested against reports its usage otherwise, where the SDK is installed too.
-os.environ["KPP_STATS_ENABLED"] = "false"
 
 
 @pytest.fixture(scope="module")

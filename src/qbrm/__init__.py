@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         RBM,
         CoupledBoltzmannMachine,
         EnergyScore,
+        Product,
         Residual,
         SemiQuantumRBM,
         TransverseFieldMachine,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from qbrm.fitting import FitSettings, TrainingSettings
     from qbrm.model import EnergyRewardModel, RewardDistribution
     from qbrm.model.export.classifier import export_classifier
+    from qbrm.model.merge import merge
     from qbrm.preferences import read_preferences, sample_source
     from qbrm.refinement import Ascent, Pessimistic, refine
     from qbrm.reward_models import load_reward_model
@@ -54,6 +56,7 @@ _MODULES = {
     "InputError": "errors",
     "KaiwuSampler": "samplers.kaiwu",
     "Pessimistic": "refinement",
+    "Product": "energies",
     "RBM": "energies",
     "RewardClient": "rlhf.served",
     "Residual": "energies",
@@ -66,6 +69,7 @@ _MODULES = {
     "build_features": "features",
     "export_classifier": "model.export.classifier",
     "load_reward_model": "reward_models",
+    "merge": "model.merge",
     "read_preferences": "preferences",
     "refine": "refinement",
     "sample_source": "preferences",
@@ -88,6 +92,7 @@ __all__ = [
     "InputError",
     "KaiwuSampler",
     "Pessimistic",
+    "Product",
     "Residual",
     "RewardClient",
     "RewardDistribution",
@@ -100,6 +105,7 @@ __all__ = [
     "build_features",
     "export_classifier",
     "load_reward_model",
+    "merge",
     "read_preferences",
     "refine",
     "sample_source",

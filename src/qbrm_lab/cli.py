@@ -38,6 +38,7 @@ class Study(str, Enum):
     HARDEN = "harden"
     BEST_OF_N = "best-of-n"
     CANDIDATES = "candidates"
+    MERGE = "merge"
 
 
 class Benchmark(str, Enum):
@@ -279,6 +280,7 @@ def study(
     harden: how often hacks win, of kinds that training against hacks has seen and of others; of any --reward-model.
     best-of-n: what the candidate that each reward chooses among n is worth to a judge, whose gold --candidates has.
     candidates: what a machine across the candidates of a prompt chooses, beside pointwise rewards and other rivals.
+    merge: machines that learned two domains apart, merged, beside means of scores and one machine that saw both.
     """
     import joblib
 
@@ -289,6 +291,7 @@ def study(
     from qbrm_lab.studies.everything import study_everything, study_part
     from qbrm_lab.studies.harden import PROMPTS, QUICK_PROMPTS, study_harden
     from qbrm_lab.studies.keep import study_keep
+    from qbrm_lab.studies.merge import study_merge
     from qbrm_lab.studies.sampling import study_sampling
 
     reporter = Reporter()
@@ -356,6 +359,9 @@ def study(
         files = [] if candidates is None else [Path(name) for name in opt.listed("--candidates", candidates)]
         with one_writer(out):
             reporter.fact("candidates", str(study_candidates(settings, files, quick, reporter)))
+    elif subject is Study.MERGE:
+        with one_writer(out):
+            reporter.fact("merge", str(study_merge(settings, reporter)))
     else:
         study_part(subject.value, settings, quick, reporter)
 

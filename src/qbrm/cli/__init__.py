@@ -43,6 +43,15 @@ _COMMANDS = (
     commands.serve,
 )
 for command in _COMMANDS:
+for command in (
+    commands.fit,
+    commands.embed,
+    commands.train,
+    commands.merge,
+    commands.evaluate,
+    commands.export,
+    commands.serve,
+):
     app.command()(command)
 
 

@@ -200,6 +200,47 @@ def fit(
     fit_model(source, reward_model, choice, out, seed, **further, **shape, **place)
 
 
+def merge(
+    models: Annotated[
+        list[str], typer.Argument(help="Two or more refined models of one reward model.", metavar="MODEL...")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for the merged model.")],
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            help="familiarity: by how like what each was trained on a response is, as their gates know it; equal; or "
+            "numbers, as in 0.3,0.7.",
+            metavar="WEIGHTS",
+            show_default="familiarity if all have a gate, else equal",
+        ),
+    ] = None,
+    on: Annotated[
+        str | None,
+        typer.Option(
+            help=f"Set weights and temperature on these preferences: {opt.SOURCE_HELP}.",
+            metavar="SOURCE",
+            show_default="each keeps its own",
+        ),
+    ] = None,
+    skip_bad: opt.SkipBad = False,
+    reward_model: opt.RewardModelPlace = None,
+    dtype: opt.Dtype = None,
+    device_map: opt.DeviceMap = None,
+    trust_remote_code: opt.TrustRemoteCode = False,
+) -> None:
+    """Merge models that were fitted apart: a product of their densities, which needs no data of theirs.
+
+    The reward model itself is loaded for --on only.
+
+    Example: qbrm merge runs/help runs/harm --out runs/both
+    """
+    from qbrm.cli.merge import merge_models
+
+    options = opt.given(reward_model=reward_model, dtype=dtype, device_map=device_map)
+    options |= opt.given(trust_remote_code=trust_remote_code)
+    merge_models(models, out, weights, on, skip_bad=skip_bad, **options)
+
+
 def evaluate(
     model: Annotated[str, typer.Argument(help="A refined reward model: a folder that save_pretrained wrote.")],
     on: Annotated[

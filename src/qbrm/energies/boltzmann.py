@@ -153,6 +153,18 @@ class BoltzmannScore(EnergyScore):
         opened: Tensor = self.gate(self._standard(embedding))
         return self.strength * opened
 
+    def log_familiarity(self, embedding: Float[Tensor, "batch dim"]) -> Float[Tensor, " batch"]:
+        """Log p(e), the gate's density of what the score was trained on, per unit of the embedding.
+
+        Unlike the density of standardised embeddings, that of one score can be compared with that of another.
+
+        Raises:
+            TypeError: if there is no gate.
+        """
+        if self.gate is None:
+            raise TypeError(f"{type(self).__name__} has no gate; expected a score with one")
+        return self.gate.log_density(self._standard(embedding)) - self.embedding_scale.log().sum()
+
     def _standard(self, embedding: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch dim"]:
         return (embedding - self.embedding_loc) / self.embedding_scale
 

@@ -189,7 +189,7 @@ class CoupledBoltzmannMachine(BoltzmannScore):
 
     @override
     def hidden_free_energy(self, clamped: Clamped, reward: Float[Tensor, "#batch n"]) -> Float[Tensor, "batch n"]:
-        if not torch.is_grad_enabled() and not self.upper_couplings.any():
+        if not torch.is_grad_enabled() and not self.couplings.any():
             return log_cosh(torch.addcmul(clamped.field, reward[..., None], self.u)).sum(-1)
         fields = clamped.field + reward[..., None] * self.u
         free = ExactSampler().log_partition(fields.flatten(0, 1), self.couplings).view(fields.shape[:2])

@@ -140,7 +140,7 @@ class TransverseFieldMachine(CoupledBoltzmannMachine):
     @override
     def hidden_free_energy(self, clamped: Clamped, reward: Float[Tensor, "#batch n"]) -> Float[Tensor, "batch n"]:
         fields = clamped.field + reward[..., None] * self.u
-        if not torch.is_grad_enabled() and not self.upper_couplings.any():
+        if not torch.is_grad_enabled() and not self.couplings.any():
             return log_cosh_of_square(fields.square() + self.transverse.square()).sum(-1)
         free = log_partition(fields.flatten(0, 1), self.couplings, self.transverse).view(fields.shape[:2])
         return free - self.hidden * math.log(2)

@@ -161,7 +161,7 @@ class EnergyRewardModel:
         Raises:
             InputError: if the folder cannot be written.
         """
-        save_model(Path(folder), self._parts())
+        save_model(Path(folder), self.parts())
 
     def push_to_hub(self, name: str, *, private: bool | None = None, token: str | None = None) -> str:
         """Save to a model on the Hugging Face Hub, which is made if there is none; return the commit's address.
@@ -178,7 +178,7 @@ class EnergyRewardModel:
             InputError: if the Hub refuses or cannot be reached.
         """
         with TemporaryDirectory() as folder:
-            save_model(Path(folder), self._parts(), name)
+            save_model(Path(folder), self.parts(), name)
             return upload(Path(folder), name, private=private, token=token)
 
     @classmethod
@@ -296,6 +296,9 @@ class EnergyRewardModel:
     def _described(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> Candidates:
         embedded = self.reward_model.embed(prompts, responses)
         return described(self.energy_score, self.refinement, *self._tensors(embedded), responses)
+    def parts(self) -> Parts:
+        """The arguments of the constructor, as they are saved."""
+        return Parts(self.reward_model, self.energy_score, self.refinement, self.provenance, self.training_prompts)
 
     def _clamp(self, prompts: Sequence[PromptLike], responses: Sequence[str]) -> Clamped:
         return self.energy_score.clamp(*self._embedded(prompts, responses))

@@ -105,7 +105,9 @@ def fit_features(
     prompts = None
     if sum(len(source.pairs.prompt) for source in sources) <= MOST_PAIRS_REMEMBERED:
         prompts = np.unique(np.concatenate([source.pairs.prompt for source in sources]))
-    return _fitted_model(RecordedRewardModel(sources[0].table), fitted, choice, data, seed, prompts)
+    table = sources[0].table
+    reward_model = RecordedRewardModel(table.identity, table.dim, table.settings)
+    return _fitted_model(reward_model, fitted, choice, data, seed, prompts)
 
 
 def _fold(

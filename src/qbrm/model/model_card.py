@@ -16,6 +16,11 @@ TASK = "text-classification"
 TAGS = ["reward-model", "rlhf", "energy-based-model", "boltzmann-machine", "preference"]
 KEPT_BASE = "No epoch beat the base rewards on held-out prompts, so the score keeps their order."
 
+NOT_JUDGED = (
+    "This model was merged from {}, and no prompts have judged what came of it: their verdicts are not its own, what "
+    "was guaranteed of each is not guaranteed of it, its probabilities were not checked. `qbrm evaluate` measures it."
+)
+
 
 @dataclass(frozen=True)
 class DataPart:
@@ -59,6 +64,7 @@ class Provenance:
         command: the command line that trained it; empty if Python code did.
         kept_base: whether no epoch beat the base rewards on held-out prompts, so that the score keeps their order.
         verdict: whether to use the model, as ``verdict.json`` has it; None if it was not measured.
+        merged: the models that this one was merged from; empty if it was fitted.
     """
 
     data: Sequence[DataPart]
@@ -67,6 +73,7 @@ class Provenance:
     command: str = ""
     kept_base: bool = False
     verdict: Mapping[str, Any] | None = None
+    merged: tuple[str, ...] = ()
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> Provenance:
@@ -79,7 +86,8 @@ class Provenance:
         data = [DataPart(**part) for part in stored["data"]]
         names = [field.name for field in fields(MeasuredResult)]
         results = [MeasuredResult(**{name: row[name] for name in names}) for row in stored["results"]]
-        return cls(**{**stored, "data": data, "results": results})
+        merged = tuple(stored.get("merged", ()))
+        return cls(**{**stored, "data": data, "results": results, "merged": merged})
 
 
 def model_card(
@@ -96,11 +104,19 @@ def model_card(
         f"`{refinement}`) and gives a whole distribution p(r | e) with them. Made with QBRM.",
         f"```python\n{_usage(name)}\n```",
         "## Reward model\n\n" + _table(["", ""], [[key, value] for key, value in identity.to_dict().items()]),
-        "## Energy score\n\n" + _table(["", ""], [[key, value] for key, value in score.items()]),
+        "## Energy score\n\n" + _table(["", ""], _described(score)),
         *_judged(provenance),
         *_measured(provenance),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _described(score: Mapping[str, Any]) -> list[list[Any]]:
+    """Name and settings; of a product also those of its machines."""
+    rows = [[key, value] for key, value in score.items() if key != "machines"]
+    for number, machine in enumerate(score.get("machines", ()), start=1):
+        rows.append([f"machine {number}", ", ".join(f"{key} {value}" for key, value in machine.items())])
+    return rows
 
 
 def _front_matter(name: str, identity: Identity, provenance: Provenance | None) -> str:
@@ -138,6 +154,8 @@ def _usage(name: str) -> str:
 
 def _judged(provenance: Provenance | None) -> list[str]:
     """The verdict, ahead of everything it rests on."""
+    if provenance is not None and provenance.merged:
+        return [f"## Verdict\n\nNone. {NOT_JUDGED.format(' and '.join(provenance.merged))}"]
     if provenance is None or provenance.verdict is None:
         return []
     verdict = provenance.verdict

@@ -20,7 +20,9 @@ import qbrm
 from qbrm.durable import SUMS, make_folder, read_checked, write_atomically
 from qbrm.energies import ENERGY_SCORES, EnergyScore
 from qbrm.energies.candidates import CandidateMachine
+from qbrm.energies import EnergyScore, describe, from_description
 from qbrm.errors import DamagedFileError, InputError
+from qbrm.features.recorded import RecordedRewardModel
 from qbrm.model.model_card import Provenance, model_card
 from qbrm.model.training_prompts import FILE, read_training_prompts, write_training_prompts
 from qbrm.refinement import REFINEMENTS
@@ -65,8 +67,7 @@ def save_model(folder: Path, parts: Parts, name: str | None = None) -> None:
     typed = base.identity
     if name is not None and Path(typed.name).is_absolute():  # the path is private and means nothing elsewhere
         typed = replace(typed, name=Path(typed.name).name)
-    kinds = {build: kind for kind, build in ENERGY_SCORES.items()}
-    described = {"name": kinds[type(score)], **score.settings()}
+    described = describe(score)
     config = {
         "schema": SCHEMA,
         "qbrm": qbrm.__version__,
@@ -99,6 +100,37 @@ def load_model(
     Raises:
         InputError: if a file is missing or damaged, tensors do not fit, or the reward model is another one.
     """
+    stored = _read(name, revision)
+    return stored.parts(_load_base(stored.folder, stored.built, reward_model, options))
+
+
+def load_without_weights(name: str | Path) -> Parts:
+    """Read what :func:`save_model` wrote, without its reward model's weights, which are not needed to save it again.
+
+    Raises:
+        InputError: if a file is missing or damaged, or tensors do not fit.
+    """
+    stored = _read(name, None)
+    identity, score = stored.built.identity, stored.built.score
+    return stored.parts(RecordedRewardModel(identity, score.dim, stored.built.settings))
+
+
+class _Stored(NamedTuple):
+    """A saved model, but for the weights of its reward model."""
+
+    folder: Path
+    built: _Built
+    refinement: str
+
+    def parts(self, base: RewardModel) -> Parts:
+        """The model on a loaded reward model."""
+        built = self.built
+        reward_model = base if built.trunk is None else EncoderRewardModel(base, built.trunk)
+        prompts = read_training_prompts(self.folder)
+        return Parts(reward_model, built.score, self.refinement, built.provenance, prompts)
+
+
+def _read(name: str | Path, revision: str | None) -> _Stored:
     folder = Path(name) if Path(name).is_dir() else download(str(name), revision, (CONFIG, WEIGHTS, CARD, FILE, SUMS))
     _refuse_pickles(folder)
     config = _read_config(folder / CONFIG)
@@ -136,6 +168,9 @@ def is_refined(name: str | Path, revision: str | None = None) -> bool:
     except (OSError, ValueError, RecursionError):
         return False
     return isinstance(config, dict) and {"qbrm", "score", "reward_model"} <= config.keys()
+    if built.trunk is not None:
+        _fill(built.trunk, "trunk.", tensors, folder)
+    return _Stored(folder, built, config["refinement"])
 
 
 def _located(identity: Identity) -> Identity:
@@ -158,10 +193,6 @@ class _Built(NamedTuple):
 
 def _build(config: Mapping[str, Any]) -> _Built:
     """What a configuration describes; any error is the configuration's."""
-    score = dict(config["score"])
-    name = score.pop("name")
-    if name not in ENERGY_SCORES:
-        raise ValueError(f"unknown score {name!r}, known are {', '.join(ENERGY_SCORES)}")
     if config["refinement"] not in REFINEMENTS:
         raise ValueError(f"unknown refinement {config['refinement']!r}, known are {', '.join(REFINEMENTS)}")
     settings = config["reward_model_settings"]
@@ -171,7 +202,7 @@ def _build(config: Mapping[str, Any]) -> _Built:
         Identity.from_dict(config["reward_model"]),
         cast("RewardModelOptions", settings),
         Trunk(**config["trunk"]) if config["trunk"] is not None else None,
-        ENERGY_SCORES[name](**score),
+        from_description(config["score"]),
         Provenance.from_dict(config["provenance"]) if config["provenance"] is not None else None,
         CandidateMachine(**config["candidates"]) if config.get("candidates") is not None else None,
     )

@@ -59,7 +59,6 @@ class DeviceSampler(Thermostatted, ABC):
         check_problem(fields, couplings)
         batched = couplings.expand(len(fields), *couplings.shape[-2:])
         problems = [Ising(*problem) for problem in zip(fields, batched, strict=True)]
-        before = generator.get_state()
 
         def draw(scale: float) -> Float[Tensor, "batch samples spins"]:
             states = []
@@ -68,8 +67,20 @@ class DeviceSampler(Thermostatted, ABC):
                 check_samples(states[-1][None], fields[:1], samples, self._device_name)
             return torch.stack(states)
 
+        return self._corrected(draw, fields, couplings, generator, lambda: self._prepare(problems, generator))
+
+    def _corrected(
+        self,
+        draw: Callable[[float], Spins],
+        fields: Fields,
+        couplings: Couplings,
+        generator: torch.Generator,
+        prepare: Callable[[], None] = lambda: None,
+    ) -> Spins:
+        """What `draw` gives at the device's temperature; if it fails, the generator is as it was."""
+        before = generator.get_state()
         try:
-            self._prepare(problems, generator)
+            prepare()
             return self._thermostat.sample(draw, fields, couplings)
         except BaseException:
             generator.set_state(before)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -12,8 +12,9 @@ from torch import Tensor
 from typing_extensions import override
 
 from qbrm.errors import InputError
-from qbrm.interop.bqm import to_bqm
+from qbrm.interop.bqm import from_bqm, to_bqm
 from qbrm.interop.ising import Ising
+from qbrm.samplers.base import Sampler
 from qbrm.samplers.device import DeviceSampler
 
 if TYPE_CHECKING:
@@ -88,6 +89,37 @@ class DimodSampler(DeviceSampler):
             return answer
 
         return _states(self._call(call), len(problem.fields))
+
+
+def as_dimod_sampler(sampler: Sampler, generator: torch.Generator, beta: float = 1.0) -> dimod.Sampler:
+    """One of our samplers with dimod's interface: `sample(bqm, num_reads=...)` draws from exp(-beta E).
+
+    Whatever takes a dimod sampler takes it: the `DimodSampler` of dwave-pytorch-plugin, for one.
+
+    Args:
+        sampler: any of ours.
+        generator: source of randomness.
+        beta: inverse temperature.
+
+    Raises:
+        InputError: if dimod is not installed.
+    """
+    try:
+        import dimod
+    except ImportError as error:
+        raise InputError("dimod samplers: the package dimod is not installed; pip install 'qbrm[dwave]'.") from error
+
+    class AsDimodSampler(dimod.Sampler):  # type: ignore[misc]
+        properties: ClassVar[dict[str, Any]] = {}
+        parameters: ClassVar[dict[str, Any]] = {"num_reads": []}
+
+        def sample(self, bqm: dimod.BinaryQuadraticModel, num_reads: int = 1) -> dimod.SampleSet:
+            problem, variables = from_bqm(bqm)
+            fields, couplings = beta * problem.fields[None], beta * problem.couplings
+            states = sampler.sample(fields, couplings, num_reads, generator)[0].to(torch.int8).numpy()
+            return dimod.SampleSet.from_samples_bqm((states, variables), bqm.spin).change_vartype(bqm.vartype)
+
+    return AsDimodSampler()
 
 
 def _states(sample_set: dimod.SampleSet, spins: int) -> Int8[np.ndarray, "samples spins"]:

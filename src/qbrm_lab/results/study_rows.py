@@ -243,3 +243,34 @@ class CandidatesResults:
     reward_model: str
     sources: list[CandidatesSource]
     rows: list[CandidatesRow]
+class MergeRow:
+    """One way to refine two domains' rewards, as means over seeds, with 95% intervals by prompt.
+
+    `known` and `new` are accuracies on test pairs of the domain that the reward model learned and of the other, `both`
+    on all of them, `nll` the log-loss on all of them. The last four are paired differences on all pairs: from the mean
+    of two `residual` scores, and from one score of the same kind that was trained on both domains. `joint` says that
+    it saw data of both domains together, if only to set weights.
+    """
+
+    way: str
+    score: str
+    joint: bool
+    known: tuple[float, float, float]
+    new: tuple[float, float, float]
+    both: tuple[float, float, float]
+    nll: tuple[float, float, float]
+    over_mean: tuple[float, float, float]
+    nll_over_mean: tuple[float, float, float]
+    over_joint: tuple[float, float, float]
+    nll_over_joint: tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class MergeResults:
+    """Content of merge.json: the command, seeds, names of both domains, prompts that trained, and the rows."""
+
+    command: str
+    seeds: int
+    domains: tuple[str, str]
+    prompts: int
+    rows: list[MergeRow]

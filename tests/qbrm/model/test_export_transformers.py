@@ -12,7 +12,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipe
 from fixtures.conversations import PROMPTS, RESPONSES
 from fixtures.tiny_models import CHAT_TEMPLATE, classifier, save, tokenizer
 from qbrm import EBRM, RBM, CoupledBoltzmannMachine, EnergyRewardModel, InputError, SemiQuantumRBM, load_reward_model
-from qbrm.energies import Residual
+from qbrm.energies import Product, Residual
 from qbrm.model.export.classifier import export_classifier
 from qbrm.reward_models.quiet import quiet_transformers
 
@@ -75,6 +75,12 @@ SCORES = {
     "affine": lambda: affine(noisy(SemiQuantumRBM(DIM, hidden=6))),
     "kept": lambda: kept(noisy(SemiQuantumRBM(DIM, hidden=6))),
     "kept residual": lambda: kept(noisy(Residual(DIM, deep=5))),
+    "merged": lambda: Product(
+        [noisy(RBM(DIM, hidden=6)), noisy(SemiQuantumRBM(DIM, hidden=6, axes=3, deep=5), 0.8)], [1, 3]
+    ),
+    "merged by familiarity": lambda: Product(
+        [gated(noisy(RBM(DIM, hidden=6))), gated(noisy(Residual(DIM, deep=5), 0.8)), gated(noisy(RBM(DIM)))]
+    ),
     "linear residual": lambda: noisy(Residual(DIM, deep=0, strength=0.6)),
 }
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from huggingface_hub import ModelCardData
 
 import qbrm
-from qbrm.energies import ENERGY_SCORES, EnergyScore
+from qbrm.energies import EnergyScore, describe
 from qbrm.model.export.tokenizer import Takes
 from qbrm.model.model_card import TAGS, TASK
 from qbrm.reward_models import Identity
@@ -29,7 +29,7 @@ reward = judge("{ASKED}\\n\\n{ANSWERED}")[0]["score"]""",
 
 def classifier_card(identity: Identity, score: EnergyScore, *, remote_code: bool, takes: Takes) -> str:
     """What the folder is, and how transformers gives a reward with it: YAML front matter for the Hub, then Markdown."""
-    kind = next(name for name, build in ENERGY_SCORES.items() if build is type(score))
+    kind = describe(score)["name"]
     base = identity.name if HUB_ID.fullmatch(identity.name) else None
     data = ModelCardData(base_model=base, library_name="transformers", pipeline_tag=TASK, tags=TAGS)
     trust = ", trust_remote_code=True" if remote_code else ""

@@ -7,29 +7,39 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from shutil import rmtree
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import nn
 
 from qbrm.durable import make_folder
-from qbrm.energies import EnergyScore
+from qbrm.energies import EnergyScore, Product
 from qbrm.energies.boltzmann import LogConcaveScore
 from qbrm.errors import InputError, reason
 from qbrm.model.energy_reward_model import EnergyRewardModel
 from qbrm.model.export.card import classifier_card
 from qbrm.model.export.linear import Affine, refined, reward_of, score_layer
-from qbrm.model.export.modeling_qbrm import Energy, QBRMConfig, QBRMForSequenceClassification
+from qbrm.model.export.modeling_qbrm import (
+    MACHINE,
+    Energy,
+    QBRMConfig,
+    QBRMForSequenceClassification,
+    energy_of,
+)
+from qbrm.model.export.modeling_qbrm import Product as ExportedProduct
 from qbrm.model.export.tokenizer import Takes, exported_tokenizer, taken_by
 from qbrm.refinement import refine
 from qbrm.reward_models.quiet import quiet_transformers
 from qbrm.reward_models.reading import LAST
 from qbrm.reward_models.sequence_classifier import ClassifierParts, SequenceClassifier
 
-LABELS = {"id2label": {0: "reward"}, "label2id": {"reward": 0}, "problem_type": "regression"}
+LABELS: dict[str, Any] = {"id2label": {0: "reward"}, "label2id": {"reward": 0}, "problem_type": "regression"}
 CARD = "README.md"
 PROBES = 64  # embeddings on which the exported score is compared with the score
 TOLERANCE = 1e-3
+
+
+Exportable: TypeAlias = LogConcaveScore | Product
 
 
 class ExportedClassifier(NamedTuple):
@@ -53,7 +63,7 @@ def export_classifier(model: EnergyRewardModel, folder: str | Path) -> ExportedC
     are written from where they are; no second copy is made in memory.
 
     Args:
-        model: a sequence classifier of transformers, refined by a Boltzmann machine without couplings.
+        model: a sequence classifier of transformers, refined by one Boltzmann machine without couplings, or several.
         folder: new or empty; appears only when complete.
 
     Raises:
@@ -94,7 +104,7 @@ def export_classifier(model: EnergyRewardModel, folder: str | Path) -> ExportedC
     return exported
 
 
-def _exportable(model: EnergyRewardModel) -> tuple[ClassifierParts, LogConcaveScore]:
+def _exportable(model: EnergyRewardModel) -> tuple[ClassifierParts, Exportable]:
     """The reward model's parts and the score. Raises InputError if transformers could not compute r* from them."""
     reward_model, score = model.reward_model, model.energy_score
     name = f"the reward model {reward_model.identity}"
@@ -107,10 +117,11 @@ def _exportable(model: EnergyRewardModel) -> tuple[ClassifierParts, LogConcaveSc
         raise InputError(f"{name} ends every text with token {parts.ending}; expected one whose template ends texts.")
     if parts.head.name == "gated":
         raise InputError(f"{name} has a gated head, whose reward is no function of the embedding; expected another.")
-    if not isinstance(score, LogConcaveScore):
-        raise InputError(
-            f"the score is of class {type(score).__name__}; expected residual, rbm or sqrbm, which can be exported."
-        )
+    for machine in score.settings()["machines"] if isinstance(score, Product) else [score]:
+        if not isinstance(machine, LogConcaveScore):
+            is_a = f"the score is of class {type(machine).__name__}"
+            raise InputError(f"{is_a}; expected residual, rbm or sqrbm, which can be exported.")
+    assert isinstance(score, (LogConcaveScore, Product))
     if model.refinement != "mode":
         raise InputError(f"the model refines by {model.refinement!r}; expected 'mode', which can be exported.")
     return parts, score
@@ -135,7 +146,7 @@ def _save_folded(parts: ClassifierParts, function: Affine, pad_token: int, folde
         network.save_pretrained(folder)
 
 
-def _save_with_code(parts: ClassifierParts, score: LogConcaveScore, pad_token: int, folder: Path) -> None:
+def _save_with_code(parts: ClassifierParts, score: Exportable, pad_token: int, folder: Path) -> None:
     network = parts.model
     layer = score_layer(reward_of(parts.head, parts.layer), parts.layer)
     config = QBRMConfig(
@@ -143,15 +154,9 @@ def _save_with_code(parts: ClassifierParts, score: LogConcaveScore, pad_token: i
         score_layer=_name_of(parts.layer, network),
         score_bias=layer.bias is not None,
         dim=score.dim,
-        hidden=score.hidden,
-        axes=score.axes,
-        members=score.members,
-        anchored=score.anchored,
-        gate_rank=score.gate.rank if score.gate else None,
-        deep=score.deep,
-        strength=score.strength,
         dtype=network.dtype,
         pad_token_id=pad_token,
+        **_described(score),
         **LABELS,
     )
     with torch.device("meta"):
@@ -162,19 +167,29 @@ def _save_with_code(parts: ClassifierParts, score: LogConcaveScore, pad_token: i
         exported.save_pretrained(folder)
 
 
-def _checked_energy(score: EnergyScore, config: QBRMConfig) -> Energy:
+def _described(score: Exportable) -> dict[str, Any]:
+    """A score as the exported configuration has it."""
+    if isinstance(score, Product):
+        machines = [_described(machine) for machine in score.settings()["machines"]]
+        return {"machines": machines, "weights": score.settings()["weights"]}
+    gate_rank = score.gate.rank if score.gate else None
+    return {name: gate_rank if name == "gate_rank" else getattr(score, name) for name in MACHINE}
+
+
+def _checked_energy(score: Exportable, config: QBRMConfig) -> Energy | ExportedProduct:
     """The score's tensors in the exported code. Raises InputError if that computes other rewards than the score does.
 
     That is what would happen to a score with a feature that the exported code does not know.
     """
-    energy, generator = Energy(config), torch.Generator().manual_seed(0)
+    energy, generator = energy_of(config), torch.Generator().manual_seed(0)
     tensors = {name: value.cpu() for name, value in score.state_dict().items()}
     try:
         energy.load_state_dict(tensors)
     except RuntimeError as error:
         raise InputError(f"the score has tensors that cannot be exported ({reason(error)}).") from error
     embedding, reward = (torch.randn(*shape, generator=generator) for shape in ((PROBES, score.dim), (PROBES,)))
-    embedding = embedding * tensors["embedding_scale"] + tensors["embedding_loc"]
+    machine = score.settings()["machines"][0] if isinstance(score, Product) else score
+    embedding = embedding * machine.embedding_scale.cpu() + machine.embedding_loc.cpu()
     reward = reward * tensors["reward_scale"] + tensors["reward_loc"]
     off = (energy(embedding, reward) - refine(score, embedding, reward).cpu()).abs().max()
     if not off <= TOLERANCE * tensors["reward_scale"]:

@@ -7,8 +7,8 @@ r"""A reward model refined by a Boltzmann machine, for transformers: its one log
 
 e is what enters the score layer of the frozen reward model, r0 its reward, phi(e) = tanh(V e + v) or e itself, g(e) the
 strength of the correction, times a gate if there is one, and K the number of machines of which this is the mean.
-Without hidden units r* is mu. Written by ``qbrm export --format transformers``; needs torch and transformers, not
-qbrm::
+Without hidden units r* is mu. Of machines that were merged, f is the weighted mean. Written by
+``qbrm export --format transformers``; needs torch and transformers, not qbrm::
 
     model = AutoModelForSequenceClassification.from_pretrained(folder, trust_remote_code=True)
 """
@@ -16,8 +16,8 @@ qbrm::
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any, ClassVar
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +28,8 @@ MIN_TAU = 0.02
 # A Newton step of this size (relative to 1 + |r|) leaves an error of about its square, below float32's rounding.
 SMALL_STEP = 1e-4
 MAX_STEPS = 60
+# What describes a machine, beside the size of embeddings.
+MACHINE = ("hidden", "axes", "members", "anchored", "gate_rank", "deep", "strength")
 
 
 class QBRMConfig(PretrainedConfig):
@@ -45,6 +47,8 @@ class QBRMConfig(PretrainedConfig):
         gate_rank: rank of the gate, ranks of both sides of one that has two, or None for a machine without one.
         deep: size of phi(e), or 0 for e itself.
         strength: share of the correction that is applied, 0 to 1.
+        machines: of a model that was merged: `hidden` to `strength` of each; these arguments then mean nothing here.
+        weights: of these machines; None for weights by whose the embedding is, as their gates know it.
         **options: of every configuration of transformers.
     """
 
@@ -64,12 +68,15 @@ class QBRMConfig(PretrainedConfig):
         gate_rank: int | Sequence[int] | None = None,
         deep: int = 0,
         strength: float = 1.0,
+        machines: Sequence[dict[str, Any]] = (),
+        weights: Sequence[float] | None = None,
         **options: Any,
     ) -> None:
         self.base_config = AutoConfig.for_model(**base_config) if isinstance(base_config, dict) else base_config
         self.score_layer, self.score_bias = score_layer, score_bias
         self.dim, self.hidden, self.axes, self.members = dim, hidden, axes, members
         self.anchored, self.gate_rank, self.deep, self.strength = anchored, gate_rank, deep, strength
+        self.machines, self.weights = list(machines), weights
         super().__init__(**options)
 
     def get_text_config(self, decoder: bool | None = None, encoder: bool | None = None) -> PretrainedConfig:
@@ -90,7 +97,7 @@ class QBRMForSequenceClassification(PreTrainedModel):
         config.base_config = self.base.config
         self.base.set_submodule(config.score_layer, nn.Identity())
         self.score = nn.Linear(config.dim, 1, bias=config.score_bias)
-        self.energy = Energy(config)
+        self.energy = energy_of(config)
         self.post_init()
 
     def get_input_embeddings(self) -> nn.Module:
@@ -108,33 +115,112 @@ class QBRMForSequenceClassification(PreTrainedModel):
         return SequenceClassifierOutput(logits=reward[:, None])
 
 
+class Concave(NamedTuple):
+    """f of a batch of examples: its derivatives f' and f'' in one reward each, where its mode may be, a first guess."""
+
+    slope: Callable[[Tensor], tuple[Tensor, Tensor]]
+    low: Tensor
+    high: Tensor
+    start: Tensor
+
+
 class Energy(nn.Module):
     """The Boltzmann machine; rewards inside are standardised with `reward_loc` and `reward_scale`, embeddings too."""
 
-    def __init__(self, config: QBRMConfig) -> None:
+    def __init__(
+        self,
+        dim: int,
+        hidden: int,
+        axes: int,
+        members: int,
+        anchored: bool,
+        gate_rank: int | Sequence[int] | None,
+        deep: int,
+        strength: float,
+    ) -> None:
         super().__init__()
-        dim, hidden, axes = config.dim, config.hidden, config.axes
-        self.members, self.anchored, self.strength = config.members, config.anchored, config.strength
-        read = config.deep or dim
+        self.members, self.anchored, self.strength = members, anchored, strength
+        read = deep or dim
         self.reward_loc, self.reward_scale = _parameter(), _parameter()
         self.embedding_loc, self.embedding_scale = _parameter(dim), _parameter(dim)
         self.W, self.c, self.u = _parameter(axes, hidden, read), _parameter(axes, hidden), _parameter(axes, hidden)
         self.a, self.a0, self.log_tau = _parameter(read), _parameter(), _parameter()
-        self.gate = None if config.gate_rank is None else Gate.of_rank(dim, config.gate_rank)
-        self.trunk = nn.Linear(dim, config.deep) if config.deep else None
+        self.gate = None if gate_rank is None else Gate.of_rank(dim, gate_rank)
+        self.trunk = nn.Linear(dim, deep) if deep else None
 
     @torch.no_grad()
     def forward(self, embedding: Tensor, base_reward: Tensor) -> Tensor:
         """Refined rewards r* (batch,) of embeddings (batch, dim) and rewards r0 (batch,)."""
         with torch.autocast(embedding.device.type, enabled=False):
-            standard = (embedding.to(self.W.dtype) - self.embedding_loc) / self.embedding_scale
-            reward = (base_reward.to(self.W.dtype) - self.reward_loc) / self.reward_scale
-            read = standard if self.trunk is None else torch.tanh(self.trunk(standard))
-            gate = self.strength * (torch.ones_like(reward) if self.gate is None else self.gate(standard))
-            mean = gate * (read @ self.a + self.a0) + (reward if self.anchored else 0)
-            field = torch.einsum("bd,amd->bam", read, self.W) + self.c
-            refined = mode(field, mean, self.u, self.log_tau.exp().clamp_min(MIN_TAU), gate / self.members)
-            return refined * self.reward_scale + self.reward_loc
+            return mode(self.clamp(embedding, base_reward)) * self.reward_scale + self.reward_loc
+
+    def clamp(self, embedding: Tensor, base_reward: Tensor) -> Concave:
+        """F as a function of standardised rewards."""
+        standard = self.standard(embedding)
+        reward = (base_reward.to(self.W.dtype) - self.reward_loc) / self.reward_scale
+        read = standard if self.trunk is None else torch.tanh(self.trunk(standard))
+        gate = self.strength * (torch.ones_like(reward) if self.gate is None else self.gate(standard))
+        mean = gate * (read @ self.a + self.a0) + (reward if self.anchored else 0)
+        field = torch.einsum("bd,amd->bam", read, self.W) + self.c
+        return concave(field, mean, self.u, self.log_tau.exp().clamp_min(MIN_TAU), gate / self.members)
+
+    def standard(self, embedding: Tensor) -> Tensor:
+        """Standardised embeddings."""
+        return (embedding.to(self.W.dtype) - self.embedding_loc) / self.embedding_scale
+
+
+class Product(nn.Module):
+    """Machines that were trained apart, merged: f is the mean of theirs, with weights that sum to one."""
+
+    def __init__(self, dim: int, machines: Sequence[dict[str, Any]], weights: Sequence[float] | None) -> None:
+        super().__init__()
+        self.weights = weights
+        self.reward_loc, self.reward_scale = _parameter(), _parameter()
+        self.machines = nn.ModuleList(Energy(dim, **machine) for machine in machines)
+
+    @torch.no_grad()
+    def forward(self, embedding: Tensor, base_reward: Tensor) -> Tensor:
+        """Refined rewards r* (batch,) of embeddings (batch, dim) and rewards r0 (batch,)."""
+        with torch.autocast(embedding.device.type, enabled=False):
+            machines = self.each()
+            parts = [machine.clamp(embedding, base_reward) for machine in machines]
+            scales = [self.reward_scale / machine.reward_scale for machine in machines]
+            shifts = [(self.reward_loc - machine.reward_loc) / machine.reward_scale for machine in machines]
+            shares = self.shares(embedding)
+
+            def slope(reward: Tensor) -> tuple[Tensor, Tensor]:
+                first, second = torch.zeros_like(reward), torch.zeros_like(reward)
+                for part, share, scale, shift in zip(parts, shares, scales, shifts, strict=True):
+                    own = part.slope(reward * scale + shift)
+                    first, second = first + share * scale * own[0], second + share * scale.square() * own[1]
+                return first, second
+
+            own = list(zip(parts, scales, shifts, strict=True))
+            low = torch.stack([(part.low - shift) / scale for part, scale, shift in own]).amin(0)
+            high = torch.stack([(part.high - shift) / scale for part, scale, shift in own]).amax(0)
+            return mode(Concave(slope, low, high, (low + high) / 2)) * self.reward_scale + self.reward_loc
+
+    def shares(self, embedding: Tensor) -> Tensor:
+        """The weights of the machines, of shape (machines, batch)."""
+        if self.weights is not None:
+            return self.reward_loc.new_tensor(self.weights)[:, None].expand(-1, len(embedding))
+        gates = [(machine, machine.gate) for machine in self.each() if machine.gate is not None]
+        known = [
+            gate.log_density(machine.standard(embedding)) - machine.embedding_scale.log().sum()
+            for machine, gate in gates
+        ]
+        return torch.softmax(torch.stack(known) / torch.stack([gate.width for _, gate in gates]).mean(), 0)
+
+    def each(self) -> list[Energy]:
+        """The machines."""
+        return [machine for machine in self.machines if isinstance(machine, Energy)]
+
+
+def energy_of(config: QBRMConfig) -> Energy | Product:
+    """What a configuration describes."""
+    if config.machines:
+        return Product(config.dim, config.machines, config.weights)
+    return Energy(config.dim, **{name: getattr(config, name) for name in MACHINE})
 
 
 class Gate(nn.Module):
@@ -170,8 +256,8 @@ class Gate(nn.Module):
         return -(along.square() @ self.variances.reciprocal() + outside / self.rest + volume) / 2
 
 
-def mode(field: Tensor, mean: Tensor, coupling: Tensor, tau: Tensor, weight: Tensor) -> Tensor:
-    """The reward of greatest f: the root of f', which falls everywhere, by Newton's method between two bounds.
+def concave(field: Tensor, mean: Tensor, coupling: Tensor, tau: Tensor, weight: Tensor) -> Concave:
+    """F of one machine.
 
     With x = |b_j|, s = b_j . u_j and k = tanh(x) / x, hidden unit j adds k s to f' and k |u_j|^2 + (sech^2 x - k)
     s^2 / x^2 to f''.
@@ -186,18 +272,27 @@ def mode(field: Tensor, mean: Tensor, coupling: Tensor, tau: Tensor, weight: Ten
     precision, lengths_2 = tau.pow(-2), coupling.square().sum(0)
     confinement = lengths_2.sum()
     square_0, along_0 = field.square().sum(1), (field * coupling).sum(1)
-    # Hidden units pull with at most sum_j |u_j| times their weight.
-    stiffness = precision + weight * confinement
-    centre, reach = mean * precision / stiffness, weight * lengths_2.sqrt().sum() / stiffness
-    low, high = centre - reach, centre + reach
-    reward = mean.clamp(low, high)
-    for _ in range(MAX_STEPS):
+
+    def slope(reward: Tensor) -> tuple[Tensor, Tensor]:
         along = along_0 + reward[:, None] * lengths_2
         square = (square_0 + reward[:, None] * (along_0 + along)).clamp_min(1e-8)
         ratio = square.sqrt().tanh() / square.sqrt()
         bend = ratio * lengths_2 + (1 - square * ratio.square() - ratio) * along.square() / square
         first = weight * ((ratio * along).sum(1) - confinement * reward) - precision * (reward - mean)
-        second = weight * (bend.sum(1) - confinement) - precision
+        return first, weight * (bend.sum(1) - confinement) - precision
+
+    # Hidden units pull with at most sum_j |u_j| times their weight.
+    stiffness = precision + weight * confinement
+    centre, reach = mean * precision / stiffness, weight * lengths_2.sqrt().sum() / stiffness
+    return Concave(slope, centre - reach, centre + reach, mean)
+
+
+def mode(f: Concave) -> Tensor:
+    """The reward of greatest f: the root of f', which falls everywhere, by Newton's method between two bounds."""
+    low, high = f.low, f.high
+    reward = f.start.clamp(low, high)
+    for _ in range(MAX_STEPS):
+        first, second = f.slope(reward)
         low, high = torch.where(first > 0, reward, low), torch.where(first > 0, high, reward)
         proposal, slack = reward - first / second, SMALL_STEP * (1 + reward.abs())
         outside = (proposal < low - slack) | (proposal > high + slack)
