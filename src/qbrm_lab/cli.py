@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from qbrm.cli import options as opt
+from qbrm.errors import InputError
 from qbrm.samplers import SAMPLERS
 from qbrm_lab.methods import split_methods
 from qbrm_lab.methods.catalogue import DEMONSTRATED, usage
@@ -29,6 +30,7 @@ class Study(str, Enum):
     SAMPLING = "sampling"
     KEEP = "keep"
     REWARD_MODELS = "reward-models"
+    PUBLISHED = "published"
 
 
 class Benchmark(str, Enum):
@@ -181,6 +183,31 @@ def study(
         int | None,
         typer.Option(help="Processes that run seeds side by side, one thread each. Default: one per core.", min=1),
     ] = None,
+    published: Annotated[
+        Path | None,
+        typer.Option(
+            help="published: folder of a checkout of the published EBRM code, whose Python code is run. Default: left "
+            "out."
+        ),
+    ] = None,
+    reward_model: Annotated[
+        str | None,
+        typer.Option(
+            help="published: the embedded default, a folder of a sequence classifier, or its id on the Hugging Face "
+            "Hub.",
+            metavar="NAME_OR_PATH",
+            rich_help_panel=opt.REWARD_MODEL,
+        ),
+    ] = None,
+    revision: opt.Revision = None,
+    head: opt.Head = None,
+    output: opt.Output = None,
+    template: opt.Template = None,
+    fold_system: opt.FoldSystem = False,
+    max_length: opt.MaxLength = None,
+    dtype: opt.Dtype = None,
+    device_map: opt.DeviceMap = None,
+    trust_remote_code: opt.TrustRemoteCode = False,
 ) -> None:
     """Run a whole study: many comparisons with one question. Run it again to continue where it stopped.
 
@@ -199,11 +226,14 @@ def study(
     keep: what keeping the old domain's order costs on the new one, over the weight of keeping, beside gates.
 
     reward-models: train reward models on a small language model, each with the preferences that it has not seen.
+
+    published: our EBRM against the published code, and EBRM where the reward model is little better than chance.
     """
     import joblib
 
     from qbrm.cli.console import Reporter
     from qbrm.durable import one_writer
+    from qbrm.reward_models import DEFAULT_REWARD_MODEL
     from qbrm_lab.comparison import ComparisonSettings
     from qbrm_lab.studies.everything import study_everything, study_part
     from qbrm_lab.studies.keep import study_keep
@@ -211,9 +241,26 @@ def study(
 
     reporter = Reporter()
     seeds = seeds or (1 if quick else 5)
+    options = opt.given(
+        revision=revision,
+        head=head,
+        output=output,
+        template=template,
+        fold_system=fold_system,
+        max_length=max_length,
+        dtype=dtype,
+        device_map=device_map,
+        trust_remote_code=trust_remote_code,
+    )
+    given = opt.given(published=published, reward_model=reward_model, **options)
+    if given and subject is not Study.PUBLISHED:
+        option = next(iter(given)).replace("_", "-")
+        raise InputError(f"--{option} with the study {subject.value}; expected the study published.")
     settings = ComparisonSettings(
         train=train,
         out=out,
+        reward_model=reward_model or DEFAULT_REWARD_MODEL,
+        reward_model_options=options,
         seeds=seeds,
         seed=seed,
         epochs=epochs,
@@ -234,6 +281,11 @@ def study(
 
         with one_writer(out):
             reporter.fact("reward models", str(study_reward_models(settings, quick, reporter)))
+    elif subject is Study.PUBLISHED:
+        from qbrm_lab.studies.published import study_published
+
+        with one_writer(out):
+            reporter.fact("published", str(study_published(settings, published, quick, reporter)))
     else:
         study_part(subject.value, settings, quick, reporter)
 
