@@ -105,23 +105,22 @@ def _compared(code: PublishedCode, model: nn.Module, score: ScaledEBRM, test: Pa
     """Put the published weights into our network; without dropout, nothing is random but the noise that both share."""
     seen, rows = _in_units(score, test), test.rows()
     embedding, reward = seen.embedding[rows], seen.reward[rows]
-    ours = same_weights(model, embedding.shape[1])
-    generator = torch.Generator().manual_seed(seed)
+    ours, generator = same_weights(model, embedding.shape[1]), torch.Generator().manual_seed(seed)
     anywhere = torch.empty_like(reward).uniform_(-SUPPORT, SUPPORT, generator=generator)
     value = code.value(model, embedding, anywhere)
-    with torch.no_grad():
-        ours_value = ours(embedding, reward, anywhere)
     loss, objective = code.loss(model, embedding, reward, COMPARED_SAMPLES, seed)
-    halves = embedding.chunk(2), reward.chunk(2)
-    batch = Batch(halves[0][0], halves[1][0], halves[0][1], halves[1][1])
-    ascended = refine(ours, embedding, reward, STARTS[FROM_BASE], seed=seed)
-    apart = (ascended - code.refined(model, embedding, reward, hybrid=False, seed=seed)).abs()
+    (first, second), (first_reward, second_reward) = embedding.tensor_split(2), reward.tensor_split(2)
+    with torch.no_grad():
+        our_value = ours(embedding, reward, anywhere)
+        our_loss = float(objective(ours, Batch(first, first_reward, second, second_reward), generator))
+    refined = refine(ours, embedding, reward, STARTS[FROM_BASE], seed=seed)
+    apart = (refined - code.refined(model, embedding, reward, hybrid=False, seed=seed)).abs()
     return SameWeights(
         deviation=score.deviation,
-        value=float((ours_value - value).abs().max()),
+        value=float((our_value - value).abs().max()),
         value_size=float(value.abs().max()),
         loss=loss,
-        loss_difference=float(objective(ours, batch, generator)) - loss,
+        loss_difference=our_loss - loss,
         refined=(apart < CLOSE).double().mean().item(),
         refined_difference=float(apart.max()),
     )
