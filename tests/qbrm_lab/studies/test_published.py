@@ -19,8 +19,8 @@ from qbrm_lab.responses import Features
 from qbrm_lab.studies.published import study, study_published
 from qbrm_lab.studies.published.code import PublishedCode
 from qbrm_lab.studies.published.features import Extent
-from qbrm_lab.studies.published.rows import DifferenceRow, SituationRow
 from qbrm_lab.studies.published.page import agreed, gained
+from qbrm_lab.studies.published.rows import DifferenceRow, SituationRow
 from qbrm_lab.studies.published.scaled import RestartsAlone, ScaledEBRM
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -125,7 +125,12 @@ def settings(tmp_path, monkeypatch):
         line["category"] = "Known/a" if number % 3 else "Target/b"
     (tmp_path / "both.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     return ComparisonSettings(
-        tmp_path / "both.jsonl", tmp_path / "out", reward_model="fake", seeds=2, epochs=1, command="qbrm study published"
+        tmp_path / "both.jsonl",
+        tmp_path / "out",
+        reward_model="fake",
+        seeds=2,
+        epochs=1,
+        command="qbrm study published",
     )
 
 
@@ -140,9 +145,10 @@ def test_the_study_finds_no_difference_to_a_code_that_does_the_same(settings, ch
     arms = [(row["start"], row["code"]) for row in content["agreement"]]
     both = [(start, code) for code in ("ours", "published") for start in ("hybrid", "r0")]
     assert sorted(arms) == sorted([*both, ("hybrid", "restarts alone")])
-    assert [(row["refined_on"], row["method"]) for row in content["situation"]][0] == ("same", "base")
-    base = content["situation"][0]
-    assert base["over_base"] == [0, 0, 0]
+    situation = {(row["refined_on"], row["method"]): row for row in content["situation"]}
+    assert {refined_on for refined_on, _ in situation} == {"same", "target"}
+    assert situation["target", "base"] == {**situation["same", "base"], "refined_on": "target"}
+    assert situation["same", "base"]["over_base"] == [0, 0, 0]
     assert "## The same accuracies?" in text
 
     monkeypatch.setattr(study, "agreement_of", lambda *given: pytest.fail("a finished seed was run again"))

@@ -52,9 +52,7 @@ class Agreement:
     agreed_pairs: int
 
 
-def agreement_of(
-    task: Task, test: PairData, methods: Sequence[EBRMInUnits], code: PublishedCode | None
-) -> Agreement:
+def agreement_of(task: Task, test: PairData, methods: Sequence[EBRMInUnits], code: PublishedCode | None) -> Agreement:
     """Train and refine with both codes at every deviation; without the published one, with ours alone."""
     arms, compared = list[Arm](), list[SameWeights]()
     for method in methods:
@@ -62,7 +60,8 @@ def agreement_of(
         arms += _ours(score, task, test)
         arms.append(_restarts(score, task, test))
         if code is not None:
-            model = code.train(_in_units(score, task.pairs.without_conflicts()), method.noise_samples, method.epochs, task.seed)
+            pairs = _in_units(score, task.pairs.without_conflicts())
+            model = code.train(pairs, method.noise_samples, method.epochs, task.seed)
             arms += _published(code, model, score, task, test)
             compared.append(_compared(code, model, score, test, task.seed))
     return Agreement(right(test, test.reward), arms, compared, task.pairs.without_conflicts().n_pairs)

@@ -167,7 +167,9 @@ def _source(folder: Path, file: Path) -> str:
     try:
         return (folder / file).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"--published {folder} has no readable {file}; expected a checkout of {REPOSITORY}.") from error
+        raise InputError(
+            f"--published {folder} has no readable {file}; expected a checkout of {REPOSITORY}."
+        ) from error
 
 
 def _surroundings() -> dict[str, Any]:

@@ -36,7 +36,13 @@ DIFFERENT = (
 
 def published_markdown(results: PublishedResults) -> str:
     """The page, generated from the results alone."""
-    parts = [_asked(results), _differences(), _same_weights(results.same_weights), _agreement(results), _situation(results)]
+    parts = [
+        _asked(results),
+        _differences(),
+        _same_weights(results.same_weights),
+        _agreement(results),
+        _situation(results),
+    ]
     return "\n\n".join("\n".join(part) for part in parts if part) + "\n"
 
 
@@ -51,9 +57,10 @@ def _asked(results: PublishedResults) -> list[str]:
         "near chance? The published code (Lochab & Zhang, 2025, arXiv 2504.13134;",
         f"[{REPOSITORY}](https://{REPOSITORY})) is run by its own functions, from a checkout that `--published` names.",
         "",
-        f"Reward model: {results.reward_model}, which {trained}. {count(results.train_prompts)} training prompts with",
-        f"{count(results.train_pairs)} pairs, {count(results.test_prompts)} test prompts with {count(results.test_pairs)}",
-        f"pairs; {_seeds(results.seeds)}; {results.noise_samples} noise samples in both codes; 95% intervals by prompt.",
+        f"Reward model: {results.reward_model}, which {trained}.",
+        f"{count(results.train_prompts)} training prompts with {count(results.train_pairs)} pairs,",
+        f"{count(results.test_prompts)} test prompts with {count(results.test_pairs)} pairs; {_seeds(results.seeds)};",
+        f"{results.noise_samples} noise samples in both codes; 95% intervals by prompt.",
     ]
 
 
@@ -95,10 +102,10 @@ def _agreement(results: PublishedResults) -> list[str]:
     lines = [
         "## The same accuracies?",
         "",
-        f"Scenario `same`, as published: reward model and EBRM see the same preferences ({count(results.agreed_pairs)}",
-        "pairs after filtering). Both codes train on the same features and split. The ascent has constants in the units",
-        "of r0, so its deviation matters: beyond 2, the published start is a random reward. *Restarts alone* is the base",
-        "with those random rewards, and no energy at all.",
+        "Scenario `same`, as published: reward model and EBRM see the same preferences",
+        f"({count(results.agreed_pairs)} pairs after filtering). Both codes train on the same features and split. The",
+        "ascent has constants in the units of r0, so its deviation matters: beyond 2, the published start is a random",
+        "reward. *Restarts alone* is the base with those random rewards, and no energy at all.",
         "",
         f"{agreed(results.differences)} The base is right in {percent_interval(*results.base)}% of the pairs.",
         "",
@@ -143,17 +150,15 @@ def _situation(results: PublishedResults) -> list[str]:
     rows = results.situation
     base = next(row for row in rows if row.method == BASE)
     known, *others = results.domains
-    trained = (
-        f"taken to have learned {known}" if results.trained else f"trained on {known} alone"
-    )
+    trained = f"taken to have learned {known}" if results.trained else f"trained on {known} alone"
+    target = f"{' and '.join(others)} ({count(results.target_prompts)} prompts, {count(results.target_pairs)} pairs)"
     return [
         "## Where the base is near chance",
         "",
-        f"The paper's gain starts from a reward model that is right in 48.7% of RewardBench. Here the reward model is",
-        f"{trained}, and all are tested on {' and '.join(others)} ({count(results.target_prompts)} prompts,",
-        f"{count(results.target_pairs)} pairs), where it is right in {percent_interval(*base.accuracy)}%: "
-        f"{_near(base.accuracy[0])}. Methods are refined",
-        f"on the same preferences that the reward model learned, as published, or on preferences of the target domain.",
+        "The paper's gain starts from a reward model that is right in 48.7% of RewardBench. Here the reward model is",
+        f"{trained}, and all is tested on {target}, where it is right",
+        f"in {percent_interval(*base.accuracy)}%: {_near(base.accuracy[0])}. Methods are refined on the same",
+        "preferences that the reward model learned, as published, or on preferences of the target domain.",
         "",
         *(f"- {gained(row)}" for row in rows if row.method.startswith("ebrm")),
         "",
