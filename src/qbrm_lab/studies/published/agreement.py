@@ -55,16 +55,18 @@ class Agreement:
 def agreement_of(task: Task, test: PairData, methods: Sequence[EBRMInUnits], code: PublishedCode | None) -> Agreement:
     """Train and refine with both codes at every deviation; without the published one, with ours alone."""
     arms, compared = list[Arm](), list[SameWeights]()
+    filtered = task.pairs.without_conflicts()
+    assert isinstance(filtered, PairData)  # a study has its features in memory
     for method in methods:
         score = method.score_for(task).score
         arms += _ours(score, task, test)
         arms.append(_restarts(score, task, test))
         if code is not None:
-            pairs = _in_units(score, task.pairs.without_conflicts())
+            pairs = _in_units(score, filtered)
             model = code.train(pairs, method.noise_samples, method.epochs, task.seed)
             arms += _published(code, model, score, task, test)
             compared.append(_compared(code, model, score, test, task.seed))
-    return Agreement(right(test, test.reward), arms, compared, task.pairs.without_conflicts().n_pairs)
+    return Agreement(right(test, test.reward), arms, compared, filtered.n_pairs)
 
 
 def _in_units(score: ScaledEBRM, pairs: PairData) -> PairData:

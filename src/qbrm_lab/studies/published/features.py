@@ -73,8 +73,10 @@ def rewarded(prepared: Prepared, roles: Roles, seed: int) -> Rewarded:
         return Rewarded(prepared, Features(embedding, reward, length), head_dim(prepared.model))
     vectors = torch.from_numpy(prepared.embedded.embedding)
     nothing = torch.zeros(len(vectors))
-    parts = roles.reward_model, roles.reward_model_validation
-    trunk, _ = fit_trunk(*(prepared.responses.pairs(part, vectors, nothing) for part in parts), seed)
+    pairs, validation = (
+        prepared.responses.pairs(part, vectors, nothing) for part in (roles.reward_model, roles.reward_model_validation)
+    )
+    trunk, _ = fit_trunk(pairs, validation, seed)
     model = EncoderRewardModel(prepared.model, trunk)
     embedded = model.embed_vectors(prepared.embedded.embedding)
     assert embedded.reward is not None
