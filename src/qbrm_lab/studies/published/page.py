@@ -60,7 +60,7 @@ def _asked(results: PublishedResults) -> list[str]:
         f"Reward model: {results.reward_model}, which {trained}.",
         f"{count(results.train_prompts)} training prompts with {count(results.train_pairs)} pairs,",
         f"{count(results.test_prompts)} test prompts with {count(results.test_pairs)} pairs; {_seeds(results.seeds)};",
-        f"{results.noise_samples} noise samples in both codes; 95% intervals by prompt.",
+        f"{results.epochs} epochs and {results.noise_samples} noise samples in both codes; 95% intervals by prompt.",
     ]
 
 

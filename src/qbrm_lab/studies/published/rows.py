@@ -82,6 +82,7 @@ class PublishedResults:
     reward_model: str
     trained: bool
     seeds: int
+    epochs: int
     noise_samples: int
     train_prompts: int
     train_pairs: int

@@ -159,6 +159,7 @@ def _results(study: Study, outcomes: Sequence[SeedOutcome]) -> PublishedResults:
         reward_model=str(prepared.model.identity),
         trained=prepared.embedded.reward is not None,
         seeds=len(outcomes),
+        epochs=prepared.settings.epochs,
         noise_samples=study.extent.noise_samples,
         train_prompts=len(train.prompt_ids),
         train_pairs=train.pair_count.distinct,
