@@ -19,8 +19,8 @@ from qbrm_lab.responses import Features
 from qbrm_lab.studies.published import study, study_published
 from qbrm_lab.studies.published.code import PublishedCode
 from qbrm_lab.studies.published.features import Extent
-from qbrm_lab.studies.published.page import agreed, gained
-from qbrm_lab.studies.published.rows import DifferenceRow, SituationRow
+from qbrm_lab.studies.published.page import agreed, explained, gained
+from qbrm_lab.studies.published.rows import AgreementRow, DifferenceRow, SituationRow
 from qbrm_lab.studies.published.scaled import RestartsAlone, ScaledEBRM
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -113,6 +113,27 @@ def test_sentences_follow_the_intervals():
     assert "gains" in gained(row(0.02, 0.01, 0.03))
     assert "loses" in gained(row(-0.02, -0.03, -0.01))
     assert "neither" in gained(row(0.02, -0.01, 0.05))
+
+
+def test_the_explanation_compares_with_restarts_alone_and_with_the_base():
+    def row(start, code, accuracy, over_base):
+        over = (over_base, over_base - 0.01, over_base + 0.01)
+        return AgreementRow(
+            deviation=4.0, start=start, code=code, restarted=0.5, accuracy=(accuracy, 0, 1), over_base=over
+        )
+
+    told = explained(
+        [
+            *(row("hybrid", "ours", 0.50, -0.10), row("hybrid", "restarts alone", 0.48, -0.12)),
+            *(
+                row("hybrid", "published", 0.45, -0.15),
+                row("r0", "ours", 0.57, -0.03),
+                row("r0", "published", 0.61, 0.01),
+            ),
+        ]
+    )
+    assert "within 3.0 points of restarts alone" in told
+    assert "differs from the base by -3.0 [-4.0, -2.0] points at most" in told
 
 
 @pytest.fixture

@@ -16,10 +16,11 @@ from qbrm_lab.studies.published.rows import (
     SameWeights,
     SituationRow,
 )
+from qbrm_lab.studies.published.scaled import FROM_BASE, HYBRID
 from qbrm_lab.studies.published.situation import BASE, SAME, TARGET
 
 CHANCE = (0.45, 0.55)
-STARTS_IN_WORDS = {"hybrid": "r0 up to 2, else random", "r0": "always r0"}
+STARTS_IN_WORDS = {HYBRID: "r0 up to 2, else random", FROM_BASE: "always r0"}
 # Found by reading; what is not named here is the same in both: layers and dropout, the loss and its penalty, the noise,
 # filtering (a tie is a conflict), optimiser, rate, decay and batch, and the steps of the ascent.
 DIFFERENT = (
@@ -107,7 +108,8 @@ def _agreement(results: PublishedResults) -> list[str]:
         "ascent has constants in the units of r0, so its deviation matters: beyond 2, the published start is a random",
         "reward. *Restarts alone* is the base with those random rewards, and no energy at all.",
         "",
-        f"{agreed(results.differences)} The base is right in {percent_interval(*results.base)}% of the pairs.",
+        f"The base is right in {percent_interval(*results.base)}% of the pairs. {agreed(results.differences)}",
+        explained(results.agreement),
         "",
         "| deviation of r0 | start | restarted | restarts alone | published | ours | ours less published |",
         "| --: | :-- | --: | --: | --: | --: | --: |",
@@ -139,6 +141,18 @@ def agreed(rows: Sequence[DifferenceRow]) -> str:
     return (
         f"{agree}{f' (not at {where})' if apart else ''}; the greatest difference is "
         f"{points_interval(*greatest.difference)} points."
+    )
+
+
+def explained(rows: Sequence[AgreementRow]) -> str:
+    """What the start does to the base, and what the energy does, in a sentence each."""
+    restarts = {row.deviation: row.accuracy[0] for row in rows if row.code == RESTARTS}
+    energies = [row for row in rows if row.code != RESTARTS]
+    beside = max(abs(row.accuracy[0] - restarts[row.deviation]) for row in energies if row.start == HYBRID)
+    kept = max((row.over_base for row in energies if row.start == FROM_BASE), key=lambda over: abs(over[0]))
+    return (
+        f"From the published start, EBRM is within {100 * beside:.1f} points of restarts alone at every deviation, by "
+        f"either code. Started at r0, it differs from the base by {points_interval(*kept)} points at most."
     )
 
 
