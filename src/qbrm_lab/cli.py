@@ -39,6 +39,7 @@ class Study(str, Enum):
     BEST_OF_N = "best-of-n"
     CANDIDATES = "candidates"
     MERGE = "merge"
+    PUBLISHED = "published"
 
 
 class Benchmark(str, Enum):
@@ -240,6 +241,11 @@ def study(
             help="So many random prompts of --train. Default: all, or 200 with --quick.",
             min=1,
             rich_help_panel=BEST_OF_N,
+    published: Annotated[
+        Path | None,
+        typer.Option(
+            help="published: folder of a checkout of the published EBRM code, whose Python code is run. Default: left "
+            "out."
         ),
     ] = None,
     reward_model: Annotated[
@@ -248,6 +254,10 @@ def study(
             help="The embedded default, a folder of a sequence classifier, or its id on the Hugging Face Hub.",
             metavar="NAME_OR_PATH",
             rich_help_panel=BEST_OF_N,
+            help="published: the embedded default, a folder of a sequence classifier, or its id on the Hugging Face "
+            "Hub.",
+            metavar="NAME_OR_PATH",
+            rich_help_panel=opt.REWARD_MODEL,
         ),
     ] = None,
     revision: opt.Revision = None,
@@ -281,11 +291,14 @@ def study(
     best-of-n: what the candidate that each reward chooses among n is worth to a judge, whose gold --candidates has.
     candidates: what a machine across the candidates of a prompt chooses, beside pointwise rewards and other rivals.
     merge: machines that learned two domains apart, merged, beside means of scores and one machine that saw both.
+
+    published: our EBRM against the published code, and EBRM where the reward model is little better than chance.
     """
     import joblib
 
     from qbrm.cli.console import Reporter
     from qbrm.durable import one_writer
+    from qbrm.reward_models import DEFAULT_REWARD_MODEL
     from qbrm_lab.comparison import ComparisonSettings
     from qbrm_lab.studies.candidates import study_candidates
     from qbrm_lab.studies.everything import study_everything, study_part
@@ -313,6 +326,15 @@ def study(
         train=train,
         out=out,
         reward_model=reward_model,
+    given = opt.given(published=published, reward_model=reward_model, **options)
+    if given and subject is not Study.PUBLISHED:
+        option = next(iter(given)).replace("_", "-")
+        raise InputError(f"--{option} with the study {subject.value}; expected the study published.")
+    settings = ComparisonSettings(
+        train=train,
+        out=out,
+        reward_model=reward_model or DEFAULT_REWARD_MODEL,
+        reward_model_options=options,
         seeds=seeds,
         seed=seed,
         epochs=epochs,
@@ -362,6 +384,11 @@ def study(
     elif subject is Study.MERGE:
         with one_writer(out):
             reporter.fact("merge", str(study_merge(settings, reporter)))
+    elif subject is Study.PUBLISHED:
+        from qbrm_lab.studies.published import study_published
+
+        with one_writer(out):
+            reporter.fact("published", str(study_published(settings, published, quick, reporter)))
     else:
         study_part(subject.value, settings, quick, reporter)
 

@@ -68,13 +68,14 @@ class NCEPlus:
         """Mean over both responses of every pair."""
         clamped = model.clamp(*batch.examples())
         rows = len(clamped.base_reward)
-        positive, negatives = (self._noise(rows, columns, generator) for columns in (1, self.noise_samples))
+        positive, negatives = (self.noise(rows, columns, generator) for columns in (1, self.noise_samples))
         noise = torch.cat([self.beta * positive, negatives], dim=1).to(clamped.base_reward)
         value = model.at(clamped, clamped.base_reward[:, None] + noise)
         ratio = value - self._log_noise_density(noise)
         return (torch.logsumexp(ratio, 1) - ratio[:, 0]).mean() + self.penalty * value.square().mean()
 
-    def _noise(self, rows: int, columns: int, generator: torch.Generator) -> Float[Tensor, "rows columns"]:
+    def noise(self, rows: int, columns: int, generator: torch.Generator) -> Float[Tensor, "rows columns"]:
+        """Draw y - r0 from q."""
         drawn: dict[str, Any] = {"generator": generator, "device": generator.device}
         component = torch.randint(len(self.sigmas), (rows, columns), **drawn)
         sigmas = torch.tensor(self.sigmas, device=generator.device)

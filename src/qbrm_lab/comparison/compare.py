@@ -74,13 +74,13 @@ def compare(settings: ComparisonSettings, reporter: Reporter) -> Results:
     return results_of([part.tables() for part in records], settings.command, prepared.sources, facts)
 
 
-def prepare(settings: ComparisonSettings, reporter: Reporter) -> Prepared:
-    """Read the preferences and embed all their responses.
+def prepare(settings: ComparisonSettings, reporter: Reporter, sources: Sources | None = None) -> Prepared:
+    """Read the preferences, unless `sources` has them, and embed all their responses.
 
     Raises:
         InputError: if something given is not usable.
     """
-    sources = read_sources(settings)
+    sources = sources or read_sources(settings)
     _describe(sources, reporter)
     model = load_reward_model(settings.reward_model, **settings.reward_model_options)
     everything = [sources.train, *sources.tests.values()]
