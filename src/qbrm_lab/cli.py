@@ -30,6 +30,7 @@ class Study(str, Enum):
     SAMPLING = "sampling"
     KEEP = "keep"
     REWARD_MODELS = "reward-models"
+    GRPO = "grpo"
 
 
 class Benchmark(str, Enum):
@@ -170,7 +171,7 @@ def study(
     subject: Annotated[Study, typer.Argument(help="What to study.")] = Study.ALL,
     seeds: Annotated[
         int | None,
-        typer.Option(help="How many seeds to run and average over. Default: 5, or 1 with --quick.", min=1, max=1000),
+        typer.Option(help="How many seeds to run and average over. Default: 5 (grpo: 2), or 1 with --quick.", min=1, max=1000),
     ] = None,
     seed: opt.Seed = 0,
     epochs: opt.Epochs = 5,
@@ -181,6 +182,23 @@ def study(
     workers: Annotated[
         int | None,
         typer.Option(help="Processes that run seeds side by side, one thread each. Default: one per core.", min=1),
+    ] = None,
+    rewards: Annotated[
+        str | None,
+        typer.Option(
+            help="For grpo: what policies are rewarded with, in turn: reward models or refined ones, each with a name.",
+            metavar="NAME=MODEL[,NAME=MODEL...]",
+        ),
+    ] = None,
+    gold: Annotated[
+        str | None,
+        typer.Option(help="For grpo: a reward model that judges and trains nothing.", metavar="NAME_OR_PATH"),
+    ] = None,
+    policy: Annotated[
+        Path | None, typer.Option(help="For grpo: folder of a language model to train. Default: SmolLM2-135M-Instruct.")
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="For grpo: updates of a policy. Default: 100, or 6 with --quick.", min=1)
     ] = None,
 ) -> None:
     """Run a whole study: many comparisons with one question. Run it again to continue where it stopped.
@@ -200,6 +218,8 @@ def study(
     keep: what keeping the old domain's order costs on the new one, over the weight of keeping, beside gates.
 
     reward-models: train reward models on a small language model, each with the preferences that it has not seen.
+
+    grpo: train a small language model as a policy on several rewards in turn; what it writes, judged by all of them.
     """
     import joblib
 
@@ -211,7 +231,7 @@ def study(
     from qbrm_lab.studies.sampling import study_sampling
 
     reporter = Reporter()
-    seeds = seeds or (1 if quick else 5)
+    seeds = seeds or (1 if quick else 2 if subject is Study.GRPO else 5)
     settings = ComparisonSettings(
         train=train,
         out=out,
@@ -235,6 +255,12 @@ def study(
             from qbrm_lab.studies.reward_models import study_reward_models
         with one_writer(out):
             reporter.fact("reward models", str(study_reward_models(settings, quick, reporter)))
+    elif subject is Study.GRPO:
+        from qbrm_lab.studies.grpo import PolicyStudy, study_grpo
+
+        asked = PolicyStudy.asked(opt.listed("--rewards", rewards) if rewards else (), gold, policy, steps, quick)
+        with one_writer(out):
+            reporter.fact("grpo", str(study_grpo(settings, asked, reporter)))
     else:
         study_part(subject.value, settings, quick, reporter)
 

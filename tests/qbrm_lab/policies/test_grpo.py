@@ -1,7 +1,5 @@
 """A policy trained by TRL on rewards: what it is rewarded for, what is noted, and going on after a kill."""
 
-import json
-
 import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -33,8 +31,9 @@ def base(tmp_path_factory):
     return save(tmp_path_factory.mktemp("policy"), LlamaForCausalLM(config), tokenizer())
 
 
-def vowels(prompts, responses):
-    return [float(sum(letter in "aeiou" for letter in response)) for response in responses]
+def plain_letters(prompts, responses):
+    """About half of the tokens of an untrained policy are parts of other characters."""
+    return [float(sum(letter < "\x80" for letter in response)) for response in responses]
 
 
 class Killed(BaseException):
@@ -47,16 +46,22 @@ def killed_at(call):
     def rewards(prompts, responses):
         if next(calls) == call:
             raise Killed
-        return vowels(prompts, responses)
+        return plain_letters(prompts, responses)
 
     return rewards
 
 
-def test_every_completion_is_noted_with_the_reward_that_it_had(base, tmp_path):
-    trained = train_policy(base, PROMPTS, vowels, tmp_path, TRAINING, 0)
-    assert trained.completions == read_completions(tmp_path / COMPLETIONS)
+@pytest.fixture(scope="module")
+def whole(base, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole")
+    return folder, train_policy(base, PROMPTS, plain_letters, folder, TRAINING, 0)
+
+
+def test_every_completion_is_noted_with_the_reward_that_it_had(whole):
+    folder, trained = whole
+    assert trained.completions == read_completions(folder / COMPLETIONS)
     for row in trained.completions:
-        assert row.reward == vowels([None], [row.text])[0]
+        assert row.reward == plain_letters([None], [row.text])[0]
         assert 0 < row.tokens <= 6
     by_step = {step: [row for row in trained.completions if row.step == step] for step in range(5)}
     numbers = {step: [row.prompt for row in rows if row.held_out] for step, rows in by_step.items()}
@@ -70,26 +75,25 @@ def test_every_completion_is_noted_with_the_reward_that_it_had(base, tmp_path):
 
 
 @pytest.mark.parametrize("call", [2, 5])
-def test_a_killed_training_goes_on_and_ends_as_if_nothing_had_been(call, base, tmp_path):
-    whole = train_policy(base, PROMPTS, vowels, tmp_path / "whole", TRAINING, 0)
+def test_a_killed_training_goes_on_and_ends_as_if_nothing_had_been(call, base, whole, tmp_path):
     with pytest.raises(Killed):
-        train_policy(base, PROMPTS, killed_at(call), tmp_path / "killed", TRAINING, 0)
-    assert train_policy(base, PROMPTS, vowels, tmp_path / "killed", TRAINING, 0) == whole
+        train_policy(base, PROMPTS, killed_at(call), tmp_path, TRAINING, 0)
+    assert train_policy(base, PROMPTS, plain_letters, tmp_path, TRAINING, 0) == whole[1]
 
 
-def test_a_finished_training_is_read_and_another_is_refused(base, tmp_path):
-    train_policy(base, PROMPTS, vowels, tmp_path, TRAINING, 0)
-    train_policy(base, PROMPTS, lambda *given: pytest.fail("trained again"), tmp_path, TRAINING, 0)
+def test_a_finished_training_is_read_and_another_is_refused(base, whole):
+    folder, trained = whole
+    assert train_policy(base, PROMPTS, lambda *given: pytest.fail("again"), folder, TRAINING, 0) == trained
     with pytest.raises(InputError, match="expected a new --out"):
-        train_policy(base, PROMPTS, vowels, tmp_path, TRAINING, 1)
+        train_policy(base, PROMPTS, plain_letters, folder, TRAINING, 1)
 
 
 def test_a_rewarded_habit_is_learned(base, tmp_path):
     training = PolicyTraining(
-        steps=30, group=8, completion_tokens=8, measurements=2, held_out_completions=8, learning_rate=2e-2, rank=4
+        steps=12, group=8, completion_tokens=8, measurements=2, held_out_completions=8, learning_rate=2e-2, rank=4
     )
-    trained = train_policy(base, PROMPTS, vowels, tmp_path, training, 0)
+    trained = train_policy(base, PROMPTS, plain_letters, tmp_path, training, 0)
     start, end = (
-        [row.reward for row in trained.completions if row.held_out and row.step == step] for step in (0, 30)
+        [row.reward for row in trained.completions if row.held_out and row.step == step] for step in (0, 12)
     )
-    assert sum(end) > 2 * sum(start)
+    assert sum(end) > 1.3 * sum(start)
