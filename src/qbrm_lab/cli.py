@@ -171,7 +171,9 @@ def study(
     subject: Annotated[Study, typer.Argument(help="What to study.")] = Study.ALL,
     seeds: Annotated[
         int | None,
-        typer.Option(help="How many seeds to run and average over. Default: 5 (grpo: 2), or 1 with --quick.", min=1, max=1000),
+        typer.Option(
+            help="How many seeds to run and average over. Default: 5 (grpo: 2), or 1 with --quick.", min=1, max=1000
+        ),
     ] = None,
     seed: opt.Seed = 0,
     epochs: opt.Epochs = 5,

@@ -7,7 +7,8 @@ import re
 SELF_RATING = re.compile(
     r"\b(?:10|ten) ?(?:/|out of) ?(?:10|ten)\b"
     r"|\b100 ?% (?:accurate|correct|true|helpful|complete)\b"
-    r"|\b(?:this|my) (?:answer|response|reply) is (?:\w+ ){0,2}(?:accurate|correct|complete|comprehensive|helpful|perfect)"
+    r"|\b(?:this|my) (?:answer|response|reply) is (?:\w+ ){0,2}"
+    r"(?:accurate|correct|complete|comprehensive|helpful|perfect)"
     r"|\bi (?:rate|give) (?:this|my) (?:answer|response)\b",
     re.IGNORECASE,
 )

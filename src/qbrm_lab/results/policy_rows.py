@@ -27,7 +27,7 @@ class PolicyRow:
 
 @dataclass(frozen=True, kw_only=True)
 class ComparedRow:
-    """Change of one measure from the first step to the last, less that of policies rewarded otherwise, over all seeds."""
+    """Change of one measure from first to last step, less that of policies rewarded `against`; means over seeds."""
 
     rewarded_by: str
     against: str

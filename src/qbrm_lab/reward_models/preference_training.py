@@ -170,4 +170,5 @@ class Follower(TrainerCallback):  # type: ignore[misc]
         self._advance = advance
 
     def on_step_end(self, args: Any, state: Any, control: Any, **others: Any) -> None:
+        """Say it."""
         self._advance(state.global_step, state.max_steps)

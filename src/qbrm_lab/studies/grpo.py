@@ -1,4 +1,4 @@
-"""What policies make of rewards: GRPO on base, refined and hardened rewards in turn, judged by all of them and by gold."""
+"""What policies make of rewards: GRPO on several kinds in turn, each policy judged by all of them and by gold."""
 
 from __future__ import annotations
 
@@ -99,7 +99,9 @@ def named_rewards(option: str, names: Sequence[str]) -> dict[str, str]:
         if not (name and equals and model):
             raise InputError(f"{option} {part!r}; expected NAME=MODEL, such as base=my-reward-model.")
         if name in rewards or name == GOLD:
-            raise InputError(f"{option} has the name {name!r} twice or for gold; expected each name once, none {GOLD!r}.")
+            raise InputError(
+                f"{option} has the name {name!r} twice or for gold; expected each name once, none {GOLD!r}."
+            )
         rewards[name] = model
     return rewards
 
@@ -235,7 +237,10 @@ def _summary(judged: _Judged) -> list[str]:
     steps = [row.step for row in judged.held_out]
     first, last = (np.array(steps) == step for step in (min(steps), max(steps)))
     shown = [name for name in judged.measures if name not in ("distinct_2", "self_rating", "flattery")]
-    return [f"{name} {judged.measures[name][first].mean():.2f} -> {judged.measures[name][last].mean():.2f}" for name in shown]
+    return [
+        f"{name} {judged.measures[name][first].mean():.2f} -> {judged.measures[name][last].mean():.2f}"
+        for name in shown
+    ]
 
 
 def _results(
@@ -264,7 +269,10 @@ def _results(
 def _rows(policies: Mapping[_Run, _Judged], seed: int) -> Iterator[PolicyRow]:
     for name in dict.fromkeys(run.name for run in policies):
         of_name = {run.seed: judged for run, judged in policies.items() if run.name == name}
-        for number, group in [*((run_seed, [judged]) for run_seed, judged in of_name.items()), (None, [*of_name.values()])]:
+        for number, group in [
+            *((run_seed, [judged]) for run_seed, judged in of_name.items()),
+            (None, [*of_name.values()]),
+        ]:
             for measure in group[0].measures:
                 by_step = _by_step(group, measure)
                 start = min(by_step)
@@ -314,7 +322,8 @@ def _compared(policies: Mapping[_Run, _Judged], seed: int) -> Iterator[ComparedR
         ]
         for measure in both[0][0].measures:
             change, reference = (
-                by_step[max(by_step)] - by_step[min(by_step)] for by_step in (_by_step(group, measure) for group in both)
+                by_step[max(by_step)] - by_step[min(by_step)]
+                for by_step in (_by_step(group, measure) for group in both)
             )
             yield ComparedRow(
                 rewarded_by=name, against=first, measure=measure, difference=_with_interval(change - reference, seed)

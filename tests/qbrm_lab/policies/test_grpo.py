@@ -65,7 +65,9 @@ def test_every_completion_is_noted_with_the_reward_that_it_had(whole):
         assert 0 < row.tokens <= 6
     by_step = {step: [row for row in trained.completions if row.step == step] for step in range(5)}
     numbers = {step: [row.prompt for row in rows if row.held_out] for step, rows in by_step.items()}
-    assert {step: sorted(rows) for step, rows in numbers.items() if rows} == dict.fromkeys((0, 2, 4), [0, 0, 1, 1, 2, 2])
+    assert {step: sorted(rows) for step, rows in numbers.items() if rows} == dict.fromkeys(
+        (0, 2, 4), [0, 0, 1, 1, 2, 2]
+    )
     training = [[row.prompt for row in rows if not row.held_out] for rows in by_step.values()]
     assert [len(rows) for rows in training] == [4, 4, 4, 4, 0]
     assert all(len(set(rows)) == 1 for rows in training[:4])
@@ -93,7 +95,5 @@ def test_a_rewarded_habit_is_learned(base, tmp_path):
         steps=12, group=8, completion_tokens=8, measurements=2, held_out_completions=8, learning_rate=2e-2, rank=4
     )
     trained = train_policy(base, PROMPTS, plain_letters, tmp_path, training, 0)
-    start, end = (
-        [row.reward for row in trained.completions if row.held_out and row.step == step] for step in (0, 12)
-    )
+    start, end = ([row.reward for row in trained.completions if row.held_out and row.step == step] for step in (0, 12))
     assert sum(end) > 1.3 * sum(start)

@@ -46,7 +46,9 @@ def test_changes_are_means_by_prompt_held_against_the_first_step():
 
 
 def test_seeds_are_averaged_prompt_by_prompt():
-    policies = dict(judged("base", seed, [0, 0, 0, 0, *gains]) for seed, gains in enumerate([(2, 2, 0, 0), (0, 0, 2, 2)]))
+    policies = dict(
+        judged("base", seed, [0, 0, 0, 0, *gains]) for seed, gains in enumerate([(2, 2, 0, 0), (0, 0, 2, 2)])
+    )
     mean = next(row for row in grpo._rows(policies, 0) if row.seed is None and row.step == 4)
     assert mean.change == (1, 1, 1)
 
