@@ -258,8 +258,8 @@ def study(
         with one_writer(out):
             reporter.fact("reward models", str(study_reward_models(settings, quick, reporter)))
     elif subject is Study.GRPO:
-        from qbrm_lab.studies.grpo import PolicyStudy, study_grpo
-
+        with needs_language_models("study grpo"):
+            from qbrm_lab.studies.grpo import PolicyStudy, study_grpo
         asked = PolicyStudy.asked(opt.listed("--rewards", rewards) if rewards else (), gold, policy, steps, quick)
         with one_writer(out):
             reporter.fact("grpo", str(study_grpo(settings, asked, reporter)))

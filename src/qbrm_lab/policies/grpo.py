@@ -190,7 +190,7 @@ def _config(out: Path, settings: PolicyTraining, seed: int, *, fresh: bool, bflo
         beta=settings.kl_weight,
         bf16=bfloat16,
         use_cpu=not torch.cuda.is_available(),
-        gradient_checkpointing=False,
+        activation_checkpointing=False,
         eval_on_start=fresh,
         save_steps=settings.checkpoint_steps,
         save_total_limit=1,
