@@ -28,7 +28,9 @@ TRAINING = PolicyTraining(
 def base(tmp_path_factory):
     torch.manual_seed(0)
     config = LlamaConfig(**DECODER, pad_token_id=PAD, bos_token_id=BOS, eos_token_id=EOS)
-    return save(tmp_path_factory.mktemp("policy"), LlamaForCausalLM(config), tokenizer())
+    model = LlamaForCausalLM(config)
+    torch.nn.init.normal_(model.lm_head.weight, std=0.5)  # as made, it is uniform whatever its layers say
+    return save(tmp_path_factory.mktemp("policy"), model, tokenizer())
 
 
 def plain_letters(prompts, responses):
