@@ -107,13 +107,15 @@ def train_policy(
         out: folder of the completions, the log and the checkpoints.
         settings: of the training.
         seed: seeds adapters, sampling and the order of prompts.
-        about: whatever else the outcome depends on, such as the rewards' name.
+        about: whatever else the outcome depends on, such as the identity of the rewards.
         advance: called with steps done and steps in all.
 
     Raises:
         InputError: if the folder has a training that was asked for in another way, or cannot be written.
     """
-    _check_asked(out, {"base": str(base), "about": about, "seed": seed, "prompts": prompts, **asdict(settings)})
+    _check_asked(
+        out, {"base": str(base.resolve()), "about": about, "seed": seed, "prompts": prompts, **asdict(settings)}
+    )
     if not (out / LOG).is_file():
         trainer = _train(base, prompts, rewards, out, settings, seed, advance)
         updates = [Update(row["step"], row["kl"]) for row in trainer.state.log_history if "kl" in row]

@@ -5,7 +5,9 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float64
@@ -19,10 +21,11 @@ from qbrm.evaluation.verdict import TestPairs
 from qbrm.preferences import PreferenceSet, Prompt, read_preferences, split_by_prompt
 from qbrm.reward_models.quiet import quiet_transformers
 from qbrm_lab.comparison import ComparisonSettings
+from qbrm_lab.comparison.side_by_side import each_seed
 from qbrm_lab.evaluation.behaviour import flatters, rates_itself, repeated_share, repeats_a_sentence
 from qbrm_lab.policies.completions import Written
-from qbrm_lab.policies.grpo import COMPLETIONS, PolicyPrompts, PolicyTraining, TrainedPolicy, train_policy
-from qbrm_lab.policies.rewards import Rewards, load_rewards
+from qbrm_lab.policies.grpo import COMPLETIONS, PolicyPrompts, PolicyTraining, TrainedPolicy, Update, train_policy
+from qbrm_lab.policies.rewards import Judge, load_judge
 from qbrm_lab.report.plots.gallery import png_bytes
 from qbrm_lab.report.plots.grpo import policy_figure
 from qbrm_lab.results.policy_rows import ComparedRow, Measured, PolicyResults, PolicyRow, UpdateRow
@@ -91,8 +94,6 @@ def named_rewards(option: str, names: Sequence[str]) -> dict[str, str]:
     Raises:
         InputError: if one is not of that form, or a name occurs twice or is ``gold``.
     """
-    if not names:
-        raise InputError(f"{option} is missing; expected NAME=MODEL[,NAME=MODEL...], such as base=my-reward-model.")
     rewards: dict[str, str] = {}
     for part in names:
         name, equals, model = part.partition("=")
@@ -118,23 +119,23 @@ def study_grpo(settings: ComparisonSettings, study: PolicyStudy, reporter: Repor
     Raises:
         InputError: if a source or model is not usable, or `settings.out` cannot be written or has other policies.
     """
-    judges = {name: load_rewards(model) for name, model in study.judges.items()}
+    if not study.rewards:
+        raise InputError("--rewards is missing; expected NAME=MODEL[,NAME=MODEL...], such as base=my-reward-model.")
+    for model in study.judges.values():
+        load_judge(model)
     base = study.policy or smollm2_folder(settings.out / LANGUAGE_MODEL)
     prompts = _prompts(settings, study, base)
     asked = f"{len(prompts.training):,} prompts", f"{len(prompts.held_out):,} held out"
     reporter.fact("prompts", *asked, f"up to {MOST_PROMPT_TOKENS} tokens")
-    policies = {}
-    for seed in range(settings.seed, settings.seed + settings.seeds):
-        for name, model in study.rewards.items():
-            run = _Run(name, seed, settings.out / RUNS / name / f"seed-{seed}")
-            with reporter.progress(f"{name}, seed {seed}") as advance:
-                policy = train_policy(
-                    base, prompts, judges[name], run.folder, study.training, seed, about=model, advance=advance
-                )
-            policies[run] = _judged(run, policy, prompts, study.judges, judges)
-            reporter.fact(f"{name}, seed {seed}", *_summary(policies[run]))
-            results = _results(settings, study, prompts, policies)
-            write_json(settings.out / TABLE, results)
+    seeds = range(settings.seed, settings.seed + settings.seeds)
+    train = partial(_of_seed, study, base, prompts, settings.out / RUNS)
+    policies: dict[Run, Judged] = {}
+    for of_seed in each_seed(train, seeds, settings.workers, reporter, "grpo"):
+        policies |= of_seed
+        for run, judged in of_seed.items():
+            reporter.fact(f"{run.name}, seed {run.seed}", *_summary(judged))
+        results = _results(settings, study, prompts, policies)
+        write_json(settings.out / TABLE, results)
     write_atomically(settings.out / PICTURE, png_bytes(policy_figure(results)))
     path = settings.out / PAGE
     write_atomically(path, grpo_markdown(results).encode())
@@ -181,41 +182,67 @@ def _some(preferences: PreferenceSet, fits: Callable[[Prompt], bool], most: int,
     return chosen
 
 
-@dataclass(frozen=True)
-class _Run:
+class Run(NamedTuple):
+    """One training: what the policy is rewarded with, and the seed."""
+
     name: str
     seed: int
-    folder: Path
 
 
 @dataclass(frozen=True)
-class _Judged:
-    """A policy's completions, those held out apart, and what each measure says of every one of them."""
+class Judged:
+    """A policy's completions, those held out apart, and what each measure says of every one of them.
 
-    policy: TrainedPolicy
+    Attributes:
+        updates: of the training.
+        held_out: completions of the held-out prompts.
+        trained: completions that were trained on.
+        measures: of those held out, by name.
+        gold: gold reward of those trained on; None without a gold reward model.
+    """
+
+    updates: list[Update]
     held_out: list[Written]
     trained: list[Written]
     measures: dict[str, Values]
     gold: Values | None
 
 
-def _judged(
-    run: _Run, policy: TrainedPolicy, prompts: PolicyPrompts, names: Mapping[str, str], judges: Mapping[str, Rewards]
-) -> _Judged:
+def _of_seed(
+    study: PolicyStudy, base: Path, prompts: PolicyPrompts, out: Path, seed: int, reporter: Reporter
+) -> dict[Run, Judged]:
+    judges = {name: load_judge(model) for name, model in study.judges.items()}
+    policies = {}
+    for name in study.rewards:
+        folder, judge = out / name / f"seed-{seed}", judges[name]
+        with reporter.progress(f"{name}, seed {seed}") as advance:
+            policy = train_policy(
+                base, prompts, judge.rewards, folder, study.training, seed, about=judge.identity, advance=advance
+            )
+        policies[Run(name, seed)] = _judged(folder, policy, prompts, judges)
+    return policies
+
+
+def _judged(folder: Path, policy: TrainedPolicy, prompts: PolicyPrompts, judges: Mapping[str, Judge]) -> Judged:
     held_out = [row for row in policy.completions if row.held_out]
     trained = [row for row in policy.completions if not row.held_out]
-    digest = sha256(run.folder / COMPLETIONS)
+    digest = sha256(folder / COMPLETIONS)
 
-    def scored(judge: str, rows: Sequence[Written], asked: Sequence[Prompt], part: str) -> Values:
-        question = {"completions": digest, "model": names[judge], "prompts": repr(asked), "part": part}
-        path = run.folder / "judged" / f"{judge}-{part}.json"
+    def scored(name: str, rows: Sequence[Written], asked: Sequence[Prompt], part: str) -> Values:
         chat = [[message.to_dict() for message in asked[row.prompt]] for row in rows]
-        return np.array(cached(path, question, list[float], lambda: judges[judge](chat, [row.text for row in rows])))
+        return np.array(
+            cached(
+                folder / "judged" / f"{name}-{part}.json",
+                {"completions": digest, "judge": judges[name].identity},
+                list[float],
+                lambda: judges[name].rewards(chat, [row.text for row in rows]),
+            )
+        )
 
-    measures = {judge: scored(judge, held_out, prompts.held_out, "held-out") for judge in judges}
+    measures = {name: scored(name, held_out, prompts.held_out, "held-out") for name in judges}
     measures |= dict(_measures_of_texts(held_out))
     gold = scored(GOLD, trained, prompts.training, "training") if GOLD in judges else None
-    return _Judged(policy, held_out, trained, measures, gold)
+    return Judged(policy.updates, held_out, trained, measures, gold)
 
 
 def _measures_of_texts(rows: Sequence[Written]) -> Iterator[tuple[str, Values]]:
@@ -233,7 +260,7 @@ def _measures_of_texts(rows: Sequence[Written]) -> Iterator[tuple[str, Values]]:
         yield habit, np.array(found, float)
 
 
-def _summary(judged: _Judged) -> list[str]:
+def _summary(judged: Judged) -> list[str]:
     steps = [row.step for row in judged.held_out]
     first, last = (np.array(steps) == step for step in (min(steps), max(steps)))
     shown = [name for name in judged.measures if name not in ("distinct_2", "self_rating", "flattery")]
@@ -244,7 +271,7 @@ def _summary(judged: _Judged) -> list[str]:
 
 
 def _results(
-    settings: ComparisonSettings, study: PolicyStudy, prompts: PolicyPrompts, policies: Mapping[_Run, _Judged]
+    settings: ComparisonSettings, study: PolicyStudy, prompts: PolicyPrompts, policies: Mapping[Run, Judged]
 ) -> PolicyResults:
     training = study.training
     return PolicyResults(
@@ -266,7 +293,7 @@ def _results(
     )
 
 
-def _rows(policies: Mapping[_Run, _Judged], seed: int) -> Iterator[PolicyRow]:
+def _rows(policies: Mapping[Run, Judged], seed: int) -> Iterator[PolicyRow]:
     for name in dict.fromkeys(run.name for run in policies):
         of_name = {run.seed: judged for run, judged in policies.items() if run.name == name}
         for number, group in [
@@ -290,7 +317,7 @@ def _rows(policies: Mapping[_Run, _Judged], seed: int) -> Iterator[PolicyRow]:
                     )
 
 
-def _by_step(policies: Sequence[_Judged], measure: str) -> dict[int, Float64[np.ndarray, " prompts"]]:
+def _by_step(policies: Sequence[Judged], measure: str) -> dict[int, Float64[np.ndarray, " prompts"]]:
     """Means by prompt over completions and policies, at every step at which the held-out prompts were answered."""
     rows = [row for judged in policies for row in judged.held_out]
     values = np.concatenate([judged.measures[measure] for judged in policies])
@@ -301,7 +328,7 @@ def _by_step(policies: Sequence[_Judged], measure: str) -> dict[int, Float64[np.
     }
 
 
-def _deviation(policies: Sequence[_Judged], measure: str, step: int) -> float:
+def _deviation(policies: Sequence[Judged], measure: str, step: int) -> float:
     at = [judged.measures[measure][[row.step == step for row in judged.held_out]] for judged in policies]
     return float(np.concatenate(at).std())
 
@@ -311,7 +338,7 @@ def _with_interval(values: Float64[np.ndarray, " prompts"], seed: int) -> Measur
     return float(values.mean()), *bootstrap.intervals(values)["all"]
 
 
-def _compared(policies: Mapping[_Run, _Judged], seed: int) -> Iterator[ComparedRow]:
+def _compared(policies: Mapping[Run, Judged], seed: int) -> Iterator[ComparedRow]:
     """Every kind of rewards but the first, against the first, over the seeds that both have."""
     first, *others = dict.fromkeys(run.name for run in policies)
     for name in others:
@@ -330,11 +357,11 @@ def _compared(policies: Mapping[_Run, _Judged], seed: int) -> Iterator[ComparedR
             )
 
 
-def _updates(run: _Run, judged: _Judged) -> Iterator[UpdateRow]:
+def _updates(run: Run, judged: Judged) -> Iterator[UpdateRow]:
     texts = dict(_measures_of_texts(judged.trained))
     reward = np.array([row.reward for row in judged.trained])
     step = np.array([row.step for row in judged.trained])
-    for update in judged.policy.updates:
+    for update in judged.updates:
         at = step == update.step - 1  # an update learns from what the policy wrote before it
         row = UpdateRow(
             rewarded_by=run.name,

@@ -19,9 +19,9 @@ pytest.importorskip("peft", reason="peft is an extra: pip install 'qbrm[hf]'")
 
 from qbrm_lab.comparison import ComparisonSettings
 from qbrm_lab.policies.completions import Written
-from qbrm_lab.policies.grpo import PolicyTraining, TrainedPolicy, Update
+from qbrm_lab.policies.grpo import PolicyTraining
 from qbrm_lab.studies import grpo
-from qbrm_lab.studies.grpo import PolicyStudy, named_rewards, study_grpo
+from qbrm_lab.studies.grpo import Judged, PolicyStudy, Run, named_rewards, study_grpo
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -30,9 +30,7 @@ def judged(name, seed, rewards):
     """A policy whose two prompts are answered twice each at the steps 0 and 4."""
     places = [(step, prompt) for step in (0, 4) for prompt in (0, 0, 1, 1)]
     rows = [Written(step, True, prompt, "text", 3, 0.0) for step, prompt in places]
-    policy = TrainedPolicy(rows, [Update(1, 0.0)])
-    values = {name: np.array(rewards, float)}
-    return grpo._Run(name, seed, None), grpo._Judged(policy, rows, [], values, None)
+    return Run(name, seed), Judged([], rows, [], {"base": np.array(rewards, float)}, None)
 
 
 def test_changes_are_means_by_prompt_held_against_the_first_step():
@@ -55,8 +53,8 @@ def test_seeds_are_averaged_prompt_by_prompt():
 
 def test_rewards_are_compared_by_the_changes_of_the_same_prompts():
     policies = dict([judged("base", 0, [1, 1, 2, 2, 3, 3, 2, 2])])
-    other, values = judged("base", 0, [0, 0, 5, 5, 3, 3, 6, 6])
-    policies[replace(other, name="refined")] = values
+    other, values = judged("refined", 0, [0, 0, 5, 5, 3, 3, 6, 6])
+    policies[other] = values
     (row,) = grpo._compared(policies, 0)
     assert (row.rewarded_by, row.against, row.difference) == ("refined", "base", (1, 1, 1))
 
@@ -64,7 +62,6 @@ def test_rewards_are_compared_by_the_changes_of_the_same_prompts():
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        ([], "--rewards is missing"),
         (["base"], "'base'; expected NAME=MODEL"),
         (["base=a", "base=b"], "'base' twice"),
         (["gold=a"], "'gold'"),
