@@ -40,6 +40,7 @@ class Study(str, Enum):
     CANDIDATES = "candidates"
     MERGE = "merge"
     PUBLISHED = "published"
+    GRPO = "grpo"
 
 
 class Benchmark(str, Enum):
@@ -183,7 +184,9 @@ def study(
     subject: Annotated[Study, typer.Argument(help="What to study.")] = Study.ALL,
     seeds: Annotated[
         int | None,
-        typer.Option(help="How many seeds to run and average over. Default: 5, or 1 with --quick.", min=1, max=1000),
+        typer.Option(
+            help="How many seeds to run and average over. Default: 5 (grpo: 2), or 1 with --quick.", min=1, max=1000
+        ),
     ] = None,
     candidates: Annotated[
         str | None,
@@ -269,6 +272,23 @@ def study(
     dtype: opt.Dtype = None,
     device_map: opt.DeviceMap = None,
     trust_remote_code: opt.TrustRemoteCode = False,
+    rewards: Annotated[
+        str | None,
+        typer.Option(
+            help="For grpo: what policies are rewarded with, in turn: reward models or refined ones, each with a name.",
+            metavar="NAME=MODEL[,NAME=MODEL...]",
+        ),
+    ] = None,
+    gold: Annotated[
+        str | None,
+        typer.Option(help="For grpo: a reward model that judges and trains nothing.", metavar="NAME_OR_PATH"),
+    ] = None,
+    policy: Annotated[
+        Path | None, typer.Option(help="For grpo: folder of a language model to train. Default: SmolLM2-135M-Instruct.")
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="For grpo: updates of a policy. Default: 100, or 6 with --quick.", min=1)
+    ] = None,
 ) -> None:
     """Run a whole study: many comparisons with one question. Run it again to continue where it stopped.
 
@@ -293,6 +313,8 @@ def study(
     merge: machines that learned two domains apart, merged, beside means of scores and one machine that saw both.
 
     published: our EBRM against the published code, and EBRM where the reward model is little better than chance.
+
+    grpo: train a small language model as a policy on several rewards in turn; what it writes, judged by all of them.
     """
     import joblib
 
@@ -322,6 +344,7 @@ def study(
     )
     about = {"candidates": candidates, "methods": methods, "prompts": prompts, "train_prompts": train_prompts}
     given = opt.given(**about, reward_model=reward_model, **options)
+    seeds = seeds or (1 if quick else 2 if subject is Study.GRPO else 5)
     settings = ComparisonSettings(
         train=train,
         out=out,
@@ -389,6 +412,12 @@ def study(
 
         with one_writer(out):
             reporter.fact("published", str(study_published(settings, published, quick, reporter)))
+    elif subject is Study.GRPO:
+        with needs_language_models("study grpo"):
+            from qbrm_lab.studies.grpo import PolicyStudy, study_grpo
+        asked = PolicyStudy.asked(opt.listed("--rewards", rewards) if rewards else (), gold, policy, steps, quick)
+        with one_writer(out):
+            reporter.fact("grpo", str(study_grpo(settings, asked, reporter)))
     else:
         study_part(subject.value, settings, quick, reporter)
 

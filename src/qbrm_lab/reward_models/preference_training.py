@@ -92,7 +92,7 @@ def train_reward_model(
         args=_config(out, settings, seed),
         train_dataset=data,
         processing_class=tokenizer,
-        callbacks=[_Follower(advance)],
+        callbacks=[Follower(advance)],
         peft_config=LoraConfig(
             task_type="SEQ_CLS",
             r=settings.rank,
@@ -163,9 +163,12 @@ def fast_bfloat16() -> bool:
     return bool(torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
 
 
-class _Follower(TrainerCallback):  # type: ignore[misc]
+class Follower(TrainerCallback):  # type: ignore[misc]
+    """Tells how far a training is."""
+
     def __init__(self, advance: Advance) -> None:
         self._advance = advance
 
     def on_step_end(self, args: Any, state: Any, control: Any, **others: Any) -> None:
+        """Say it."""
         self._advance(state.global_step, state.max_steps)
