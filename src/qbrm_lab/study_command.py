@@ -43,8 +43,10 @@ class Study(str, Enum):
     GRPO = "grpo"
 
 
-READING = ("reward_model", "revision", "head", "output", "embedding", "template", "fold_system", "max_length", "dtype")
-READING += ("device_map", "trust_remote_code")
+READING: tuple[str, ...] = (
+    *("reward_model", "revision", "head", "output", "embedding", "template", "fold_system", "max_length", "dtype"),
+    *("device_map", "trust_remote_code"),
+)
 # The options that only some subjects take.
 TAKES: Mapping[Study, tuple[str, ...]] = {
     Study.EMBEDDINGS: ("test", "methods", *(name for name in READING if name != "embedding")),
@@ -64,9 +66,9 @@ class Request:
     quick: bool
     given: Mapping[str, Any]
 
-    def listed(self, name: str) -> list[str]:
+    def listed(self, name: str) -> tuple[str, ...]:
         """The parts of an option that are separated by commas; none if it is absent."""
-        return opt.listed(_flag(name), self.given[name]) if name in self.given else []
+        return opt.listed(_flag(name), self.given[name]) if name in self.given else ()
 
 
 def study(

@@ -196,8 +196,8 @@ def fit(
     shape = opt.given(head=head, output=output, embedding=embedding, template=template, max_length=max_length)
     shape |= opt.given(fold_system=fold_system)
     place = opt.given(revision=revision, dtype=dtype, device_map=device_map, trust_remote_code=trust_remote_code)
-    further = {"skip_bad": skip_bad, "keep": keep, "harden": harden}
-    fit_model(source, reward_model, choice, out, seed, **further, **shape, **place)
+    options = {**shape, **place}
+    fit_model(source, reward_model, choice, out, seed, skip_bad=skip_bad, keep=keep, harden=harden, **options)
 
 
 def merge(

@@ -15,7 +15,8 @@ from qbrm.energies.candidates import CandidateMachine, Candidates
 from qbrm.energies.density import density
 from qbrm.errors import InputError
 from qbrm.evaluation import PromptBootstrap
-from qbrm.evaluation.verdict import Difference, TestPairs
+from qbrm.evaluation.bootstrap import TestPairs
+from qbrm.evaluation.verdict import Difference
 from qbrm.fitting.committee import shuffled_prompts
 from qbrm.preferences import Prompt
 from qbrm.preferences.candidate_lists import CandidateList

@@ -245,6 +245,7 @@ class CandidatesResults:
     rows: list[CandidatesRow]
 
 
+@dataclass(frozen=True, kw_only=True)
 class MergeRow:
     """One way to refine two domains' rewards, as means over seeds, with 95% intervals by prompt.
 

@@ -19,7 +19,7 @@ from qbrm.energies import EnergyScore
 from qbrm.energies.candidates import Candidates
 from qbrm.errors import InputError
 from qbrm.evaluation import PromptBootstrap
-from qbrm.evaluation.verdict import TestPairs
+from qbrm.evaluation.bootstrap import TestPairs
 from qbrm.fitting import Fold, fit_score
 from qbrm.fitting.trunk import fit_trunk
 from qbrm.model.candidates import described, shares_of

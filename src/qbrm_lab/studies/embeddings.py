@@ -9,7 +9,7 @@ from typing import Any
 from qbrm.cli.console import Reporter
 from qbrm.durable import write_atomically
 from qbrm.errors import InputError
-from qbrm.reward_models import Embedded
+from qbrm.reward_models import Embedded, RewardModelOptions
 from qbrm.reward_models.base import head_dim
 from qbrm.tables.grid import Grid
 from qbrm.tables.markdown import markdown_grid
@@ -52,7 +52,7 @@ def study_embeddings(settings: ComparisonSettings, reporter: Reporter) -> Path:
         InputError: if the reward model is one that is trained on an encoder, or something else is not usable.
         TrainingError: if a training cannot go on.
     """
-    options = {**settings.reward_model_options, "embedding": "layers"}
+    options: RewardModelOptions = {**settings.reward_model_options, "embedding": "layers"}
     settings = replace(settings, reward_model_options=options)
     prepared = prepare(settings, reporter)
     of_each = {}

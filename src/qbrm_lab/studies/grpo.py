@@ -17,7 +17,7 @@ from qbrm.cli.console import Reporter
 from qbrm.durable import sha256, write_atomically
 from qbrm.errors import InputError
 from qbrm.evaluation import PromptBootstrap
-from qbrm.evaluation.verdict import TestPairs
+from qbrm.evaluation.bootstrap import TestPairs
 from qbrm.preferences import PreferenceSet, Prompt, read_preferences, split_by_prompt
 from qbrm.reward_models.quiet import quiet_transformers
 from qbrm_lab.comparison import ComparisonSettings

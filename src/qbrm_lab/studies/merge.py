@@ -21,7 +21,8 @@ from qbrm.energies import EnergyScore, Product
 from qbrm.energies.boltzmann import BoltzmannScore
 from qbrm.energies.density import density
 from qbrm.evaluation import PromptBootstrap
-from qbrm.evaluation.verdict import Predictions, TestPairs
+from qbrm.evaluation.bootstrap import TestPairs
+from qbrm.evaluation.verdict import Predictions
 from qbrm.fitting import Fold
 from qbrm.fitting.calibration import SMALLEST_PROBABILITY, calibrate
 from qbrm.fitting.fit import train_members

@@ -13,7 +13,7 @@ import torch
 
 from qbrm.cli.console import Reporter
 from qbrm.evaluation import PromptBootstrap
-from qbrm.evaluation.verdict import TestPairs
+from qbrm.evaluation.bootstrap import TestPairs
 from qbrm.features import build_features
 from qbrm.preferences import Preference, PreferenceSet, read_preferences, split_by_prompt
 from qbrm.reward_models import load_reward_model

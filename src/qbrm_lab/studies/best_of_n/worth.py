@@ -10,7 +10,7 @@ from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
 from qbrm.evaluation import PromptBootstrap
-from qbrm.evaluation.verdict import TestPairs
+from qbrm.evaluation.bootstrap import TestPairs
 from qbrm_lab.evaluation.best_of_n import best_of_n
 from qbrm_lab.results.study_rows import BestOfNRow
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from qbrm.data.pairs import PairData
 from qbrm.evaluation import PromptBootstrap
-from qbrm.evaluation.verdict import TestPairs
+from qbrm.evaluation.bootstrap import TestPairs
 from qbrm.fitting.trunk import fit_trunk
 from qbrm.preferences import PreferenceSet
 from qbrm.reward_models.base import head_dim
