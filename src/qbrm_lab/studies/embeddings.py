@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from qbrm.cli.console import Reporter
 from qbrm.durable import write_atomically
-from qbrm.errors import InputError
-from qbrm.reward_models import Embedded, RewardModelOptions
+from qbrm.features import FeatureTable
+from qbrm.preferences import Prompt, prompt_id, response_id
+from qbrm.reward_models import Embedded, RewardModel, RewardModelOptions, load_reward_model
 from qbrm.reward_models.base import head_dim
 from qbrm.tables.grid import Grid
 from qbrm.tables.markdown import markdown_grid
 from qbrm.tables.numbers import three_decimals
 from qbrm_lab.comparison import ComparisonSettings
-from qbrm_lab.comparison.compare import Prepared, prepare
+from qbrm_lab.comparison.compare import Prepared, embed, prepare
 from qbrm_lab.comparison.records import results_of
 from qbrm_lab.report import write_report
 from qbrm_lab.report.comparison import accuracy, extent
@@ -49,17 +53,17 @@ def study_embeddings(settings: ComparisonSettings, reporter: Reporter) -> Path:
         The path of embeddings.md.
 
     Raises:
-        InputError: if the reward model is one that is trained on an encoder, or something else is not usable.
+        InputError: if the reward model is the embedded encoder, or something else is not usable.
         TrainingError: if a training cannot go on.
     """
     options: RewardModelOptions = {**settings.reward_model_options, "embedding": "layers"}
     settings = replace(settings, reward_model_options=options)
     prepared = prepare(settings, reporter)
     of_each = {}
-    for name, size in _sizes(prepared).items():
-        part = _reading(prepared, size, settings.out / name)
+    for name in EMBEDDINGS:
+        part = _reading(prepared, name, reporter)
         tables = scenario_tables(part, SCENARIO, settings.selected_methods(), reporter)
-        results = results_of([tables], settings.command, prepared.sources, [prepared.features])
+        results = results_of([tables], settings.command, part.sources, [part.features])
         write_report(results, settings.out / name)
         of_each[name] = results
     path = settings.out / PAGE
@@ -77,20 +81,39 @@ def embeddings_markdown(results: dict[str, Results]) -> str:
     return "\n".join(tables)
 
 
-def _sizes(prepared: Prepared) -> dict[str, int]:
-    """How many of the first coordinates each embedding has."""
-    whole, of_head = prepared.embedded.embedding.shape[1], head_dim(prepared.model)
-    if prepared.embedded.reward is None or of_head is None:
-        raise InputError(
-            f"the reward model {prepared.settings.reward_model} has no layers to read; expected a folder or an id of a "
-            "sequence classifier."
-        )
-    return dict(zip(EMBEDDINGS, (of_head, 2 * of_head, whole), strict=True))
+class FirstCoordinates:
+    """What a reward model with a narrower embedding would give, from the table of a wider one that begins with it.
+
+    Args:
+        model: the reward model with the narrower embedding.
+        table: features of the same reward model with the wider one.
+    """
+
+    def __init__(self, model: RewardModel, table: FeatureTable) -> None:
+        self.identity, self.dim, self.head_dim = model.identity, model.dim, head_dim(model)
+        self._table = table
+
+    def embed(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> Embedded:
+        """The first coordinates of response i as an answer to prompt i, for all i."""
+        keys = [(prompt_id(prompt), response_id(text)) for prompt, text in zip(prompts, responses, strict=True)]
+        wide = self._table.rows(keys)
+        return Embedded(np.ascontiguousarray(wide.embedding[:, : self.dim]), wide.reward)
 
 
-def _reading(prepared: Prepared, size: int, out: Path) -> Prepared:
-    embedded = Embedded(prepared.embedded.embedding[:, :size], prepared.embedded.reward)
-    return prepared._replace(embedded=embedded, settings=replace(prepared.settings, out=out))
+def _reading(wide: Prepared, name: str, reporter: Reporter) -> Prepared:
+    """The same comparison with another embedding, whose features go to a folder of its name."""
+    settings, sources = wide.settings, wide.sources
+    options: RewardModelOptions = {**settings.reward_model_options, "embedding": name}
+    model = load_reward_model(settings.reward_model, **options)
+    narrow = FirstCoordinates(model, FeatureTable.open(settings.out / "features"))
+    out = settings.out / name
+    table, features = embed(narrow, [sources.train, *sources.tests.values()], out / "features", reporter)
+    return wide._replace(
+        settings=replace(settings, out=out, reward_model_options=options),
+        model=model,
+        embedded=table.rows(wide.responses.keys),
+        features=features,
+    )
 
 
 def _grid(shown: dict[str, Part]) -> Grid:

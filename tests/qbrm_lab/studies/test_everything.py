@@ -16,7 +16,6 @@ from qbrm.cli.console import Reporter
 from qbrm.durable import make_folder
 from qbrm.reward_models import REWARD_MODELS
 from qbrm.reward_models.base import Embedded
-from qbrm_lab.cli import study
 from qbrm_lab.comparison import ComparisonSettings
 from qbrm_lab.methods import build_method
 from qbrm_lab.results import read_results
@@ -35,6 +34,7 @@ from qbrm_lab.studies.over_optimisation.proxies import PROXIES
 from qbrm_lab.studies.over_optimisation.study import OVER_OPTIMISATION_FILE, OverOptimisationResults, peaks_table
 from qbrm_lab.studies.page import write_page
 from qbrm_lab.studies.robustness import CANDIDATE
+from qbrm_lab.study_command import study
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
