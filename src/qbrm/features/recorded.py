@@ -17,7 +17,6 @@ class RecordedRewardModel:
     def __init__(self, table: FeatureTable) -> None:
         self.identity: Identity = table.identity
         self.dim: int = table.dim
-        self.head_dim: int | None = table.head_dim
         self._settings = dict(table.settings)
 
     def settings(self) -> dict[str, Any]:
