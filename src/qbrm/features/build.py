@@ -132,14 +132,14 @@ class _Count:
 
 def _resumed(folder: Path, engine: Engine, wanted: int) -> Manifest:
     """The manifest of what `folder` holds whole, after clearing away the rest; one without rows is any model's."""
-    identity, dim, settings = engine.described
+    identity, dim, settings, head_dim = engine.described
     try:
         manifest = read_manifest(folder)
     except DamagedFileError as error:  # shards that have the checksums it says are whole for all that
         logger.warning("%s Its shards are checked.", error)
         manifest = read_manifest(folder, checked=False)
-        manifest = manifest and replace(manifest, settings=settings, complete=False)
-    fresh = Manifest(identity, dim, settings=settings, wanted=wanted)
+        manifest = manifest and replace(manifest, settings=settings, head_dim=head_dim, complete=False)
+    fresh = Manifest(identity, dim, settings=settings, wanted=wanted, head_dim=head_dim)
     if manifest is None:
         return _start(folder, fresh)
     if not manifest.shards:

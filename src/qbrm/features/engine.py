@@ -11,7 +11,16 @@ from qbrm.errors import InputError
 from qbrm.features.plan import Block
 from qbrm.features.shard import first_non_finite_row
 from qbrm.preferences.base import Key, Prompt
-from qbrm.reward_models.base import Choosy, Configured, Embedded, Identity, Refusal, RewardModel, embed_and_count
+from qbrm.reward_models.base import (
+    Choosy,
+    Configured,
+    Embedded,
+    Identity,
+    Refusal,
+    RewardModel,
+    embed_and_count,
+    head_dim,
+)
 
 BATCH_ROWS = 128
 
@@ -19,11 +28,19 @@ Advance = Callable[[int], None]
 
 
 class Described(NamedTuple):
-    """A reward model described: identity, embedding size, and what else it was loaded with, see `Configured`."""
+    """A reward model described.
+
+    Attributes:
+        identity: what its embeddings depend on.
+        dim: embedding size.
+        settings: what else it was loaded with, see `Configured`.
+        head_dim: how many coordinates of the embedding its score layer reads; None for all.
+    """
 
     identity: Identity
     dim: int
     settings: Mapping[str, Any]
+    head_dim: int | None = None
 
 
 class EmbeddedBlock(NamedTuple):
@@ -70,7 +87,8 @@ class LocalEngine:
 
 def describe(model: RewardModel) -> Described:
     """Describe a reward model without loading it."""
-    return Described(model.identity, model.dim, model.settings() if isinstance(model, Configured) else {})
+    settings = model.settings() if isinstance(model, Configured) else {}
+    return Described(model.identity, model.dim, settings, head_dim(model))
 
 
 def refusals(model: RewardModel, prompts: Sequence[Prompt], responses: Sequence[str]) -> list[Refusal]:

@@ -65,6 +65,7 @@ class Manifest:
         shards: the shards, by number.
         complete: whether the last build got to its end.
         settings: what the reward model was loaded with besides name and revision, see `Configured`.
+        head_dim: how many coordinates of the embedding, the first ones, the score layer reads; None for all.
         wanted: rows that there will be when the build gets to its end; None if it has, or is of an older version.
     """
 
@@ -75,6 +76,7 @@ class Manifest:
     complete: bool = False
     settings: Mapping[str, Any] = field(default_factory=dict)
     wanted: int | None = None
+    head_dim: int | None = None
 
     @property
     def columns(self) -> list[str]:
@@ -107,6 +109,7 @@ class Manifest:
             "shards": [asdict(shard) for shard in self.shards],
             "complete": self.complete,
             **({"wanted": self.wanted} if self.wanted is not None else {}),
+            **({"head_dim": self.head_dim} if self.head_dim is not None else {}),
         }
         write_atomically(folder / MANIFEST, (json.dumps(content, indent=1) + "\n").encode())
 
@@ -144,6 +147,7 @@ def _parse(content: dict[str, Any]) -> Manifest:
         complete=bool(content["complete"]),
         settings=dict(content.get("settings", {})),
         wanted=None if content.get("wanted") is None else _count(content["wanted"], "wanted"),
+        head_dim=None if content.get("head_dim") is None else _count(content["head_dim"], "head_dim"),
     )
 
 

@@ -90,6 +90,11 @@ class FeatureTable:
         return self._manifest.settings
 
     @property
+    def head_dim(self) -> int | None:
+        """How many coordinates of the embedding, the first ones, its score layer reads; None for all."""
+        return self._manifest.head_dim
+
+    @property
     def has_reward(self) -> bool:
         """Whether the model had a score layer."""
         return bool(self._manifest.has_reward)

@@ -96,7 +96,7 @@ def fit_features(
         return {"validation_accuracy": _accuracy(validation, refined)}
 
     fitted = fit_score(
-        lambda: choice.build(fold.pairs.dim, None),
+        lambda: choice.build(fold.pairs.dim, sources[0].table.head_dim),
         replace(fold, checkpoint=checkpoint),
         settings,
         measure=measure,

@@ -45,7 +45,7 @@ class Reading:
         Raises:
             InputError: if it is none, or a fraction is not between 0 and 1.
         """
-        name, colon, listed = text.partition(":")
+        name, colon, listed = str(text).partition(":")
         if name not in EMBEDDINGS or (colon and name != LAYERS):
             raise InputError(f"unknown embedding {text!r}; expected {EXPECTED}.")
         try:

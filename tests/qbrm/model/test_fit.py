@@ -57,6 +57,19 @@ def test_preferences_become_a_refined_reward_model_in_two_commands(command, tmp_
     assert "trains the score" in (model / "README.md").read_text()
 
 
+def test_ebrm_trained_from_disk_reads_what_the_score_layer_reads(command, tmp_path):
+    prefs, features, model = (
+        write_preferences(tmp_path / "prefs.jsonl", 0, 24),
+        tmp_path / "features",
+        tmp_path / "model",
+    )
+    options = ["--reward-model", save(tmp_path / "rm"), "--embedding", "mean"]
+    assert command("embed", prefs, *options, "--out", features)[0] == 0
+    assert command("train", features, "--score", "ebrm", "--epochs", 1, "--out", model)[0] == 0
+    held = EnergyRewardModel.from_pretrained(model)
+    assert (held.reward_model.dim, held.reward_model.head_dim, held.energy_score.reads) == (32, 16, 16)
+
+
 def test_a_score_trained_from_disk_is_the_one_fitted_in_memory(folder):
     """With one window, streaming is out of the way."""
     sources = open_sources([folder])
