@@ -192,8 +192,8 @@ def fit(
     choice = named_score(score, gate=gate, members=members, deep=deep)
     shape = opt.given(head=head, output=output, template=template, fold_system=fold_system, max_length=max_length)
     place = opt.given(revision=revision, dtype=dtype, device_map=device_map, trust_remote_code=trust_remote_code)
-    further = {"skip_bad": skip_bad, "keep": keep, "harden": harden}
-    fit_model(source, reward_model, choice, out, seed, **further, **shape, **place)
+    asked = {**shape, **place}
+    fit_model(source, reward_model, choice, out, seed, skip_bad=skip_bad, keep=keep, harden=harden, **asked)
 
 
 def evaluate(
