@@ -27,14 +27,8 @@ def kinds_figure(kinds: Sequence[KindRow], method: str) -> Figure:
     for share, words, marker, filled in SHOWN:
         places = [(place, getattr(row, share)) for place, row in enumerate(kinds) if getattr(row, share) is not None]
         colour = INK if share == "base" else colour_of(method)
-        face = colour if filled else "white"
-        dots: dict[str, Any] = {
-            "marker": marker,
-            "color": colour,
-            "markerfacecolor": face,
-            "linestyle": "none",
-            "markersize": 5,
-        }
+        dots: dict[str, Any] = {"marker": marker, "color": colour, "linestyle": "none", "markersize": 5}
+        dots["markerfacecolor"] = colour if filled else "white"
         y, x = [place for place, _ in places], [100 * rate[0] for _, rate in places]
         axes.plot(x, y, label=words.format(method), alpha=0.45 if share == "plain" else 1, **dots)
     axes.axvline(50, color=INK, linewidth=0.8, linestyle="--")
