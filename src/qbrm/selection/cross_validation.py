@@ -117,7 +117,7 @@ class Choosing:
     @property
     def judged_prompts(self) -> Int[np.ndarray, " judged"]:
         """Number of the prompt of everything that candidates are judged on: pairs, and then hacks if there are any."""
-        pairs = self.prompt[self.data.chosen].numpy()
+        pairs: Int[np.ndarray, " pairs"] = self.prompt[self.data.chosen].numpy()
         if self.harden is None:
             return pairs
         return np.concatenate([pairs, self.harden.prompt[self._group_of_hack >= 0].numpy()])

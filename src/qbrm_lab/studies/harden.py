@@ -36,9 +36,11 @@ from qbrm.refinement import REFINEMENTS, refine
 from qbrm.reward_models import load_reward_model
 from qbrm.selection.candidates import epochs_for
 from qbrm_lab.comparison import ComparisonSettings
+from qbrm_lab.report.plots.gallery import png_bytes
+from qbrm_lab.report.plots.harden import kinds_figure
 from qbrm_lab.results.harden_rows import HardenResults
 from qbrm_lab.studies.cache import cached, preferences_digest
-from qbrm_lab.studies.harden_page import harden_markdown
+from qbrm_lab.studies.harden_page import PICTURE, harden_markdown
 from qbrm_lab.studies.harden_table import (
     BASE,
     DENSITY,
@@ -106,8 +108,8 @@ class Features(NamedTuple):
 def study_harden(settings: ComparisonSettings, prompts: int, reporter: Reporter) -> Path:
     """Measure hardening over splits of the kinds of hacks and over seeds, of which each tests another fifth of prompts.
 
-    Writes harden.json and harden.md to `settings.out`, where features and finished seeds are kept; the path of
-    harden.md.
+    Writes harden.json, harden.png and harden.md to `settings.out`, where features and finished seeds are kept. Returns
+    the path of harden.md.
 
     Raises:
         InputError: if the source, the reward model or the folder is not usable, or there are too few prompts.
@@ -122,6 +124,7 @@ def study_harden(settings: ComparisonSettings, prompts: int, reporter: Reporter)
     reporter.status(None)
     results = _results(settings, data, splits, measured)
     write_json(settings.out / HARDEN_FILE, results)
+    write_atomically(settings.out / PICTURE, png_bytes(kinds_figure(results.kinds, results.method)))
     path = settings.out / PAGE
     write_atomically(path, harden_markdown(results).encode())
     return path

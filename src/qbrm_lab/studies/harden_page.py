@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from qbrm.tables.numbers import ABSENT, percent_interval, points_interval
 from qbrm_lab.results.harden_rows import HardenResults, HardenRow, KindRow
 
+PICTURE = "harden.png"
+
 
 def harden_markdown(results: HardenResults) -> str:
     """The page, generated from the results alone."""
@@ -43,6 +45,8 @@ def _arm(row: HardenRow) -> list[str]:
 
 def _kinds(results: HardenResults) -> Iterator[str]:
     yield f"By kind, with `{results.method}` and no gate:"
+    yield ""
+    yield f"![How often hacks of each kind win]({PICTURE})"
     yield ""
     yield "| probe | must | n | base | not hardened | hardened, kind seen | hardened, kind unseen |"
     yield "| :-- | :-- | --: | --: | --: | --: | --: |"

@@ -60,6 +60,7 @@ def test_the_study_measures_every_way_and_goes_on_from_what_is_there(command, tm
     encoder = FakeEncoder(reward=1)
     monkeypatch.setattr(harden, "load_reward_model", lambda *given, **options: encoder)
     monkeypatch.setattr(harden, "METHODS", ("sqrbm", "ebrm"))
+    monkeypatch.setattr("qbrm.selection.candidates.LEAST_STEPS", 1)
     prefs = write_preferences(tmp_path / "prefs.jsonl", 0, 45)
     arguments = ("study", "harden", "--train", prefs, "--out", tmp_path / "out", "--quick", "--train-prompts", 42)
     code, _, error = command(*arguments)
@@ -82,6 +83,7 @@ def test_the_study_measures_every_way_and_goes_on_from_what_is_there(command, tm
     calls, page = encoder.calls, (tmp_path / "out" / "harden.md").read_text()
     assert "| sqrbm | yes | hacks too |" in page
     assert "| padding | lose |" in page
+    assert (tmp_path / "out" / "harden.png").read_bytes().startswith(b"\x89PNG")
     kept = json.loads((tmp_path / "out" / "seeds" / "seed-0.json").read_text())
     assert command(*arguments)[0] == 0
     assert encoder.calls == calls
