@@ -16,9 +16,8 @@ from qbrm_lab.methods.catalogue import DEMONSTRATED, usage
 from qbrm_lab.scenarios import SCENARIOS
 
 if TYPE_CHECKING:
-    from qbrm.cli.console import Reporter
-    from qbrm.reward_models import RewardModelOptions
     from qbrm_lab.comparison import ComparisonSettings
+    from qbrm_lab.studies.best_of_n.settings import Asked
 
 BEST_OF_N = "Best-of-n"
 
@@ -257,11 +256,14 @@ def study(
 
     best-of-n: what the candidate that each reward chooses among n is worth to a judge, whose gold --candidates has.
     """
+    from dataclasses import replace
+
     import joblib
 
     from qbrm.cli.console import Reporter
     from qbrm.durable import one_writer
     from qbrm_lab.comparison import ComparisonSettings
+    from qbrm_lab.studies.best_of_n.study import study_best_of_n
     from qbrm_lab.studies.everything import study_everything, study_part
     from qbrm_lab.studies.keep import study_keep
     from qbrm_lab.studies.sampling import study_sampling
@@ -279,8 +281,14 @@ def study(
         device_map=device_map,
         trust_remote_code=trust_remote_code,
     )
-    about = {"candidates": candidates, "methods": methods, "prompts": prompts, "train_prompts": train_prompts}
-    given = opt.given(**about, reward_model=reward_model, **options)
+    of_best_of_n = opt.given(
+        candidates=candidates,
+        methods=methods,
+        prompts=prompts,
+        train_prompts=train_prompts,
+        reward_model=reward_model,
+        **options,
+    )
     settings = ComparisonSettings(
         train=train,
         out=out,
@@ -292,11 +300,18 @@ def study(
         command=opt.command_line(),
     )
     if subject is Study.BEST_OF_N:
+        asked = _asked(candidates, prompts, train_prompts, quick)
+        settings = replace(
+            settings,
+            methods=_best_of_n_methods(methods, quick),
+            reward_model=reward_model or settings.reward_model,
+            reward_model_options=options,
+        )
         with one_writer(out):
-            page = _best_of_n(settings, quick, reporter, **about, reward_model=reward_model, options=options)
-            reporter.fact("best-of-n", str(page))
-    elif given:
-        raise InputError(f"--{next(iter(given)).replace('_', '-')} is for the study best-of-n; expected it there only.")
+            reporter.fact("best-of-n", str(study_best_of_n(settings, asked, reporter)))
+    elif of_best_of_n:
+        option = next(iter(of_best_of_n)).replace("_", "-")
+        raise InputError(f"--{option} is for the study best-of-n; expected it there only.")
     elif subject is Study.ALL:
         reporter.fact("results", str(study_everything(settings, quick, reporter)))
     elif subject is Study.SAMPLING:
@@ -309,38 +324,24 @@ def study(
         study_part(subject.value, settings, quick, reporter)
 
 
-def _best_of_n(
-    settings: ComparisonSettings,
-    quick: bool,
-    reporter: Reporter,
-    *,
-    candidates: str | None,
-    methods: str | None,
-    prompts: str | None,
-    train_prompts: int | None,
-    reward_model: str | None,
-    options: RewardModelOptions,
-) -> Path:
-    """Run the study of best-of-n; its page."""
-    from dataclasses import replace
-
-    from qbrm_lab.studies.best_of_n.settings import METHODS, QUICK_PROMPTS, QUICK_TRAIN_PROMPTS, SLOW, Asked
-    from qbrm_lab.studies.best_of_n.study import study_best_of_n
+def _asked(candidates: str | None, prompts: str | None, train_prompts: int | None, quick: bool) -> Asked:
+    from qbrm_lab.studies.best_of_n.settings import QUICK_PROMPTS, QUICK_TRAIN_PROMPTS, Asked
 
     if candidates is None:
         raise InputError("the study best-of-n has no --candidates; expected files of prompts and candidates with gold.")
-    asked = Asked(
+    return Asked(
         tuple(map(Path, opt.listed("--candidates", candidates))),
         opt.numbers("--prompts", prompts) if prompts is not None else (QUICK_PROMPTS,) if quick else (),
         QUICK_TRAIN_PROMPTS if quick and train_prompts is None else train_prompts,
     )
-    chosen = METHODS if methods is None else split_methods(opt.listed("--methods", methods))
-    if methods is None and quick:
-        chosen = tuple(name for name in chosen if name not in SLOW)
-    settings = replace(settings, methods=chosen, reward_model_options=options)
-    if reward_model is not None:
-        settings = replace(settings, reward_model=reward_model)
-    return study_best_of_n(settings, asked, reporter)
+
+
+def _best_of_n_methods(methods: str | None, quick: bool) -> tuple[str, ...]:
+    from qbrm_lab.studies.best_of_n.settings import METHODS, SLOW
+
+    if methods is not None:
+        return split_methods(opt.listed("--methods", methods))
+    return tuple(name for name in METHODS if not (quick and name in SLOW))
 
 
 def bench(
