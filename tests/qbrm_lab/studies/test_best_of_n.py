@@ -22,7 +22,7 @@ from qbrm_lab.studies.best_of_n.gold_pairs import gold_pairs
 from qbrm_lab.studies.best_of_n.one_seed import SeedStudy
 from qbrm_lab.studies.best_of_n.settings import Asked
 from qbrm_lab.studies.best_of_n.study import study_best_of_n
-from qbrm_lab.studies.best_of_n.worth import SeedWorth, JudgedPool, rows_over_seeds, sizes_of, worth_of
+from qbrm_lab.studies.best_of_n.worth import JudgedPool, SeedWorth, rows_over_seeds, sizes_of, worth_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 METHODS = ("base:length", "base:worst", "sqrbm", "residual:members=2,worst")

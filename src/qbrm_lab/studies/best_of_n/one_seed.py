@@ -32,7 +32,7 @@ from qbrm_lab.scenarios import VALIDATION_SHARE, Roles, fresh, same
 from qbrm_lab.studies.best_of_n.candidates import Candidates
 from qbrm_lab.studies.best_of_n.gold_pairs import gold_pairs
 from qbrm_lab.studies.best_of_n.settings import Prepared, is_trained_again
-from qbrm_lab.studies.best_of_n.worth import BASE, SeedWorth, JudgedPool, sizes_of, worth_of
+from qbrm_lab.studies.best_of_n.worth import BASE, JudgedPool, SeedWorth, sizes_of, worth_of
 from qbrm_lab.studies.cache import cached, preferences_digest, settings_of
 
 LONGEST, RANDOM, ORACLE = "longest", "random", "oracle"
