@@ -22,14 +22,14 @@ from qbrm_lab.studies.best_of_n.gold_pairs import gold_pairs
 from qbrm_lab.studies.best_of_n.one_seed import SeedStudy
 from qbrm_lab.studies.best_of_n.settings import Asked
 from qbrm_lab.studies.best_of_n.study import study_best_of_n
-from qbrm_lab.studies.best_of_n.worth import SeedWorth, TestPool, rows_over_seeds, sizes_of, worth_of
+from qbrm_lab.studies.best_of_n.worth import JudgedPool, SeedWorth, rows_over_seeds, sizes_of, worth_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 METHODS = ("base:length", "base:worst", "sqrbm", "residual:members=2,worst")
 
 
 def pool(gold, first=0, name="p"):
-    return TestPool(name, torch.arange(first, first + len(gold)), np.array(gold))
+    return JudgedPool(name, torch.arange(first, first + len(gold)), np.array(gold))
 
 
 def write_candidates(path, prompts=12, most=5):
@@ -63,7 +63,7 @@ def test_a_choice_is_worth_its_mean_over_all_draws_and_short_pools_offer_all_the
 
 
 def test_pairs_of_gold_are_those_that_differ_by_half_and_in_their_text():
-    pools = [pool([0.9, 0.4, 0.39, 0.1]), TestPool("q", torch.tensor([4, 4]), np.array([1.0, 0.0]))]
+    pools = [pool([0.9, 0.4, 0.39, 0.1]), JudgedPool("q", torch.tensor([4, 4]), np.array([1.0, 0.0]))]
     found = gold_pairs(pools, torch.zeros(5, 1), torch.zeros(5))
     assert list(zip(found.chosen.tolist(), found.rejected.tolist(), strict=True)) == [(0, 1), (0, 2), (0, 3)]
 

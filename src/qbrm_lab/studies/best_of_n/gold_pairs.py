@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from qbrm.data.pairs import PairData
-from qbrm_lab.studies.best_of_n.worth import TestPool
+from qbrm_lab.studies.best_of_n.worth import JudgedPool
 
 # Gold is a probability of winning, and most of it is near zero or one: half is a clear difference.
 LEAST_DIFFERENCE = 0.5
@@ -19,7 +19,7 @@ MOST_PAIRS = 10_000
 
 
 def gold_pairs(
-    pools: Sequence[TestPool], embedding: Float[Tensor, "responses dim"], reward: Float[Tensor, " responses"]
+    pools: Sequence[JudgedPool], embedding: Float[Tensor, "responses dim"], reward: Float[Tensor, " responses"]
 ) -> PairData:
     """All pairs of candidates to one prompt whose gold differs by half or more, or a random sample of them.
 

@@ -32,7 +32,7 @@ from qbrm_lab.scenarios import VALIDATION_SHARE, Roles, fresh, same
 from qbrm_lab.studies.best_of_n.candidates import Candidates
 from qbrm_lab.studies.best_of_n.gold_pairs import gold_pairs
 from qbrm_lab.studies.best_of_n.settings import Prepared, is_trained_again
-from qbrm_lab.studies.best_of_n.worth import BASE, SeedWorth, TestPool, sizes_of, worth_of
+from qbrm_lab.studies.best_of_n.worth import BASE, JudgedPool, SeedWorth, sizes_of, worth_of
 from qbrm_lab.studies.cache import cached, preferences_digest, settings_of
 
 LONGEST, RANDOM, ORACLE = "longest", "random", "oracle"
@@ -139,9 +139,9 @@ class SeedStudy:
             "gold": [file.gold_digest() for file in prepared.files],
         }
 
-    def _pools(self, file: Candidates) -> list[TestPool]:
+    def _pools(self, file: Candidates) -> list[JudgedPool]:
         return [
-            TestPool(
+            JudgedPool(
                 pool.prompt_id,
                 torch.tensor([self._row[pool.prompt_id, response_id(text)] for text in pool.responses.responses]),
                 np.array(pool.gold),
@@ -203,7 +203,7 @@ class SeedStudy:
         train, validation = (gold_pairs(part, features.embedding, features.reward) for part in self._parts(number))
         return train, validation
 
-    def _parts(self, number: int) -> list[list[TestPool]]:
+    def _parts(self, number: int) -> list[list[JudgedPool]]:
         """Pools of one file that train a refinement, and that validate it."""
         return [self._pools(part) for part in self._known[number].split(VALIDATION_SHARE, self._seed)]
 
@@ -242,7 +242,7 @@ class SeedStudy:
         )
         fitted = method.fit(task)
         for number in source.files:
-            rows = torch.cat([pool.rows for pool in self._tests[number]]).unique()
+            rows = torch.unique(torch.cat([pool.rows for pool in self._tests[number]]))
             for name, (rewards, level) in readings(method.name, fitted, task, features.rows(rows)).items():
                 whole = np.full(len(self._row), np.nan)
                 whole[rows.numpy()] = rewards.numpy()

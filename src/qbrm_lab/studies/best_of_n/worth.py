@@ -19,10 +19,8 @@ BASE = "base"
 Worth = Float64[np.ndarray, "pools sizes"]
 
 
-class TestPool(NamedTuple):
+class JudgedPool(NamedTuple):
     """A test prompt: the rows of its candidates in the feature table, and their gold."""
-
-    __test__ = False
 
     prompt_id: str
     rows: Int[Tensor, " pool"]
@@ -41,7 +39,7 @@ def sizes_of(largest: int) -> tuple[int, ...]:
     return (*(2**power for power in range(largest.bit_length()) if 2**power < largest), largest)
 
 
-def worth_of(pools: Sequence[TestPool], reward: Float[np.ndarray, " responses"], sizes: Sequence[int]) -> Worth:
+def worth_of(pools: Sequence[JudgedPool], reward: Float[np.ndarray, " responses"], sizes: Sequence[int]) -> Worth:
     """Expected gold of the candidate with the greatest reward among n, in every pool, over all draws of n.
 
     A prompt with fewer than n candidates offers all that it has.
