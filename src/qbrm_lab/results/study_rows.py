@@ -205,8 +205,8 @@ class CandidatesRow:
 
     `gold` is the mean gold value of the chosen candidates; of preferences, the share of sets whose chosen response is
     above all others. `over_refined` is that less the refined rewards', `behind_machine` the machine's less that; None
-    for those themselves. `log_loss` is of the best candidate by Luce's rule, in nats; None for what claims no
-    probability.
+    for those themselves. `log_loss` is of the best candidate by Luce's rule, in nats, and `loss_over_machine` that less
+    the machine's; None for what claims no probability, and for the machine.
     """
 
     source: str
@@ -215,6 +215,7 @@ class CandidatesRow:
     over_refined: tuple[float, float, float] | None
     behind_machine: tuple[float, float, float] | None
     log_loss: float | None
+    loss_over_machine: tuple[float, float, float] | None
 
 
 @dataclass(frozen=True, kw_only=True)

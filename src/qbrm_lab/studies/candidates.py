@@ -280,6 +280,7 @@ def _measured(
     def share(values: Float64[np.ndarray, " sets"]) -> tuple[float, float, float]:
         return float(values.mean()), *bootstrap.intervals(values)["all"]
 
+    loss = {method: means([one.log_loss[method] for one in tested]) for method in tested[0].log_loss}
     gold = {method: means([one.gold[method] for one in tested]) for method in METHODS}
     rows = [
         CandidatesRow(
@@ -288,9 +289,8 @@ def _measured(
             gold=share(gold[method]),
             over_refined=None if method == REFINED else share(gold[method] - gold[REFINED]),
             behind_machine=None if method == MACHINE else share(gold[MACHINE] - gold[method]),
-            log_loss=float(means([one.log_loss[method] for one in tested]).mean())
-            if method in tested[0].log_loss
-            else None,
+            log_loss=float(loss[method].mean()) if method in loss else None,
+            loss_over_machine=share(loss[method] - loss[MACHINE]) if method in loss and method != MACHINE else None,
         )
         for method in METHODS
     ]

@@ -8,21 +8,22 @@ from collections.abc import Sequence
 from qbrm_lab.results.study_rows import CandidatesResults, CandidatesRow, CandidatesSource
 
 BASE, REFINED, LONGEST, MACHINE = "base", "refined", "longest", "machine"
+POINTWISE, SMOOTHING, CENTROID = "pointwise", "smoothing", "centroid"
 # How each is called in the results, and in the table.
 METHODS = {
     BASE: "base reward",
     REFINED: "refined reward",
     LONGEST: "the longest",
-    "pointwise": "reward and length",
-    "smoothing": "reward smoothed over candidates, and length",
-    "centroid": "reward, length, similarity to the centroid and to the others",
+    POINTWISE: "reward and length",
+    SMOOTHING: "reward smoothed over candidates, and length",
+    CENTROID: "reward, length, similarity to the centroid and to the others",
     MACHINE: "machine across candidates",
 }
 
 
 def candidates_markdown(results: CandidatesResults) -> str:
     """The page, generated from the results alone."""
-    lines = _asked(results)
+    lines = [*_asked(results), "", *_in_short(results)]
     for source in results.sources:
         rows = [row for row in results.rows if row.source == source.name]
         lines += ["", *_source(source), "", *_found(rows), "", *_table(rows), "", *_parameters(source)]
@@ -49,6 +50,17 @@ def _asked(results: CandidatesResults) -> list[str]:
     ]
 
 
+def _in_short(results: CandidatesResults) -> list[str]:
+    """Whether couplings chose better candidates than the same machine without them."""
+    lines = []
+    for source in results.sources:
+        row = next(row for row in results.rows if (row.source, row.method) == (source.name, POINTWISE))
+        over = row.behind_machine
+        if over is not None:
+            lines.append(f"- {source.name}: couplings over none, {_signed(over)}, {_verdict(over)}.")
+    return lines
+
+
 def _source(source: CandidatesSource) -> list[str]:
     return [
         f"## {source.name}",
@@ -62,10 +74,12 @@ def _found(rows: Sequence[CandidatesRow]) -> list[str]:
     """What the machine does over each rival that was fitted to the same sets, in words."""
     by_method = {row.method: row for row in rows}
     lines = []
-    for method in ("pointwise", "smoothing", "centroid"):
-        behind = by_method[method].behind_machine
-        if behind is not None:
-            lines.append(f"- The machine over {METHODS[method]}: {_signed(behind)}, {_verdict(behind)}.")
+    for method in (POINTWISE, SMOOTHING, CENTROID):
+        behind, loss = by_method[method].behind_machine, by_method[method].loss_over_machine
+        if behind is not None and loss is not None:
+            value, log_loss = f"value {_signed(behind)}, {_verdict(behind)}", f"log-loss {_signed(_negative(loss), 4)}"
+            less = _verdict(loss)
+            lines.append(f"- The machine over {METHODS[method]}: {value}; {log_loss}, {less}.")
     return lines
 
 
@@ -91,9 +105,14 @@ def _table(rows: Sequence[CandidatesRow]) -> list[str]:
     return lines
 
 
-def _signed(difference: tuple[float, float, float]) -> str:
+def _signed(difference: tuple[float, float, float], digits: int = 3) -> str:
+    mean, low, high = (f"{part:+.{digits}f}" for part in difference)
+    return f"{mean} [{low}, {high}]"
+
+
+def _negative(difference: tuple[float, float, float]) -> tuple[float, float, float]:
     mean, low, high = difference
-    return f"{mean:+.3f} [{low:+.3f}, {high:+.3f}]"
+    return -mean, -high, -low
 
 
 def _parameters(source: CandidatesSource) -> list[str]:
