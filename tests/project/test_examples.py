@@ -1,6 +1,7 @@
 """Every program in examples/ runs, with settings small enough for a test."""
 
 import importlib.util
+import itertools
 import json
 import os
 import re
@@ -9,12 +10,18 @@ import sys
 import urllib.request
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from fixtures.fake_encoder import FakeEncoder
+from fixtures.preference_files import write_preferences
 from fixtures.tiny_models import BOS, DECODER, EOS, PAD, save
-from qbrm import EnergyRewardModel, SemiQuantumRBM, load_reward_model
+from qbrm import CoupledBoltzmannMachine, EnergyRewardModel, SemiQuantumRBM, load_reward_model
+from qbrm.energies import ENERGY_SCORES
+from qbrm.reward_models import REWARD_MODELS
+from qbrm_lab.methods.catalogue import METHODS
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 PREFERENCES = [
@@ -44,7 +51,8 @@ def ask(address, body):
 
 def test_every_example_is_tested_and_short():
     names = {path.stem for path in EXAMPLES.glob("*.py")}
-    assert names == {"refine_arrays", "refine_and_serve", "trl_reward", "verl_reward", "dimod_sampler", "kaiwu_sampler"}
+    first_steps = {"refine_arrays", "refine_and_serve", "trl_reward", "verl_reward"}
+    assert names == first_steps | {"dimod_sampler", "kaiwu_sampler", "kaiwu_energy_score", "dwave_sampler"}
     assert all(len(path.read_text().splitlines()) < 60 for path in EXAMPLES.glob("*.py"))
 
 
@@ -62,6 +70,71 @@ def test_the_temperature_of_a_machine_with_kaiwus_interface_is_estimated(capsys)
     assert 0 < example("kaiwu_sampler").main(pairs=16, epochs=1) <= 1
     beta = re.search(r"effective beta (\d\.\d\d)", capsys.readouterr().out)[1]
     assert float(beta) == pytest.approx(1, abs=0.3)
+
+
+class Enumerating:
+    """Kaiwu's interface over every state of a few spins."""
+
+    def solve(self, ising_matrix):
+        spins = len(ising_matrix)
+        states = np.array(list(itertools.product([-1, 1], repeat=spins)))
+        weight = np.exp(0.05 * np.einsum("si,ij,sj->s", states, ising_matrix, states))
+        return states[np.random.default_rng(0).choice(len(states), 256, p=weight / weight.sum())].astype(np.int8)
+
+
+@pytest.fixture
+def few_preferences(tmp_path, monkeypatch):
+    """Preferences of 16 prompts, and the settings of a short comparison; what an example registers is taken back."""
+    pytest.importorskip("wandb", reason="wandb is an optional dependency (qbrm[wandb])")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    monkeypatch.setitem(REWARD_MODELS, "fake", FakeEncoder)
+    for registry in (ENERGY_SCORES, METHODS):
+        for name in ("kaiwu", "dwave"):
+            monkeypatch.setitem(registry, name, None)
+    path = write_preferences(tmp_path / "prefs.jsonl", 0, 24)
+    return str(path), str(tmp_path / "out"), {"reward_model": "fake", "epochs": 1, "hidden": 3}
+
+
+def assert_compared(rows, out, machine):
+    assert {row.method for row in rows} == {"base", "ebrm", machine}
+    assert {row.set for row in rows} == {"pairwise", "bon"}
+    for plot in ("accuracy.png", "training.png"):
+        assert (Path(out) / plot).read_bytes().startswith(b"\x89PNG")
+    assert list(Path(out).rglob("offline-run-*/*.wandb"))
+
+
+def test_kaiwus_plugin_takes_the_place_of_ebrms_energy_score(few_preferences):
+    pytest.importorskip("kaiwu.torch_plugin", reason="kaiwu-torch-plugin is not installed; see docs/kaiwu.md")
+    source, out, settings = few_preferences
+    rows = example("kaiwu_energy_score").main(source, out, Enumerating(), **settings)
+    assert_compared(rows, out, "kaiwu")
+
+
+def test_d_waves_plugin_takes_the_place_of_ebrms_energy_score(few_preferences):
+    pytest.importorskip("dwave.plugins.torch.models", reason="needs the extra qbrm[dwave-plugin]")
+    source, out, settings = few_preferences
+    assert_compared(example("dwave_sampler").main(source, out, **settings), out, "dwave")
+
+
+@pytest.mark.parametrize(("name", "settings"), [("kaiwu_energy_score", "KaiwuScore"), ("dwave_sampler", "DWaveScore")])
+def test_a_plugins_machine_has_the_energy_of_ours_and_learns(few_preferences, name, settings):
+    pytest.importorskip("kaiwu.torch_plugin" if "kaiwu" in name else "dwave.plugins.torch.models")
+    score = getattr(example(name), settings)(4, hidden=3).eval()
+    with torch.no_grad():
+        for parameter in score.machine.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    embedding, reward = torch.randn(5, 4), torch.randn(5)
+    ours = CoupledBoltzmannMachine(4, hidden=3).eval()
+    ours.load_state_dict({key: value for key, value in score.state_dict().items() if not key.startswith("machine.")})
+    own = score.clamp(embedding, reward).field - ours.clamp(embedding, reward).field
+    with torch.no_grad():
+        ours.c.add_(own[0])
+        rows, columns = torch.triu_indices(3, 3, 1)
+        ours.upper_couplings.copy_(score.couplings[rows, columns])
+    torch.testing.assert_close(score(embedding, reward, reward + 0.3), ours(embedding, reward, reward + 0.3))
+    score(embedding, reward, reward).sum().backward()
+    assert all(parameter.grad is not None and parameter.grad.any() for parameter in score.machine.parameters())
 
 
 def test_a_reward_model_is_refined_served_asked_and_stopped(tmp_path):

@@ -102,14 +102,16 @@ class DWavePluginSampler(DeviceSampler):
         sampler = self._build(machine, samples, seed)
         self._name = type(sampler).__name__
 
-        def call() -> Tensor:
+        def call() -> Float[Tensor, "*rows spins"]:
             if visible is None:
-                return sampler.sample()
+                states: Tensor = sampler.sample()
+                return states
             row = torch.full((len(problem.fields),), torch.nan)
             row[: len(visible)] = visible
             # Samplers with chains take a row for each; a dimod sampler answers one row with all its reads.
             rows = 1 if isinstance(sampler, plugin("samplers").DimodSampler) else samples
-            return sampler.sample(row.expand(rows, -1).clone())
+            given: Tensor = sampler.sample(row.expand(rows, -1).clone())
+            return given
 
         drawn = self._call(call)
         return drawn.reshape(-1, len(problem.fields))
