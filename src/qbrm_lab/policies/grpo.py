@@ -36,6 +36,7 @@ class PolicyTraining:
         group: completions of a prompt, whose rewards are compared.
         prompts_per_step: prompts of an update.
         completion_tokens: most tokens of a completion.
+        temperature: of sampling, in training and measuring: at 1, a model of this size strays from the question.
         learning_rate: of the adapters, constant after a tenth of the steps.
         rank: of the adapters (LoRA; Hu et al., 2021, arXiv 2106.09685), on every linear layer.
         kl_weight: of the divergence from the start in the loss: so little that it is only measured, as the study asks
@@ -49,6 +50,7 @@ class PolicyTraining:
     group: int = 8
     prompts_per_step: int = 1
     completion_tokens: int = 96
+    temperature: float = 0.7
     learning_rate: float = 1e-4
     rank: int = 16
     kl_weight: float = 1e-6
@@ -186,6 +188,7 @@ def _config(out: Path, settings: PolicyTraining, seed: int, *, fresh: bool, bflo
         per_device_eval_batch_size=settings.group * settings.held_out_completions,
         num_generations_eval=settings.held_out_completions,
         max_completion_length=settings.completion_tokens,
+        temperature=settings.temperature,
         learning_rate=settings.learning_rate,
         lr_scheduler_type="constant_with_warmup",
         warmup_steps=math.ceil(settings.steps / 10),
