@@ -13,7 +13,6 @@ import torch
 from datasets import Dataset
 from peft import LoraConfig
 from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback, TrainerCallback
-from transformers.trainer_utils import get_last_checkpoint
 from trl import GRPOConfig, GRPOTrainer
 
 from qbrm.durable import make_folder, write_atomically
@@ -25,6 +24,7 @@ from qbrm_lab.policies.rewards import Rewards
 from qbrm_lab.reward_models.preference_training import CHECKPOINTS, Advance, Follower, fast_bfloat16
 
 ASKED, COMPLETIONS, LOG = "asked.json", "completions.jsonl", "log.json"  # the log is written last
+PROMPTS_AT_ONCE = 16  # held-out ones
 
 
 @dataclass(frozen=True)
@@ -146,8 +146,7 @@ def _train(
     advance: Callable[[int, int], None],
 ) -> Any:
     checkpoints = out / CHECKPOINTS
-    last = get_last_checkpoint(str(checkpoints)) if checkpoints.is_dir() else None
-    updates = 0 if last is None else int(last.rpartition("-")[2])
+    updates, last = _last_checkpoint(checkpoints)
     bfloat16 = torch.cuda.is_available() or fast_bfloat16()
     with quiet_transformers():
         tokenizer = AutoTokenizer.from_pretrained(base, padding_side="left")
@@ -169,6 +168,13 @@ def _train(
     return trainer
 
 
+def _last_checkpoint(folder: Path) -> tuple[int, str | None]:
+    """The number of updates of the last whole checkpoint, and its folder; the trainer writes its state last."""
+    whole = [path for path in folder.glob("checkpoint-*") if (path / "trainer_state.json").is_file()]
+    by_updates = {int(path.name.rpartition("-")[2]): str(path) for path in whole}
+    return max(by_updates.items(), default=(0, None))
+
+
 def _dataset(prompts: Sequence[Prompt], *, held_out: bool) -> Dataset:
     return Dataset.from_list(
         [
@@ -185,7 +191,7 @@ def _config(out: Path, settings: PolicyTraining, seed: int, *, fresh: bool, bflo
         max_steps=settings.steps,
         per_device_train_batch_size=settings.group * settings.prompts_per_step,
         num_generations=settings.group,
-        per_device_eval_batch_size=settings.group * settings.held_out_completions,
+        per_device_eval_batch_size=PROMPTS_AT_ONCE * settings.held_out_completions,
         num_generations_eval=settings.held_out_completions,
         max_completion_length=settings.completion_tokens,
         temperature=settings.temperature,
