@@ -1,4 +1,4 @@
-"""The laboratory's commands: demo, compare, study, bench."""
+"""The laboratory's commands: demo, compare, bench; study has a module of its own."""
 
 from __future__ import annotations
 
@@ -9,38 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from qbrm.cli import options as opt
-from qbrm.errors import InputError
 from qbrm.samplers import SAMPLERS
 from qbrm_lab.methods import split_methods
 from qbrm_lab.methods.catalogue import DEMONSTRATED, usage
-from qbrm_lab.reward_models import needs_language_models
 from qbrm_lab.scenarios import SCENARIOS
 
 if TYPE_CHECKING:
-    from qbrm.cli.console import Reporter
-    from qbrm.reward_models import RewardModelOptions
     from qbrm_lab.comparison import ComparisonSettings
-
-BEST_OF_N = "Best-of-n"
-
-
-class Study(str, Enum):
-    """What `qbrm study` studies."""
-
-    ALL = "all"
-    ROBUSTNESS = "robustness"
-    OVER_OPTIMISATION = "over-optimisation"
-    COVERAGE = "coverage"
-    FINE_TUNED = "fine-tuned"
-    SAMPLING = "sampling"
-    KEEP = "keep"
-    REWARD_MODELS = "reward-models"
-    HARDEN = "harden"
-    BEST_OF_N = "best-of-n"
-    CANDIDATES = "candidates"
-    MERGE = "merge"
-    PUBLISHED = "published"
-    GRPO = "grpo"
 
 
 class Benchmark(str, Enum):
@@ -149,7 +124,7 @@ def compare(
     _compare(
         ComparisonSettings(
             train=train,
-            tests=_sources(test),
+            tests=sources(test),
             out=out,
             scenario=scenario,
             methods=split_methods(opt.listed("--methods", methods)),
@@ -176,284 +151,6 @@ def compare(
             command=opt.command_line(),
         )
     )
-
-
-def study(
-    train: Annotated[Path, typer.Option(help=f"Preferences, a fifth of whose prompts is the test: {opt.SOURCE_HELP}.")],
-    out: Annotated[Path, typer.Option(help="Folder for features, training states, tables and plots.")],
-    subject: Annotated[Study, typer.Argument(help="What to study.")] = Study.ALL,
-    seeds: Annotated[
-        int | None,
-        typer.Option(
-            help="How many seeds to run and average over. Default: 5 (grpo: 2), or 1 with --quick.", min=1, max=1000
-        ),
-    ] = None,
-    candidates: Annotated[
-        str | None,
-        typer.Option(
-            help='With candidates: files of {"prompt", "candidates": [{"response", "gold"}]} lines.',
-            metavar="FILE[,FILE]",
-        ),
-    ] = None,
-    reward_model: opt.RewardModelName = "all-MiniLM-L6-v2",
-    seed: opt.Seed = 0,
-    epochs: opt.Epochs = 5,
-    quick: Annotated[
-        bool,
-        typer.Option(
-            "--quick", help="Without the fine-tuned base, EBRM and other slow parts; best-of-n on fewer prompts."
-        ),
-    ] = False,
-    skip_bad: opt.SkipBad = False,
-    workers: Annotated[
-        int | None,
-        typer.Option(help="Processes that run seeds side by side, one thread each. Default: one per core.", min=1),
-    ] = None,
-    train_prompts: Annotated[
-        int | None,
-        typer.Option(help="harden: so many random prompts of --train. Default: 300, or 60 with --quick.", min=1),
-    ] = None,
-    reward_model: opt.RewardModelName = "all-MiniLM-L6-v2",
-    candidates: Annotated[
-        str | None,
-        typer.Option(
-            help='Lines of {"prompt", "candidates": [{"response", "gold"}]}, as .jsonl or .jsonl.gz.',
-            metavar="FILE[,FILE]",
-            rich_help_panel=BEST_OF_N,
-        ),
-    ] = None,
-    methods: Annotated[
-        str | None,
-        typer.Option(
-            help="Methods, as in qbrm compare. Default: those of the study.",
-            metavar="NAME[:OPTIONS][,...]",
-            rich_help_panel=BEST_OF_N,
-        ),
-    ] = None,
-    prompts: Annotated[
-        str | None,
-        typer.Option(
-            help="So many random prompts of every file of candidates, or of each. Default: all, or 40 with --quick.",
-            metavar="N[,N]",
-            rich_help_panel=BEST_OF_N,
-        ),
-    ] = None,
-    train_prompts: Annotated[
-        int | None,
-        typer.Option(
-            help="So many random prompts of --train. Default: all, or 200 with --quick.",
-            min=1,
-            rich_help_panel=BEST_OF_N,
-    published: Annotated[
-        Path | None,
-        typer.Option(
-            help="published: folder of a checkout of the published EBRM code, whose Python code is run. Default: left "
-            "out."
-        ),
-    ] = None,
-    reward_model: Annotated[
-        str | None,
-        typer.Option(
-            help="The embedded default, a folder of a sequence classifier, or its id on the Hugging Face Hub.",
-            metavar="NAME_OR_PATH",
-            rich_help_panel=BEST_OF_N,
-            help="published: the embedded default, a folder of a sequence classifier, or its id on the Hugging Face "
-            "Hub.",
-            metavar="NAME_OR_PATH",
-            rich_help_panel=opt.REWARD_MODEL,
-        ),
-    ] = None,
-    revision: opt.Revision = None,
-    head: opt.Head = None,
-    output: opt.Output = None,
-    template: opt.Template = None,
-    fold_system: opt.FoldSystem = False,
-    max_length: opt.MaxLength = None,
-    dtype: opt.Dtype = None,
-    device_map: opt.DeviceMap = None,
-    trust_remote_code: opt.TrustRemoteCode = False,
-    rewards: Annotated[
-        str | None,
-        typer.Option(
-            help="For grpo: what policies are rewarded with, in turn: reward models or refined ones, each with a name.",
-            metavar="NAME=MODEL[,NAME=MODEL...]",
-        ),
-    ] = None,
-    gold: Annotated[
-        str | None,
-        typer.Option(help="For grpo: a reward model that judges and trains nothing.", metavar="NAME_OR_PATH"),
-    ] = None,
-    policy: Annotated[
-        Path | None, typer.Option(help="For grpo: folder of a language model to train. Default: SmolLM2-135M-Instruct.")
-    ] = None,
-    steps: Annotated[
-        int | None, typer.Option(help="For grpo: updates of a policy. Default: 100, or 6 with --quick.", min=1)
-    ] = None,
-) -> None:
-    """Run a whole study: many comparisons with one question. Run it again to continue where it stopped.
-
-    all: robustness, over-optimisation, coverage and fine-tuned, and results.md, the page of their results.
-
-    robustness: every scenario with every method, against targets that were set before.
-
-    over-optimisation: best-of-n up to 10,000 by every kind of reward, judged by a gold reward it never saw.
-
-    coverage: how often intervals contain the true reward, where it is known because it was simulated.
-
-    fine-tuned: every scenario again, on an encoder that was fine-tuned end to end.
-
-    sampling: one score with every sampler and many sizes; accuracy against size, sampler error against time.
-
-    keep: what keeping the old domain's order costs on the new one, over the weight of keeping, beside gates.
-
-    reward-models: train reward models on a small language model, each with the preferences that it has not seen.
-    harden: how often hacks win, of kinds that training against hacks has seen and of others; of any --reward-model.
-    best-of-n: what the candidate that each reward chooses among n is worth to a judge, whose gold --candidates has.
-    candidates: what a machine across the candidates of a prompt chooses, beside pointwise rewards and other rivals.
-    merge: machines that learned two domains apart, merged, beside means of scores and one machine that saw both.
-
-    published: our EBRM against the published code, and EBRM where the reward model is little better than chance.
-
-    grpo: train a small language model as a policy on several rewards in turn; what it writes, judged by all of them.
-    """
-    import joblib
-
-    from qbrm.cli.console import Reporter
-    from qbrm.durable import one_writer
-    from qbrm.reward_models import DEFAULT_REWARD_MODEL
-    from qbrm_lab.comparison import ComparisonSettings
-    from qbrm_lab.studies.candidates import study_candidates
-    from qbrm_lab.studies.everything import study_everything, study_part
-    from qbrm_lab.studies.harden import PROMPTS, QUICK_PROMPTS, study_harden
-    from qbrm_lab.studies.keep import study_keep
-    from qbrm_lab.studies.merge import study_merge
-    from qbrm_lab.studies.sampling import study_sampling
-
-    reporter = Reporter()
-    seeds = seeds or (1 if quick else 5)
-    options = opt.given(
-        revision=revision,
-        head=head,
-        output=output,
-        template=template,
-        fold_system=fold_system,
-        max_length=max_length,
-        dtype=dtype,
-        device_map=device_map,
-        trust_remote_code=trust_remote_code,
-    )
-    about = {"candidates": candidates, "methods": methods, "prompts": prompts, "train_prompts": train_prompts}
-    given = opt.given(**about, reward_model=reward_model, **options)
-    seeds = seeds or (1 if quick else 2 if subject is Study.GRPO else 5)
-    settings = ComparisonSettings(
-        train=train,
-        out=out,
-        reward_model=reward_model,
-    given = opt.given(published=published, reward_model=reward_model, **options)
-    if given and subject is not Study.PUBLISHED:
-        option = next(iter(given)).replace("_", "-")
-        raise InputError(f"--{option} with the study {subject.value}; expected the study published.")
-    settings = ComparisonSettings(
-        train=train,
-        out=out,
-        reward_model=reward_model or DEFAULT_REWARD_MODEL,
-        reward_model_options=options,
-        seeds=seeds,
-        seed=seed,
-        epochs=epochs,
-        workers=workers or joblib.cpu_count(),
-        skip_bad=skip_bad,
-        command=opt.command_line(),
-        reward_model=reward_model,
-        reward_model_options=opt.given(
-            revision=revision,
-            head=head,
-            output=output,
-            template=template,
-            fold_system=fold_system,
-            max_length=max_length,
-            dtype=dtype,
-            device_map=device_map,
-            trust_remote_code=trust_remote_code,
-        ),
-    )
-    if subject is Study.HARDEN:
-        with one_writer(out):
-            prompts = train_prompts or (QUICK_PROMPTS if quick else PROMPTS)
-            reporter.fact("harden", str(study_harden(settings, prompts, reporter)))
-    if subject is Study.BEST_OF_N:
-        with one_writer(out):
-            page = _best_of_n(settings, quick, reporter, **about, reward_model=reward_model, options=options)
-            reporter.fact("best-of-n", str(page))
-    elif given:
-        raise InputError(f"--{next(iter(given)).replace('_', '-')} is for the study best-of-n; expected it there only.")
-    elif subject is Study.ALL:
-        reporter.fact("results", str(study_everything(settings, quick, reporter)))
-    elif subject is Study.SAMPLING:
-        with one_writer(out):
-            reporter.fact("sampling", str(study_sampling(settings, reporter)))
-    elif subject is Study.KEEP:
-        with one_writer(out):
-            reporter.fact("keep", str(study_keep(settings, reporter)))
-    elif subject is Study.REWARD_MODELS:
-        with needs_language_models("study reward-models"):
-            from qbrm_lab.studies.reward_models import study_reward_models
-        with one_writer(out):
-            reporter.fact("reward models", str(study_reward_models(settings, quick, reporter)))
-    elif subject is Study.CANDIDATES:
-        files = [] if candidates is None else [Path(name) for name in opt.listed("--candidates", candidates)]
-        with one_writer(out):
-            reporter.fact("candidates", str(study_candidates(settings, files, quick, reporter)))
-    elif subject is Study.MERGE:
-        with one_writer(out):
-            reporter.fact("merge", str(study_merge(settings, reporter)))
-    elif subject is Study.PUBLISHED:
-        from qbrm_lab.studies.published import study_published
-
-        with one_writer(out):
-            reporter.fact("published", str(study_published(settings, published, quick, reporter)))
-    elif subject is Study.GRPO:
-        with needs_language_models("study grpo"):
-            from qbrm_lab.studies.grpo import PolicyStudy, study_grpo
-        asked = PolicyStudy.asked(opt.listed("--rewards", rewards) if rewards else (), gold, policy, steps, quick)
-        with one_writer(out):
-            reporter.fact("grpo", str(study_grpo(settings, asked, reporter)))
-    else:
-        study_part(subject.value, settings, quick, reporter)
-
-
-def _best_of_n(
-    settings: ComparisonSettings,
-    quick: bool,
-    reporter: Reporter,
-    *,
-    candidates: str | None,
-    methods: str | None,
-    prompts: str | None,
-    train_prompts: int | None,
-    reward_model: str | None,
-    options: RewardModelOptions,
-) -> Path:
-    """Run the study of best-of-n; its page."""
-    from dataclasses import replace
-
-    from qbrm_lab.studies.best_of_n.settings import METHODS, QUICK_PROMPTS, QUICK_TRAIN_PROMPTS, SLOW, Asked
-    from qbrm_lab.studies.best_of_n.study import study_best_of_n
-
-    if candidates is None:
-        raise InputError("the study best-of-n has no --candidates; expected files of prompts and candidates with gold.")
-    asked = Asked(
-        tuple(map(Path, opt.listed("--candidates", candidates))),
-        opt.numbers("--prompts", prompts) if prompts is not None else (QUICK_PROMPTS,) if quick else (),
-        QUICK_TRAIN_PROMPTS if quick and train_prompts is None else train_prompts,
-    )
-    chosen = METHODS if methods is None else split_methods(opt.listed("--methods", methods))
-    if methods is None and quick:
-        chosen = tuple(name for name in chosen if name not in SLOW)
-    settings = replace(settings, methods=chosen, reward_model_options=options)
-    if reward_model is not None:
-        settings = replace(settings, reward_model=reward_model)
-    return study_best_of_n(settings, asked, reporter)
 
 
 def bench(
@@ -498,5 +195,6 @@ def _compare(settings: ComparisonSettings) -> None:
     reporter.fact("report", str(report))
 
 
-def _sources(tests: str | None) -> tuple[Path, ...]:
+def sources(tests: str | None) -> tuple[Path, ...]:
+    """The test preferences that `--test` names."""
     return () if tests is None else tuple(Path(name) for name in opt.listed("--test", tests))

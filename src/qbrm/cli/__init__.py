@@ -37,21 +37,13 @@ _COMMANDS = (
     commands.fit,
     commands.embed,
     commands.train,
+    commands.merge,
     commands.evaluate,
     commands.probe,
     commands.export,
     commands.serve,
 )
 for command in _COMMANDS:
-for command in (
-    commands.fit,
-    commands.embed,
-    commands.train,
-    commands.merge,
-    commands.evaluate,
-    commands.export,
-    commands.serve,
-):
     app.command()(command)
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def to_graph_machine(problem: Ising, visible: int | None = None) -> GraphRestrictedBoltzmannMachine:
-    r"""The plugin's machine whose energy is minus our log-weight. Its nodes are 0 to M - 1, its edges the coupled pairs.
+    r"""The plugin's machine whose energy is minus our log-weight: nodes 0 to M - 1, coupled pairs as edges.
 
     .. math:: E(s) = -\sum_i h_i s_i - \sum_{i<j} J_{ij} s_i s_j
 

@@ -8,9 +8,8 @@ import numpy as np
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from qbrm.energies.density import Density, pessimistic, probability_greater
 from qbrm.energies.candidates import CandidateMachine, Candidates
-from qbrm.energies.density import Density, probability_greater
+from qbrm.energies.density import Density, pessimistic, probability_greater
 from qbrm.errors import InputError
 
 
@@ -87,6 +86,7 @@ class RewardDistribution(NamedTuple):
             ValueError: if beta is not a positive number.
         """
         return pessimistic(self.standard.mass, self.curves.reward, beta)
+
     def choose(self) -> CandidateChoice:
         """The best of these responses, all to one prompt.
 

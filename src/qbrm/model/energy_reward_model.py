@@ -288,7 +288,8 @@ class EnergyRewardModel:
         self.energy_score.to(device)
         return self
 
-    def _parts(self) -> Parts:
+    def parts(self) -> Parts:
+        """The arguments of the constructor, as they are saved."""
         known = self.provenance, self.training_prompts, self.candidates
         return Parts(self.reward_model, self.energy_score, self.refinement, *known)
 
@@ -296,9 +297,6 @@ class EnergyRewardModel:
     def _described(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> Candidates:
         embedded = self.reward_model.embed(prompts, responses)
         return described(self.energy_score, self.refinement, *self._tensors(embedded), responses)
-    def parts(self) -> Parts:
-        """The arguments of the constructor, as they are saved."""
-        return Parts(self.reward_model, self.energy_score, self.refinement, self.provenance, self.training_prompts)
 
     def _clamp(self, prompts: Sequence[PromptLike], responses: Sequence[str]) -> Clamped:
         return self.energy_score.clamp(*self._embedded(prompts, responses))

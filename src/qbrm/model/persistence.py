@@ -18,9 +18,8 @@ from torch import Tensor, nn
 
 import qbrm
 from qbrm.durable import SUMS, make_folder, read_checked, write_atomically
-from qbrm.energies import ENERGY_SCORES, EnergyScore
-from qbrm.energies.candidates import CandidateMachine
 from qbrm.energies import EnergyScore, describe, from_description
+from qbrm.energies.candidates import CandidateMachine
 from qbrm.errors import DamagedFileError, InputError
 from qbrm.features.recorded import RecordedRewardModel
 from qbrm.model.model_card import Provenance, model_card
@@ -127,7 +126,7 @@ class _Stored(NamedTuple):
         built = self.built
         reward_model = base if built.trunk is None else EncoderRewardModel(base, built.trunk)
         prompts = read_training_prompts(self.folder)
-        return Parts(reward_model, built.score, self.refinement, built.provenance, prompts)
+        return Parts(reward_model, built.score, self.refinement, built.provenance, prompts, built.candidates)
 
 
 def _read(name: str | Path, revision: str | None) -> _Stored:
@@ -144,12 +143,9 @@ def _read(name: str | Path, revision: str | None) -> _Stored:
     _fill(built.score, "score.", tensors, folder)
     if built.candidates is not None:
         _fill(built.candidates, "candidates.", tensors, folder)
-    base = _load_base(folder, built, reward_model, options)
     if built.trunk is not None:
         _fill(built.trunk, "trunk.", tensors, folder)
-        base = EncoderRewardModel(base, built.trunk)
-    known = built.provenance, read_training_prompts(folder), built.candidates
-    return Parts(base, built.score, config["refinement"], *known)
+    return _Stored(folder, built, config["refinement"])
 
 
 def is_refined(name: str | Path, revision: str | None = None) -> bool:
@@ -168,9 +164,6 @@ def is_refined(name: str | Path, revision: str | None = None) -> bool:
     except (OSError, ValueError, RecursionError):
         return False
     return isinstance(config, dict) and {"qbrm", "score", "reward_model"} <= config.keys()
-    if built.trunk is not None:
-        _fill(built.trunk, "trunk.", tensors, folder)
-    return _Stored(folder, built, config["refinement"])
 
 
 def _located(identity: Identity) -> Identity:

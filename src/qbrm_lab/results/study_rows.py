@@ -243,6 +243,8 @@ class CandidatesResults:
     reward_model: str
     sources: list[CandidatesSource]
     rows: list[CandidatesRow]
+
+
 class MergeRow:
     """One way to refine two domains' rewards, as means over seeds, with 95% intervals by prompt.
 

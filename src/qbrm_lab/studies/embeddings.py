@@ -33,7 +33,7 @@ SCENARIO, PAGE = "fresh", "embeddings.md"
 EMBEDDINGS = ("last", "mean", "layers")
 
 
-def study_embeddings(settings: ComparisonSettings, quick: bool, reporter: Reporter) -> Path:
+def study_embeddings(settings: ComparisonSettings, reporter: Reporter) -> Path:
     """Refine one reward model's rewards with three embeddings, all of them parts of one pass through the model.
 
     ``last`` is the score layer's input, ``mean`` that and the mean of the last layer over the response, ``layers``
@@ -42,8 +42,7 @@ def study_embeddings(settings: ComparisonSettings, quick: bool, reporter: Report
     options say else.
 
     Args:
-        settings: the reward model, which is loaded with the embedding ``layers``, its preferences, tests and seeds.
-        quick: fewer methods.
+        settings: the reward model, which is loaded with the embedding ``layers``, preferences, methods and seeds.
         reporter: shows progress.
 
     Returns:
@@ -54,7 +53,7 @@ def study_embeddings(settings: ComparisonSettings, quick: bool, reporter: Report
         TrainingError: if a training cannot go on.
     """
     options = {**settings.reward_model_options, "embedding": "layers"}
-    settings = replace(settings, reward_model_options=options, methods=QUICK_METHODS if quick else METHODS)
+    settings = replace(settings, reward_model_options=options)
     prepared = prepare(settings, reporter)
     of_each = {}
     for name, size in _sizes(prepared).items():

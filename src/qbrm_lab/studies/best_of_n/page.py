@@ -126,8 +126,8 @@ def _found(last: dict[str, BestOfNRow], largest: int) -> Iterator[str]:
         best = max(rows, key=lambda row: row.gold)
         longer = sum(row.gold > last[LONGEST].gold for row in rows)
         yield (
-            f"{words}: {len(above)} of {len(rows)} readings lie above the base beyond the interval, {len(below)} below. "
-            "The highest, which is flattered by being the highest, is "
+            f"{words}: {len(above)} of {len(rows)} readings lie above the base beyond the interval, {len(below)} "
+            "below. The highest, which is flattered by being the highest, is "
             f"`{best.method}`, {best.gold:.3f}, over the base {_over(best)}. "
             f"{longer} of {len(rows)} choose better than length."
         )
