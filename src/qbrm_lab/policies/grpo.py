@@ -13,7 +13,6 @@ import torch
 from datasets import Dataset
 from peft import LoraConfig
 from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback, TrainerCallback
-from transformers.trainer_utils import get_last_checkpoint
 from trl import GRPOConfig, GRPOTrainer
 
 from qbrm.durable import make_folder, write_atomically
@@ -25,6 +24,7 @@ from qbrm_lab.policies.rewards import Rewards
 from qbrm_lab.reward_models.preference_training import CHECKPOINTS, Advance, Follower, fast_bfloat16
 
 ASKED, COMPLETIONS, LOG = "asked.json", "completions.jsonl", "log.json"  # the log is written last
+PROMPTS_AT_ONCE = 16  # held-out ones
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,7 @@ class PolicyTraining:
         group: completions of a prompt, whose rewards are compared.
         prompts_per_step: prompts of an update.
         completion_tokens: most tokens of a completion.
+        temperature: of sampling, in training and measuring: at 1, a model of this size strays from the question.
         learning_rate: of the adapters, constant after a tenth of the steps.
         rank: of the adapters (LoRA; Hu et al., 2021, arXiv 2106.09685), on every linear layer.
         kl_weight: of the divergence from the start in the loss: so little that it is only measured, as the study asks
@@ -49,6 +50,7 @@ class PolicyTraining:
     group: int = 8
     prompts_per_step: int = 1
     completion_tokens: int = 96
+    temperature: float = 0.7
     learning_rate: float = 1e-4
     rank: int = 16
     kl_weight: float = 1e-6
@@ -144,8 +146,7 @@ def _train(
     advance: Callable[[int, int], None],
 ) -> Any:
     checkpoints = out / CHECKPOINTS
-    last = get_last_checkpoint(str(checkpoints)) if checkpoints.is_dir() else None
-    updates = 0 if last is None else int(last.rpartition("-")[2])
+    updates, last = _last_checkpoint(checkpoints)
     bfloat16 = torch.cuda.is_available() or fast_bfloat16()
     with quiet_transformers():
         tokenizer = AutoTokenizer.from_pretrained(base, padding_side="left")
@@ -167,6 +168,13 @@ def _train(
     return trainer
 
 
+def _last_checkpoint(folder: Path) -> tuple[int, str | None]:
+    """The number of updates of the last whole checkpoint, and its folder; the trainer writes its state last."""
+    whole = [path for path in folder.glob("checkpoint-*") if (path / "trainer_state.json").is_file()]
+    by_updates = {int(path.name.rpartition("-")[2]): str(path) for path in whole}
+    return max(by_updates.items(), default=(0, None))
+
+
 def _dataset(prompts: Sequence[Prompt], *, held_out: bool) -> Dataset:
     return Dataset.from_list(
         [
@@ -183,9 +191,10 @@ def _config(out: Path, settings: PolicyTraining, seed: int, *, fresh: bool, bflo
         max_steps=settings.steps,
         per_device_train_batch_size=settings.group * settings.prompts_per_step,
         num_generations=settings.group,
-        per_device_eval_batch_size=settings.group * settings.held_out_completions,
+        per_device_eval_batch_size=PROMPTS_AT_ONCE * settings.held_out_completions,
         num_generations_eval=settings.held_out_completions,
         max_completion_length=settings.completion_tokens,
+        temperature=settings.temperature,
         learning_rate=settings.learning_rate,
         lr_scheduler_type="constant_with_warmup",
         warmup_steps=math.ceil(settings.steps / 10),

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float64
-from transformers import AutoTokenizer
+from transformers import AutoConfig, AutoTokenizer
 
 from qbrm.cli.console import Reporter
 from qbrm.durable import sha256, write_atomically
@@ -31,12 +32,14 @@ from qbrm_lab.report.plots.grpo import policy_figure
 from qbrm_lab.results.policy_rows import ComparedRow, Measured, PolicyResults, PolicyRow, UpdateRow
 from qbrm_lab.reward_models.smollm2 import smollm2_folder
 from qbrm_lab.studies.cache import cached
-from qbrm_lab.studies.grpo_page import PICTURE, grpo_markdown
+from qbrm_lab.studies.grpo_page import MEASURES_OF_TEXTS, PICTURE, grpo_markdown
 from qbrm_lab.studies.json_files import write_json
 
 TABLE, PAGE = "grpo.json", "grpo.md"
 LANGUAGE_MODEL, RUNS = "smollm2", "runs"
 GOLD = "gold"
+MEASURES = (GOLD, *MEASURES_OF_TEXTS)
+NAME = re.compile(r"[A-Za-z0-9_-]+")
 TEST_SHARE = 0.2
 MOST_PROMPT_TOKENS = 128
 HELD_OUT, QUICK_HELD_OUT = 32, 8
@@ -71,7 +74,7 @@ class PolicyStudy:
         """As the command line says it, rewards as NAME=MODEL.
 
         Raises:
-            InputError: if one is not of that form, or a name occurs twice or is ``gold``.
+            InputError: if one is not of that form, or a name occurs twice or is that of another measure.
         """
         training = QUICK if quick else PolicyTraining()
         return cls(
@@ -92,16 +95,18 @@ def named_rewards(option: str, names: Sequence[str]) -> dict[str, str]:
     """Rewards given as NAME=MODEL.
 
     Raises:
-        InputError: if one is not of that form, or a name occurs twice or is ``gold``.
+        InputError: if one is not of that form, or a name occurs twice or is that of another measure.
     """
     rewards: dict[str, str] = {}
     for part in names:
         name, equals, model = part.partition("=")
-        if not (name and equals and model):
-            raise InputError(f"{option} {part!r}; expected NAME=MODEL, such as base=my-reward-model.")
-        if name in rewards or name == GOLD:
+        if not (NAME.fullmatch(name) and equals and model):
+            expected = "NAME=MODEL, such as base=my-reward-model, with a name of letters, digits, _ and -"
+            raise InputError(f"{option} {part!r}; expected {expected}.")
+        if name in rewards or name in MEASURES:
             raise InputError(
-                f"{option} has the name {name!r} twice or for gold; expected each name once, none {GOLD!r}."
+                f"{option} has the name {name!r} twice or for another measure; expected each name once, and none of: "
+                f"{', '.join(MEASURES)}."
             )
         rewards[name] = model
     return rewards
@@ -147,8 +152,7 @@ def _prompts(settings: ComparisonSettings, study: PolicyStudy, base: Path) -> Po
     kept, held_out = split_by_prompt(
         read_preferences(settings.train, skip_bad=settings.skip_bad), TEST_SHARE, settings.seed
     )
-    with quiet_transformers():
-        tokenizer = AutoTokenizer.from_pretrained(base)
+    tokenizer = _chat_tokenizer(base)
 
     def short(prompt: Prompt) -> bool:
         messages = [message.to_dict() for message in prompt]
@@ -167,6 +171,18 @@ def _prompts(settings: ComparisonSettings, study: PolicyStudy, base: Path) -> Po
             f"{MOST_PROMPT_TOKENS} tokens to train on and to hold out; expected at least one of each."
         )
     return both
+
+
+def _chat_tokenizer(base: Path) -> Any:
+    try:
+        with quiet_transformers():
+            tokenizer = AutoTokenizer.from_pretrained(base)
+            AutoConfig.from_pretrained(base)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{base} is no folder of a language model; expected one that transformers wrote.") from error
+    if tokenizer.chat_template is None:
+        raise InputError(f"{base} has no chat template; expected a language model that answers.")
+    return tokenizer
 
 
 def _some(preferences: PreferenceSet, fits: Callable[[Prompt], bool], most: int, seed: int) -> list[Prompt]:

@@ -8,7 +8,7 @@ from qbrm_lab.results.policy_rows import Measured, PolicyResults, PolicyRow
 
 PICTURE = "grpo.png"
 PERCENT = ("repetition", "distinct_2", "probe_like", "self_rating", "flattery", "repeated_sentence")
-WORDS = {
+MEASURES_OF_TEXTS = {
     "tokens": "tokens",
     "repetition": "repeated 4-grams, %",
     "distinct_2": "distinct 2-grams, %",
@@ -112,7 +112,7 @@ def _compared(results: PolicyResults) -> Sequence[str]:
 
 
 def _words(measure: str) -> str:
-    return WORDS.get(measure, f"{measure} reward")
+    return MEASURES_OF_TEXTS.get(measure, f"{measure} reward")
 
 
 def _interval(measure: str, numbers: Measured, *, signed: bool = False) -> str:

@@ -65,11 +65,21 @@ def test_rewards_are_compared_by_the_changes_of_the_same_prompts():
         (["base"], "'base'; expected NAME=MODEL"),
         (["base=a", "base=b"], "'base' twice"),
         (["gold=a"], "'gold'"),
+        (["tokens=a"], "'tokens'"),
+        (["../base=a"], "'../base=a'"),
     ],
 )
 def test_rewards_that_have_no_name_of_their_own_are_refused(names, message):
     with pytest.raises(InputError, match=message):
         named_rewards("--rewards", names)
+
+
+def test_a_policy_that_is_none_is_refused_in_one_line(study, tmp_path):
+    settings = ComparisonSettings(write_preferences(tmp_path / "prefs.jsonl", 0, 30), tmp_path / "out", seeds=1)
+    with pytest.raises(InputError, match="is no folder of a language model"):
+        study_grpo(settings, replace(study, policy=tmp_path), Reporter.silent())
+    with pytest.raises(InputError, match="--rewards is missing"):
+        study_grpo(settings, replace(study, rewards={}), Reporter.silent())
 
 
 @pytest.fixture
