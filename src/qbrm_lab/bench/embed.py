@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from statistics import median
 from typing import Any, NamedTuple
 
@@ -30,6 +31,9 @@ PROMPT_LENGTH, RESPONSE_LENGTH = (150, 0.9), (250, 0.6)
 LETTERS = list("etaoin shrdlu ")
 MATRIX = 2048
 FLOAT32 = "float32"
+
+Rewards = Float32[np.ndarray, " n"]
+Seconds = dict[str, float]
 
 
 class Texts(NamedTuple):
@@ -59,16 +63,13 @@ def bench_embed(
         InputError: if the reward model or the preferences are not usable.
     """
     texts = _made_up(seed) if on is None else _texts(on)
-    load = _loader(reward_model, seed, dtype or FLOAT32)
-    models = {embedding: load(embedding) for embedding in EMBEDDINGS}
-    first = models[EMBEDDINGS[0]]
-    written = _written(first, texts)
-    works: dict[str, Callable[[], Float32[np.ndarray, " n"]]] = {"plain": lambda: _plain(first, texts)}
-    works |= {name: lambda model=model: _embedded(model, texts) for name, model in models.items()}  # type: ignore[misc]
+    model = _model(reward_model, seed, dtype or FLOAT32)
+    works = {"plain": partial(_plain, model, texts)}
+    works |= {embedding: partial(_embedded, _reading(model, embedding), texts) for embedding in EMBEDDINGS}
     rewards, seconds, cpu_seconds = _timed(works)
+    written, flops = _written(model, texts), 2 * _parameters(model)
     tokens = sum(len(text.ids) for text in written)
-    flops = 2 * _parameters(first)
-    floor = _needed(first, texts, written) * flops / _flops_per_second(first)
+    floor = _needed(model, texts, written) * flops / _flops_per_second(model)
     seconds, cpu_seconds = {"floor": floor, **seconds}, {"floor": floor, **cpu_seconds}
     return [
         {
@@ -85,7 +86,7 @@ def bench_embed(
             "multiple_of_floor": taken / floor,
             "max_difference": float(np.abs(rewards[way] - rewards["plain"]).max()) if way in rewards else None,
             "reward_deviation": float(rewards["plain"].std()),
-            "dtype": first.identity.dtype,
+            "dtype": model.identity.dtype,
         }
         for way, taken in seconds.items()
     ]
@@ -107,18 +108,28 @@ def _made_up(seed: int) -> Texts:
     return Texts(prompts, [text(RESPONSE_LENGTH) for _ in prompts])
 
 
-def _loader(reward_model: str | None, seed: int, dtype: str) -> Callable[[str], SequenceClassifier]:
+def _model(reward_model: str | None, seed: int, dtype: str) -> SequenceClassifier:
     if reward_model is None:
-        return lambda embedding: generated_decoder(seed, dtype, embedding)
-    name = reward_model
+        return generated_decoder(seed, dtype)
+    model = load_reward_model(reward_model, dtype=dtype)
+    if not isinstance(model, SequenceClassifier):
+        raise InputError(f"{reward_model} is no sequence classifier of transformers; expected one.")
+    return model
 
-    def load(embedding: str) -> SequenceClassifier:
-        model = load_reward_model(name, embedding=embedding, dtype=dtype)
-        if not isinstance(model, SequenceClassifier):
-            raise InputError(f"{name} is no sequence classifier of transformers; expected one.")
-        return model
 
-    return load
+def _reading(model: SequenceClassifier, embedding: str) -> SequenceClassifier:
+    """The same model, of which another embedding reads; weights are not copied."""
+    parts, identity = model.parts(), model.identity
+    settings = {name: value for name, value in model.settings().items() if name not in ("dtype", "embedding")}
+    return SequenceClassifier(
+        parts.model,
+        parts.template.tokenizer,
+        name=identity.name,
+        revision=identity.revision,
+        base=identity.base,
+        embedding=embedding,
+        **settings,
+    )
 
 
 def _written(model: SequenceClassifier, texts: Texts) -> list[Tokens]:
@@ -129,7 +140,7 @@ def _written(model: SequenceClassifier, texts: Texts) -> list[Tokens]:
 
 
 @torch.inference_mode()
-def _plain(model: SequenceClassifier, texts: Texts) -> Float32[np.ndarray, " n"]:
+def _plain(model: SequenceClassifier, texts: Texts) -> Rewards:
     parts, written = model.parts(), _written(model, texts)
     rewards = []
     for batch in _slices(written, PLAIN_BATCH):
@@ -138,7 +149,7 @@ def _plain(model: SequenceClassifier, texts: Texts) -> Float32[np.ndarray, " n"]
     return np.concatenate(rewards)
 
 
-def _embedded(model: SequenceClassifier, texts: Texts) -> Float32[np.ndarray, " n"]:
+def _embedded(model: SequenceClassifier, texts: Texts) -> Rewards:
     embedded = [
         model.embed(prompts, responses)
         for prompts, responses in zip(_slices(texts.prompts, CALL), _slices(texts.responses, CALL), strict=True)
@@ -150,20 +161,22 @@ def _slices(rows: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
     return (rows[start : start + size] for start in range(0, len(rows), size))
 
 
-def _timed(
-    works: dict[str, Callable[[], Float32[np.ndarray, " n"]]],
-) -> tuple[dict[str, Float32[np.ndarray, " n"]], dict[str, float], dict[str, float]]:
+def _timed(works: Mapping[str, Callable[[], Rewards]]) -> tuple[dict[str, Rewards], Seconds, Seconds]:
     """What each work gave, and the medians over the rounds of its seconds and of the processor's."""
     wall: dict[str, list[float]] = {name: [] for name in works}
     cpu: dict[str, list[float]] = {name: [] for name in works}
-    rewards = {}
+    rewards: dict[str, Rewards] = {}
     for _ in range(ROUNDS):
         for name, work in works.items():
             start, worked = time.perf_counter(), time.process_time()
             rewards[name] = work()
             wall[name].append(time.perf_counter() - start)
             cpu[name].append(time.process_time() - worked)
-    return rewards, *({name: median(taken) for name, taken in spent.items()} for spent in (wall, cpu))
+    return rewards, _medians(wall), _medians(cpu)
+
+
+def _medians(spent: Mapping[str, Sequence[float]]) -> Seconds:
+    return {name: median(seconds) for name, seconds in spent.items()}
 
 
 def _parameters(model: SequenceClassifier) -> int:

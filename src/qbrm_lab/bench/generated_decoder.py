@@ -13,7 +13,7 @@ CHAT_TEMPLATE = "{% for message in messages %}<{{ message['role'] }}>{{ message[
 LONGEST = 4096
 
 
-def generated_decoder(seed: int, dtype: str, embedding: str) -> SequenceClassifier:
+def generated_decoder(seed: int, dtype: str) -> SequenceClassifier:
     """A Llama of 4 layers and 3 million parameters that reads bytes, as a reward model."""
     torch.manual_seed(seed)
     tokenizer = _tokenizer()
@@ -32,7 +32,7 @@ def generated_decoder(seed: int, dtype: str, embedding: str) -> SequenceClassifi
         use_cache=False,
     )
     model = LlamaForSequenceClassification(config).to(getattr(torch, dtype)).eval().requires_grad_(False)
-    return SequenceClassifier(model, tokenizer, name="generated", revision=str(seed), embedding=embedding)
+    return SequenceClassifier(model, tokenizer, name="generated", revision=str(seed))
 
 
 def _tokenizer() -> PreTrainedTokenizerFast:
