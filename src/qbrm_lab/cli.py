@@ -214,13 +214,15 @@ def study(
 
     harden: how often hacks win, of kinds that training against hacks has seen and of others; of any --reward-model.
     """
+    from dataclasses import replace
+
     import joblib
 
     from qbrm.cli.console import Reporter
     from qbrm.durable import one_writer
     from qbrm_lab.comparison import ComparisonSettings
     from qbrm_lab.studies.everything import study_everything, study_part
-    from qbrm_lab.studies.harden import PROMPTS, QUICK_PROMPTS, study_harden
+    from qbrm_lab.studies.harden import METHODS, PROMPTS, QUICK_METHODS, QUICK_PROMPTS, study_harden
     from qbrm_lab.studies.keep import study_keep
     from qbrm_lab.studies.sampling import study_sampling
 
@@ -251,7 +253,8 @@ def study(
     if subject is Study.HARDEN:
         with one_writer(out):
             prompts = train_prompts or (QUICK_PROMPTS if quick else PROMPTS)
-            reporter.fact("harden", str(study_harden(settings, prompts, reporter)))
+            asked = replace(settings, methods=QUICK_METHODS if quick else METHODS)
+            reporter.fact("harden", str(study_harden(asked, prompts, reporter)))
     elif subject is Study.ALL:
         reporter.fact("results", str(study_everything(settings, quick, reporter)))
     elif subject is Study.SAMPLING:

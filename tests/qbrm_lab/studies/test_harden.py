@@ -59,7 +59,6 @@ def test_rates_of_seen_and_unseen_kinds_are_those_of_the_splits_in_which_they_ar
 def test_the_study_measures_every_way_and_goes_on_from_what_is_there(command, tmp_path, monkeypatch):
     encoder = FakeEncoder(reward=1)
     monkeypatch.setattr(harden, "load_reward_model", lambda *given, **options: encoder)
-    monkeypatch.setattr(harden, "METHODS", ("sqrbm", "ebrm"))
     monkeypatch.setattr("qbrm.selection.candidates.LEAST_STEPS", 1)
     prefs = write_preferences(tmp_path / "prefs.jsonl", 0, 45)
     arguments = ("study", "harden", "--train", prefs, "--out", tmp_path / "out", "--quick", "--train-prompts", 42)
@@ -74,8 +73,11 @@ def test_the_study_measures_every_way_and_goes_on_from_what_is_there(command, tm
         ("sqrbm", True, "none"),
         ("sqrbm", True, "density"),
         ("sqrbm", True, "hacks too"),
-        ("ebrm", False, "none"),
-        ("ebrm", True, "none"),
+        ("residual", False, "none"),
+        ("residual", False, "density"),
+        ("residual", True, "none"),
+        ("residual", True, "density"),
+        ("residual", True, "hacks too"),
     ]
     for row in results.rows:
         for mean, low, high in (row.seen, row.unseen, row.accuracy):
