@@ -50,10 +50,10 @@ def test_rates_of_seen_and_unseen_kinds_are_those_of_the_splits_in_which_they_ar
     assert (row.seen[0], row.unseen[0], row.not_gain[0]) == (0, 1, 0.5)
     assert row.accuracy[0] == row.over_plain[0] == 0.5
     of_base = table.row(BASE, False, NO_GATE)
-    assert (of_base.seen[0], of_base.unseen[0], of_base.over_plain) == (0.5, 0.5, None)
+    assert (of_base.seen[0], of_base.unseen[0], of_base.over_plain) == (0.5, 0.5, ())
     kind = table.kind("padding")
     assert (kind.n, kind.base[0], kind.plain[0], kind.seen[0], kind.unseen[0]) == (2, 1, 1, 0, 1)
-    assert table.kind("lists-added").seen is None
+    assert table.kind("lists-added").seen == ()
 
 
 def test_the_study_measures_every_way_and_goes_on_from_what_is_there(command, tmp_path, monkeypatch):
