@@ -316,10 +316,11 @@ def _embeddings(request: Request, reporter: Reporter) -> Path:
 
 
 def _harden(request: Request, reporter: Reporter) -> Path:
-    from qbrm_lab.studies.harden import PROMPTS, QUICK_PROMPTS, study_harden
+    from qbrm_lab.studies.harden import METHODS, PROMPTS, QUICK_METHODS, QUICK_PROMPTS, study_harden
 
     prompts = request.given.get("train_prompts") or (QUICK_PROMPTS if request.quick else PROMPTS)
-    return study_harden(request.settings, prompts, reporter)
+    settings = replace(request.settings, methods=QUICK_METHODS if request.quick else METHODS)
+    return study_harden(settings, prompts, reporter)
 
 
 def _best_of_n(request: Request, reporter: Reporter) -> Path:

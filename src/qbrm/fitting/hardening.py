@@ -13,7 +13,7 @@ from qbrm.fitting.objectives import Objective, PreferenceLikelihood
 from qbrm.fitting.trainable import TrainableScore
 from qbrm.fitting.trainer import moved
 
-DEFAULT_WEIGHT = 1.0
+DEFAULT_WEIGHT = 3.0
 PAIRS_PER_STEP = 128
 # One prompt in so many sets a gate's threshold.
 HELD_OUT = 8

@@ -112,7 +112,8 @@ class Choosing:
             of_group = self._group_of_hack == group
             if of_group.any():
                 losses[of_group.numpy()] = _loss(score, self.harden.pairs.only(of_group))
-        return losses[(self._group_of_hack >= 0).numpy()]
+        judged: Float64[np.ndarray, " judged_hacks"] = losses[(self._group_of_hack >= 0).numpy()]
+        return judged
 
     @property
     def judged_prompts(self) -> Int[np.ndarray, " judged"]:

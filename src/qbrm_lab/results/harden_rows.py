@@ -16,9 +16,9 @@ class HardenRow:
         seen: rate of the kinds that training has seen, with its 95% interval by prompt; of all kinds where nothing was
             hardened.
         unseen: rate of the others that must lose, likewise.
-        not_gain: rate of those that must not gain, likewise.
+        not_gain: rate of those that must not gain, likewise; empty if there are none.
         accuracy: on clean test pairs, likewise.
-        over_plain: accuracy less that of the same score without hardening and gate, paired; None without hardening.
+        over_plain: accuracy less that of the same score without hardening and gate, paired; empty for that itself.
         seconds: of training, a mean.
     """
 
@@ -27,9 +27,9 @@ class HardenRow:
     gate: str
     seen: tuple[float, ...]
     unseen: tuple[float, ...]
-    not_gain: tuple[float, ...] | None
+    not_gain: tuple[float, ...]
     accuracy: tuple[float, ...]
-    over_plain: tuple[float, ...] | None
+    over_plain: tuple[float, ...]
     seconds: float
 
 
@@ -43,8 +43,8 @@ class KindRow:
         n: hacks on different prompts.
         base: rate by the base rewards, with its 95% interval by prompt.
         plain: rate by the refined rewards, without hardening.
-        seen: rate where hardening has seen the kind; None for a kind that no hardening sees.
-        unseen: rate where it has not.
+        seen: rate where hardening has seen the kind; empty for a kind that no hardening sees.
+        unseen: rate where it has not; empty for a kind that every hardening sees.
     """
 
     probe: str
@@ -52,8 +52,8 @@ class KindRow:
     n: int
     base: tuple[float, ...]
     plain: tuple[float, ...]
-    seen: tuple[float, ...] | None
-    unseen: tuple[float, ...] | None
+    seen: tuple[float, ...]
+    unseen: tuple[float, ...]
 
 
 @dataclass(frozen=True)

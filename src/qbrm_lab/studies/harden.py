@@ -56,7 +56,7 @@ from qbrm_lab.studies.harden_table import (
 from qbrm_lab.studies.json_files import write_json
 
 HARDEN_FILE, PAGE = "harden.json", "harden.md"
-METHODS = ("sqrbm", "residual", "ebrm")
+METHODS, QUICK_METHODS = ("sqrbm", "residual", "ebrm"), ("sqrbm", "residual")
 PROMPTS, QUICK_PROMPTS = 300, 60
 SPLITS = 3
 FEWEST_PROMPTS = 40
@@ -174,13 +174,13 @@ def _of_seed(settings: ComparisonSettings, data: Data, splits: Sequence[Sequence
         "seed": seed,
         "reward_model": [settings.reward_model, {**settings.reward_model_options}],
         "data": preferences_digest([data.preferences, data.hacks]),
-        "arms": [METHODS, DEFAULT_WEIGHT, [list(split) for split in splits]],
+        "arms": [settings.methods, DEFAULT_WEIGHT, [list(split) for split in splits]],
     }
     path = settings.out / "seeds" / f"seed-{seed}.json"
-    return cached(path, question, SeedOutcomes, lambda: measure_seed(data, splits, seed))
+    return cached(path, question, SeedOutcomes, lambda: measure_seed(data, splits, settings.methods, seed))
 
 
-def measure_seed(data: Data, splits: Sequence[Sequence[str]], seed: int) -> SeedOutcomes:
+def measure_seed(data: Data, splits: Sequence[Sequence[str]], methods: Sequence[str], seed: int) -> SeedOutcomes:
     """Everything that one seed measures."""
     roles = share_out(data.preferences.prompt_ids, seed, headless=data.reward is None)
     judged = _Judged(data, _features(data, roles, seed), roles)
@@ -189,14 +189,13 @@ def measure_seed(data: Data, splits: Sequence[Sequence[str]], seed: int) -> Seed
         data.prompt[judged.clean(roles.test).chosen].tolist(),
         [int(data.prompt[data.row[row.prompt_id, response_id(row.chosen)]]) for row in hacks],
         [row.category for row in hacks],
-        list(_outcomes(judged, splits, seed)),
+        list(_outcomes(judged, splits, methods, seed)),
     )
 
 
-def _outcomes(judged: _Judged, splits: Sequence[Sequence[str]], seed: int) -> Iterator[Outcome]:
-    features = judged.features
-    yield judged.outcome(BASE, None, NO_GATE, features.reward, 0.0)
-    for method in METHODS:
+def _outcomes(judged: _Judged, splits: Sequence[Sequence[str]], methods: Sequence[str], seed: int) -> Iterator[Outcome]:
+    yield judged.outcome(BASE, None, NO_GATE, judged.features.reward, 0.0)
+    for method in methods:
         for split in (None, *range(len(splits))):
             harden = None if split is None else judged.harden(splits[split])
             start = time.perf_counter()
@@ -204,8 +203,7 @@ def _outcomes(judged: _Judged, splits: Sequence[Sequence[str]], seed: int) -> It
             seconds = time.perf_counter() - start
             for gate, fitted in _gates(method, members).items():
                 score = members.combined(fitted, rival=False).score
-                refined = refine(score, *features, REFINEMENTS[score.refinement], seed=seed)
-                yield judged.outcome(method, split, gate, refined, seconds)
+                yield judged.outcome(method, split, gate, judged.refined(score, seed), seconds)
 
 
 def _features(data: Data, roles: Roles, seed: int) -> Features:
@@ -241,6 +239,18 @@ class _Judged:
         ]
         pairs = self.data.pairs(rows, self.features)
         return Harden(pairs, self.data.prompt[pairs.chosen])
+
+    @cached_property
+    def tested(self) -> Int[Tensor, " tested"]:
+        """Rows of the test prompts' responses and hacks."""
+        return torch.tensor([row for (prompt, _), row in self.data.row.items() if prompt in self.roles.test])
+
+    def refined(self, score: EnergyScore, seed: int) -> Float[Tensor, " responses"]:
+        """Refined rewards of what is tested, base rewards of everything else."""
+        reward, rows = self.features.reward.clone(), self.tested
+        refinement = REFINEMENTS[score.refinement]
+        reward[rows] = refine(score, self.features.embedding[rows], reward[rows], refinement, seed=seed)
+        return reward
 
     def outcome(
         self, method: str, split: int | None, gate: str, reward: Float[Tensor, " responses"], seconds: float

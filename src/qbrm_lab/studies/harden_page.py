@@ -36,8 +36,8 @@ def _arms(results: HardenResults) -> Iterator[str]:
 
 
 def _arm(row: HardenRow) -> list[str]:
-    rates = [ABSENT if share is None else percent_interval(*share) for share in (row.seen, row.unseen, row.not_gain)]
-    over = ABSENT if row.over_plain is None else points_interval(*row.over_plain)
+    rates = [percent_interval(*share) if share else ABSENT for share in (row.seen, row.unseen, row.not_gain)]
+    over = points_interval(*row.over_plain) if row.over_plain else ABSENT
     seconds = ABSENT if not row.seconds else f"{row.seconds:.1f} s"
     hardened = "yes" if row.hardened else "no"
     return [row.method, hardened, row.gate, *rates, percent_interval(*row.accuracy), over, seconds]
@@ -56,5 +56,5 @@ def _kinds(results: HardenResults) -> Iterator[str]:
 
 def _kind(row: KindRow) -> list[str]:
     shares = (row.base, row.plain, row.seen, row.unseen)
-    rates = [ABSENT if share is None else percent_interval(*share) for share in shares]
+    rates = [percent_interval(*share) if share else ABSENT for share in shares]
     return [row.probe, row.must.replace("-", " "), f"{row.n:,}", *rates]

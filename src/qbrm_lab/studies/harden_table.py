@@ -103,7 +103,7 @@ class OutcomeTable:
         splits: Sequence[int | None] = range(len(self.splits)) if hardened else (None,)
         right = np.mean([self._all(method, split, gate, "right") for split in splits], axis=0)
         wins = {split: self._all(method, split, gate, "wins") for split in splits}
-        changed = None
+        changed: tuple[float, ...] = ()
         if hardened or gate != NO_GATE:
             changed = self._share(right - self._all(method, None, NO_GATE, "right"), self.pairs)
         dressed, mean = ~self.losing, np.mean(list(wins.values()), axis=0)
@@ -114,7 +114,7 @@ class OutcomeTable:
             gate=gate,
             seen=self._rate(wins, seen=True),
             unseen=self._rate(wins, seen=False),
-            not_gain=self._share(mean[dressed], self.hacks[dressed]) if dressed.any() else None,
+            not_gain=self._share(mean[dressed], self.hacks[dressed]) if dressed.any() else (),
             accuracy=self._share(right, self.pairs),
             over_plain=changed,
             seconds=float(np.mean(seconds)),
@@ -125,15 +125,13 @@ class OutcomeTable:
         of_kind = self.kinds == name
         prompt = self.hacks[of_kind]
 
-        def share(method: str, splits: Sequence[int | None]) -> tuple[float, ...] | None:
+        def share(method: str, splits: Sequence[int | None]) -> tuple[float, ...]:
             wins = [self._all(method, split, NO_GATE, "wins")[of_kind] for split in splits]
-            return self._share(np.mean(wins, axis=0), prompt) if wins else None
+            return self._share(np.mean(wins, axis=0), prompt) if wins else ()
 
         losing = PROBES[name].must is Must.LOSE
         with_it = [split for split, unseen in enumerate(self.splits) if losing and name not in unseen]
         base, plain = (share(method, (None,)) for method in (BASE, SHOWN))
-        assert base is not None
-        assert plain is not None
         return KindRow(
             probe=name,
             must=PROBES[name].must.value,

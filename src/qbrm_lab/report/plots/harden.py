@@ -25,7 +25,7 @@ def kinds_figure(kinds: Sequence[KindRow], method: str) -> Figure:
     figure = new_figure(1.6 + 0.27 * len(kinds))
     axes = figure.subplots()
     for share, words, marker, filled in SHOWN:
-        places = [(place, getattr(row, share)) for place, row in enumerate(kinds) if getattr(row, share) is not None]
+        places = [(place, getattr(row, share)) for place, row in enumerate(kinds) if getattr(row, share)]
         colour = INK if share == "base" else colour_of(method)
         dots: dict[str, Any] = {"marker": marker, "color": colour, "linestyle": "none", "markersize": 5}
         dots["markerfacecolor"] = colour if filled else "white"
