@@ -123,6 +123,12 @@ class CandidateMachine(nn.Module):
     reward_scale: Float[Tensor, ""]
     deviation_scale: Float[Tensor, ""]
     length_scale: Float[Tensor, ""]
+    log_slope: nn.Parameter
+    threshold: nn.Parameter
+    longer: nn.Parameter
+    together: nn.Parameter
+    alike: nn.Parameter
+    log_sharpness: nn.Parameter
 
     def __init__(
         self, dim: int, directions: int = 0, sampler: str | Sampler = DEFAULT_SAMPLER, samples: int = 256
@@ -131,7 +137,8 @@ class CandidateMachine(nn.Module):
         if isinstance(sampler, str):
             check_known("sampler", sampler, SAMPLERS)
         self.dim, self.samples, self.seed = dim, samples, 0
-        self.named, self._sampler = (sampler, None) if isinstance(sampler, str) else (None, sampler)
+        self.named = sampler if isinstance(sampler, str) else None
+        self._sampler = None if isinstance(sampler, str) else sampler
         for unit in ("reward_scale", "deviation_scale", "length_scale"):
             self.register_buffer(unit, torch.ones((), dtype=torch.float64))
         self.register_buffer("basis", torch.zeros(dim, directions, dtype=torch.float64))

@@ -98,12 +98,14 @@ def test_the_study_sets_the_machine_beside_its_rivals_on_files_and_preferences(s
     assert by_source["some.jsonl"]["sets"] == 12  # two seeds, each another fifth
     for row in content["rows"]:
         gold, source = row["gold"], by_source[row["source"]]
-        assert 0 <= gold[1] <= gold[0] <= gold[2] <= source["best"]
+        assert 0 <= gold["ci_low"] <= gold["mean"] <= gold["ci_high"] <= 1
+        assert gold["mean"] <= source["best"]
     refined, machine = (
         next(row for row in content["rows"] if row["source"] == "some.jsonl" and row["method"] == method)
         for method in ("refined", "machine")
     )
-    assert machine["over_refined"][0] == pytest.approx(machine["gold"][0] - refined["gold"][0])
+    gain = machine["gold"]["mean"] - refined["gold"]["mean"]
+    assert machine["over_refined"]["mean"] == pytest.approx(gain)
     assert refined["behind_machine"] == machine["over_refined"]
     assert "## some.jsonl" in text
     assert "- The machine over reward and length:" in text
