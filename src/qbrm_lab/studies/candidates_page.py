@@ -33,7 +33,7 @@ def candidates_markdown(results: CandidatesResults) -> str:
 def _asked(results: CandidatesResults) -> list[str]:
     seeds = f"{results.seeds} seed{'s' * (results.seeds > 1)}"
     return [
-        "# Choosing among candidates",
+        "# What coupling candidates buys",
         "",
         f"`{results.command}` wrote this page.",
         "",
