@@ -8,6 +8,7 @@ import torch
 
 from fixtures.candidate_sets import DIM, candidates, machine, odds_by_hand, problem_by_hand, without_couplings
 from qbrm.energies import candidate_fit
+from qbrm.energies import candidates as module
 from qbrm.energies.candidates import CandidateMachine, Candidates
 from qbrm.errors import InputError, TrainingError
 from qbrm.samplers import SAMPLERS, GibbsSampler
@@ -170,6 +171,24 @@ def test_fitting_recovers_couplings_that_the_choices_came_from_and_finds_none_wh
         else:
             assert -0.002 < gain < 0.01
             assert not alone.is_coupled
+
+
+def test_training_by_samples_comes_to_what_exact_training_does(monkeypatch):
+    sets = [candidates(5, seed=number) for number in range(80)]
+    truth = machine(size=0)
+    with torch.no_grad():
+        truth.threshold.fill_(0.5)
+        truth.alike.fill_(4.0)
+    chosen = choices_of(truth, sets, seed=1)
+    exact = CandidateMachine(DIM).fit(sets, chosen)
+    best, alone = likelihood_of(exact, sets, chosen), CandidateMachine(DIM).fit(sets, chosen, coupled=False)
+    monkeypatch.setattr(module, "LIMIT", 0)
+    monkeypatch.setattr(candidate_fit, "LIMIT", 0)
+    sampled = CandidateMachine(DIM, sampler=ExactSampler()).fit(sets, chosen)
+    monkeypatch.undo()
+    gained = best - likelihood_of(alone, sets, chosen)
+    assert gained > 0.02
+    assert likelihood_of(sampled, sets, chosen) > best - gained / 5
 
 
 @pytest.mark.parametrize("most_states", [2**22, 2**6])
