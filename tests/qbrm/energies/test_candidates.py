@@ -141,17 +141,24 @@ def test_more_than_twenty_candidates_are_sampled_alike_in_every_call():
     assert bool(((first.good > 0) & (first.good < 1)).all())
 
 
+def groups(made, sets, chosen):
+    """Log-odds of sets of one size, their choices, and their numbers."""
+    with torch.no_grad():
+        return [(made.log_odds(one.sets), one.chosen, one.number) for one in candidate_fit.by_size(made, sets, chosen)]
+
+
 def choices_of(made, sets, seed):
-    generator = seeded(seed)
-    drawn = [int(torch.multinomial(torch.softmax(odds(made, of), 0), 1, generator=generator)) for of in sets]
-    return [torch.eye(of.size, dtype=torch.float64)[row] for of, row in zip(sets, drawn, strict=True)]
+    """A choice of each set, drawn by Luce's rule."""
+    drawn, generator = {}, seeded(seed)
+    for values, _, numbers in groups(made, sets, [of.reward for of in sets]):
+        picked = torch.multinomial(torch.softmax(values, 1), 1, generator=generator)[:, 0]
+        drawn |= dict(zip(numbers, torch.eye(values.shape[1], dtype=torch.float64)[picked], strict=True))
+    return [drawn[number] for number in range(len(sets))]
 
 
 def likelihood_of(made, sets, chosen):
-    with torch.no_grad():
-        return sum(
-            float((share * torch.log_softmax(odds(made, of), 0)).sum()) for of, share in zip(sets, chosen, strict=True)
-        ) / len(sets)
+    found = [candidate_fit.log_likelihood(values, share).sum() for values, share, _ in groups(made, sets, chosen)]
+    return float(sum(found)) / len(sets)
 
 
 def test_fitting_recovers_couplings_that_the_choices_came_from_and_finds_none_where_there_are_none():
