@@ -182,7 +182,8 @@ class CandidateMachine(nn.Module):
         ):
             spread = torch.cat(values).square().mean().sqrt()
             unit.copy_(spread if spread > 0 else torch.ones_like(spread))
-        self.deviation_scale.copy_(torch.cat([one.deviation.double() for one in several]).mean())
+        deviation = torch.cat([one.deviation.double() for one in several]).mean()
+        self.deviation_scale.copy_(deviation if deviation > 0 else torch.ones_like(deviation))
         self.basis = _whitening(torch.cat([_centred(one.embedding) for one in several]), len(several)).to(self.basis)
 
     def standard(self, sets: Sequence[Candidates]) -> StandardSets:

@@ -106,6 +106,13 @@ def test_best_of_n_preferences_are_sets_whose_best_is_the_chosen_response():
     assert (only.responses, only.gold) == (("A drink.", "Hard.", "Soft."), (1.0, 0.0, 0.0))
 
 
+def test_a_folder_may_be_called_as_records_in_memory_are(tmp_path):
+    lines = [{"prompt": PROMPT, "chosen": "A drink.", "rejected": ["Hard.", "Soft."]}]
+    (tmp_path / "candidates").mkdir()
+    (tmp_path / "candidates" / "prefs.jsonl").write_text(json.dumps(lines[0]) + "\n")
+    assert read_candidates(tmp_path / "candidates") == read_candidates(iter(lines))
+
+
 def test_prompts_that_the_score_was_fitted_on_are_left_out(source):
     held = model()
     prompts = [prompt_id((Message("user", f"asked {number}"),)) for number in range(12)]
