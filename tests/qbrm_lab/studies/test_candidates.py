@@ -128,6 +128,15 @@ def test_without_sets_there_is_nothing_to_study(settings, tmp_path):
         study_candidates(settings, same, False, Reporter())
 
 
+def test_the_command_names_a_bad_line_of_a_candidate_file(settings, tmp_path, command):
+    path = tmp_path / "bad.jsonl"
+    path.write_text('{"prompt": "a", "candidates": [{"response": "b"}]}\n')
+    code, _, err = command(
+        "study", "candidates", "--train", settings.train, "--candidates", path, "--out", tmp_path / "o"
+    )
+    assert (code, err) == (2, f'qbrm: {path}, line 1: "candidates[0].gold" is missing; expected a finite number.\n')
+
+
 def pairs_only(path):
     lines = read_lines(path)
     for line in lines:
