@@ -83,7 +83,7 @@ def fit_candidates(
         _descend(objective, _batches(chunks, generator), steps, generator)
     else:
         optimizer = torch.optim.LBFGS(objective.trained, max_iter=steps, line_search_fn="strong_wolfe")
-        optimizer.step(lambda: objective.backward(chunks))
+        optimizer.step(lambda: objective.backward(chunks))  # type: ignore[no-untyped-call]
     objective.check()
     machine.seed = seed
 
@@ -116,10 +116,10 @@ class _Objective:
         for chunk in chunks:
             odds = self.machine.log_odds(chunk.sets) if self._coupled else 2 * self.machine.problem(chunk.sets).fields
             loss = -log_likelihood(odds, chunk.chosen).sum() / count
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             total += float(loss.detach())
         prior = torch.stack([value.square() for value in self.trained]).sum() / (2 * self._sets)
-        prior.backward()
+        prior.backward()  # type: ignore[no-untyped-call]
         self._last = total + float(prior.detach())
         return self._last
 

@@ -123,6 +123,12 @@ class CandidateMachine(nn.Module):
     reward_scale: Float[Tensor, ""]
     deviation_scale: Float[Tensor, ""]
     length_scale: Float[Tensor, ""]
+    log_slope: nn.Parameter
+    threshold: nn.Parameter
+    longer: nn.Parameter
+    together: nn.Parameter
+    alike: nn.Parameter
+    log_sharpness: nn.Parameter
 
     def __init__(
         self, dim: int, directions: int = 0, sampler: str | Sampler = DEFAULT_SAMPLER, samples: int = 256
@@ -131,7 +137,8 @@ class CandidateMachine(nn.Module):
         if isinstance(sampler, str):
             check_known("sampler", sampler, SAMPLERS)
         self.dim, self.samples, self.seed = dim, samples, 0
-        self.named, self._sampler = (sampler, None) if isinstance(sampler, str) else (None, sampler)
+        self.named = sampler if isinstance(sampler, str) else None
+        self._sampler = None if isinstance(sampler, str) else sampler
         for unit in ("reward_scale", "deviation_scale", "length_scale"):
             self.register_buffer(unit, torch.ones((), dtype=torch.float64))
         self.register_buffer("basis", torch.zeros(dim, directions, dtype=torch.float64))
@@ -175,7 +182,8 @@ class CandidateMachine(nn.Module):
         ):
             spread = torch.cat(values).square().mean().sqrt()
             unit.copy_(spread if spread > 0 else torch.ones_like(spread))
-        self.deviation_scale.copy_(torch.cat([one.deviation.double() for one in several]).mean())
+        deviation = torch.cat([one.deviation.double() for one in several]).mean()
+        self.deviation_scale.copy_(deviation if deviation > 0 else torch.ones_like(deviation))
         self.basis = _whitening(torch.cat([_centred(one.embedding) for one in several]), len(several)).to(self.basis)
 
     def standard(self, sets: Sequence[Candidates]) -> StandardSets:

@@ -24,12 +24,12 @@ class CandidateChoice(NamedTuple):
     """The best of the candidates for one prompt.
 
     Attributes:
-        index: of the one with the greatest reward; the first of several.
+        best: number of the one with the greatest reward; the first of several.
         rewards: refined reward of each in its set, in the reward model's units.
         good: probability that each is good, the marginal of its spin; None without a machine across candidates.
     """
 
-    index: int
+    best: int
     rewards: Float64[np.ndarray, " n"]
     good: Float64[np.ndarray, " n"] | None
 

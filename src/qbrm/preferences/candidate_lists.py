@@ -63,8 +63,9 @@ def read_candidates(source: CandidateSource) -> list[CandidateList]:
         lists = list(rejects.read(rows, _read_row))
         rejects.check(name, len(lists))
         return lists
-    in_memory: Any = [row.field.value for row in rows] if name == IN_MEMORY else source
-    preferences = preferences_of(in_memory)
+    stored = isinstance(source, (str, Path, PreferenceSet))
+    as_given: Any = source if stored else [row.field.value for row in rows]  # an iterator is used up by now
+    preferences = preferences_of(as_given)
     lists = [_of_preference(preference) for preference in preferences if preference.set == "bon"]
     if not lists:
         told = f"{preferences.name} has {len(preferences)} preferences, none with several rejected responses"

@@ -143,7 +143,7 @@ class ChooseRequest(Strict):
 class ChooseAnswer(BaseModel):
     """The best candidate, and what each is worth among the others."""
 
-    index: int = Field(description="Of the best, from 0.")
+    best: int = Field(description="Number of the best candidate, from 0.")
     rewards: list[FiniteFloat] = Field(
         description="In view of the other candidates, if the model has a machine across candidates; else refined."
     )
@@ -198,5 +198,5 @@ def comparison_of(distribution: RewardDistribution) -> CompareAnswer:
 
 def choice_of(distribution: RewardDistribution) -> ChooseAnswer:
     """The best of responses to one prompt."""
-    index, rewards, good = distribution.choose()
-    return ChooseAnswer(index=index, rewards=rewards.tolist(), good=None if good is None else good.tolist())
+    best, rewards, good = distribution.choose()
+    return ChooseAnswer(best=best, rewards=rewards.tolist(), good=None if good is None else good.tolist())

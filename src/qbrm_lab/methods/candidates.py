@@ -62,10 +62,10 @@ def fit_linear(units: CandidateMachine, sets: Sequence[ChosenSets], describe: De
         optimizer.zero_grad()
         likelihood = torch.stack([log_likelihood(of @ weight, chosen).sum() for of, chosen in features]).sum()
         loss: Tensor = (weight.square().sum() / 2 - likelihood) / count
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         return loss
 
-    optimizer.step(backward)
+    optimizer.step(backward)  # type: ignore[no-untyped-call]
     return LinearChoice(units, describe, weight.detach())
 
 

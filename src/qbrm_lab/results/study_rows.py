@@ -199,6 +199,15 @@ class KeepResults:
     rows: list[KeepRow]
 
 
+@dataclass(frozen=True)
+class Estimate:
+    """A mean, and its 95% interval by prompt."""
+
+    mean: float
+    ci_low: float
+    ci_high: float
+
+
 @dataclass(frozen=True, kw_only=True)
 class CandidatesRow:
     """What one way to choose among the candidates of a prompt is worth, each prompt tested once, with 95% intervals.
@@ -211,11 +220,11 @@ class CandidatesRow:
 
     source: str
     method: str
-    gold: tuple[float, float, float]
-    over_refined: tuple[float, float, float] | None
-    behind_machine: tuple[float, float, float] | None
+    gold: Estimate
+    over_refined: Estimate | None
+    behind_machine: Estimate | None
     log_loss: float | None
-    loss_over_machine: tuple[float, float, float] | None
+    loss_over_machine: Estimate | None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -32,7 +32,7 @@ from qbrm_lab.comparison.compare import embed
 from qbrm_lab.comparison.side_by_side import each_seed
 from qbrm_lab.methods.candidates import LinearChoice, fit_rivals, machine
 from qbrm_lab.responses import Responses
-from qbrm_lab.results.study_rows import CandidatesResults, CandidatesRow, CandidatesSource
+from qbrm_lab.results.study_rows import CandidatesResults, CandidatesRow, CandidatesSource, Estimate
 from qbrm_lab.scenarios import VALIDATION_SHARE
 from qbrm_lab.studies.cache import cached, preferences_digest
 from qbrm_lab.studies.candidates_page import BASE, LONGEST, MACHINE, METHODS, REFINED, candidates_markdown
@@ -277,8 +277,8 @@ def _measured(
         mean: Float64[np.ndarray, " sets"] = total / count
         return mean
 
-    def share(values: Float64[np.ndarray, " sets"]) -> tuple[float, float, float]:
-        return float(values.mean()), *bootstrap.intervals(values)["all"]
+    def estimate(values: Float64[np.ndarray, " sets"]) -> Estimate:
+        return Estimate(float(values.mean()), *bootstrap.intervals(values)["all"])
 
     loss = {method: means([one.log_loss[method] for one in tested]) for method in tested[0].log_loss}
     gold = {method: means([one.gold[method] for one in tested]) for method in METHODS}
@@ -286,11 +286,11 @@ def _measured(
         CandidatesRow(
             source=name,
             method=method,
-            gold=share(gold[method]),
-            over_refined=None if method == REFINED else share(gold[method] - gold[REFINED]),
-            behind_machine=None if method == MACHINE else share(gold[MACHINE] - gold[method]),
+            gold=estimate(gold[method]),
+            over_refined=None if method == REFINED else estimate(gold[method] - gold[REFINED]),
+            behind_machine=None if method == MACHINE else estimate(gold[MACHINE] - gold[method]),
             log_loss=float(loss[method].mean()) if method in loss else None,
-            loss_over_machine=share(loss[method] - loss[MACHINE]) if method in loss and method != MACHINE else None,
+            loss_over_machine=estimate(loss[method] - loss[MACHINE]) if method in loss and method != MACHINE else None,
         )
         for method in METHODS
     ]

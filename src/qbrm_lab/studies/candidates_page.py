@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from qbrm_lab.results.study_rows import CandidatesResults, CandidatesRow, CandidatesSource
+from qbrm_lab.results.study_rows import CandidatesResults, CandidatesRow, CandidatesSource, Estimate
 
 BASE, REFINED, LONGEST, MACHINE = "base", "refined", "longest", "machine"
 POINTWISE, SMOOTHING, CENTROID = "pointwise", "smoothing", "centroid"
@@ -33,7 +33,7 @@ def candidates_markdown(results: CandidatesResults) -> str:
 def _asked(results: CandidatesResults) -> list[str]:
     seeds = f"{results.seeds} seed{'s' * (results.seeds > 1)}"
     return [
-        "# Choosing among candidates",
+        "# What coupling candidates buys",
         "",
         f"`{results.command}` wrote this page.",
         "",
@@ -83,10 +83,10 @@ def _found(rows: Sequence[CandidatesRow]) -> list[str]:
     return lines
 
 
-def _verdict(difference: tuple[float, float, float]) -> str:
-    if difference[1] > 0:
+def _verdict(difference: Estimate) -> str:
+    if difference.ci_low > 0:
         return "better beyond the interval"
-    return "worse beyond the interval" if difference[2] < 0 else "within its interval"
+    return "worse beyond the interval" if difference.ci_high < 0 else "within its interval"
 
 
 def _table(rows: Sequence[CandidatesRow]) -> list[str]:
@@ -97,7 +97,7 @@ def _table(rows: Sequence[CandidatesRow]) -> list[str]:
     for row in rows:
         cells = [
             METHODS[row.method],
-            f"{row.gold[0]:.3f} [{row.gold[1]:.3f}, {row.gold[2]:.3f}]",
+            f"{row.gold.mean:.3f} [{row.gold.ci_low:.3f}, {row.gold.ci_high:.3f}]",
             *("-" if part is None else _signed(part) for part in (row.over_refined, row.behind_machine)),
             "-" if row.log_loss is None else f"{row.log_loss:.4f}",
         ]
@@ -105,14 +105,13 @@ def _table(rows: Sequence[CandidatesRow]) -> list[str]:
     return lines
 
 
-def _signed(difference: tuple[float, float, float], digits: int = 3) -> str:
-    mean, low, high = (f"{part:+.{digits}f}" for part in difference)
+def _signed(difference: Estimate, digits: int = 3) -> str:
+    mean, low, high = (f"{part:+.{digits}f}" for part in (difference.mean, difference.ci_low, difference.ci_high))
     return f"{mean} [{low}, {high}]"
 
 
-def _negative(difference: tuple[float, float, float]) -> tuple[float, float, float]:
-    mean, low, high = difference
-    return -mean, -high, -low
+def _negative(difference: Estimate) -> Estimate:
+    return Estimate(-difference.mean, -difference.ci_high, -difference.ci_low)
 
 
 def _parameters(source: CandidatesSource) -> list[str]:

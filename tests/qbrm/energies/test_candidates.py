@@ -8,6 +8,7 @@ import torch
 
 from fixtures.candidate_sets import DIM, candidates, machine, odds_by_hand, problem_by_hand, without_couplings
 from qbrm.energies import candidate_fit
+from qbrm.energies import candidates as module
 from qbrm.energies.candidates import CandidateMachine, Candidates
 from qbrm.errors import InputError, TrainingError
 from qbrm.samplers import SAMPLERS, GibbsSampler
@@ -140,17 +141,24 @@ def test_more_than_twenty_candidates_are_sampled_alike_in_every_call():
     assert bool(((first.good > 0) & (first.good < 1)).all())
 
 
+def groups(made, sets, chosen):
+    """Log-odds of sets of one size, their choices, and their numbers."""
+    with torch.no_grad():
+        return [(made.log_odds(one.sets), one.chosen, one.number) for one in candidate_fit.by_size(made, sets, chosen)]
+
+
 def choices_of(made, sets, seed):
-    generator = seeded(seed)
-    drawn = [int(torch.multinomial(torch.softmax(odds(made, of), 0), 1, generator=generator)) for of in sets]
-    return [torch.eye(of.size, dtype=torch.float64)[row] for of, row in zip(sets, drawn, strict=True)]
+    """A choice of each set, drawn by Luce's rule."""
+    drawn, generator = {}, seeded(seed)
+    for values, _, numbers in groups(made, sets, [of.reward for of in sets]):
+        picked = torch.multinomial(torch.softmax(values, 1), 1, generator=generator)[:, 0]
+        drawn |= dict(zip(numbers, torch.eye(values.shape[1], dtype=torch.float64)[picked], strict=True))
+    return [drawn[number] for number in range(len(sets))]
 
 
 def likelihood_of(made, sets, chosen):
-    with torch.no_grad():
-        return sum(
-            float((share * torch.log_softmax(odds(made, of), 0)).sum()) for of, share in zip(sets, chosen, strict=True)
-        ) / len(sets)
+    found = [candidate_fit.log_likelihood(values, share).sum() for values, share, _ in groups(made, sets, chosen)]
+    return float(sum(found)) / len(sets)
 
 
 def test_fitting_recovers_couplings_that_the_choices_came_from_and_finds_none_where_there_are_none():
@@ -170,6 +178,24 @@ def test_fitting_recovers_couplings_that_the_choices_came_from_and_finds_none_wh
         else:
             assert -0.002 < gain < 0.01
             assert not alone.is_coupled
+
+
+def test_training_by_samples_comes_to_what_exact_training_does(monkeypatch):
+    sets = [candidates(5, seed=number) for number in range(80)]
+    truth = machine(size=0)
+    with torch.no_grad():
+        truth.threshold.fill_(0.5)
+        truth.alike.fill_(4.0)
+    chosen = choices_of(truth, sets, seed=1)
+    exact = CandidateMachine(DIM).fit(sets, chosen)
+    best, alone = likelihood_of(exact, sets, chosen), CandidateMachine(DIM).fit(sets, chosen, coupled=False)
+    monkeypatch.setattr(module, "LIMIT", 0)
+    monkeypatch.setattr(candidate_fit, "LIMIT", 0)
+    sampled = CandidateMachine(DIM, sampler=ExactSampler()).fit(sets, chosen)
+    monkeypatch.undo()
+    gained = best - likelihood_of(alone, sets, chosen)
+    assert gained > 0.02
+    assert likelihood_of(sampled, sets, chosen) > best - gained / 5
 
 
 @pytest.mark.parametrize("most_states", [2**22, 2**6])

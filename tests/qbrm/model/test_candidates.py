@@ -45,8 +45,8 @@ def fitted(source):
 def test_without_a_machine_the_greatest_refined_reward_is_chosen():
     held = model()
     refined = held.score([PROMPT] * 4, RESPONSES).refined
-    index, rewards, good = held.choose(PROMPT, RESPONSES)
-    assert (index, good) == (int(refined.argmax()), None)
+    best, rewards, good = held.choose(PROMPT, RESPONSES)
+    assert (best, good) == (int(refined.argmax()), None)
     np.testing.assert_allclose(rewards, refined, rtol=0, atol=1e-6)
     np.testing.assert_array_equal(held.score_set(PROMPT, RESPONSES), rewards)
 
@@ -55,10 +55,10 @@ def test_with_a_machine_rewards_are_what_it_makes_of_the_scores_rewards_and_the_
     scored = fitted.score([PROMPT] * 4, RESPONSES)
     embedding = torch.from_numpy(fitted.reward_model.embed([(Message("user", PROMPT),)] * 4, RESPONSES).embedding)
     judged = fitted.candidates.judge(candidates_of(scored.refined, scored.std, RESPONSES, embedding))
-    index, rewards, good = fitted.choose(PROMPT, RESPONSES)
+    best, rewards, good = fitted.choose(PROMPT, RESPONSES)
     np.testing.assert_allclose(rewards, judged.reward, atol=1e-5)
     np.testing.assert_allclose(good, judged.good, atol=1e-5)
-    assert index == int(rewards.argmax())
+    assert best == int(rewards.argmax())
     assert np.abs(rewards - scored.refined.numpy()).max() > 1e-3
 
 
@@ -104,6 +104,13 @@ def test_best_of_n_preferences_are_sets_whose_best_is_the_chosen_response():
     pair = {"prompt": PROMPT, "chosen": "A drink.", "rejected": "Hard."}
     [only] = read_candidates([record, pair])
     assert (only.responses, only.gold) == (("A drink.", "Hard.", "Soft."), (1.0, 0.0, 0.0))
+
+
+def test_a_folder_may_be_called_as_records_in_memory_are(tmp_path):
+    lines = [{"prompt": PROMPT, "chosen": "A drink.", "rejected": ["Hard.", "Soft."]}]
+    (tmp_path / "candidates").mkdir()
+    (tmp_path / "candidates" / "prefs.jsonl").write_text(json.dumps(lines[0]) + "\n")
+    assert read_candidates(tmp_path / "candidates") == read_candidates(iter(lines))
 
 
 def test_prompts_that_the_score_was_fitted_on_are_left_out(source):

@@ -70,8 +70,8 @@ def test_a_comparison_ranks_by_refined_reward_and_tells_preferences(served):
 
 def test_a_choice_is_the_models(served):
     answer = served.post("/v1/choose", {"prompt": PROMPT, "responses": RESPONSES}).json
-    index, rewards, _ = served.model.choose(PROMPT, RESPONSES)
-    assert (answer["index"], answer["good"]) == (index, None)
+    best, rewards, _ = served.model.choose(PROMPT, RESPONSES)
+    assert (answer["best"], answer["good"]) == (best, None)
     assert answer["rewards"] == pytest.approx(rewards.tolist(), abs=1e-5)
 
 
@@ -80,8 +80,8 @@ def test_a_choice_is_made_in_view_of_all_candidates_where_the_model_has_a_machin
     model.fit_candidates(write_candidates(tmp_path / "candidates.jsonl"))
     with serving(model) as running:
         answer = running.post("/v1/choose", {"prompt": PROMPT, "responses": RESPONSES}).json
-    index, rewards, good = model.choose(PROMPT, RESPONSES)
-    assert answer["index"] == index
+    best, rewards, good = model.choose(PROMPT, RESPONSES)
+    assert answer["best"] == best
     assert answer["rewards"] == pytest.approx(rewards.tolist(), abs=1e-5)
     assert answer["good"] == pytest.approx(good.tolist(), abs=1e-5)
 

@@ -6,16 +6,15 @@ from dataclasses import replace
 import pytest
 import torch
 
-from fixtures.candidate_sets import DIM, candidates, write_candidates
+from fixtures.candidate_sets import DIM, candidates, machine, without_couplings, write_candidates
 from fixtures.fake_encoder import FakeEncoder
 from fixtures.preference_files import read_lines, write_preferences
 from qbrm.cli.console import Reporter
-from qbrm.energies.candidate_fit import by_size
 from qbrm.energies.candidates import CandidateMachine
 from qbrm.errors import InputError
 from qbrm.reward_models import REWARD_MODELS
 from qbrm_lab.comparison import ComparisonSettings
-from qbrm_lab.methods.candidates import Smoothed, fit_linear, fit_rivals, pointwise, with_centroid
+from qbrm_lab.methods.candidates import LinearChoice, Smoothed, fit_rivals, pointwise, with_centroid
 from qbrm_lab.studies import candidates as study
 from qbrm_lab.studies.candidates import study_candidates
 from qbrm_lab.studies.candidates_page import METHODS
@@ -50,18 +49,13 @@ def test_closeness_to_the_centroid_is_less_the_squared_distance_but_for_a_consta
     torch.testing.assert_close(closeness, distance.mean() - distance)
 
 
-def test_the_pointwise_rival_is_the_machine_without_couplings(units):
-    generator = torch.Generator().manual_seed(0)
-    drawn = [int(torch.multinomial(torch.softmax(of.reward / 4, 0), 1, generator=generator)) for of in SETS]
-    noisy = [torch.eye(of.size, dtype=torch.float64)[row] for of, row in zip(SETS, drawn, strict=True)]
-    linear = fit_linear(units, list(by_size(units, SETS, noisy)), pointwise)
-    alone = CandidateMachine(DIM).fit(SETS, noisy, coupled=False)
-    with torch.no_grad():
-        of_machine = [alone.log_odds(alone.standard([of]))[0] for of in SETS[:5]]
-    for rival, machine in zip(linear.log_odds(SETS[:5]), of_machine, strict=True):
-        # Their priors differ: of weights, and of the logarithm of one.
-        torch.testing.assert_close(torch.softmax(rival, 0), torch.softmax(machine, 0), rtol=0, atol=0.03)
-        assert int(rival.argmax()) == int(machine.argmax())
+def test_the_pointwise_rival_claims_what_the_machine_without_couplings_does():
+    made = without_couplings(machine(size=0.5))
+    weight = 2 * torch.stack([made.slope, made.longer]).detach()
+    for of, claimed in zip(SETS[:5], LinearChoice(made, pointwise, weight).log_odds(SETS[:5]), strict=True):
+        with torch.no_grad():
+            odds = made.log_odds(made.standard([of]))[0]
+        torch.testing.assert_close(torch.softmax(claimed, 0), torch.softmax(odds, 0))
 
 
 def test_rivals_learn_what_was_chosen():
@@ -98,13 +92,15 @@ def test_the_study_sets_the_machine_beside_its_rivals_on_files_and_preferences(s
     assert by_source["some.jsonl"]["sets"] == 12  # two seeds, each another fifth
     for row in content["rows"]:
         gold, source = row["gold"], by_source[row["source"]]
-        assert 0 <= gold[1] <= gold[0] <= gold[2] <= source["best"]
-    refined, machine = (
+        assert 0 <= gold["ci_low"] <= gold["mean"] <= gold["ci_high"] <= 1
+        assert gold["mean"] <= source["best"]
+    refined, coupled = (
         next(row for row in content["rows"] if row["source"] == "some.jsonl" and row["method"] == method)
         for method in ("refined", "machine")
     )
-    assert machine["over_refined"][0] == pytest.approx(machine["gold"][0] - refined["gold"][0])
-    assert refined["behind_machine"] == machine["over_refined"]
+    gain = coupled["gold"]["mean"] - refined["gold"]["mean"]
+    assert coupled["over_refined"]["mean"] == pytest.approx(gain)
+    assert refined["behind_machine"] == coupled["over_refined"]
     assert "## some.jsonl" in text
     assert "- The machine over reward and length:" in text
 
@@ -130,6 +126,15 @@ def test_without_sets_there_is_nothing_to_study(settings, tmp_path):
     same = [write_candidates(folder / "some.jsonl") for folder in (tmp_path, tmp_path / "more")]
     with pytest.raises(InputError, match=r"--candidates names 'some.jsonl' twice"):
         study_candidates(settings, same, False, Reporter())
+
+
+def test_the_command_names_a_bad_line_of_a_candidate_file(settings, tmp_path, command):
+    path = tmp_path / "bad.jsonl"
+    path.write_text('{"prompt": "a", "candidates": [{"response": "b"}]}\n')
+    code, _, err = command(
+        "study", "candidates", "--train", settings.train, "--candidates", path, "--out", tmp_path / "o"
+    )
+    assert (code, err) == (2, f'qbrm: {path}, line 1: "candidates[0].gold" is missing; expected a finite number.\n')
 
 
 def pairs_only(path):
