@@ -17,6 +17,10 @@ BARE := $(KAIWU) $(SMOLLM2)
 
 # More arguments for one run, as in `make test ARGS='-k energies'`.
 ARGS =
+# Who is asked for known vulnerabilities: pypi or osv.
+SERVICE = pypi
+ADVISORY_pypi := https://pypi.org/pypi/pip/json
+ADVISORY_osv := https://api.osv.dev/v1/vulns/GHSA-h75v-3vvj-5mfj
 # `make constraints UPGRADE=1` looks for newer versions; without it, pins that still fit are kept.
 UPGRADE =
 
@@ -81,11 +85,15 @@ docs: install
 
 # pip-audit takes one version of each package, as one version of Python would install it.
 audit: install
+	@$(BIN)/python -c 'import sys, urllib.request; urllib.request.urlopen(sys.argv[1], timeout=20)' \
+	  '$(ADVISORY_$(SERVICE))' 2>/dev/null \
+	  || { echo 'error: $(SERVICE) cannot be asked for vulnerabilities ($(ADVISORY_$(SERVICE)) does not answer), so' \
+	    'nothing was audited; SERVICE=osv or SERVICE=pypi asks the other' >&2; exit 1; }
 	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt uv
 	@for version in 3.10 3.11 3.12 3.13; do \
 	  $(BIN)/python -m uv pip compile --no-deps --python-version $$version --no-header --no-annotate --no-emit-index-url \
 	    --quiet constraints.txt -o .venv/audited \
-	    && $(BIN)/python -m uv tool run pip-audit --strict --no-deps --disable-pip -r .venv/audited || exit 1; \
+	    && $(BIN)/python -m uv tool run pip-audit --strict --no-deps --disable-pip -s $(SERVICE) -r .venv/audited || exit 1; \
 	done
 
 constraints: install

@@ -32,6 +32,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 def _within_docs(link: re.Match[str]) -> str:
     """A link from the repository's root as one from docs/."""
     target = PAGES.get(link[1].rstrip("/"), link[1].removeprefix("docs/"))
+    if target.startswith("examples/"):  # all examples are on one page
+        target = PAGES["examples"]
     return f"]({target}{link[2] or ''})"
 
 

@@ -23,6 +23,7 @@ NOT_RUN = {
     "kaiwu.md": 1,  # Kaiwu's SDK and a licence
     "kaiwu.zh-CN.md": 1,
     "mathematics.md": 1,  # minutes of sampling
+    "merge-models.md": 1,  # two models of the reader's
     "reward-models.md": 2,  # a model of the Hub; the Hub
     "trl.md": 1,  # a running server
 }

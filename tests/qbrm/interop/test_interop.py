@@ -1,4 +1,7 @@
 import itertools
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -216,3 +219,14 @@ def test_plugin_samples_from_its_machine_with_our_sampler(plugin):
     expected = probability @ units
     error = (expected * (1 - expected) / 8000).sqrt()
     assert float(((sampled.mean(0) - expected) / error).abs().max()) < 5
+
+
+@pytest.mark.parametrize(("told", "reported"), [(None, False), ("true", True), ("false", False)])
+def test_the_plugins_telemetry_is_off_under_us_unless_the_environment_says_otherwise(plugin, told, reported):
+    environment = {name: value for name, value in os.environ.items() if name != "KPP_STATS_ENABLED"}
+    environment |= {} if told is None else {"KPP_STATS_ENABLED": told}
+    asks = (
+        "import qbrm.samplers.kaiwu; from kaiwu.torch_plugin import usage_stats as s; print(s.is_usage_stats_enabled())"
+    )
+    ended = subprocess.run([sys.executable, "-c", asks], env=environment, capture_output=True, text=True, check=True)
+    assert ended.stdout.split()[-1] == str(reported)
