@@ -178,10 +178,13 @@ def test_the_study_finds_no_difference_to_a_code_that_does_the_same(settings, ch
         study_published(settings, None, True, Reporter())
 
 
-def test_without_a_checkout_the_published_rows_are_left_out(settings):
+def test_without_a_checkout_the_published_rows_are_left_out(settings, monkeypatch):
+    monkeypatch.setitem(REWARD_MODELS, "fake", lambda: FakeEncoder(reward=1))
     text = study_published(replace(settings, seeds=1), None, True, Reporter()).read_text()
     content = json.loads((settings.out / "published.json").read_text())
     assert not content["differences"]
     assert not content["same_weights"]
     assert {row["code"] for row in content["agreement"]} == {"ours", "restarts alone"}
     assert "The published code was left out" in text
+    assert "which came trained" in text
+    assert "taken to have learned Known, and all is tested on Target" in text
