@@ -97,7 +97,7 @@ def test_a_folder_that_is_no_checkout_is_refused_in_one_line(tmp_path, qbrm_comm
 def test_options_of_this_study_are_refused_by_others(tmp_path, qbrm_command):
     given = ("study", "keep", "--train", tmp_path / "absent.jsonl", "--out", tmp_path / "out")
     refused = qbrm_command(*given, "--reward-model", "somewhere").refused()
-    assert refused == "--reward-model with the study keep; expected the study published."
+    assert refused.startswith("--reward-model with the study keep; expected ")
 
 
 def test_sentences_follow_the_intervals():

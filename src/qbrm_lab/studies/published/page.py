@@ -30,7 +30,11 @@ DIFFERENT = (
     ("noise samples", "768", "64; `ebrm:published` has 768"),
     ("shrinking of a step", "0.2 on RMB's pairs and RewardBench, 0.1 on RMB's best-of-n and by default", "0.1"),
     ("steps", "50; 100 on RMB's best-of-n", "50"),
-    ("layers", "1024 and 512 in training; 8192, 4096 and 2048 in the scripts for the 1.3B model", "1024 and 512"),
+    (
+        "layers",
+        "16, 32, 64 of r0, then 1024, 512; in the scripts for the 1.3B model 64, 128, 256, then 8192, 4096, 2048",
+        "16, 32, 64, then 1024, 512",
+    ),
     ("accuracy on RMB", "mean over categories", "over all, and mean over categories"),
 )
 
