@@ -97,7 +97,7 @@ def test_a_folder_that_is_no_checkout_is_refused_in_one_line(tmp_path, qbrm_comm
 def test_options_of_this_study_are_refused_by_others(tmp_path, qbrm_command):
     given = ("study", "keep", "--train", tmp_path / "absent.jsonl", "--out", tmp_path / "out")
     refused = qbrm_command(*given, "--reward-model", "somewhere").refused()
-    assert refused == "--reward-model with the study keep; expected the study published."
+    assert refused.startswith("--reward-model with the study keep; expected ")
 
 
 def test_sentences_follow_the_intervals():
@@ -178,10 +178,13 @@ def test_the_study_finds_no_difference_to_a_code_that_does_the_same(settings, ch
         study_published(settings, None, True, Reporter())
 
 
-def test_without_a_checkout_the_published_rows_are_left_out(settings):
+def test_without_a_checkout_the_published_rows_are_left_out(settings, monkeypatch):
+    monkeypatch.setitem(REWARD_MODELS, "fake", lambda: FakeEncoder(reward=1))
     text = study_published(replace(settings, seeds=1), None, True, Reporter()).read_text()
     content = json.loads((settings.out / "published.json").read_text())
     assert not content["differences"]
     assert not content["same_weights"]
     assert {row["code"] for row in content["agreement"]} == {"ours", "restarts alone"}
     assert "The published code was left out" in text
+    assert "which came trained" in text
+    assert "taken to have learned Known, and all is tested on Target" in text

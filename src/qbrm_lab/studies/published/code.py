@@ -12,6 +12,7 @@ import random
 import time
 import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -112,22 +113,21 @@ class PublishedCode:
         changed = {"build_distributions": recorded}
         loss = _with_globals(self._training["batch_loss_function"], changed)
         value = float(loss(model, embedding, reward, [SIGMA], beta=BETA, M=samples, l_reg=PENALTY))
-        positive, negative = drawn
-        return value, GivenNoise(noise_samples=samples, given=(positive[:, None] / BETA, (negative - reward).T))
+        positive, negatives = drawn
+        given = positive[:, None] / BETA, (negatives - reward).T
+        return value, GivenNoise(samples, (SIGMA,), BETA, PENALTY, given=given)
 
 
+@dataclass(frozen=True, kw_only=True)
 class GivenNoise(NCEPlus):
-    """NCE+ with noise that was drawn elsewhere: of the positives (before beta), and of the negatives."""
+    """NCE+ with noise that was drawn elsewhere: `given` are the positives', before beta, and the negatives'."""
 
-    def __init__(self, noise_samples: int, given: tuple[Tensor, Tensor]) -> None:
-        super().__init__(noise_samples, (SIGMA,), BETA, PENALTY)
-        object.__setattr__(self, "given", given)
+    given: tuple[Float[Tensor, "rows 1"], Float[Tensor, "rows samples"]]
 
     def noise(self, rows: int, columns: int, generator: torch.Generator) -> Float[Tensor, "rows columns"]:
-        """The first of both for one column, else the second."""
-        positive, negative = self.given  # type: ignore[attr-defined]
-        noise: Tensor = positive if columns == 1 else negative
-        return noise
+        """What was drawn for so many columns."""
+        positive, negatives = self.given
+        return positive if columns == 1 else negatives
 
 
 def same_weights(model: nn.Module, reads: int) -> EBRM:

@@ -30,7 +30,11 @@ DIFFERENT = (
     ("noise samples", "768", "64; `ebrm:published` has 768"),
     ("shrinking of a step", "0.2 on RMB's pairs and RewardBench, 0.1 on RMB's best-of-n and by default", "0.1"),
     ("steps", "50; 100 on RMB's best-of-n", "50"),
-    ("layers", "1024 and 512 in training; 8192, 4096 and 2048 in the scripts for the 1.3B model", "1024 and 512"),
+    (
+        "layers",
+        "16, 32, 64 of r0, then 1024, 512; in the scripts for the 1.3B model 64, 128, 256, then 8192, 4096, 2048",
+        "16, 32, 64, then 1024, 512",
+    ),
     ("accuracy on RMB", "mean over categories", "over all, and mean over categories"),
 )
 
@@ -172,7 +176,8 @@ def _situation(results: PublishedResults) -> list[str]:
         "The paper's gain starts from a reward model that is right in 48.7% of RewardBench. Here the reward model is",
         f"{trained}, and all is tested on {target}, where it is right",
         f"in {percent_interval(*base.accuracy)}%: {_near(base.accuracy[0])}. Methods are refined on the same",
-        "preferences that the reward model learned, as published, or on preferences of the target domain.",
+        "preferences that the reward model learned, as published, or on preferences of the target domain. Random",
+        "rewards pull every accuracy towards 50%: restarts alone cost a base above chance, and would help one below.",
         "",
         *(f"- {gained(row)}" for row in rows if row.method.startswith("ebrm")),
         "",
