@@ -1,11 +1,12 @@
 """Put measured tables into the READMEs and the documentation, from what commands left in runs/.
 
     python scripts/update_tables.py demo=runs/demo study=runs/study bench=runs/bench bench-sample=runs/bench
-    python scripts/update_tables.py sampling=runs/sampling
+    python scripts/update_tables.py sampling=runs/sampling embeddings-half=runs/half embeddings-domain=runs/domain
 
 Each argument is MARKER=RUN; the text between ``<!-- MARKER -->`` and ``<!-- /MARKER -->`` is replaced. ``study`` takes
 the folder of ``qbrm study``, ``bench`` and ``bench-sample`` that of ``qbrm bench ... --out FOLDER/NAME.json``,
-``sampling`` that of ``qbrm study sampling``, whose plots go to docs/ too.
+``sampling`` that of ``qbrm study sampling``, whose plots go to docs/ too, ``embeddings-...`` that of ``qbrm study
+embeddings``.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ PLACES = {
     "bench": [DOCS / "speed.md"],
     "bench-sample": [DOCS / "speed.md"],
     "sampling": [DOCS / "samplers.md"],
+    "embeddings-half": [DOCS / "language-models.md"],
+    "embeddings-domain": [DOCS / "language-models.md"],
 }
 # What the front page shows of a study.
 METHODS = ("base", "mlp", "mlp:gate,members=5", "ebrm", "sqrbm:gate,members=5")
@@ -54,6 +57,8 @@ def _text(marker: str, source: Path) -> str:
         return "\n\n".join(_bench(source / f"{name}.json", name) for name in ("refine", "train"))
     if marker == "bench-sample":
         return _bench_sample(source / "sample.json")
+    if marker.startswith("embeddings-"):
+        return (source / "embeddings.md").read_text().strip()
     if marker == "sampling":
         return _sampling(source)
     results = read_results(source)

@@ -182,7 +182,8 @@ def _medians(spent: Mapping[str, Sequence[float]]) -> Seconds:
 def _parameters(model: SequenceClassifier) -> int:
     """Of all that a token is multiplied with: the embedding table is looked up."""
     network = model.parts().model
-    return sum(parameter.numel() for parameter in network.parameters()) - network.get_input_embeddings().weight.numel()
+    looked_up: int = network.get_input_embeddings().weight.numel()
+    return sum(parameter.numel() for parameter in network.parameters()) - looked_up
 
 
 def _needed(model: SequenceClassifier, texts: Texts, written: Sequence[Tokens]) -> int:
