@@ -89,11 +89,12 @@ def few_preferences(tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_SILENT", "true")
     monkeypatch.delenv("WANDB_MODE", raising=False)
     monkeypatch.setitem(REWARD_MODELS, "fake", FakeEncoder)
-    for registry in (ENERGY_SCORES, METHODS):
-        for name in ("kaiwu", "dwave"):
-            monkeypatch.setitem(registry, name, None)
     path = write_preferences(tmp_path / "prefs.jsonl", 0, 24)
-    return str(path), str(tmp_path / "out"), {"reward_model": "fake", "epochs": 1, "hidden": 3}
+    before = [(registry, dict(registry)) for registry in (ENERGY_SCORES, METHODS)]
+    yield str(path), str(tmp_path / "out"), {"reward_model": "fake", "epochs": 1, "hidden": 3}
+    for registry, kept in before:
+        registry.clear()
+        registry.update(kept)
 
 
 def assert_compared(rows, out, machine):
