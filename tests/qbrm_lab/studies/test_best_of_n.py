@@ -2,8 +2,12 @@
 
 import gzip
 import json
+import re
+import runpy
+import shutil
 from dataclasses import replace
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -196,6 +200,19 @@ def test_the_page_tells_all_methods_and_shows_the_pictures(asked, done):
         assert f"(best-of-n-{name}.png)" in text
         assert (asked[0].out / f"best-of-n-{name}.png").read_bytes().startswith(b"\x89PNG")
     assert "14 of 16 prompts" in text
+
+
+def test_the_documents_have_a_section_and_plots_for_every_run(asked, done, tmp_path):
+    other = shutil.copytree(asked[0].out, tmp_path / "other", ignore=shutil.ignore_patterns("features", "training"))
+    script = runpy.run_path(str(Path(__file__).parents[3] / "scripts" / "update_best_of_n.py"))
+    (tmp_path / "docs" / "best-of-n" / "of-yesterday").mkdir(parents=True)
+    script["update"]([asked[0].out, other], tmp_path / "docs")
+    text = (tmp_path / "docs" / "best-of-n.md").read_text()
+    assert text.count("\n## fake@") == 2
+    shown = set(re.findall(r"\]\((best-of-n/[^)]+)\)", text))
+    assert {str(path.relative_to(tmp_path / "docs")) for path in (tmp_path / "docs").rglob("*.png")} == shown
+    assert len(shown) == 4
+    assert not (tmp_path / "docs" / "best-of-n" / "of-yesterday").exists()
 
 
 def test_a_reward_model_that_came_trained_trains_no_others(asked, tmp_path, monkeypatch):
