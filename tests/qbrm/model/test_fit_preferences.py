@@ -68,7 +68,7 @@ def test_progress_counts_responses_and_pairs(prefs):
         counts = [(done, total) for step, done, total in heard if step == name]
         assert counts[-1][0] == counts[-1][1] > 0
         assert len({total for _, total in counts}) == 1
-    assert {step for step, *_ in heard} == {"features", "training", "judging"}
+    assert {step for step, *_ in heard} == {"features", "probes", "training", "judging"}
 
 
 def test_features_that_are_there_are_not_computed_again(prefs, tmp_path):
