@@ -49,6 +49,7 @@ READING: tuple[str, ...] = (
 )
 # The options that only some subjects take.
 TAKES: Mapping[Study, tuple[str, ...]] = {
+    Study.REWARD_MODELS: ("candidates",),
     Study.EMBEDDINGS: ("test", "methods", *(name for name in READING if name != "embedding")),
     Study.HARDEN: ("train_prompts", *READING),
     Study.BEST_OF_N: ("candidates", "methods", "prompts", "train_prompts", *READING),
@@ -120,8 +121,8 @@ def study(
     candidates: Annotated[
         str | None,
         typer.Option(
-            help='best-of-n, candidates: lines of {"prompt", "candidates": [{"response", "gold"}]}, as .jsonl or '
-            ".jsonl.gz.",
+            help='reward-models, best-of-n, candidates: lines of {"prompt", "candidates": [{"response", "gold"}]}, as '
+            ".jsonl or .jsonl.gz.",
             metavar="FILE[,FILE]",
             rich_help_panel=CANDIDATES,
         ),
@@ -284,6 +285,10 @@ def _flag(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
+def _files(request: Request) -> list[Path]:
+    return [Path(name) for name in request.listed("candidates")]
+
+
 def _sampling(request: Request, reporter: Reporter) -> Path:
     from qbrm_lab.studies.sampling import study_sampling
 
@@ -305,7 +310,7 @@ def _merge(request: Request, reporter: Reporter) -> Path:
 def _reward_models(request: Request, reporter: Reporter) -> Path:
     with needs_language_models("study reward-models"):
         from qbrm_lab.studies.reward_models import study_reward_models
-    return study_reward_models(request.settings, request.quick, reporter)
+    return study_reward_models(request.settings, request.quick, reporter, _files(request))
 
 
 def _embeddings(request: Request, reporter: Reporter) -> Path:
@@ -331,7 +336,7 @@ def _best_of_n(request: Request, reporter: Reporter) -> Path:
     if "candidates" not in given:
         raise InputError("the study best-of-n has no --candidates; expected files of prompts and candidates with gold.")
     asked = Asked(
-        tuple(map(Path, request.listed("candidates"))),
+        tuple(_files(request)),
         opt.numbers("--prompts", given["prompts"]) if "prompts" in given else (QUICK_PROMPTS,) if quick else (),
         given.get("train_prompts", QUICK_TRAIN_PROMPTS if quick else None),
     )
@@ -343,7 +348,7 @@ def _best_of_n(request: Request, reporter: Reporter) -> Path:
 def _candidates(request: Request, reporter: Reporter) -> Path:
     from qbrm_lab.studies.candidates import study_candidates
 
-    return study_candidates(request.settings, list(map(Path, request.listed("candidates"))), request.quick, reporter)
+    return study_candidates(request.settings, _files(request), request.quick, reporter)
 
 
 def _published(request: Request, reporter: Reporter) -> Path:

@@ -14,7 +14,7 @@ def test_every_subject_is_run_in_one_way():
 @pytest.mark.parametrize(
     ("subject", "option", "expected"),
     [
-        ("keep", ["--candidates", "x.jsonl"], "expected it with best-of-n, candidates only"),
+        ("keep", ["--candidates", "x.jsonl"], "expected it with reward-models, best-of-n, candidates only"),
         ("all", ["--reward-model", "x"], "expected it with embeddings, harden, best-of-n, candidates, published only"),
         ("best-of-n", ["--steps", "3"], "--steps with the study best-of-n; expected it with grpo only"),
         ("embeddings", ["--embedding", "mean"], "--embedding with the study embeddings; expected it with harden"),

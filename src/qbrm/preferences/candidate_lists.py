@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from qbrm.errors import InputError
 from qbrm.preferences.bad_rows import Rejects
@@ -23,6 +24,7 @@ CandidateSource: TypeAlias = "str | Path | PreferenceSet | Iterable[Mapping[str,
 
 IN_MEMORY = "candidates"  # the name of lists that have no file
 KEY = "candidates"
+NUMBER = {1: "one", 2: "two"}
 
 
 @dataclass(frozen=True)
@@ -45,13 +47,14 @@ class CandidateList:
         return prompt_id(self.prompt)
 
 
-def read_candidates(source: CandidateSource) -> list[CandidateList]:
+def read_candidates(source: CandidateSource, fewest: Literal[1, 2] = 1) -> list[CandidateList]:
     """Read lists of candidates.
 
     Args:
         source: a JSON, JSONL or Parquet file, packed or not, or a list, of {"prompt", "candidates": [{"response",
             "gold"}]}; or preferences, as :func:`~qbrm.preferences.preferences_of` reads them, of which those with
             several rejected responses are taken.
+        fewest: candidates that each prompt has to have.
 
     Raises:
         InputError: if the source is not usable or has bad rows, the first twenty of which are named, or none of its
@@ -60,7 +63,7 @@ def read_candidates(source: CandidateSource) -> list[CandidateList]:
     name, rows = _named_rows(source)
     if any(_has_candidates(row.field) for row in rows):
         rejects = Rejects()
-        lists = list(rejects.read(rows, _read_row))
+        lists = list(rejects.read(rows, partial(_read_row, fewest=fewest)))
         rejects.check(name, len(lists))
         return lists
     stored = isinstance(source, (str, Path, PreferenceSet))
@@ -99,14 +102,17 @@ def _has_candidates(field: Field) -> bool:
     return isinstance(field.value, dict) and KEY in field.value
 
 
-def _read_row(row: Row) -> CandidateList:
-    """Raises BadRowError if a row has no prompt or no candidates."""
+def _read_row(row: Row, fewest: Literal[1, 2]) -> CandidateList:
+    """Raises BadRowError if a row has no prompt or too few candidates."""
     if row.fault is not None:
         raise row.fault
     if not isinstance(row.field.value, dict):
         raise row.field.refused('an object with "prompt" and "candidates"')
     prompt = read_prompt(row.field.child("prompt"))
-    candidates = row.field.child(KEY).elements('one or more objects with "response" and "gold"')
+    field, expected = row.field.child(KEY), f'{NUMBER[fewest]} or more objects with "response" and "gold"'
+    candidates = field.elements(expected)
+    if len(candidates) < fewest:
+        raise field.refused(expected, "has one candidate", "a prompt has one candidate")
     responses = tuple(candidate.child("response").string() for candidate in candidates)
     return CandidateList(prompt, responses, tuple(_gold(candidate.child("gold")) for candidate in candidates))
 

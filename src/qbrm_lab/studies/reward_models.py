@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import permutations
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,12 +24,16 @@ from qbrm_lab.responses import Responses
 from qbrm_lab.reward_models.preference_training import RewardTraining, TextPair, train_reward_model
 from qbrm_lab.reward_models.smollm2 import smollm2_folder
 from qbrm_lab.scenarios import FLIPPED_SHARE, by_domain
+from qbrm_lab.studies.best_of_n.candidates import Candidates, read_candidate_file
+from qbrm_lab.studies.best_of_n.gold_pairs import LEAST_DIFFERENCE
 from qbrm_lab.studies.json_files import write_json
 
 TABLE = "reward_models.json"
 LANGUAGE_MODEL, TEST, REFINE = "smollm2", "test.jsonl", "refine.jsonl"
 TEST_SHARE = 0.2
 MOST_TEST_PROMPTS = 150
+MAX_LENGTH = 512
+PAIRS_PER_PROMPT = 4
 QUICK_PAIRS, QUICK_TEST_PROMPTS = 64, 20
 
 
@@ -46,6 +51,15 @@ class Recipe:
     words: str
     share_out: Callable[[PreferenceSet, int], Shares]
     flipped: float = 0.0
+
+
+class Lesson(NamedTuple):
+    """What one reward model is trained on, in words and in pairs, and what it is measured on."""
+
+    name: str
+    words: str
+    pairs: list[TextPair]
+    test: PreferenceSet
 
 
 @dataclass(frozen=True)
@@ -87,12 +101,20 @@ RECIPES: Mapping[str, Recipe] = {
 }
 
 
-def study_reward_models(settings: ComparisonSettings, quick: bool, reporter: Reporter) -> Path:
+def study_reward_models(
+    settings: ComparisonSettings, quick: bool, reporter: Reporter, candidates: Sequence[Path] = ()
+) -> Path:
     """Train reward models on SmolLM2, and measure each on prompts that none of them has seen.
 
     Writes to `settings.out`: `test.jsonl`, a fifth of the prompts; for every recipe a folder that any command takes as
     `--reward-model`, with `refine.jsonl`, the preferences that it has not seen, inside; and reward_models.json. The
     same call continues after the last checkpoint.
+
+    Args:
+        settings: the preferences, `settings.out` and the seed.
+        quick: a few pairs, to see that all works.
+        reporter: shows progress.
+        candidates: files of candidates with gold; on each a reward model is trained that stands in for its judge.
 
     Returns:
         The path of reward_models.json.
@@ -107,18 +129,45 @@ def study_reward_models(settings: ComparisonSettings, quick: bool, reporter: Rep
     pool, test = split_by_prompt(read_preferences(settings.train, skip_bad=settings.skip_bad), TEST_SHARE, seed)
     write_preferences(out / TEST, test)
     base = smollm2_folder(out / LANGUAGE_MODEL)
-    rows = []
+    lessons = []
     for name, recipe in RECIPES.items():
         shares = recipe.share_out(pool, seed)
-        pairs = _text_pairs(shares.learned, recipe.flipped, seed)
         write_preferences(out / name / REFINE, shares.left)
-        with reporter.progress(name) as advance:
-            folder = train_reward_model(base, pairs, out / name, training, seed, advance)
-        row = _measured(name, recipe, folder, _some(test, most, seed), reporter)
-        rows.append(replace(row, pairs=min(len(pairs), training.pairs)))
-        reporter.fact(name, recipe.words, f"accuracy {100 * row.accuracy:.1f}%")
+        lessons.append(Lesson(name, recipe.words, _text_pairs(shares.learned, recipe.flipped, seed), test))
+    lessons += [_of_judge(path, seed) for path in candidates]
+    rows = []
+    for lesson in lessons:
+        with reporter.progress(lesson.name) as advance:
+            folder = train_reward_model(base, lesson.pairs, out / lesson.name, training, seed, advance)
+        row = _measured(lesson, folder, _some(lesson.test, most, seed), reporter)
+        rows.append(replace(row, pairs=min(len(lesson.pairs), training.pairs)))
+        reporter.fact(lesson.name, lesson.words, f"accuracy {100 * row.accuracy:.1f}%")
         write_json(out / TABLE, RewardModelRows(settings.command, rows))
     return out / TABLE
+
+
+def gold_preferences(candidates: Candidates, seed: int) -> PreferenceSet:
+    """At most `PAIRS_PER_PROMPT` random pairs of candidates to each prompt whose gold differs by half or more."""
+    generator = random.Random(seed)
+    preferences: list[Preference] = []
+    for pool in candidates.pools:
+        texts = pool.responses.responses
+        pairs = [
+            replace(pool.responses, chosen=texts[better], rejected=(texts[worse],), set="pairwise")
+            for better, worse in permutations(range(len(texts)), 2)
+            if pool.gold[better] - pool.gold[worse] >= LEAST_DIFFERENCE and texts[better] != texts[worse]
+        ]
+        preferences += generator.sample(pairs, min(PAIRS_PER_PROMPT, len(pairs)))
+    return PreferenceSet(candidates.name, tuple(preferences))
+
+
+def _of_judge(path: Path, seed: int) -> Lesson:
+    learned, test = read_candidate_file(path).split(TEST_SHARE, seed)
+    name = f"gold-{path.name.split('.')[0]}"
+    pairs = _text_pairs(gold_preferences(learned, seed), 0.0, seed)
+    return Lesson(
+        name, f"candidates of {path.name} whose gold differs by half or more", pairs, gold_preferences(test, seed)
+    )
 
 
 def _text_pairs(preferences: PreferenceSet, flipped: float, seed: int) -> list[TextPair]:
@@ -140,9 +189,9 @@ def _some(preferences: PreferenceSet, most: int, seed: int) -> PreferenceSet:
     return PreferenceSet(preferences.name, tuple(item for item in taken if item.set == "pairwise") or tuple(taken))
 
 
-def _measured(name: str, recipe: Recipe, folder: Path, test: PreferenceSet, reporter: Reporter) -> RewardModelRow:
-    model = load_reward_model(str(folder))
-    with reporter.progress(f"{name}, test") as advance:
+def _measured(lesson: Lesson, folder: Path, test: PreferenceSet, reporter: Reporter) -> RewardModelRow:
+    model = load_reward_model(str(folder), max_length=MAX_LENGTH)
+    with reporter.progress(f"{lesson.name}, test") as advance:
         table = build_features(model, test, folder / "features", advance)
     responses = Responses([test])
     embedded = table.rows(responses.keys)
@@ -152,4 +201,4 @@ def _measured(name: str, recipe: Recipe, folder: Path, test: PreferenceSet, repo
     prompt = np.unique(responses.prompt[pairs.chosen].numpy(), return_inverse=True)[1]
     low, high = PromptBootstrap(TestPairs(prompt)).intervals(right)["all"]
     mean = float(right.mean())
-    return RewardModelRow(name, recipe.words, 0, len(test.prompt_ids), len(right), mean, low, high)
+    return RewardModelRow(lesson.name, lesson.words, 0, len(test.prompt_ids), len(right), mean, low, high)

@@ -21,7 +21,7 @@ from qbrm.preferences import Message
 from qbrm.reward_models import REWARD_MODELS
 from qbrm_lab.comparison import ComparisonSettings
 from qbrm_lab.results.study_rows import BestOfNRow
-from qbrm_lab.studies.best_of_n.candidates import read_candidates, sampled
+from qbrm_lab.studies.best_of_n.candidates import read_candidate_file, sampled
 from qbrm_lab.studies.best_of_n.gold_pairs import gold_pairs
 from qbrm_lab.studies.best_of_n.one_seed import SeedStudy
 from qbrm_lab.studies.best_of_n.settings import Asked
@@ -97,9 +97,12 @@ FAULTS = {
     ),
     "one": (
         '{"prompt": "a", "candidates": [{"response": "x", "gold": 1}]}',
-        'c.jsonl, line 2: "candidates" has one candidate; expected two or more.',
+        'c.jsonl, line 2: "candidates" has one candidate; expected two or more objects with "response" and "gold".',
     ),
-    "none": ('{"prompt": "a", "candidates": []}', '"candidates" is empty; expected two or more candidates.'),
+    "none": (
+        '{"prompt": "a", "candidates": []}',
+        '"candidates" is empty; expected two or more objects with "response" and "gold".',
+    ),
     "no prompt": (
         '{"candidates": [{"response": "x", "gold": 1}, {"response": "y", "gold": 1}]}',
         '"prompt" is missing',
@@ -114,7 +117,7 @@ def test_a_bad_line_is_named_in_one_line(line, message, tmp_path):
     good = '{"prompt": "a", "candidates": [{"response": "x", "gold": 1}, {"response": "", "gold": 0.5}]}'
     (tmp_path / "c.jsonl").write_text(f"{good}\n{line}\n")
     with pytest.raises(InputError) as refused:
-        read_candidates(tmp_path / "c.jsonl")
+        read_candidate_file(tmp_path / "c.jsonl")
     assert message in str(refused.value)
     assert "line 2" in str(refused.value)
     assert "\n" not in str(refused.value)
@@ -122,7 +125,7 @@ def test_a_bad_line_is_named_in_one_line(line, message, tmp_path):
 
 def test_a_sample_is_of_so_many_prompts_whatever_their_order(tmp_path):
     path = write_candidates(tmp_path / "c.jsonl.gz", prompts=20)
-    whole = read_candidates(path).preferences
+    whole = read_candidate_file(path).preferences
     few = sampled(whole, 7, seed=3)
     assert len(few.prompt_ids) == 7
     turned = replace(whole, preferences=whole.preferences[::-1])
@@ -246,6 +249,7 @@ def test_what_cannot_be_studied_is_refused_in_one_line(asked, qbrm_command, tmp_
     many = qbrm_command("study", "best-of-n", *given, *candidates, "--prompts", "3,4").refused()
     assert "2 numbers for 1 files" in many
     assert "'x'" in qbrm_command("study", "best-of-n", *given, *candidates, "--prompts", "x").refused()
-    assert "--candidates is for the study best-of-n" in qbrm_command("study", "keep", *given, *candidates).refused()
+    elsewhere = qbrm_command("study", "keep", *given, *candidates).refused()
+    assert "expected it with reward-models, best-of-n, candidates only" in elsewhere
     few = qbrm_command("study", "best-of-n", *given, *candidates, "--prompts", "3").refused()
     assert "has 3 prompts; expected at least 4" in few

@@ -14,6 +14,7 @@ from qbrm.preferences.base import Completion
 from qbrm_lab.comparison import ComparisonSettings
 from qbrm_lab.preference_lines import write_preferences
 from qbrm_lab.studies import reward_models
+from qbrm_lab.studies.best_of_n.candidates import Candidates, Pool
 from qbrm_lab.studies.reward_models import RECIPES, REFINE, TEST, study_reward_models
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -53,6 +54,7 @@ def studied(tmp_path, monkeypatch):
         return save(folder, LlamaForCausalLM(CONFIGS["llama"]()), tokenizer())
 
     monkeypatch.setattr(reward_models, "smollm2_folder", tiny)
+    monkeypatch.setattr(reward_models, "MAX_LENGTH", 256)
     lines = [json.loads(line) for line in write_made_up(tmp_path / "all.jsonl", 0, 60).read_text().splitlines()]
     for number, line in enumerate(lines):
         line["category"] = "Large/a" if number % 3 else "Small/b"
@@ -85,3 +87,12 @@ def test_a_share_of_the_labels_is_flipped(flipped):
     )
     pairs = reward_models._text_pairs(preferences, flipped, seed=0)
     assert sum(pair.chosen.startswith("bad") for pair in pairs) / 1000 == pytest.approx(flipped, abs=0.04)
+
+
+def test_pairs_of_a_judge_differ_in_gold_by_half_or_more():
+    responses = Preference("1", (Message("user", "Which?"),), "a", ("b", "c", "a"), "all", "bon")
+    found = reward_models.gold_preferences(Candidates("judged", (Pool(responses, (0.9, 0.4, 0.2, 0.3)),)), seed=0)
+    assert sorted((item.chosen, *item.rejected) for item in found) == [("a", "b"), ("a", "c")]
+    many = Preference("2", (Message("user", "Which?"),), "0", tuple(map(str, range(1, 9))), "all", "bon")
+    pool = Pool(many, tuple(float(number) for number in range(9)))
+    assert len(reward_models.gold_preferences(Candidates("judged", (pool,)), seed=0)) == reward_models.PAIRS_PER_PROMPT

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +10,8 @@ from typing import NamedTuple
 
 from qbrm.errors import InputError
 from qbrm.preferences import Preference, PreferenceSet, split_by_prompt
-from qbrm.preferences.conversation import read_prompt
-from qbrm.preferences.field import Field
-from qbrm.preferences.labels import UNCATEGORISED
+from qbrm.preferences.candidate_lists import as_preferences, read_candidates
 from qbrm.preferences.quoting import one_line
-from qbrm.preferences.rows import Row, file_rows
 
 
 class Pool(NamedTuple):
@@ -79,9 +75,9 @@ def read_candidate_files(paths: Sequence[Path]) -> list[Candidates]:
     """Read files of candidates.
 
     Raises:
-        InputError: as :func:`read_candidates`, or if two files have the same name, by which results know them.
+        InputError: as :func:`read_candidate_file`, or if two files have the same name, by which results know them.
     """
-    files = [read_candidates(path) for path in paths]
+    files = [read_candidate_file(path) for path in paths]
     names = [file.name for file in files]
     for name in names:
         if names.count(name) > 1:
@@ -89,36 +85,19 @@ def read_candidate_files(paths: Sequence[Path]) -> list[Candidates]:
     return files
 
 
-def read_candidates(path: Path) -> Candidates:
-    """Read a JSONL file, packed with gzip or not, of {"prompt", "candidates": [{"response", "gold"}]}.
+def read_candidate_file(path: Path) -> Candidates:
+    """Read a file of {"prompt", "candidates": [{"response", "gold"}]}, packed with gzip or not.
 
     Raises:
-        InputError: if the file is missing or empty, or a line has no prompt, fewer than two candidates, or a candidate
-            without text or without finite gold; names the place of the first such.
+        InputError: if the file is missing or empty, or a row has no prompt, fewer than two candidates, or a candidate
+            without text or without finite gold; names the place of each such.
     """
     if not path.is_file():
         raise InputError(f"{one_line(path)} is no file; expected candidates, as .jsonl or .jsonl.gz.")
-    return Candidates(path.name, tuple(map(_read_pool, file_rows(path))))
-
-
-def _read_pool(row: Row) -> Pool:
-    if row.fault is not None:
-        raise row.fault
-    prompt = read_prompt(row.field.child("prompt"))
-    field = row.field.child("candidates")
-    candidates = field.elements("two or more candidates")
-    if len(candidates) == 1:
-        raise field.refused("two or more", "has one candidate", "a prompt has one candidate")
-    first, *others = (candidate.child("response").string() for candidate in candidates)
-    responses = Preference(row.name, prompt, first, tuple(others), UNCATEGORISED, "bon", row.field.place)
-    return Pool(responses, tuple(_gold(candidate.child("gold")) for candidate in candidates))
-
-
-def _gold(field: Field) -> float:
-    gold = field.value
-    if isinstance(gold, bool) or not isinstance(gold, int | float) or not math.isfinite(gold):
-        raise field.refused("a finite number")
-    return float(gold)
+    lists = read_candidates(path, fewest=2)
+    responses = as_preferences(lists, path.name)
+    pools = (Pool(preference, one.gold) for preference, one in zip(responses, lists, strict=True))
+    return Candidates(path.name, tuple(pools))
 
 
 def sampled(preferences: PreferenceSet, prompts: int | None, seed: int) -> PreferenceSet:
