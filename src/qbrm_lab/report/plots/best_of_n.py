@@ -14,7 +14,7 @@ from qbrm_lab.results.study_rows import BestOfNRow
 WIDTH, PANEL_HEIGHT = 9.6, 2.6
 STYLES = ("-", "--", "-.", ":")
 BASE, GOLD = "base", "@gold"
-BESIDE = (BASE, "longest", "random")
+BESIDE = {BASE: "-", "longest": "--", "random": ":"}
 # What chooses by gold itself lies far above everything else.
 CEILING = "oracle"
 # Readings of one density lie close together: the table has them all.
@@ -43,8 +43,8 @@ def best_of_n_figure(rows: Sequence[BestOfNRow]) -> Figure:
 
 
 def _panel(axes: Axes, rows: Sequence[BestOfNRow], methods: Sequence[str]) -> None:
-    for method in BESIDE:
-        _draw(axes, [row for row in rows if row.method == method], "-" if method == BASE else ":")
+    for method, style in BESIDE.items():
+        _draw(axes, [row for row in rows if row.method == method], style)
     for place, method in enumerate(methods):
         _draw(axes, [row for row in rows if row.method == method], STYLES[place % len(STYLES)], banded=place == 0)
     sizes = sorted({row.n for row in rows})
@@ -58,7 +58,7 @@ def _panel(axes: Axes, rows: Sequence[BestOfNRow], methods: Sequence[str]) -> No
 def _draw(axes: Axes, rows: Sequence[BestOfNRow], style: str, *, banded: bool = False) -> None:
     if not rows:
         return
-    n, colour = [row.n for row in rows], colour_of(_plain(rows[0].method))
+    n, colour = [row.n for row in rows], _colour(_plain(rows[0].method))
     if banded or rows[0].method == BASE:
         ends = [row.ci_low for row in rows], [row.ci_high for row in rows]
         axes.fill_between(n, *ends, color=colour, alpha=0.12, linewidth=0)
@@ -67,3 +67,7 @@ def _draw(axes: Axes, rows: Sequence[BestOfNRow], style: str, *, banded: bool = 
 
 def _plain(method: str) -> str:
     return method.removesuffix(GOLD)
+
+
+def _colour(method: str) -> str:
+    return colour_of("length") if method in ("longest", "random") else colour_of(method)

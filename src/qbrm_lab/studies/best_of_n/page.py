@@ -46,7 +46,7 @@ def _opening() -> list[str]:
         "",
         "## How it is measured",
         "",
-        "There are two files of candidates, answers to the prompts of AlpacaEval. In `tulu` they are samples of",
+        "A run has one or two files of candidates, answers to the prompts of AlpacaEval. In `tulu` they are samples of",
         "one policy, Tulu-2-13B-DPO, and gold is GPT-4-turbo's probability of preferring them to GPT-3.5-turbo's",
         "answer (from the history of the repository reward-bench; Lambert et al., 2024). In `policies` they are",
         "the answers of up to 56 policies, and the rival is GPT-4-turbo itself (from the results in the",
