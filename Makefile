@@ -33,7 +33,7 @@ VERSION := -c 'import sys; print(sys.version_info[:2])'
 
 help:
 	@echo 'make install      create .venv and install the pinned packages; does nothing when that is up to date'
-	@echo 'make demo         install, then compare all methods on the sample set (into runs/demo)'
+	@echo 'make demo         install, then compare all methods on the sample set and probe one (into runs/demo)'
 	@echo 'make test         install, then run the tests'
 	@echo 'make lint         install, then run ruff, mypy and the contract on imports'
 	@echo 'make docs         install, then build the documentation into site/; any warning is an error'

@@ -38,6 +38,8 @@ Methods = Annotated[
     ),
 ]
 DEFAULT_METHODS = ",".join(DEMONSTRATED)
+# What the demo probes: one score, on few prompts, as every probe is a response more to embed.
+PROBED, PROBED_PROMPTS = "sqrbm", 20
 
 
 def demo(
@@ -47,21 +49,25 @@ def demo(
     seed: opt.Seed = 0,
     epochs: opt.Epochs = 5,
 ) -> None:
-    """Run the whole comparison on the bundled sample set; nothing is downloaded."""
+    """Run the whole comparison on the bundled sample set, and probe one score; nothing is downloaded."""
+    from qbrm.cli.probe import probe_model
     from qbrm.preferences import sample_source
     from qbrm_lab.comparison import ComparisonSettings
+    from qbrm_lab.methods.names import folder_name
 
-    _compare(
-        ComparisonSettings(
-            train=sample_source(),
-            out=out,
-            methods=split_methods(opt.listed("--methods", methods)),
-            seeds=seeds,
-            seed=seed,
-            epochs=epochs,
-            command=opt.command_line(),
-        )
+    settings = ComparisonSettings(
+        train=sample_source(),
+        out=out,
+        methods=split_methods(opt.listed("--methods", methods)),
+        seeds=seeds,
+        seed=seed,
+        epochs=epochs,
+        command=opt.command_line(),
     )
+    _compare(settings)
+    if PROBED in settings.methods:
+        model = out / "models" / f"{folder_name(PROBED)}-{settings.scenario}-seed-{seed}"
+        probe_model(str(model), str(settings.train), None, out / "probes", PROBED_PROMPTS, seed)
 
 
 def compare(

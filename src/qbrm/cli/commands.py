@@ -301,6 +301,7 @@ def probe(
     revision: opt.Revision = None,
     head: opt.Head = None,
     output: opt.Output = None,
+    embedding: opt.Embedding = None,
     template: opt.Template = None,
     fold_system: opt.FoldSystem = False,
     max_length: opt.MaxLength = None,
@@ -317,7 +318,8 @@ def probe(
     """
     from qbrm.cli.probe import probe_model
 
-    shape = opt.given(head=head, output=output, template=template, fold_system=fold_system, max_length=max_length)
+    shape = opt.given(head=head, output=output, embedding=embedding, template=template, max_length=max_length)
+    shape |= opt.given(fold_system=fold_system)
     place = opt.given(revision=revision, dtype=dtype, device_map=device_map, trust_remote_code=trust_remote_code)
     names = None if probes is None else opt.listed("--probes", probes)
     options = {"skip_bad": skip_bad, "reward_model": reward_model, **shape, **place}
