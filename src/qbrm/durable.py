@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from filelock import FileLock, Timeout
 
-from qbrm.errors import DamagedFileError, InputError
+from qbrm.errors import DamagedFileError, InputError, NotWritableError
 
 TEMPORARY = ".tmp"
 LOCK = ".lock"
@@ -253,5 +253,5 @@ def _flush_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _not_writable(folder: Path, error: OSError) -> InputError:
-    return InputError(f"folder {folder} cannot be written: {error.strerror}; expected a writable folder.")
+def _not_writable(folder: Path, error: OSError) -> NotWritableError:
+    return NotWritableError(f"folder {folder} cannot be written: {error.strerror}; expected a writable folder.")

@@ -14,6 +14,10 @@ class InputError(ValueError):
     """
 
 
+class NotWritableError(InputError):
+    """A folder cannot be written."""
+
+
 class DamagedFileError(InputError):
     """A file that we wrote is not as it was written; what can be computed again is, with a logged warning."""
 

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Int64, UInt64
 
 from qbrm.data.seeds import MOST_SEED
-from qbrm.errors import InputError
+from qbrm.errors import InputError, NotWritableError
 from qbrm.features import FeatureTable
 from qbrm.features.embed import embed
 from qbrm.features.pair_list import write_training_pairs
@@ -153,6 +153,8 @@ class PreferenceFit:
         told = self.progress and partial(self.progress, PROBES_FOLDER)
         try:
             return embed_hacks(model, hacks, folder, told, encoder) if hacks.preferences.preferences else None
+        except NotWritableError:
+            raise
         except InputError as error:  # fitting goes on without what nobody asked for
             logger.warning("nothing is probed: %s", error)
             return None

@@ -15,13 +15,13 @@ from peft import LoraConfig
 from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback, TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
-from qbrm.durable import make_folder, write_atomically
-from qbrm.errors import InputError
+from qbrm.durable import write_atomically
 from qbrm.preferences import Prompt
 from qbrm.reward_models.quiet import quiet_transformers
 from qbrm_lab.policies.completions import NotedRewards, Written, read_completions
 from qbrm_lab.policies.rewards import Rewards
 from qbrm_lab.reward_models.preference_training import CHECKPOINTS, Advance, Follower, fast_bfloat16
+from qbrm_lab.reward_models.resuming import check_asked, last_checkpoint
 
 ASKED, COMPLETIONS, LOG = "asked.json", "completions.jsonl", "log.json"  # the log is written last
 PROMPTS_AT_ONCE = 16  # held-out ones
@@ -115,7 +115,7 @@ def train_policy(
     Raises:
         InputError: if the folder has a training that was asked for in another way, or cannot be written.
     """
-    _check_asked(
+    check_asked(
         out, {"base": str(base.resolve()), "about": about, "seed": seed, "prompts": prompts, **asdict(settings)}
     )
     if not (out / LOG).is_file():
@@ -124,16 +124,6 @@ def train_policy(
         write_atomically(out / LOG, json.dumps(updates).encode())
     log = [Update(*row) for row in json.loads((out / LOG).read_bytes())]
     return TrainedPolicy(read_completions(out / COMPLETIONS), log)
-
-
-def _check_asked(out: Path, question: dict[str, Any]) -> None:
-    asked = json.dumps(question, ensure_ascii=False).encode("utf-8", "surrogatepass")
-    path = out / ASKED
-    if not path.is_file():
-        make_folder(out)
-        write_atomically(path, asked)
-    elif path.read_bytes() != asked:
-        raise InputError(f"{out} has a policy trained on other prompts or rewards, or otherwise; expected a new --out.")
 
 
 def _train(
@@ -146,7 +136,7 @@ def _train(
     advance: Callable[[int, int], None],
 ) -> Any:
     checkpoints = out / CHECKPOINTS
-    updates, last = _last_checkpoint(checkpoints)
+    updates, last = last_checkpoint(checkpoints)
     bfloat16 = torch.cuda.is_available() or fast_bfloat16()
     with quiet_transformers():
         tokenizer = AutoTokenizer.from_pretrained(base, padding_side="left")
@@ -166,13 +156,6 @@ def _train(
         trainer.remove_callback(PrinterCallback)
         trainer.train(resume_from_checkpoint=last)
     return trainer
-
-
-def _last_checkpoint(folder: Path) -> tuple[int, str | None]:
-    """The number of updates of the last whole checkpoint, and its folder; the trainer writes its state last."""
-    whole = [path for path in folder.glob("checkpoint-*") if (path / "trainer_state.json").is_file()]
-    by_updates = {int(path.name.rpartition("-")[2]): str(path) for path in whole}
-    return max(by_updates.items(), default=(0, None))
 
 
 def _dataset(prompts: Sequence[Prompt], *, held_out: bool) -> Dataset:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -12,16 +13,16 @@ import torch
 from datasets import Dataset
 from peft import LoraConfig
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PrinterCallback, TrainerCallback
-from transformers.trainer_utils import get_last_checkpoint
 from trl import RewardConfig, RewardTrainer
 
 from qbrm.durable import write_atomically
 from qbrm.preferences.base import Prompt
 from qbrm.reward_models.quiet import quiet_transformers
 from qbrm.reward_models.template import ChatTemplate
+from qbrm_lab.reward_models.resuming import check_asked, last_checkpoint
 
 CHECKPOINTS = "checkpoints"
-WHOLE = "training.txt"  # written last: says what the folder was trained with
+WHOLE = "training.txt"  # written last: says how many pairs the model was trained on
 
 Advance = Callable[[int, int], None]
 Row = dict[str, list[int]]
@@ -78,7 +79,12 @@ def train_reward_model(
         settings: of the training.
         seed: seeds the score layer, the adapters and shuffling.
         advance: called with steps done and steps in all.
+
+    Raises:
+        InputError: if the folder has a training on other pairs or with other settings, or cannot be written.
     """
+    digest = hashlib.sha256(repr(pairs).encode("utf-8", "surrogatepass")).hexdigest()
+    check_asked(out, {"base": str(base.resolve()), "texts": digest, "seed": seed, **asdict(settings)})
     if (out / WHOLE).is_file():
         return out
     with quiet_transformers():
@@ -102,12 +108,11 @@ def train_reward_model(
         ),
     )
     trainer.remove_callback(PrinterCallback)
-    checkpoints = out / CHECKPOINTS
-    trainer.train(resume_from_checkpoint=get_last_checkpoint(str(checkpoints)) if checkpoints.is_dir() else None)
+    trainer.train(resume_from_checkpoint=last_checkpoint(out / CHECKPOINTS)[1])
     merged = trainer.model.merge_and_unload().to(torch.bfloat16)
     merged.save_pretrained(out)
     tokenizer.save_pretrained(out)
-    write_atomically(out / WHOLE, f"{len(data)} pairs, {asdict(settings)}, seed {seed}\n".encode())
+    write_atomically(out / WHOLE, f"{len(data)} pairs\n".encode())
     return out
 
 

@@ -24,7 +24,7 @@ from qbrm_lab.responses import Responses
 from qbrm_lab.reward_models.preference_training import RewardTraining, TextPair, train_reward_model
 from qbrm_lab.reward_models.smollm2 import smollm2_folder
 from qbrm_lab.scenarios import FLIPPED_SHARE, by_domain
-from qbrm_lab.studies.best_of_n.candidates import Candidates, read_candidate_file
+from qbrm_lab.studies.best_of_n.candidates import Candidates, read_candidate_files
 from qbrm_lab.studies.best_of_n.gold_pairs import LEAST_DIFFERENCE
 from qbrm_lab.studies.json_files import write_json
 
@@ -38,10 +38,10 @@ QUICK_PAIRS, QUICK_TEST_PROMPTS = 64, 20
 
 
 class Shares(NamedTuple):
-    """What a reward model learns from, and what is left to refine it with."""
+    """What a reward model learns from, and what is left to refine it with; None if it may have seen everything."""
 
     learned: PreferenceSet
-    left: PreferenceSet
+    left: PreferenceSet | None
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ RECIPES: Mapping[str, Recipe] = {
     "half": Recipe("half of the prompts", _half),
     "domain": Recipe("the largest domain", _largest_domain),
     "noise": Recipe("half of the prompts, a quarter of the labels wrong", _half, FLIPPED_SHARE),
-    "all": Recipe("all prompts", lambda pool, seed: Shares(pool, pool)),
+    "all": Recipe("all prompts", lambda pool, seed: Shares(pool, None)),
 }
 
 
@@ -107,8 +107,8 @@ def study_reward_models(
     """Train reward models on SmolLM2, and measure each on prompts that none of them has seen.
 
     Writes to `settings.out`: `test.jsonl`, a fifth of the prompts; for every recipe a folder that any command takes as
-    `--reward-model`, with `refine.jsonl`, the preferences that it has not seen, inside; and reward_models.json. The
-    same call continues after the last checkpoint.
+    `--reward-model`, with `refine.jsonl`, the preferences that it has not seen, inside if there are any; and
+    reward_models.json. The same call continues after the last checkpoint.
 
     Args:
         settings: the preferences, `settings.out` and the seed.
@@ -132,9 +132,10 @@ def study_reward_models(
     lessons = []
     for name, recipe in RECIPES.items():
         shares = recipe.share_out(pool, seed)
-        write_preferences(out / name / REFINE, shares.left)
+        if shares.left is not None:
+            write_preferences(out / name / REFINE, shares.left)
         lessons.append(Lesson(name, recipe.words, _text_pairs(shares.learned, recipe.flipped, seed), test))
-    lessons += [_of_judge(path, seed) for path in candidates]
+    lessons += [_of_judge(file, seed) for file in read_candidate_files(candidates)]
     rows = []
     for lesson in lessons:
         with reporter.progress(lesson.name) as advance:
@@ -161,12 +162,12 @@ def gold_preferences(candidates: Candidates, seed: int) -> PreferenceSet:
     return PreferenceSet(candidates.name, tuple(preferences))
 
 
-def _of_judge(path: Path, seed: int) -> Lesson:
-    learned, test = read_candidate_file(path).split(TEST_SHARE, seed)
-    name = f"gold-{path.name.split('.')[0]}"
+def _of_judge(file: Candidates, seed: int) -> Lesson:
+    learned, test = file.split(TEST_SHARE, seed)
+    name = f"gold-{file.name.split('.')[0]}"
     pairs = _text_pairs(gold_preferences(learned, seed), 0.0, seed)
     return Lesson(
-        name, f"candidates of {path.name} whose gold differs by half or more", pairs, gold_preferences(test, seed)
+        name, f"candidates of {file.name} whose gold differs by half or more", pairs, gold_preferences(test, seed)
     )
 
 

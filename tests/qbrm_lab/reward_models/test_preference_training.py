@@ -8,6 +8,7 @@ from safetensors.torch import load_file
 from transformers import LlamaForCausalLM
 
 from fixtures.tiny_models import CONFIGS, save, tokenizer
+from qbrm.errors import InputError
 from qbrm.preferences.base import Message
 from qbrm.reward_models import load_reward_model
 from qbrm_lab.reward_models.preference_training import CHECKPOINTS, RewardTraining, TextPair, train_reward_model
@@ -56,9 +57,13 @@ def test_a_training_that_was_stopped_ends_with_the_same_weights(base, trained, t
     assert all(torch.equal(expected[name], got[name]) for name in expected)
 
 
-def test_a_finished_folder_is_left_as_it_is(base, trained):
+def test_a_finished_folder_is_left_as_it_is_and_taken_for_nothing_else(base, trained):
     before = (trained / "model.safetensors").stat().st_mtime_ns
-    train_reward_model(base, [], trained, SETTINGS, seed=1)
+    pairs = [pair(number) for number in range(64)]
+    train_reward_model(base, pairs, trained, SETTINGS, seed=0)
+    for other in ({"pairs": pairs[1:]}, {"seed": 1}, {"settings": replace(SETTINGS, rank=8)}):
+        with pytest.raises(InputError, match="has a training on other texts, or with other settings"):
+            train_reward_model(base, **{"pairs": pairs, "out": trained, "settings": SETTINGS, "seed": 0} | other)
     assert (trained / "model.safetensors").stat().st_mtime_ns == before
 
 
