@@ -53,7 +53,9 @@ def demo(
     from qbrm.cli.probe import probe_model
     from qbrm.preferences import sample_source
     from qbrm_lab.comparison import ComparisonSettings
+    from qbrm_lab.comparison.sources import read_sources
     from qbrm_lab.methods.names import folder_name
+    from qbrm_lab.preference_lines import write_preferences
 
     settings = ComparisonSettings(
         train=sample_source(),
@@ -67,7 +69,9 @@ def demo(
     _compare(settings)
     if PROBED in settings.methods:
         model = out / "models" / f"{folder_name(PROBED)}-{settings.scenario}-seed-{seed}"
-        probe_model(str(model), str(settings.train), None, out / "probes", PROBED_PROMPTS, seed)
+        (test,) = read_sources(settings).tests.values()
+        held_out = write_preferences(out / "probed" / "test.jsonl", test)
+        probe_model(str(model), str(held_out), None, out / "probes", PROBED_PROMPTS, seed)
 
 
 def compare(
