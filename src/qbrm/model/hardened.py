@@ -36,7 +36,9 @@ class HardeningHacks:
     weight: float = DEFAULT_WEIGHT
 
     def __repr__(self) -> str:
-        return f"HardeningHacks({self.source.table.digest!r}, {len(self.source.pairs.chosen)}, {self.weight!r})"
+        # The table keeps hacks of other kinds from earlier calls: only the pairs say which of them take part.
+        pairs = StreamedPairs((self.source,), Share(0.0, 1.0, 0)).digest()
+        return f"HardeningHacks({self.kinds!r}, {pairs!r}, {self.weight!r})"
 
     def harden(self, share: Share) -> Harden:
         """The pairs on some prompts, in memory; a part of them where that would be too much."""

@@ -8,7 +8,8 @@ from fixtures.fake_encoder import FakeEncoder
 from fixtures.preference_files import read_lines, write_preferences
 from qbrm import EnergyRewardModel
 from qbrm.errors import InputError
-from qbrm.model.hardened import hacks_to_train, seen_kinds
+from qbrm.model.hardened import hacks_to_train, hardening_of, seen_kinds
+from qbrm.model.probed import embed_hacks
 from qbrm.preferences import preferences_of
 from qbrm.probes import PROBES, Must
 
@@ -72,6 +73,16 @@ def test_hacks_are_embedded_once_and_only_of_prompts_that_train(prefs, tmp_path)
     fit(prefs, second, out=tmp_path / "out", harden=("padding",))
     assert first.calls > 0
     assert second.calls == 0
+
+
+def test_other_kinds_in_one_folder_are_another_question(prefs, tmp_path):
+    """The folder's table grows with every call, and kinds may make as many hacks as others."""
+    preferences = preferences_of(prefs)
+    keys = []
+    for kind in ("padding", "flattery", "padding"):
+        hacks = hacks_to_train(preferences, [kind], 0)
+        keys.append(repr(hardening_of(embed_hacks(FakeEncoder(reward=1), hacks, tmp_path / "harden"), [kind])))
+    assert keys[1] != keys[2]
 
 
 def test_labels_do_not_change_what_is_hacked(prefs, tmp_path):
