@@ -231,14 +231,15 @@ class _Judged:
         return self.data.hacks.of_prompts(prompts).preferences
 
     def harden(self, unseen: Sequence[str]) -> Harden:
-        """Hacks of training prompts by all kinds that must lose, but for the unseen ones."""
+        """Hacks of training and validation prompts by all kinds that must lose, but for the unseen ones."""
         rows = [
             row
-            for row in self.hacks(self.roles.training)
+            for row in self.hacks(self.roles.training | self.roles.validation)
             if PROBES[row.category].must is Must.LOSE and row.category not in unseen
         ]
         pairs = self.data.pairs(rows, self.features)
-        return Harden(pairs, self.data.prompt[pairs.chosen])
+        validation = self.clean(self.roles.validation)
+        return Harden(pairs, self.data.prompt[pairs.chosen]).holding_out(self.data.prompt[validation.chosen])
 
     @cached_property
     def tested(self) -> Int[Tensor, " tested"]:
