@@ -120,7 +120,11 @@ def _show_choice(choice: Choice, reporter: Reporter, *, hardened: bool) -> None:
     behind = [f"{loss - min(losses):+.4f} ± {error:.4f}" for loss, error in zip(losses, errors, strict=True)]
     candidates = [judged.candidate for judged in choice.judged]
     columns = [
-        Column("log-loss with hacks" if hardened else "log-loss", tuple(map(three_decimals, losses)), frozenset({losses.index(min(losses))})),
+        Column(
+            "log-loss with hacks" if hardened else "log-loss",
+            tuple(map(three_decimals, losses)),
+            frozenset({losses.index(min(losses))}),
+        ),
         Column("behind the best", tuple(behind)),
         Column("", tuple("chosen" if candidate == choice.candidate else "" for candidate in candidates)),
     ]

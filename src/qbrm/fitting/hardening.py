@@ -57,9 +57,7 @@ class Harden:
         """The pairs that validate."""
         return self.pairs.only(torch.zeros_like(self.prompt, dtype=torch.bool) if self.held is None else self.held)
 
-    def added_to(
-        self, objective: Objective[TrainableScore], *, validates: bool = False
-    ) -> Objective[TrainableScore]:
+    def added_to(self, objective: Objective[TrainableScore], *, validates: bool = False) -> Objective[TrainableScore]:
         """The objective with the loss of the pairs that train, or of those that validate."""
         pairs = self.validation if validates else self.training
         return Hardening(objective, self, validates) if self.weight and pairs.n_pairs else objective
