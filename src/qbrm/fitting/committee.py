@@ -66,10 +66,11 @@ class Fold:
 def committee(fold: Fold, members: int) -> list[Fold]:
     """A fold for each of several members: one prompt in `members` validates a member and trains all others.
 
-    Training and validation pairs, and hacks of their prompts, are put together and shared out again by prompt: every pair trains all members but
-    one and validates that one. Few pairs choose and calibrate better this way than an eighth of them does, and members
-    that were trained on different pairs err apart: the cross-validation ensemble of Krogh & Vedelsby (1995), Advances
-    in Neural Information Processing Systems 7, 231. Without prompts in the fold, members differ in their seed alone.
+    Training and validation pairs, and hacks of their prompts, are put together and shared out again by prompt: every
+    pair trains all members but one and validates that one. Few pairs choose and calibrate better this way than an
+    eighth of them does, and members that were trained on different pairs err apart: the cross-validation ensemble of
+    Krogh & Vedelsby (1995), Advances in Neural Information Processing Systems 7, 231. Without prompts in the fold,
+    members differ in their seed alone.
 
     Args:
         fold: what all of them have together.

@@ -46,8 +46,8 @@ def merge(
 ) -> EnergyRewardModel:
     """Merge models that were fitted apart to one reward model: the geometric mean of their densities, normalised.
 
-    No data of theirs is needed. What came of it is not measured: it has no verdict. The models stay as they are. Machines
-    across candidates are not merged; the settings in the result's provenance name the models that had one.
+    No data of theirs is needed. What came of it is not measured: it has no verdict. The models stay as they are.
+    Machines across candidates are not merged; the settings in the result's provenance name the models that had one.
 
     Args:
         models: two or more, of one reward model.

@@ -128,7 +128,7 @@ def test_preferences_on_prompts_that_trained_a_model_set_no_weights(base, saved,
     both = EnergyRewardModel.from_pretrained(tmp_path / "both")
     assert both.provenance.data[-1].prompts == 14
     seen.training_prompts = prompts
-    with pytest.raises(InputError, match="trained on all 24 prompts of prefs.jsonl; expected preferences on other"):
+    with pytest.raises(InputError, match=r"trained on all 24 prompts of prefs\.jsonl; expected preferences on other"):
         merge([refined(base, 0), seen], on=prefs)
 
 
