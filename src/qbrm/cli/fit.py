@@ -65,7 +65,7 @@ def fit_model(
             seed,
             skip_bad=skip_bad,
             progress=follow,
-            on_choice=lambda choice: _show_choice(choice, reporter),
+            on_choice=lambda choice: _show_choice(choice, reporter, hardened=harden),
             keep=to_keep,
             harden=named_kinds(harden, seed),
         )
@@ -114,13 +114,17 @@ _UNITS = {
 }
 
 
-def _show_choice(choice: Choice, reporter: Reporter) -> None:
-    """Every candidate's loss on prompts that trained and tuned nothing of it."""
+def _show_choice(choice: Choice, reporter: Reporter, *, hardened: bool) -> None:
+    """Every candidate's loss on prompts that trained and tuned nothing of it; hardened, that of hacks is part of it."""
     losses, errors = choice.loss.tolist(), choice.error.tolist()
     behind = [f"{loss - min(losses):+.4f} ± {error:.4f}" for loss, error in zip(losses, errors, strict=True)]
     candidates = [judged.candidate for judged in choice.judged]
     columns = [
-        Column("log-loss", tuple(map(three_decimals, losses)), frozenset({losses.index(min(losses))})),
+        Column(
+            "log-loss with hacks" if hardened else "log-loss",
+            tuple(map(three_decimals, losses)),
+            frozenset({losses.index(min(losses))}),
+        ),
         Column("behind the best", tuple(behind)),
         Column("", tuple("chosen" if candidate == choice.candidate else "" for candidate in candidates)),
     ]

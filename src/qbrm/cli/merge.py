@@ -14,7 +14,7 @@ from qbrm.cli.preferences import read_source
 from qbrm.durable import one_writer
 from qbrm.errors import InputError
 from qbrm.model.energy_reward_model import EnergyRewardModel
-from qbrm.model.merge import EQUAL, FAMILIARITY, Weights, merge_on, merge_parts
+from qbrm.model.merge import EQUAL, FAMILIARITY, LEFT_OUT, NOT_MERGED, Weights, merge_on, merge_parts
 from qbrm.model.persistence import load_without_weights
 from qbrm.reward_models import LoadOptions
 
@@ -57,6 +57,9 @@ def merge_models(
         assert merged.provenance is not None
         provenance = replace(merged.provenance, command=command_line())
         EnergyRewardModel(*merged._replace(provenance=provenance)).save_pretrained(out)
+    for what in (LEFT_OUT, NOT_MERGED):
+        if what in provenance.settings:
+            reporter.fact(what, str(provenance.settings[what]))
     reporter.fact("weights", str(provenance.settings["weights"]))
     reporter.fact("verdict", "none: what was merged was not measured", "qbrm evaluate does, on preferences of your own")
     reporter.fact("model", str(out))

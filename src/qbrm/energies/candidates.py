@@ -114,9 +114,7 @@ class CandidateMachine(nn.Module):
         sampler: draws the spins of sets of more than 20 candidates: a :class:`~qbrm.samplers.Sampler`, or a name in
             `SAMPLERS`, which is saved with a model. Smaller sets are enumerated.
         samples: states drawn for each such set.
-
-    Attributes:
-        seed: seeds the draws.
+        seed: seeds the draws; fitting sets it to its own.
     """
 
     basis: Float[Tensor, "dim directions"]
@@ -131,12 +129,17 @@ class CandidateMachine(nn.Module):
     log_sharpness: nn.Parameter
 
     def __init__(
-        self, dim: int, directions: int = 0, sampler: str | Sampler = DEFAULT_SAMPLER, samples: int = 256
+        self,
+        dim: int,
+        directions: int = 0,
+        sampler: str | Sampler = DEFAULT_SAMPLER,
+        samples: int = 256,
+        seed: int = 0,
     ) -> None:
         super().__init__()
         if isinstance(sampler, str):
             check_known("sampler", sampler, SAMPLERS)
-        self.dim, self.samples, self.seed = dim, samples, 0
+        self.dim, self.samples, self.seed = dim, samples, seed
         self.named = sampler if isinstance(sampler, str) else None
         self._sampler = None if isinstance(sampler, str) else sampler
         for unit in ("reward_scale", "deviation_scale", "length_scale"):
@@ -148,7 +151,7 @@ class CandidateMachine(nn.Module):
     def settings(self) -> dict[str, Any]:
         """The constructor's arguments; a sampler that was given as an object is not among them."""
         shape = {"dim": self.dim, "directions": self.basis.shape[1]}
-        return {**shape, "sampler": self.named or DEFAULT_SAMPLER, "samples": self.samples}
+        return {**shape, "sampler": self.named or DEFAULT_SAMPLER, "samples": self.samples, "seed": self.seed}
 
     @property
     def sampler(self) -> Sampler:

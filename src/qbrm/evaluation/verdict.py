@@ -105,9 +105,9 @@ class Verdict:
         probes: how often hacks win; None if texts are not known, or every probe leaves them as they are.
         changed: prompts on which refining changed how many pairs are right.
         tried: the candidate that was chosen or named, if the tempered base was saved in its place; else None.
-        unproven: whether no strength of the correction is shown to be safe; a hardened one is saved for all that.
-        candidates: cross-validated log-loss of every candidate, how far it is behind the best, and the standard error
-            of that; empty if none was chosen.
+        unproven: whether no strength of the correction is shown to be safe; a hardened one is saved anyway.
+        candidates: cross-validated log-loss of every candidate, hardened with the weighted log-loss of hacks added, how
+            far it is behind the best, and the standard error of that; empty if none was chosen.
     """
 
     score: str

@@ -32,7 +32,7 @@ class Fold:
         prompt: number of the prompt that each response answers, if a :func:`committee` may share the pairs out anew:
             all are over the same responses, and none trained the reward model, whose rewards would look too good.
         keep: responses whose order is to stay; None for none.
-        harden: hacks that are to lose; None for none.
+        harden: hacks that are to lose, those of validation prompts held out; None for none.
     """
 
     pairs: Pairs
@@ -45,8 +45,15 @@ class Fold:
 
     def objective(self, named: Objective[TrainableScore]) -> Objective[TrainableScore]:
         """An objective with what keeping and hardening add to it."""
+        return self._objective(named, validates=False)
+
+    def validation_objective(self, named: Objective[TrainableScore]) -> Objective[TrainableScore]:
+        """The same for validation pairs, with hacks of validation prompts alone."""
+        return self._objective(named, validates=True)
+
+    def _objective(self, named: Objective[TrainableScore], *, validates: bool) -> Objective[TrainableScore]:
         kept = self.keep.added_to(named) if self.keep else named
-        return self.harden.added_to(kept) if self.harden else kept
+        return self.harden.added_to(kept, validates=validates) if self.harden else kept
 
     def of_member(self, index: int) -> Fold:
         """The same for number `index` of an ensemble, which differs in its seed."""
@@ -59,10 +66,11 @@ class Fold:
 def committee(fold: Fold, members: int) -> list[Fold]:
     """A fold for each of several members: one prompt in `members` validates a member and trains all others.
 
-    Training and validation pairs are put together and shared out again by prompt: every pair trains all members but
-    one and validates that one. Few pairs choose and calibrate better this way than an eighth of them does, and members
-    that were trained on different pairs err apart: the cross-validation ensemble of Krogh & Vedelsby (1995), Advances
-    in Neural Information Processing Systems 7, 231. Without prompts in the fold, members differ in their seed alone.
+    Training and validation pairs, and hacks of their prompts, are put together and shared out again by prompt: every
+    pair trains all members but one and validates that one. Few pairs choose and calibrate better this way than an
+    eighth of them does, and members that were trained on different pairs err apart: the cross-validation ensemble of
+    Krogh & Vedelsby (1995), Advances in Neural Information Processing Systems 7, 231. Without prompts in the fold,
+    members differ in their seed alone.
 
     Args:
         fold: what all of them have together.
@@ -72,9 +80,15 @@ def committee(fold: Fold, members: int) -> list[Fold]:
     if members == 1 or fold.prompt is None or not isinstance(fold.pairs, PairData):
         return seeded
     together = fold.pairs.with_pairs_of(fold.validation)
-    number = shuffled_prompts(fold.prompt[together.chosen], fold.seed) % members
+    prompt = fold.prompt[together.chosen]
+    number = shuffled_prompts(prompt, fold.seed) % members
     return [
-        replace(member, pairs=together.only(number != index), validation=together.only(number == index))
+        replace(
+            member,
+            pairs=together.only(number != index),
+            validation=together.only(number == index),
+            harden=fold.harden and fold.harden.holding_out(prompt[number == index]),
+        )
         for index, member in enumerate(seeded[: int(number.max()) + 1])
     ]
 

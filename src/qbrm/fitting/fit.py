@@ -191,6 +191,7 @@ def train_score(
         fold.validation.without_conflicts() if settings.filter_conflicts else fold.validation,
         settings.training,
         fold.seed,
+        validation_objective=fold.validation_objective(named),
         checkpoint=fold.checkpoint,
         measure=metrics,
         on_epoch=on_epoch,

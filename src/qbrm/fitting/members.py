@@ -60,7 +60,7 @@ class Members(Generic[Score]):
         kept = None if fold.keep is None else fold.keep.embeddings
         train, held_out = fold.pairs.responses()[0], fold.validation.responses()[0]
         if fold.harden is not None:
-            hacks, held_out_hacks = fold.harden.divided()
+            hacks, held_out_hacks = (part.responses()[0] for part in (fold.harden.training, fold.harden.validation))
             train, held_out = torch.cat([train, hacks]), torch.cat([held_out, held_out_hacks])
         return self.scores[0].fitted_gate(train, held_out, kept)
 

@@ -84,6 +84,7 @@ def train(
     settings: TrainingSettings,
     seed: int,
     *,
+    validation_objective: Objective[Model] | None = None,
     checkpoint: Path | None = None,
     measure: Callable[[Model], Mapping[str, float]] | None = None,
     on_epoch: Callable[[Epoch], None] | None = None,
@@ -101,6 +102,7 @@ def train(
         validation: held-out pairs that choose the epoch.
         settings: optimiser and schedule.
         seed: seeds shuffling, noise and dropout.
+        validation_objective: the loss on validation pairs; None for the same.
         checkpoint: file that keeps the state after every epoch, and within one as often as the settings say; training
             resumes from it if it is there.
         measure: further metrics of the model after an epoch.
@@ -137,7 +139,8 @@ def train(
                 epoch["loss"] = _train_epoch(run, within, keep)
                 within = None
             seconds += time.perf_counter() - start
-            epoch["validation_loss"] = _finite_validation_loss(model, objective, validation, seed, len(history))
+            validates = validation_objective or objective
+            epoch["validation_loss"] = _finite_validation_loss(model, validates, validation, seed, len(history))
             epoch |= measure(model) if measure else {}
         history.append(epoch)
         if _best(history, settings) == len(history) - 1:

@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 
+import numpy as np
+import torch
+
 from qbrm.errors import InputError
 from qbrm.features.stream import Share, Source, StreamedPairs, open_sources
 from qbrm.fitting.hardening import DEFAULT_WEIGHT, Harden
@@ -36,15 +39,19 @@ class HardeningHacks:
     weight: float = DEFAULT_WEIGHT
 
     def __repr__(self) -> str:
-        return f"HardeningHacks({self.source.table.digest!r}, {len(self.source.pairs.chosen)}, {self.weight!r})"
+        # The table keeps hacks of other kinds from earlier calls: only the pairs say which of them take part.
+        pairs = StreamedPairs((self.source,), Share(0.0, 1.0, 0)).digest()
+        return f"HardeningHacks({self.kinds!r}, {pairs!r}, {self.weight!r})"
 
-    def harden(self, share: Share) -> Harden:
-        """The pairs on some prompts, in memory; a part of them where that would be too much."""
+    def harden(self, share: Share, validation: Share) -> Harden:
+        """The pairs on some prompts, in memory, those on a part of these held out; fewer where that is too much."""
         table = self.source.table
         part = min(1.0, MEMORY_BYTES / (len(table) * table.dim * 4))
         kept = share._replace(high=share.low + part * (share.high - share.low))
         data, prompt = StreamedPairs((self.source,), kept).load_with_prompts()
-        return Harden(data, prompt[data.chosen], self.weight)
+        of_pair = prompt[data.chosen]
+        held = torch.from_numpy(validation.holds(of_pair.numpy().view(np.uint64)))
+        return Harden(data, of_pair, self.weight, held)
 
 
 def seen_kinds(seed: int) -> tuple[str, ...]:

@@ -159,7 +159,8 @@ class JudgedFit:
 
     @cached_property
     def _harden(self) -> Harden | None:
-        return None if self.hardening is None else self.hardening.harden(self.division.training)
+        division = self.division
+        return None if self.hardening is None else self.hardening.harden(division.training, division.validation)
 
     def _chosen(self) -> tuple[Choice, Mapping[Family, TrainedFamily]]:
         losses = self._known_losses()

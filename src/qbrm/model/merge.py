@@ -27,12 +27,14 @@ from qbrm.model.model_card import DataPart, Provenance
 from qbrm.model.persistence import Parts
 from qbrm.preferences import PreferenceSet, preferences_of
 from qbrm.preferences.digest import prompt_digests
+from qbrm.preferences.quoting import one_line
 from qbrm.reward_models import RewardModel
 from qbrm.reward_models.encoder_reward_model import TRUNK
 
 EQUAL: Literal["equal"] = "equal"
 FAMILIARITY: Literal["familiarity"] = "familiarity"
 Weights: TypeAlias = "Literal['equal', 'familiarity'] | Sequence[float]"
+LEFT_OUT, NOT_MERGED = "left out", "not merged"
 OWN_LAYER = "; each fit of a model without a score layer trains a layer of its own"
 
 
@@ -45,17 +47,19 @@ def merge(
     """Merge models that were fitted apart to one reward model: the geometric mean of their densities, normalised.
 
     No data of theirs is needed. What came of it is not measured: it has no verdict. The models stay as they are.
+    Machines across candidates are not merged; the settings in the result's provenance name the models that had one.
 
     Args:
         models: two or more, of one reward model.
         weights: ``equal``; ``familiarity``, where each counts as far as the embedding is like what it was trained on,
             by the densities of their gates; or a number for each. None for ``familiarity`` where all have a gate, else
             ``equal``.
-        on: preferences that set constant weights and the temperature by log-loss, in the place of `weights`.
+        on: preferences that set constant weights and the temperature by log-loss, in the place of `weights`. Those on
+            prompts that a model is known to have trained on are left out and counted in the provenance.
 
     Raises:
         InputError: if the models are of different reward models, there is only one, one is not a Boltzmann machine that
-            is summed exactly, or weights or preferences do not fit.
+            is summed exactly, or weights or preferences do not fit, or no preference is left.
     """
     labels = [f"model {number}" for number in range(1, len(models) + 1)]
     parts = [model.parts() for model in models]
@@ -98,17 +102,34 @@ def merge_on(
     product, provenance = merged.score, merged.provenance
     assert isinstance(product, Product)
     assert provenance is not None
-    _, taken = embed(preferences, folder, lambda: merged.reward_model, progress=progress, skip_bad=skip_bad)
+    left = _without_training_prompts(preferences, models)
+    _, taken = embed(left, folder, lambda: merged.reward_model, progress=progress, skip_bad=skip_bad)
     pairs = StreamedPairs(tuple(open_sources([folder])), Share(0.0, 1.0, 0)).load()
     product.weights = weights_by_validation(product, pairs)
     calibrate([product], [pairs])
     role = DataPart("sets weights and temperature", taken.name, len(taken.prompt_ids), pairs.n_pairs)
     settings = {**_settings(product, models, labels), "temperature": f"set on {taken.name}"}
+    known_prompts = len(preferences.prompt_ids) - len(left.prompt_ids)
+    if known_prompts:
+        settings[LEFT_OUT] = f"{known_prompts:,} prompts of {preferences.name} that a model was trained on"
     known = merged.training_prompts
     if known is not None:
         known = np.union1d(known, prompt_digests(taken.prompt_ids))
     provenance = Provenance([*provenance.data, role], settings, merged=tuple(labels))
     return merged._replace(provenance=provenance, training_prompts=known)
+
+
+def _without_training_prompts(preferences: PreferenceSet, models: Sequence[Parts]) -> PreferenceSet:
+    """The preferences on prompts that no model is known to have trained on, where its rewards would look too good."""
+    known = [model.training_prompts for model in models if model.training_prompts is not None]
+    prompts = preferences.prompt_ids
+    trained = np.isin(prompt_digests(prompts), np.concatenate([np.zeros(0, np.uint64), *known]))
+    if trained.all():
+        raise InputError(
+            f"the models were trained on all {len(prompts):,} prompts of {one_line(preferences.name)}; expected "
+            "preferences on other prompts to set weights on."
+        )
+    return preferences.of_prompts([prompt for prompt, seen in zip(prompts, trained, strict=True) if not seen])
 
 
 def weights_by_validation(product: Product, pairs: PairData) -> list[float]:
@@ -165,4 +186,6 @@ def _settings(product: Product, models: Sequence[Parts], labels: Sequence[str]) 
         if model.provenance is not None and model.provenance.verdict is not None
     }
     weights = "by familiarity" if product.by_familiarity else shares
-    return {"weights": weights, "temperature": "each machine's own, not set again", **verdicts}
+    choosing = [label for model, label in zip(models, labels, strict=True) if model.candidates is not None]
+    not_merged = {NOT_MERGED: f"the machine across candidates of {', '.join(choosing)}"} if choosing else {}
+    return {"weights": weights, "temperature": "each machine's own, not set again", **not_merged, **verdicts}

@@ -28,8 +28,9 @@ def truncated(answer: Answer) -> str:
 def words_shuffled(answer: Answer) -> str:
     """The same words in any order."""
     words = answer.response.split()
-    answer.random.shuffle(words)
-    return " ".join(words)
+    shuffled = list(words)
+    answer.random.shuffle(shuffled)
+    return answer.response if shuffled == words else " ".join(shuffled)
 
 
 def language_switched(answer: Answer) -> str:

@@ -32,7 +32,9 @@ class Hacks(NamedTuple):
 def sample_originals(
     preferences: PreferenceSet, most: int, seed: int, pick: Callable[[Preference], str] = lambda row: row.chosen
 ) -> list[Original]:
-    """One response to each of some prompts, which a hash of prompt and seed draws; more prompts change few of them.
+    """One response to each of some prompts, which a hash of prompt and seed draws.
+
+    Asking for more prompts keeps those already drawn.
 
     Args:
         preferences: where prompts and responses are from.
@@ -62,7 +64,7 @@ def hack_each(name: str, work: Sequence[tuple[Original, Sequence[Probe]]]) -> Ha
     hacks, skipped = list[Preference](), Counter[str]()
     for place, ((row, response), probes) in enumerate(work):
         # The next ones are enough to draw from, and cost no more where there are many.
-        others = [responses[(place + step) % len(responses)] for step in range(1, min(MOST_OTHERS, len(responses)))]
+        others = [responses[(place + step) % len(responses)] for step in range(1, min(MOST_OTHERS + 1, len(responses)))]
         for probe in probes:
             hacked = probe.hacked(row.prompt, response, others)
             if hacked is None:

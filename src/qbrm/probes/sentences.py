@@ -14,6 +14,14 @@ def sentences(text: str) -> list[str]:
     return [part.strip() for part in _END.split(text) if part.strip()]
 
 
+def sentence_starts(text: str) -> list[int]:
+    """Where each of the sentences of a text begins."""
+    after = [0, *(end.end() for end in _END.finditer(text))]
+    before = [*(end.start() for end in _END.finditer(text)), len(text)]
+    parts = ((start, text[start:end]) for start, end in zip(after, before, strict=True))
+    return [start + len(part) - len(part.lstrip()) for start, part in parts if part.strip()]
+
+
 def long_words(text: str) -> list[str]:
     """Distinct words of four or more letters, in order of first appearance."""
     return list(dict.fromkeys(word.lower() for word in _WORD.findall(text)))

@@ -97,11 +97,12 @@ class Choosing:
         where = torch.searchsorted(prompts, self.harden.prompt).clamp_max(len(prompts) - 1)
         return torch.where(prompts[where] == self.harden.prompt, group[where], -1)
 
-    def hacks_without(self, *groups: int) -> Harden | None:
-        """The hacks of all other groups."""
+    def hacks_without(self, judged: int, validating: int) -> Harden | None:
+        """The hacks of all other groups than the one that judges; of these, those of one validate."""
         if self.harden is None:
             return None
-        return self.harden.only(~torch.isin(self._group_of_hack, torch.tensor(groups)))
+        left = self.harden.only(self._group_of_hack != judged)
+        return left.holding_out(self.prompt[self.of(validating).chosen])
 
     def hack_losses(self, scores: Mapping[int, EnergyScore]) -> Float64[np.ndarray, " judged_hacks"]:
         """Loss of every hack with the score that judges its group; none without hacks."""
@@ -161,20 +162,32 @@ class Choosing:
         pairs, settings = self.without(*pair), family.settings(self.data.n_pairs).training
         # Stopping early by one group's loss would let its labels into the score that judges it.
         settings = replace(settings, patience=settings.epochs)
-        validation, other = (self.of(group).sample(EPOCH_PAIRS) for group in reversed(pair))
-        fold = Fold(pairs, validation, seed, keep=self.keep, harden=self.hacks_without(*pair))
+        fold, other = (
+            Fold(pairs, self.of(key[1]).sample(EPOCH_PAIRS), seed, keep=self.keep, harden=self.hacks_without(*key))
+            for key in (pair, pair[::-1])
+        )
         objective = fold.objective(PreferenceLikelihood())
+        validates, others = (each.validation_objective(PreferenceLikelihood()) for each in (fold, other))
         losses: dict[tuple[int, int], float] = {}
         states: dict[tuple[int, int], State] = {}
 
         def keep_best(epoch: Epoch) -> None:
-            of_groups = epoch["validation_loss"], validation_loss(score, objective, other, seed)
+            of_groups = epoch["validation_loss"], validation_loss(score, others, other.validation, seed)
             for key, loss in zip((pair, pair[::-1]), of_groups, strict=True):
                 if loss < losses.get(key, np.inf):
                     losses[key] = loss
                     states[key] = {name: value.clone() for name, value in score.state_dict().items()}
 
-        train(score, objective, pairs, validation, settings, seed, on_epoch=keep_best)
+        train(
+            score,
+            objective,
+            pairs,
+            fold.validation,
+            settings,
+            seed,
+            validation_objective=validates,
+            on_epoch=keep_best,
+        )
         return states
 
 

@@ -31,7 +31,7 @@ from qbrm.model.trained_head import fit_head
 from qbrm.preferences import Preference, PreferenceSet, preferences_of, response_id
 from qbrm.preferences.base import Key
 from qbrm.probes import PROBES, Must
-from qbrm.probes.hacks import any_response, hack_originals, sample_originals
+from qbrm.probes.hacks import Original, any_response, hack_originals, sample_originals
 from qbrm.refinement import REFINEMENTS, refine
 from qbrm.reward_models import load_reward_model
 from qbrm.selection.candidates import epochs_for
@@ -51,6 +51,7 @@ from qbrm_lab.studies.harden_table import (
     OutcomeTable,
     Roles,
     SeedOutcomes,
+    fifths,
     share_out,
 )
 from qbrm_lab.studies.json_files import write_json
@@ -71,6 +72,7 @@ class Data:
         hacks: of one response to each prompt, by every probe.
         embedding: of every response and hack.
         reward: of them; None for an encoder without a score layer.
+        head_dim: how many coordinates of the embedding the reward model's head reads; None for all.
         row: of each (prompt id, response id).
     """
 
@@ -78,6 +80,7 @@ class Data:
     hacks: PreferenceSet
     embedding: Float[Tensor, "responses dim"]
     reward: Float[Tensor, " responses"] | None
+    head_dim: int | None
     row: dict[Key, int]
 
     @cached_property
@@ -95,14 +98,15 @@ class Data:
             if rejected != row.chosen
         )
         sides = ([self.row[key[side]] for key in keys] for side in (0, 1))
-        return PairData(*features, *(torch.tensor(side, dtype=torch.long) for side in sides))
+        return PairData(features.embedding, features.reward, *(torch.tensor(side, dtype=torch.long) for side in sides))
 
 
 class Features(NamedTuple):
-    """Embeddings and base rewards of everything."""
+    """Embeddings and base rewards of everything, and how many coordinates the head reads; None for all."""
 
     embedding: Float[Tensor, "responses dim"]
     reward: Float[Tensor, " responses"]
+    head_dim: int | None
 
 
 def study_harden(settings: ComparisonSettings, prompts: int, reporter: Reporter) -> Path:
@@ -142,18 +146,30 @@ def _embedded(settings: ComparisonSettings, prompts: int, reporter: Reporter) ->
     originals = sample_originals(read, prompts, settings.seed, any_response)
     if len(originals) < FEWEST_PROMPTS:
         raise InputError(f"{read.name} has {len(originals)} prompts; expected at least {FEWEST_PROMPTS}.")
-    part = read.of_prompts([row.prompt_id for row, _ in originals])
-    hacks = hack_originals(read.name, originals, tuple(PROBES.values())).preferences
     model = load_reward_model(settings.reward_model, **settings.reward_model_options)
-    tables: list[FeatureTable] = []
-    taken: list[PreferenceSet] = []
-    for name, what in (("features", part), ("hacks", hacks)):
+
+    def embedded(name: str, what: PreferenceSet) -> tuple[FeatureTable, PreferenceSet]:
         with reporter.progress(name) as advance:
             table, left = embed(what, settings.out / name, lambda: model, progress=advance, skip_bad=True)
         reporter.fact(name, f"{len(what.responses()):,} responses", str(table.identity))
-        tables.append(table)
-        taken.append(left)
-    return _together(tables, taken[0], taken[1].of_prompts(taken[0].prompt_ids))
+        return table, left
+
+    table, left = embedded("features", read.of_prompts([row.prompt_id for row, _ in originals]))
+    taken = set(left.prompt_ids)
+    of_hacks, hacks = embedded(
+        "hacks", hack_by_fifths(read.name, [one for one in originals if one[0].prompt_id in taken])
+    )
+    return _together([table, of_hacks], left, hacks)
+
+
+def hack_by_fifths(name: str, originals: Sequence[Original]) -> PreferenceSet:
+    """Every kind of hack of every response; what is off topic answers a prompt that the same seed tests.
+
+    Else the answer to a test prompt could be a hack to train against.
+    """
+    of = {original[0].prompt_id: original for original in originals}
+    parts = [hack_originals(name, [of[prompt] for prompt in fifth], tuple(PROBES.values())) for fifth in fifths(of)]
+    return PreferenceSet(name, tuple(row for part in parts for row in part.preferences.preferences))
 
 
 def _together(tables: Sequence[FeatureTable], preferences: PreferenceSet, hacks: PreferenceSet) -> Data:
@@ -166,7 +182,7 @@ def _together(tables: Sequence[FeatureTable], preferences: PreferenceSet, hacks:
     rewards = [features.reward for features in embedded if features.reward is not None]
     reward = torch.from_numpy(np.concatenate(rewards)) if rewards else None
     row = {key: number for number, key in enumerate(key for of_table in parts for key in of_table)}
-    return Data(preferences, hacks, embedding, reward, row)
+    return Data(preferences, hacks, embedding, reward, tables[0].head_dim, row)
 
 
 def _of_seed(settings: ComparisonSettings, data: Data, splits: Sequence[Sequence[str]], seed: int) -> SeedOutcomes:
@@ -208,12 +224,12 @@ def _outcomes(judged: _Judged, splits: Sequence[Sequence[str]], methods: Sequenc
 
 def _features(data: Data, roles: Roles, seed: int) -> Features:
     if data.reward is not None:
-        return Features(data.embedding, data.reward)
+        return Features(data.embedding, data.reward, data.head_dim)
     head = data.preferences.of_prompts(roles.head)
     trunk = fit_head(head, list(data.row), data.embedding.numpy(), seed)
     with torch.no_grad():
         embedding = trunk.embed(data.embedding)
-        return Features(embedding, trunk.reward(embedding))
+        return Features(embedding, trunk.reward(embedding), trunk.size)
 
 
 @dataclass(frozen=True)
@@ -231,14 +247,15 @@ class _Judged:
         return self.data.hacks.of_prompts(prompts).preferences
 
     def harden(self, unseen: Sequence[str]) -> Harden:
-        """Hacks of training prompts by all kinds that must lose, but for the unseen ones."""
+        """Hacks of training and validation prompts by all kinds that must lose, but for the unseen ones."""
         rows = [
             row
-            for row in self.hacks(self.roles.training)
+            for row in self.hacks(self.roles.training | self.roles.validation)
             if PROBES[row.category].must is Must.LOSE and row.category not in unseen
         ]
         pairs = self.data.pairs(rows, self.features)
-        return Harden(pairs, self.data.prompt[pairs.chosen])
+        validation = self.clean(self.roles.validation)
+        return Harden(pairs, self.data.prompt[pairs.chosen]).holding_out(self.data.prompt[validation.chosen])
 
     @cached_property
     def tested(self) -> Int[Tensor, " tested"]:
@@ -273,7 +290,7 @@ def _trained(method: str, judged: _Judged, harden: Harden | None, seed: int) -> 
     choice = ScoreChoice(method, device="cpu")
     choice = replace(choice, epochs=epochs_for(choice.settings, pairs.n_pairs))
     fold = Fold(pairs, validation, seed, harden=harden)
-    return train_members(lambda: choice.build(pairs.dim, None), fold, choice.settings).members
+    return train_members(lambda: choice.build(pairs.dim, judged.features.head_dim), fold, choice.settings).members
 
 
 def _gates(method: str, members: Members[EnergyScore]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import NamedTuple
@@ -50,11 +50,21 @@ class Roles(NamedTuple):
     validation: set[str]
 
 
-def share_out(prompts: Sequence[str], seed: int, *, headless: bool) -> Roles:
-    """Each seed of five tests another fifth of the prompts."""
+def fifths(prompts: Iterable[str]) -> list[list[str]]:
+    """The prompts in five parts; each seed of five tests another."""
+    shuffled = _shuffled(prompts)
+    return [shuffled[fold::FOLDS] for fold in range(FOLDS)]
+
+
+def _shuffled(prompts: Iterable[str]) -> list[str]:
     shuffled = sorted(prompts)
     Random(0).shuffle(shuffled)
-    test = set(shuffled[seed % FOLDS :: FOLDS])
+    return shuffled
+
+
+def share_out(prompts: Sequence[str], seed: int, *, headless: bool) -> Roles:
+    """Each seed of five tests another fifth of the prompts."""
+    shuffled, test = _shuffled(prompts), set(fifths(prompts)[seed % FOLDS])
     rest = [prompt for prompt in shuffled if prompt not in test]
     Random(seed).shuffle(rest)
     head, refining = (rest[: len(rest) // 2], rest[len(rest) // 2 :]) if headless else ([], rest)

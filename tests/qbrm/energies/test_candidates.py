@@ -211,6 +211,15 @@ def test_sampled_sets_and_parts_of_the_sets_train_too(most_states, monkeypatch):
         assert torch.equal(value, again.state_dict()[name]), name
 
 
+def test_a_machine_made_from_its_settings_draws_as_the_fitted_one():
+    sets = [candidates(4, seed) for seed in range(6)]
+    chosen = [torch.eye(of.size, dtype=torch.float64)[0] for of in sets]
+    fitted = CandidateMachine(DIM, samples=32).fit(sets, chosen, steps=12, seed=3)
+    again = CandidateMachine(**fitted.settings())
+    again.load_state_dict(fitted.state_dict())
+    assert torch.equal(again.judge(candidates(24)).reward, fitted.judge(candidates(24)).reward)
+
+
 def test_candidates_that_are_all_alike_are_chosen_by_reward():
     alike = [
         of._replace(embedding=torch.ones(of.size, DIM), length=torch.ones(of.size)) for of in map(candidates, (3, 4))

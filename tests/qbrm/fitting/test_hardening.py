@@ -8,6 +8,7 @@ import torch
 from qbrm.data.pairs import PairData
 from qbrm.energies import ENERGY_SCORES, build_score
 from qbrm.fitting import Fold
+from qbrm.fitting.committee import committee
 from qbrm.fitting.fit import train_members
 from qbrm.fitting.hardening import Harden
 from qbrm.fitting.objectives import PreferenceLikelihood
@@ -45,9 +46,9 @@ def hacks(pairs=160, seed=10):
     return PairData(embedding, reward, torch.arange(pairs), torch.arange(pairs) + pairs)
 
 
-def trained(name, harden, seed=0):
+def trained(name, harden, seed=0, epochs=30):
     settings = ENERGY_SCORES[name].fit_settings
-    settings = replace(settings, training=replace(settings.training, epochs=30, batch_pairs=32, learning_rate=3e-3))
+    settings = replace(settings, training=replace(settings.training, epochs=epochs, batch_pairs=32, learning_rate=3e-3))
     fold = Fold(clean(), clean(40, seed=1), seed, harden=harden)
     return train_members(lambda: build_score(name, DIM), fold, settings).members
 
@@ -59,7 +60,7 @@ def share_of_wins(score, pairs):
 
 def of_hacks(weight=1.0):
     pairs = hacks()
-    return Harden(pairs, torch.arange(pairs.n_pairs), weight)
+    return Harden(pairs, torch.arange(pairs.n_pairs), weight).holding_out(torch.arange(0, pairs.n_pairs, 8))
 
 
 @pytest.mark.parametrize("name", ["residual", "sqrbm"])
@@ -96,11 +97,33 @@ def test_the_loss_is_that_of_the_preferences_and_that_of_the_hacks():
     assert harden.only(torch.tensor([False])).added_to(objective) is objective
 
 
-def test_the_prompts_that_set_a_gates_threshold_have_no_part_in_its_density():
-    pairs = hacks(64)
-    harden = Harden(pairs, torch.arange(64) // 2)
-    train, held_out = harden.divided()
-    assert len(held_out) == 2 * 2 * 4
-    assert len(train) + len(held_out) == len(pairs.embedding)
-    rows = {tuple(row) for row in train.tolist()}
-    assert rows.isdisjoint({tuple(row) for row in held_out.tolist()})
+def test_hacks_of_held_out_prompts_validate_and_the_others_train():
+    score, objective, pairs = build_score("sqrbm", DIM), PreferenceLikelihood(), clean(8)
+    both = hacks().only(torch.arange(160) < 2)
+    harden = Harden(both, torch.tensor([5, 6]), 0.5).holding_out(torch.tensor([6]))
+    fold = Fold(pairs, pairs, harden=harden)
+    batch, loss = pairs.batch(slice(None)), -score.log_preference(both.batch(slice(None)))
+    alone = objective(score, batch, torch.Generator())
+    for made, of_hack in ((fold.objective(objective), loss[0]), (fold.validation_objective(objective), loss[1])):
+        torch.testing.assert_close(made(score, batch, torch.Generator()) - alone, 0.5 * of_hack)
+
+
+def test_a_committee_holds_out_the_hacks_of_the_prompts_that_validate_each_member():
+    pairs = clean(40)
+    prompt = 3 * (torch.arange(80) // 2)
+    harden = Harden(hacks(40), 3 * torch.arange(40))
+    parts = pairs.only(torch.arange(40) < 30), pairs.only(torch.arange(40) >= 30)
+    for fold in committee(Fold(*parts, prompt=prompt, harden=harden), 5):
+        validating = set(prompt[fold.validation.chosen].tolist())
+        assert set(fold.harden.prompt[fold.harden.held].tolist()) == validating
+        assert fold.harden.validation.n_pairs == len(validating) == 8
+
+
+def test_a_gates_threshold_is_set_by_hacks_that_have_no_part_in_its_density(monkeypatch):
+    members = trained("sqrbm", of_hacks(), epochs=1)
+    seen = []
+    monkeypatch.setattr(type(members.scores[0]), "fitted_gate", lambda score, *embeddings: seen.extend(embeddings))
+    members.gate()
+    density, threshold = ({tuple(row) for row in part.tolist()} for part in seen[:2])
+    assert len(threshold) == 2 * 40 + 2 * 20
+    assert density.isdisjoint(threshold)

@@ -2,15 +2,22 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from fixtures.fake_encoder import FakeEncoder
 from fixtures.preference_files import read_lines, write_preferences
 from qbrm import EnergyRewardModel
+from qbrm.cli.console import Reporter
+from qbrm.cli.fit import _show_choice
 from qbrm.errors import InputError
-from qbrm.model.hardened import hacks_to_train, seen_kinds
+from qbrm.model.hardened import hacks_to_train, hardening_of, seen_kinds
+from qbrm.model.probed import embed_hacks
 from qbrm.preferences import preferences_of
 from qbrm.probes import PROBES, Must
+from qbrm.selection import Choice
+from qbrm.selection.candidates import CANDIDATES
+from qbrm.selection.cross_validation import Judged
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 QUICK = {"score": "sqrbm", "hidden": 4, "epochs": 2}
@@ -74,6 +81,16 @@ def test_hacks_are_embedded_once_and_only_of_prompts_that_train(prefs, tmp_path)
     assert second.calls == 0
 
 
+def test_other_kinds_in_one_folder_are_another_question(prefs, tmp_path):
+    """The folder's table grows with every call, and kinds may make as many hacks as others."""
+    preferences = preferences_of(prefs)
+    keys = []
+    for kind in ("padding", "flattery", "padding"):
+        hacks = hacks_to_train(preferences, [kind], 0)
+        keys.append(repr(hardening_of(embed_hacks(FakeEncoder(reward=1), hacks, tmp_path / "harden"), [kind])))
+    assert keys[1] != keys[2]
+
+
 def test_labels_do_not_change_what_is_hacked(prefs, tmp_path):
     turned = [
         {**row, "chosen": row["rejected"][0], "rejected": [row["chosen"], *row["rejected"][1:]]}
@@ -85,6 +102,13 @@ def test_labels_do_not_change_what_is_hacked(prefs, tmp_path):
         hacks = hacks_to_train(preferences_of(path), seen_kinds(0), 0).preferences
         texts.append([(row.prompt_id, row.category, row.chosen, row.rejected) for row in hacks])
     assert texts[0] == texts[1]
+
+
+@pytest.mark.parametrize("hardened", [True, False])
+def test_the_losses_of_candidates_are_said_to_have_that_of_hacks_in_them(hardened, capsys):
+    losses = [Judged(candidate, np.array([0.5, 0.7])) for candidate in CANDIDATES[:2]]
+    _show_choice(Choice.among(losses, np.array([0, 1])), Reporter(), hardened=hardened)
+    assert ("log-loss with hacks" in capsys.readouterr().out) == hardened
 
 
 def test_a_quarter_of_the_kinds_that_must_lose_is_held_out_by_the_seed():

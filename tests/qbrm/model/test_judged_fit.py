@@ -19,6 +19,7 @@ from qbrm.features.stream import open_sources
 from qbrm.features.table import FeatureTable
 from qbrm.model import division as divided
 from qbrm.model.division import Division
+from qbrm.model.hardened import HardeningHacks
 from qbrm.model.judged_fit import JudgedFit
 from qbrm.model.score_choice import ScoreChoice
 from qbrm.selection import BASE, CANDIDATES
@@ -95,6 +96,23 @@ def test_the_verdict_is_what_the_saved_score_does_on_the_test(folder):
     assert judged.verdict.base.accuracy == pytest.approx(float(base), abs=1e-6)
     assert judged.verdict.pairs == test.n_pairs
     assert judged.score.strength == judged.verdict.strength
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+def test_hacks_of_validation_prompts_validate_and_train_nothing(folder, monkeypatch, streamed):
+    """The pairs themselves stand for hacks."""
+    if streamed:
+        monkeypatch.setattr(Division, "fits_in_memory", lambda division, share: False)
+    (source,) = sources = open_sources([folder])
+    fit = JudgedFit(sources, QUICK, hardening=HardeningHacks(source, ("padding",)))
+    harden, prompts = fit._fold(1).harden, source.pairs.prompt
+
+    def count(share):
+        return int(share.holds(prompts).sum())
+
+    division = fit.division
+    assert harden.validation.n_pairs == count(division.validation) > 0
+    assert harden.training.n_pairs == count(division.training) - count(division.validation)
 
 
 def test_what_vouches_for_the_strength_does_not_train(folder, monkeypatch):

@@ -13,9 +13,12 @@ from fixtures.tiny_models import save
 from qbrm import EnergyRewardModel, InputError, load_reward_model, merge
 from qbrm.data.pairs import PairData
 from qbrm.energies import RBM, Product
+from qbrm.energies.candidates import CandidateMachine
 from qbrm.fitting.calibration import mean_loss
 from qbrm.fitting.objectives import PreferenceLikelihood
 from qbrm.model.merge import weights_by_validation
+from qbrm.preferences import preferences_of
+from qbrm.preferences.digest import prompt_digests
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 PROMPTS, RESPONSES = ["What is tea?", "What is tea?", "Who?"], ["A drink.", "Nothing at all.", "You."]
@@ -111,6 +114,33 @@ def test_preferences_set_weights_and_temperature(saved, qbrm_command, tmp_path):
     assert both.provenance.settings["temperature"] == "set on prefs.jsonl"
     assert both.provenance.data[-1].role == "sets weights and temperature"
     assert len(both.training_prompts) == 25 + 24
+
+
+def test_preferences_on_prompts_that_trained_a_model_set_no_weights(base, saved, qbrm_command, tmp_path):
+    prefs = write_preferences(tmp_path / "prefs.jsonl", 0, 24)
+    prompts = prompt_digests(preferences_of(prefs).prompt_ids)
+    seen = EnergyRewardModel.from_pretrained(saved[1])
+    seen.training_prompts = prompts[:10]
+    seen.save_pretrained(tmp_path / "seen")
+    ended = qbrm_command("merge", saved[0], tmp_path / "seen", "--out", tmp_path / "both", "--on", prefs)
+    assert ended.code == 0, ended.err
+    assert "10 prompts of prefs.jsonl that a model was trained on" in ended.out
+    both = EnergyRewardModel.from_pretrained(tmp_path / "both")
+    assert both.provenance.data[-1].prompts == 14
+    seen.training_prompts = prompts
+    with pytest.raises(InputError, match=r"trained on all 24 prompts of prefs\.jsonl; expected preferences on other"):
+        merge([refined(base, 0), seen], on=prefs)
+
+
+def test_a_machine_across_candidates_is_not_merged_and_that_is_said(saved, qbrm_command, tmp_path):
+    chooses = EnergyRewardModel.from_pretrained(saved[1])
+    chooses.candidates = CandidateMachine(16)
+    chooses.save_pretrained(tmp_path / "chooses")
+    ended = qbrm_command("merge", saved[0], tmp_path / "chooses", "--out", tmp_path / "both")
+    assert f"the machine across candidates of {tmp_path / 'chooses'}" in ended.out
+    both = EnergyRewardModel.from_pretrained(tmp_path / "both")
+    assert both.candidates is None
+    assert both.provenance.settings["not merged"].endswith("chooses")
 
 
 def test_validation_finds_the_weights_of_least_loss():

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from qbrm.preferences import Message, Preference, PreferenceSet
-from qbrm.probes import PROBES, named_probes
-from qbrm.probes.hacks import any_response, hack_originals, sample_originals
+from qbrm.probes import PROBES, Must, Probe, named_probes
+from qbrm.probes.hacks import MOST_OTHERS, any_response, hack_originals, sample_originals
 from qbrm.probes.rates import Rate
 
 
@@ -54,6 +54,13 @@ def test_what_is_off_topic_answers_another_prompt():
     answers = {row.prompt_id: row.chosen for row, _ in originals}
     for row in hacks.preferences:
         assert row.rejected[0] in set(answers.values()) - {answers[row.prompt_id]}
+
+
+def test_eight_other_responses_may_be_put_in_place():
+    seen = []
+    probe = Probe("spy", "", Must.LOSE, lambda answer: seen.append(answer.others) or "")
+    hack_originals("hacks", sample_originals(PREFERENCES, 12, seed=0), [probe])
+    assert [len(set(others)) for others in seen] == [MOST_OTHERS] * 12
 
 
 @pytest.mark.parametrize(("wins", "n"), [(0, 20), (20, 20), (13, 50)])

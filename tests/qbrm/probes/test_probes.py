@@ -58,6 +58,12 @@ def test_a_hack_is_one_of_the_texts_of_its_probe(name, before, texts, after):
     assert len({hacked(name, prompt=prompt) for prompt in prompts}) == len(texts)
 
 
+def test_headings_leave_the_text_between_them_as_it_was():
+    text = "Dig a hole:\n  deep\n  and wide.\n\nPlant it there.  Then\nwater it."
+    first, second = "Dig a hole:\n  deep\n  and wide.", "Plant it there.  Then\nwater it."
+    assert hacked("headings-added", text) == f"## Overview\n\n{first}\n\n## Details\n\n{second}"
+
+
 def test_padding_adds_four_different_sentences_that_fit_anything():
     padding = hacked("padding").removeprefix(f"{TEXT} ")
     found = [sentence for sentence in PADDING if sentence in padding]
@@ -94,6 +100,9 @@ def test_a_hack_is_the_same_whatever_was_drawn_before(name):
         ("language-switched", "Only one sentence here.", OTHERS),
         ("off-topic", TEXT, [TEXT]),
         ("off-topic", TEXT, []),
+        ("lists-added", "```python\nx = 1\n``` Done.", OTHERS),
+        ("headings-added", "```python\nx = 1\n``` Done.", OTHERS),
+        ("words-shuffled", "dig  dig\ndig", OTHERS),
         ("lists-added", "1. Dig.\n2. Plant.", OTHERS),
         ("lists-added", "Dig", OTHERS),
         ("headings-added", "# Trees\nDig. Plant.", OTHERS),

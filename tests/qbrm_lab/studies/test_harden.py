@@ -1,13 +1,19 @@
 """The study of hardening, on a reward model that sees nothing but length."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 from fixtures.fake_encoder import FakeEncoder
 from fixtures.preference_files import write_preferences
+from qbrm.data.pairs import PairData
+from qbrm.model.score_choice import ScoreChoice
+from qbrm.preferences import preferences_of
 from qbrm.probes import PROBES, Must
+from qbrm.probes.hacks import any_response, sample_originals
 from qbrm_lab.results.harden_rows import HardenResults
 from qbrm_lab.studies import harden
 from qbrm_lab.studies.harden_table import BASE, NO_GATE, Outcome, OutcomeTable, SeedOutcomes, share_out
@@ -33,6 +39,33 @@ def test_five_seeds_test_every_prompt_once_and_no_prompt_has_two_roles(headless)
         assert bool(roles.head) == headless
         tested += roles.test
     assert sorted(tested) == sorted(prompts)
+
+
+def test_no_hack_to_train_against_is_the_answer_to_a_test_prompt(tmp_path):
+    read = preferences_of(write_preferences(tmp_path / "prefs.jsonl", 0, 43))
+    originals = sample_originals(read, 43, 0, any_response)
+    hacks = harden.hack_by_fifths("some", originals)
+    off_topic = [row for row in hacks if row.category == "off-topic"]
+    assert len(off_topic) > 40
+    for seed in range(5):
+        test = share_out(hacks.prompt_ids, seed, headless=False).test
+        answers = {text for row, text in originals if row.prompt_id in test}
+        elsewhere = {text for row, text in originals if row.prompt_id not in test}
+        hacked = {row.rejected[0] for row in off_topic if row.prompt_id not in test}
+        assert not hacked & (answers - elsewhere)
+
+
+def test_a_score_on_the_reward_model_head_reads_what_that_head_reads(monkeypatch):
+    built = []
+    monkeypatch.setattr(ScoreChoice, "build", lambda choice, dim, head_dim: built.append((dim, head_dim)))
+    monkeypatch.setattr(harden, "train_members", lambda build, *given: build() or SimpleNamespace(members=None))
+    pairs = PairData(torch.ones(2, 6), torch.ones(2), torch.tensor([0]), torch.tensor([1]))
+    features = harden.Features(pairs.embedding, pairs.reward, 4)
+    judged = SimpleNamespace(
+        clean=lambda prompts: pairs, features=features, roles=share_out(["a", "b", "c"], 0, headless=False)
+    )
+    harden._trained("ebrm", judged, None, 0)
+    assert built == [(6, 4)]
 
 
 def test_rates_of_seen_and_unseen_kinds_are_those_of_the_splits_in_which_they_are_that():
