@@ -238,7 +238,8 @@ class SeedStudy:
             on_epoch=lambda epoch: None,
             member=None if self._prepared.came_trained else self._member,
             head_dim=head,
-            prompt=self._prepared.responses.prompt,
+            # Levels are chosen on the validation pairs, so no member may learn from them in another's place.
+            prompt=None,
         )
         fitted = method.fit(task)
         for number in source.files:
