@@ -247,7 +247,7 @@ def test_the_page_says_of_old_runs_alone_that_members_had_seen_what_validates_th
     old = json.loads((asked[0].out / "summary.json").read_text())
     del old["version"]
     for run, times in ((summary, 0), (parsed(old, BestOfNSummary), 1)):
-        assert best_of_n_markdown([Run(run)]).count("had trained four of the five members") == times
+        assert best_of_n_markdown([Run(run)]).count("had trained four of the five") == times
 
 
 def test_a_reward_model_that_came_trained_trains_no_others(asked, tmp_path, monkeypatch):

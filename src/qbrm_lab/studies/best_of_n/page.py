@@ -15,9 +15,9 @@ from qbrm_lab.studies.best_of_n.worth import BASE
 # The version of the studies from which on validation pairs train no member; what the page says of runs before it.
 VALIDATED_APART = 3
 NOT_APART = (
-    "These numbers are of an earlier version of the code: in rows of `members=5`, beta and z of `pessimistic` and `lcb`",
-    "and the units of `worst` and `uncertainty` were chosen with pairs that had trained four of the five members. The",
-    "code has changed since: validation pairs train no member.",
+    "These numbers are of an earlier version of the code: in rows of `members=5`, beta and z of `pessimistic` and",
+    "`lcb` and the units of `worst` and `uncertainty` were chosen with pairs that had trained four of the five",
+    "members. The code has changed since: validation pairs train no member.",
 )
 REFERENCES = (RANDOM, LONGEST, BASE, ORACLE)
 
