@@ -52,7 +52,9 @@ class Identity:
         return identity
 
     def __str__(self) -> str:
-        return f"{self.name}@{self.revision[:7]}"
+        return f"{self.name}@{self.revision[:7]}" + (
+            f", embedding {self.embedding}" if self.embedding != "last" else ""
+        )
 
 
 class Embedded(NamedTuple):

@@ -176,7 +176,7 @@ def _of_seed(prepared: Prepared, seed: int, reporter: Reporter) -> list[Tested]:
     files = {name: as_preferences(lists, name) for name, lists in prepared.lists.items()}
     question = {
         "seed": seed,
-        "reward_model": str(prepared.model.identity),
+        "reward_model": prepared.model.identity.to_dict(),
         "data": preferences_digest([prepared.train, *files.values()]),
         "gold": {name: [one.gold for one in lists] for name, lists in prepared.lists.items()},
     }

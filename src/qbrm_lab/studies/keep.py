@@ -99,7 +99,7 @@ def study_keep(settings: ComparisonSettings, reporter: Reporter) -> Path:
 def _of_seed(prepared: Prepared, seed: int, reporter: Reporter) -> list[Outcome]:
     question = {
         "seed": seed,
-        "reward_model": str(prepared.model.identity),
+        "reward_model": prepared.model.identity.to_dict(),
         "data": preferences_digest([prepared.sources.train, *prepared.sources.tests.values()]),
         "arms": [SCORES, WEIGHTS, PAIRS_PER_STEP, SMALLEST_SCALE],
     }

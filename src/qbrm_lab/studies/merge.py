@@ -117,7 +117,7 @@ def study_merge(settings: ComparisonSettings, reporter: Reporter) -> Path:
 def _of_seed(prepared: Prepared, seed: int, reporter: Reporter) -> list[Outcome]:
     question = {
         "seed": seed,
-        "reward_model": str(prepared.model.identity),
+        "reward_model": prepared.model.identity.to_dict(),
         "data": preferences_digest([prepared.sources.train, *prepared.sources.tests.values()]),
         "study": ["merge", SCORES],
     }

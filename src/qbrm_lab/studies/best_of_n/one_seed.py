@@ -133,7 +133,7 @@ class SeedStudy:
         prepared = self._prepared
         return {
             "seed": self._seed,
-            "reward_model": str(prepared.model.identity),
+            "reward_model": prepared.model.identity.to_dict(),
             "vectors": hashlib.sha256(prepared.embedded.embedding.tobytes()).hexdigest(),
             "data": preferences_digest([prepared.train, *(file.preferences for file in prepared.files)]),
             "gold": [file.gold_digest() for file in prepared.files],

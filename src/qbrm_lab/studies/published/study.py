@@ -118,7 +118,7 @@ def _of_seed(study: Study, seed: int, reporter: Reporter) -> SeedOutcome:
     compared = methods(extent, epochs)
     asked = {
         "seed": seed,
-        "reward_model": str(prepared.model.identity),
+        "reward_model": prepared.model.identity.to_dict(),
         "data": preferences_digest([prepared.sources.train, *prepared.sources.tests.values()]),
     }
     folder = prepared.settings.out / "published"
