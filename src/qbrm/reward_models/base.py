@@ -52,9 +52,12 @@ class Identity:
         return identity
 
     def __str__(self) -> str:
-        return f"{self.name}@{self.revision[:7]}" + (
-            f", embedding {self.embedding}" if self.embedding != "last" else ""
-        )
+        return f"{self.name}@{self.revision[:7]}"
+
+    @property
+    def title(self) -> str:
+        """Name and revision, and the embedding if it is more than the score layer's input."""
+        return str(self) if self.embedding == "last" else f"{self}, embedding {self.embedding}"
 
 
 class Embedded(NamedTuple):

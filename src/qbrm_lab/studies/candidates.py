@@ -121,7 +121,7 @@ def study_candidates(settings: ComparisonSettings, files: Sequence[Path], quick:
     results = CandidatesResults(
         settings.command,
         settings.seeds,
-        str(prepared.model.identity),
+        prepared.model.identity.title,
         [source for source, _ in by_source],
         [row for _, rows in by_source for row in rows],
     )

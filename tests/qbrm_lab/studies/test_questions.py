@@ -71,5 +71,5 @@ def test_a_test_without_both_domains_is_refused_before_anything_is_embedded(stud
 
 
 def test_a_reward_model_is_named_with_an_embedding_that_is_not_the_score_layers_input():
-    names = [str(Identity("rm", "0123456789", "plain", 16, embedding=name)) for name in ("last", "layers")]
+    names = [Identity("rm", "0123456789", "plain", 16, embedding=name).title for name in ("last", "layers")]
     assert names == ["rm@0123456", "rm@0123456, embedding layers"]

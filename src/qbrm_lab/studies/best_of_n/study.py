@@ -93,7 +93,7 @@ def _summary(prepared: Prepared, outcomes: Sequence[SeedOutcome]) -> BestOfNSumm
     ]
     return BestOfNSummary(
         command=prepared.settings.command,
-        reward_model=str(prepared.model.identity),
+        reward_model=prepared.model.identity.title,
         trained=prepared.came_trained,
         train=prepared.train.name,
         train_prompts=len(prepared.train.prompt_ids),

@@ -152,7 +152,7 @@ def _results(study: Study, outcomes: Sequence[SeedOutcome]) -> PublishedResults:
     rows, differences = agreement_rows(agreements, bootstrap)
     return PublishedResults(
         command=prepared.settings.command,
-        reward_model=str(prepared.model.identity),
+        reward_model=prepared.model.identity.title,
         trained=prepared.embedded.reward is not None,
         seeds=len(outcomes),
         epochs=prepared.settings.epochs,
