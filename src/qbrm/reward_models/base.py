@@ -54,6 +54,11 @@ class Identity:
     def __str__(self) -> str:
         return f"{self.name}@{self.revision[:7]}"
 
+    @property
+    def title(self) -> str:
+        """Name and revision, and the embedding if it is more than the score layer's input."""
+        return str(self) if self.embedding == "last" else f"{self}, embedding {self.embedding}"
+
 
 class Embedded(NamedTuple):
     """Embeddings and rewards r0 of n (prompt, response) pairs; no rewards from a model without a score layer.

@@ -104,7 +104,8 @@ def run_benchmark(name: str, seed: int, as_json: bool, out: Path | None, **optio
         InputError: if another benchmark is given options.
     """
     if options and name != EMBED:
-        raise InputError(f"bench {name} takes no {' or '.join(options)}; expected such options with bench {EMBED}.")
+        given = " or ".join(f"--{option.replace('_', '-')}" for option in options)
+        raise InputError(f"bench {name} takes no {given}; expected such options with bench {EMBED}.")
     console = Console()
     with console.status(f"bench {name}"):
         rows = SPEED_BENCHMARKS[name](seed, **options)

@@ -183,7 +183,8 @@ def _parameters(model: SequenceClassifier) -> int:
     """Of all that a token is multiplied with: the embedding table is looked up."""
     network = model.parts().model
     looked_up: int = network.get_input_embeddings().weight.numel()
-    return sum(parameter.numel() for parameter in network.parameters()) - looked_up
+    every: int = sum(parameter.numel() for parameter in network.parameters())
+    return every - looked_up
 
 
 def _needed(model: SequenceClassifier, texts: Texts, written: Sequence[Tokens]) -> int:

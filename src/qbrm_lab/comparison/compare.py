@@ -167,7 +167,7 @@ def embed(
         table = build_features(model, union, folder, follow)
     fact = FeaturesEmbedded(
         responses=len(union.responses()),
-        identity=str(model.identity),
+        identity=model.identity.title,
         embedded_now=counts[-1] - counts[1] if len(counts) > 1 else 0,
         seconds=time.perf_counter() - start,
         folder=str(folder),

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from qbrm.errors import InputError
 from qbrm.preferences import PreferenceSet, check_disjoint, preferences_of, split_by_prompt
 from qbrm_lab.comparison.settings import ComparisonSettings
+from qbrm_lab.scenarios import by_domain
 
 TEST_SHARE = 0.2
 
@@ -51,3 +52,19 @@ def read_sources(settings: ComparisonSettings) -> Sources:
         check_disjoint(train, test)
         tests[test.name] = test
     return Sources(train, tests, held_out=False)
+
+
+def check_domains(sources: Sources) -> None:
+    """Refuse preferences and a test without the first domain, which a reward model learns, and another one.
+
+    Raises:
+        InputError: naming the source and its domains.
+    """
+    first = next(iter(by_domain(sources.train)))
+    for part in (sources.train, next(iter(sources.tests.values()))):
+        domains = list(by_domain(part))
+        if first not in domains or len(domains) == 1:
+            raise InputError(
+                f"{part.name} has the domains {', '.join(domains)}; expected {first} and at least one other, as the "
+                "categories Helpfulness/Chat and Harmlessness/S1 begin with."
+            )

@@ -122,8 +122,8 @@ _MEMBERS = Option("members", _GEOMETRIC, "N", least=2, marker="8")
 _APART = ("worst", "uncertainty")
 _apart = partial(Option, excludes=_APART, needs="members")
 _OF_MEMBERS = (
-    _apart("worst", "instead of their geometric mean, the least of their rewards", marker="<"),
-    _apart("uncertainty", "instead of their geometric mean, their mean less half their variance", marker=">"),
+    _apart("worst", "instead, all trained on the same pairs, the least of their rewards", marker="<"),
+    _apart("uncertainty", "instead, all trained on the same pairs, their mean less half their variance", marker=">"),
 )
 _RBM_OPTIONS = (_DEEP, _GATE, _MEMBERS, *_OF_MEMBERS, _HIDDEN, *_FIT)
 _SAMPLER = Option("sampler", "hidden spins drawn by {}", "NAME", choices="qbrm.samplers:SAMPLERS")

@@ -11,7 +11,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from qbrm.errors import InputError
-from qbrm.fitting.committee import committee
 from qbrm.fitting.fit import combined
 from qbrm_lab.methods.base import Fitted, Rewards, Task, base_reward
 from qbrm_lab.methods.energy import EnergyMethod
@@ -59,10 +58,10 @@ class BaseEnsemble:
 
 @dataclass(frozen=True)
 class RefinedEnsemble:
-    """Several refinements, each trained and validated on its own share of the prompts, their rewards combined.
+    """Several refinements that differ in their seed, their rewards combined: what Coste et al. do with reward models.
 
-    What Coste et al. do with reward models, with the members of a :func:`~qbrm.fitting.committee.committee` of scores,
-    which otherwise become one. `combination` is a name in `COMBINATIONS`; `member` trains one of `members`.
+    None learns from validation pairs, on which units and temperature are set: a committee, which shares them out, would
+    make rewards look surer than they are. `combination` is a name in `COMBINATIONS`; `member` trains one of `members`.
     """
 
     name: str
@@ -76,7 +75,8 @@ class RefinedEnsemble:
 
     def fit(self, task: Task) -> Fitted:
         """Train every member; one temperature is set on the validation pairs."""
-        fitted = [self.member.fit(task.of(fold)) for fold in committee(task.fold, self.members)]
+        folds = [task.fold.of_member(index) for index in range(self.members)]
+        fitted = [self.member.fit(task.of(fold)) for fold in folds]
         whole = combination_of([member.rewards for member in fitted], self.combination, task)
         trainings = [member.training for member in fitted if member.training is not None]
         facts = tuple(replace(fact, method=self.name) for member in fitted for fact in member.facts)

@@ -47,8 +47,17 @@ class LengthCalibratedBase:
 def regression(
     length: Float64[np.ndarray, " responses"], reward: Float64[np.ndarray, " responses"]
 ) -> tuple[Float64[np.ndarray, " knots"], Float64[np.ndarray, " knots"]]:
-    """Lengths, ascending, and the rewards that a local regression expects there."""
+    """Lengths, ascending, and the rewards that a local regression expects there.
+
+    What half of the responses or more have for a length has their mean; lengths at which there is no line are left out.
+    """
     knots = np.unique(np.quantile(length, np.linspace(0, 1, KNOTS)))
-    if len(knots) == 1:
-        return knots, np.array([reward.mean()])
-    return knots, lowess(reward, length, frac=SHARE, xvals=knots)
+    with np.errstate(invalid="ignore"):  # no line goes through responses of one length
+        expected = lowess(reward, length, frac=SHARE, xvals=knots)
+    lengths, count = np.unique(length, return_counts=True)
+    for often in lengths[count >= SHARE * len(length)]:
+        expected[knots == often] = reward[length == often].mean()
+    known = np.isfinite(expected)
+    if not known.any():  # too few responses for a line
+        return knots[:1], np.array([reward.mean()])
+    return knots[known], expected[known]

@@ -11,6 +11,7 @@ from qbrm import EnergyRewardModel
 from qbrm.durable import sha256
 from qbrm.errors import InputError
 from qbrm.model.conversation import PromptLike, as_prompt
+from qbrm.model.persistence import is_refined
 from qbrm.reward_models import load_reward_model
 
 Rewards: TypeAlias = Callable[[Sequence[PromptLike], Sequence[str]], list[float]]
@@ -29,7 +30,7 @@ def load_judge(name: str) -> Judge:
     Raises:
         InputError: if there is no such model, or it gives no rewards.
     """
-    return _refined(name) if _is_refined(name) else _base(name)
+    return _refined(name) if is_refined(name) else _base(name)
 
 
 def _refined(name: str) -> Judge:
@@ -54,11 +55,3 @@ def _base(name: str) -> Judge:
 
     rewards(["Is it there?"], ["Yes."])  # to refuse a model without rewards before there is anything to score
     return Judge(json.dumps(model.identity.to_dict()), rewards)
-
-
-def _is_refined(name: str) -> bool:
-    try:
-        content = json.loads((Path(name) / "config.json").read_text())
-    except (OSError, ValueError):
-        return False
-    return isinstance(content, dict) and "refinement" in content

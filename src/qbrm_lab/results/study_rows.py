@@ -109,6 +109,7 @@ class BestOfNSummary:
         files: the files of candidates.
         rows: means over seeds, with intervals by prompt.
         levels: what validation chose.
+        version: `STUDY_VERSION` of the code that measured, which files of version 2 and before do not say.
     """
 
     command: str
@@ -122,6 +123,7 @@ class BestOfNSummary:
     files: list[CandidateFile]
     rows: list[BestOfNRow]
     levels: list[ChosenLevel]
+    version: int = 2
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,12 +14,13 @@ import torch
 
 from qbrm.durable import make_folder, read_checked, write_atomically
 from qbrm.preferences import PreferenceSet
+from qbrm_lab.comparison.compare import Prepared
 from qbrm_lab.methods.base import Method
 from qbrm_lab.results import as_json, parsed
 
 # Raise it with any change to the code that changes a number which a study reports, or the form of a kept answer: what
 # was kept before is then computed again. Wording, layout and speed do not count.
-STUDY_VERSION = 2
+STUDY_VERSION = 3
 Answer = TypeVar("Answer")
 
 logger = logging.getLogger(__name__)
@@ -56,6 +57,15 @@ def _kept(path: Path) -> dict[str, Any]:
     except ValueError as error:  # InputError is one
         logger.warning("%s What %s answers is computed again.", error, path)
         return {}
+
+
+def of_seed(prepared: Prepared, seed: int) -> dict[str, Any]:
+    """What a seed's answer depends on in every study of a comparison's sources."""
+    return {
+        "seed": seed,
+        "reward_model": prepared.model.identity.to_dict(),
+        "data": preferences_digest([prepared.sources.train, *prepared.sources.tests.values()]),
+    }
 
 
 def settings_of(method: Method) -> dict[str, Any]:

@@ -22,8 +22,8 @@ from qbrm.evaluation import PromptBootstrap
 from qbrm.evaluation.bootstrap import TestPairs
 from qbrm.fitting import Fold, fit_score
 from qbrm.fitting.trunk import fit_trunk
-from qbrm.model.candidates import described, shares_of
-from qbrm.preferences import PreferenceSet, preferences_of, response_id, split_by_prompt
+from qbrm.model.candidates import FEWEST_SETS, described, shares_of
+from qbrm.preferences import PreferenceSet, check_disjoint, preferences_of, response_id, split_by_prompt
 from qbrm.preferences.candidate_lists import CandidateList, as_preferences, read_candidates
 from qbrm.reward_models import Embedded, RewardModel, load_reward_model
 from qbrm.selection.candidates import Family
@@ -42,6 +42,7 @@ CANDIDATES_FILE, PAGE = "candidates.json", "candidates.md"
 FOLDS = 5  # each prompt is tested by one seed
 SETS_SHARE = 0.3  # of the training prompts, whose best-of-n sets the machine is fitted to and no score has seen
 SCORE = Family("rbm")
+FEWEST_FITTED = FEWEST_SETS - FEWEST_SETS // FOLDS
 # Candidates of one file that are embedded, on a random sample of its prompts.
 MOST_CANDIDATES, MOST_QUICK = 7000, 1000
 
@@ -82,6 +83,14 @@ class Tested:
     parameters: dict[str, float]
 
 
+class Prompts(NamedTuple):
+    """What one seed does with the prompts of the preferences: train a score, fit the machine, test it."""
+
+    score: PreferenceSet
+    sets: set[str]
+    test: set[str]
+
+
 def study_candidates(settings: ComparisonSettings, files: Sequence[Path], quick: bool, reporter: Reporter) -> Path:
     """Measure choosing among candidates, on files with gold values and on the best-of-n sets of the preferences.
 
@@ -112,7 +121,7 @@ def study_candidates(settings: ComparisonSettings, files: Sequence[Path], quick:
     results = CandidatesResults(
         settings.command,
         settings.seeds,
-        str(prepared.model.identity),
+        prepared.model.identity.title,
         [source for source, _ in by_source],
         [row for _, rows in by_source for row in rows],
     )
@@ -132,10 +141,13 @@ def _prepare(settings: ComparisonSettings, files: Sequence[Path], most: int, rep
         if file.name in lists:
             raise InputError(f"--candidates names {file.name!r} twice; expected sources with different names.")
         lists[file.name] = _sample(read_candidates(file), most)
+        check_disjoint(train, as_preferences(lists[file.name], file.name))
         of_prompts = f"{len(lists[file.name])} prompts"
         reporter.fact(file.name, of_prompts, f"{sum(len(one.responses) for one in lists[file.name]):,} candidates")
     if not lists:
         raise InputError(f"{train.name} has no best-of-n sets; expected some, or files named by --candidates.")
+    for name, of_source in lists.items():
+        _check_enough(train, name, of_source, range(settings.seed, settings.seed + settings.seeds))
     model = load_reward_model(settings.reward_model, **settings.reward_model_options)
     sets = [train, *(as_preferences(of_file, name) for name, of_file in lists.items() if name != train.name)]
     responses = Responses(sets)
@@ -143,18 +155,28 @@ def _prepare(settings: ComparisonSettings, files: Sequence[Path], most: int, rep
     return Prepared(settings, train, lists, responses, model, table.rows(responses.keys))
 
 
+def _check_enough(train: PreferenceSet, name: str, lists: Sequence[CandidateList], seeds: Sequence[int]) -> None:
+    for seed in seeds:
+        fitted_to, tested = _numbers(train, name, lists, seed)
+        if len(fitted_to) < FEWEST_FITTED or not tested:
+            raise InputError(
+                f"{name} has {len(lists)} sets of two or more candidates, {len(fitted_to)} of them to fit to and "
+                f"{len(tested)} to test in seed {seed}; expected at least {FEWEST_FITTED} and 1."
+            )
+
+
 def _sample(lists: Sequence[CandidateList], most: int) -> list[CandidateList]:
     """Lists in the order of their prompts' hashes, until they have more than `most` candidates."""
     several = sorted((one for one in lists if len(one.responses) > 1), key=lambda one: one.prompt_id)
     total = np.cumsum([len(one.responses) for one in several])
-    return several[: max(FOLDS, int((total <= most).sum()))]
+    return several[: max(FEWEST_SETS, int((total <= most).sum()))]
 
 
 def _of_seed(prepared: Prepared, seed: int, reporter: Reporter) -> list[Tested]:
     files = {name: as_preferences(lists, name) for name, lists in prepared.lists.items()}
     question = {
         "seed": seed,
-        "reward_model": str(prepared.model.identity),
+        "reward_model": prepared.model.identity.to_dict(),
         "data": preferences_digest([prepared.train, *files.values()]),
         "gold": {name: [one.gold for one in lists] for name, lists in prepared.lists.items()},
     }
@@ -166,10 +188,7 @@ def _of_seed(prepared: Prepared, seed: int, reporter: Reporter) -> list[Tested]:
 
 
 def _tested(prepared: Prepared, seed: int) -> Iterator[Tested]:
-    held_out = _fold(sorted(prepared.train.prompt_ids), seed)
-    rest = prepared.train.of_prompts(set(prepared.train.prompt_ids) - held_out)
-    for_score, for_sets = split_by_prompt(rest, SETS_SHARE, seed)
-    score, embedding, reward = _fitted_score(prepared, for_score, seed)
+    score, embedding, reward = _fitted_score(prepared, _prompts(prepared.train, seed).score, seed)
     keys = {key: row for row, key in enumerate(prepared.responses.keys)}
     for name, lists in prepared.lists.items():
         rows = [[keys[one.prompt_id, response_id(text)] for text in one.responses] for one in lists]
@@ -177,16 +196,27 @@ def _tested(prepared: Prepared, seed: int) -> Iterator[Tested]:
             described(score, score.refinement, embedding[of_set], reward[of_set], one.responses)
             for of_set, one in zip(rows, lists, strict=True)
         ]
-        if name == prepared.train.name:
-            tests, trains = held_out, set(for_sets.prompt_ids)
-        else:
-            known = sorted({one.prompt_id for one in lists})
-            tests = _fold(known, seed)
-            trains = set(known) - tests
-        train = [number for number, one in enumerate(lists) if one.prompt_id in trains]
-        test = [number for number, one in enumerate(lists) if one.prompt_id in tests]
+        train, test = _numbers(prepared.train, name, lists, seed)
         base = [reward[rows[number]].double() for number in test]
         yield _outcome(name, lists, sets, base, train, test, seed)
+
+
+def _prompts(train: PreferenceSet, seed: int) -> Prompts:
+    test = _fold(sorted(train.prompt_ids), seed)
+    score, sets = split_by_prompt(train.of_prompts(set(train.prompt_ids) - test), SETS_SHARE, seed)
+    return Prompts(score, set(sets.prompt_ids), test)
+
+
+def _numbers(train: PreferenceSet, name: str, lists: Sequence[CandidateList], seed: int) -> tuple[list[int], ...]:
+    """Numbers of a source's sets that the machine is fitted to, and of those that a seed tests."""
+    if name == train.name:
+        _, fitted_to, tested = _prompts(train, seed)
+    else:
+        known = sorted({one.prompt_id for one in lists})
+        tested = _fold(known, seed)
+        fitted_to = set(known) - tested
+    numbers = range(len(lists))
+    return tuple([number for number in numbers if lists[number].prompt_id in part] for part in (fitted_to, tested))
 
 
 def _fold(prompts: Sequence[str], seed: int) -> set[str]:

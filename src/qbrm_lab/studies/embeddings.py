@@ -43,7 +43,7 @@ def study_embeddings(settings: ComparisonSettings, reporter: Reporter) -> Path:
     ``last`` is the score layer's input, ``mean`` that and the mean of the last layer over the response, ``layers``
     those and a lower layer's mean. Writes a report for each to a folder of its name in `settings.out`, and
     embeddings.md, the table of all. EBRM reads the score layer's input in each of them, as published, unless its
-    options say else.
+    options say otherwise.
 
     Args:
         settings: the reward model, which is loaded with the embedding ``layers``, preferences, methods and seeds.

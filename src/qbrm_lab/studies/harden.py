@@ -33,7 +33,7 @@ from qbrm.preferences.base import Key
 from qbrm.probes import PROBES, Must
 from qbrm.probes.hacks import Original, any_response, hack_originals, sample_originals
 from qbrm.refinement import REFINEMENTS, refine
-from qbrm.reward_models import load_reward_model
+from qbrm.reward_models import Identity, load_reward_model
 from qbrm.selection.candidates import epochs_for
 from qbrm_lab.comparison import ComparisonSettings
 from qbrm_lab.report.plots.gallery import png_bytes
@@ -74,6 +74,7 @@ class Data:
         reward: of them; None for an encoder without a score layer.
         head_dim: how many coordinates of the embedding the reward model's head reads; None for all.
         row: of each (prompt id, response id).
+        identity: of the reward model.
     """
 
     preferences: PreferenceSet
@@ -82,6 +83,7 @@ class Data:
     reward: Float[Tensor, " responses"] | None
     head_dim: int | None
     row: dict[Key, int]
+    identity: Identity
 
     @cached_property
     def prompt(self) -> Int[Tensor, " responses"]:
@@ -182,13 +184,13 @@ def _together(tables: Sequence[FeatureTable], preferences: PreferenceSet, hacks:
     rewards = [features.reward for features in embedded if features.reward is not None]
     reward = torch.from_numpy(np.concatenate(rewards)) if rewards else None
     row = {key: number for number, key in enumerate(key for of_table in parts for key in of_table)}
-    return Data(preferences, hacks, embedding, reward, tables[0].head_dim, row)
+    return Data(preferences, hacks, embedding, reward, tables[0].head_dim, row, tables[0].identity)
 
 
 def _of_seed(settings: ComparisonSettings, data: Data, splits: Sequence[Sequence[str]], seed: int) -> SeedOutcomes:
     question = {
         "seed": seed,
-        "reward_model": [settings.reward_model, {**settings.reward_model_options}],
+        "reward_model": data.identity.to_dict(),
         "data": preferences_digest([data.preferences, data.hacks]),
         "arms": [settings.methods, DEFAULT_WEIGHT, [list(split) for split in splits]],
     }

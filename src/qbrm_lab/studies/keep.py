@@ -30,11 +30,12 @@ from qbrm.selection.candidates import Family
 from qbrm_lab.comparison import ComparisonSettings
 from qbrm_lab.comparison.compare import Prepared, prepare
 from qbrm_lab.comparison.side_by_side import each_seed
+from qbrm_lab.comparison.sources import check_domains, read_sources
 from qbrm_lab.report.plots.gallery import png_bytes
 from qbrm_lab.report.plots.keep import frontier_figure
 from qbrm_lab.results.study_rows import KeepResults, KeepRow
 from qbrm_lab.scenarios import VARIANTS, by_domain
-from qbrm_lab.studies.cache import cached, preferences_digest
+from qbrm_lab.studies.cache import cached, of_seed
 from qbrm_lab.studies.json_files import write_json
 from qbrm_lab.studies.keep_page import BASE, DENSITY, NO_GATE, PICTURE, TWO_SIDED, keep_markdown
 
@@ -84,7 +85,9 @@ def study_keep(settings: ComparisonSettings, reporter: Reporter) -> Path:
     Arguments and errors are those of :func:`~qbrm_lab.studies.everything.study_everything`. Returns the path of
     keep.md.
     """
-    prepared = prepare(settings, reporter)
+    sources = read_sources(settings)
+    check_domains(sources)
+    prepared = prepare(settings, reporter, sources)
     seeds = range(settings.seed, settings.seed + settings.seeds)
     outcomes = each_seed(partial(_of_seed, prepared), seeds, settings.workers, reporter, "keep")
     rows = _rows(prepared, list(outcomes))
@@ -97,12 +100,7 @@ def study_keep(settings: ComparisonSettings, reporter: Reporter) -> Path:
 
 
 def _of_seed(prepared: Prepared, seed: int, reporter: Reporter) -> list[Outcome]:
-    question = {
-        "seed": seed,
-        "reward_model": str(prepared.model.identity),
-        "data": preferences_digest([prepared.sources.train, *prepared.sources.tests.values()]),
-        "arms": [SCORES, WEIGHTS, PAIRS_PER_STEP, SMALLEST_SCALE],
-    }
+    question = {**of_seed(prepared, seed), "arms": [SCORES, WEIGHTS, PAIRS_PER_STEP, SMALLEST_SCALE]}
     path = prepared.settings.out / "keep" / f"seed-{seed}.json"
     reporter.status(f"keep, seed {seed}")
     outcomes = cached(path, question, list[Outcome], lambda: list(_outcomes(domains_of(prepared, seed), seed)))

@@ -36,9 +36,10 @@ from qbrm.selection.cross_validation import tempered_base
 from qbrm_lab.comparison import ComparisonSettings
 from qbrm_lab.comparison.compare import Prepared, prepare
 from qbrm_lab.comparison.side_by_side import each_seed
+from qbrm_lab.comparison.sources import check_domains, read_sources
 from qbrm_lab.results.study_rows import MergeResults, MergeRow
 from qbrm_lab.scenarios import VALIDATION_SHARE, VARIANTS, by_domain
-from qbrm_lab.studies.cache import cached, preferences_digest
+from qbrm_lab.studies.cache import cached, of_seed
 from qbrm_lab.studies.json_files import write_json
 from qbrm_lab.studies.keep import test_domains
 from qbrm_lab.studies.merge_page import BOTH, MEAN, RESIDUAL, merge_markdown
@@ -97,7 +98,9 @@ def study_merge(settings: ComparisonSettings, reporter: Reporter) -> Path:
     merge.json and merge.md to `settings.out`, where finished seeds are kept. Arguments and errors are those of
     :func:`~qbrm_lab.studies.everything.study_everything`. Returns the path of merge.md.
     """
-    prepared = prepare(settings, reporter)
+    sources = read_sources(settings)
+    check_domains(sources)
+    prepared = prepare(settings, reporter, sources)
     seeds = range(settings.seed, settings.seed + settings.seeds)
     outcomes = each_seed(partial(_of_seed, prepared), seeds, settings.workers, reporter, "merge")
     known, *others = by_domain(prepared.sources.train)
@@ -115,12 +118,7 @@ def study_merge(settings: ComparisonSettings, reporter: Reporter) -> Path:
 
 
 def _of_seed(prepared: Prepared, seed: int, reporter: Reporter) -> list[Outcome]:
-    question = {
-        "seed": seed,
-        "reward_model": str(prepared.model.identity),
-        "data": preferences_digest([prepared.sources.train, *prepared.sources.tests.values()]),
-        "study": ["merge", SCORES],
-    }
+    question = {**of_seed(prepared, seed), "study": ["merge", SCORES]}
     path = prepared.settings.out / "merge" / f"seed-{seed}.json"
     reporter.status(f"merge, seed {seed}")
     outcomes = cached(path, question, list[Outcome], lambda: list(_outcomes(_domains(prepared, seed), seed)))

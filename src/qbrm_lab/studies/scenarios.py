@@ -46,7 +46,7 @@ def _question(prepared: Prepared, scenario: str, methods: Mapping[str, Method]) 
         "scenario": scenario,
         "seeds": list(range(settings.seed, settings.seed + settings.seeds)),
         "methods": {name: settings_of(method) for name, method in methods.items()},
-        "reward_model": str(prepared.model.identity),
+        "reward_model": prepared.model.identity.to_dict(),
         "tests": list(sources.tests),
         "data": preferences_digest([sources.train, *sources.tests.values()]),
     }

@@ -50,5 +50,5 @@ def test_a_reward_model_and_preferences_of_ones_own_are_timed(few, tmp_path, mon
 
 
 def test_other_benchmarks_take_no_reward_model():
-    with pytest.raises(bench.InputError, match="bench refine takes no reward_model"):
+    with pytest.raises(bench.InputError, match="bench refine takes no --reward-model;"):
         bench.run_benchmark("refine", seed=0, as_json=True, out=None, reward_model="rm")

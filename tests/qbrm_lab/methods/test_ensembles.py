@@ -108,19 +108,18 @@ def test_refinements_are_combined_in_deviations_of_each(combination, combine):
 
 
 @pytest.mark.parametrize("name", ["residual:members=3,worst", "sqrbm:gate,members=3,uncertainty"])
-def test_the_members_of_a_careful_ensemble_take_turns_at_validating(name):
+def test_no_member_of_a_careful_ensemble_learns_from_what_sets_units_and_temperature(name):
     seen = []
     method = build_method(name)
     asked = task()
-    together = asked.pairs.with_pairs_of(asked.validation)
-    prompt = torch.arange(len(together.reward))
+    asked = replace(asked, pairs=pairs(1), prompt=torch.arange(len(asked.features.reward)))
 
     class Spy:
         def fit(self, member):
-            seen.append(member.validation.n_pairs)
+            seen.append((member.pairs, member.validation))
             return Fitted(lambda features: features.reward, training=Training([], 1, 1.0, 2))
 
     assert method.described()["gate"] is ("gate" in name)
-    replace(method, member=Spy()).fit(replace(asked, pairs=together, prompt=prompt))
+    replace(method, member=Spy()).fit(asked)
     assert len(seen) == 3
-    assert all(0 < count < together.n_pairs for count in seen)
+    assert all(learnt is asked.pairs and held is asked.validation for learnt, held in seen)

@@ -65,3 +65,19 @@ def test_beyond_the_lengths_seen_the_expectation_is_level():
 def test_responses_of_one_length_keep_their_order():
     found = calibrated(torch.full((10,), 7), torch.arange(10.0))
     torch.testing.assert_close(found, torch.arange(10.0) - 4.5)
+
+
+@pytest.mark.parametrize("often", [50, 60, 95])
+def test_where_half_have_one_length_their_mean_is_expected_and_the_others_lie_between(often):
+    length, _ = responses(100)
+    length[:often] = 700
+    truth = 0.003 * length.double()
+    reward = truth + 0.1 * torch.randn(100, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    knots, expected = regression(length.double().numpy(), reward.numpy())
+    assert expected[knots == 700] == pytest.approx(float(reward[:often].mean()))
+    assert np.interp(length.numpy(), knots, expected) == pytest.approx(truth.numpy(), abs=0.6)
+
+
+@pytest.mark.parametrize("lengths", [[5, 5, 5, 9, 9, 9], [1, 2, 3, 4]])
+def test_few_lengths_or_responses_leave_rewards_finite(lengths):
+    assert torch.isfinite(calibrated(torch.tensor(lengths), torch.arange(float(len(lengths))))).all()

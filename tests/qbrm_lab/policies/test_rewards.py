@@ -1,5 +1,8 @@
 """Rewards of any kind as one function: those of a reward model as it is, and those of a refined one."""
 
+import json
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -45,3 +48,9 @@ def test_a_model_without_rewards_is_refused_when_it_is_loaded(monkeypatch):
     monkeypatch.setitem(REWARD_MODELS, "fake", FakeEncoder)
     with pytest.raises(InputError, match="fake gives no rewards"):
         load_judge("fake")
+
+
+def test_what_is_a_refined_model_is_told_as_everywhere(reward_model):
+    config = Path(reward_model) / "config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "refinement": "of its own kind"}))
+    assert len(load_judge(reward_model).rewards([PROMPT], [RESPONSE])) == 1

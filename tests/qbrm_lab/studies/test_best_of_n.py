@@ -17,16 +17,21 @@ from fixtures.fake_encoder import FakeEncoder, vector
 from fixtures.preference_files import write_preferences
 from qbrm.cli.console import Reporter
 from qbrm.errors import InputError
+from qbrm.fitting.committee import committee
 from qbrm.preferences import Message
 from qbrm.reward_models import REWARD_MODELS
 from qbrm_lab.comparison import ComparisonSettings
-from qbrm_lab.results.study_rows import BestOfNRow
+from qbrm_lab.methods.base import Fitted
+from qbrm_lab.results import parsed
+from qbrm_lab.results.study_rows import BestOfNRow, BestOfNSummary
 from qbrm_lab.studies.best_of_n.candidates import read_candidate_file, sampled
 from qbrm_lab.studies.best_of_n.gold_pairs import gold_pairs
 from qbrm_lab.studies.best_of_n.one_seed import SeedStudy
-from qbrm_lab.studies.best_of_n.settings import Asked
+from qbrm_lab.studies.best_of_n.page import Run, best_of_n_markdown
+from qbrm_lab.studies.best_of_n.settings import Asked, prepare
 from qbrm_lab.studies.best_of_n.study import study_best_of_n
 from qbrm_lab.studies.best_of_n.worth import JudgedPool, SeedWorth, rows_over_seeds, sizes_of, worth_of
+from qbrm_lab.studies.json_files import read_json
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 METHODS = ("base:length", "base:worst", "sqrbm", "residual:members=2,worst")
@@ -216,6 +221,33 @@ def test_the_documents_have_a_section_and_plots_for_every_run(asked, done, tmp_p
     assert {str(path.relative_to(tmp_path / "docs")) for path in (tmp_path / "docs").rglob("*.png")} == shown
     assert len(shown) == 4
     assert not (tmp_path / "docs" / "best-of-n" / "of-yesterday").exists()
+
+
+def test_no_member_learns_from_the_pairs_that_choose_beta_and_z(asked, done, monkeypatch):
+    monkeypatch.setitem(REWARD_MODELS, "fake", FakeEncoder)
+    tasks = []
+
+    class Spy:
+        name = "spy"
+
+        def fit(self, task):
+            tasks.append(task)
+            return Fitted(lambda features: features.reward)
+
+    study = SeedStudy(prepare(*asked, Reporter.silent()), 0, Reporter.silent())
+    for source in study._sources():
+        list(study._measured(source, Spy()))
+    assert len(tasks) == 3
+    for task in tasks:
+        assert {id(fold.validation) for fold in committee(task.fold, 5)} == {id(task.validation)}
+
+
+def test_the_page_says_of_old_runs_alone_that_members_had_seen_what_validates_them(asked, done):
+    summary = read_json(asked[0].out / "summary.json", BestOfNSummary)
+    old = json.loads((asked[0].out / "summary.json").read_text())
+    del old["version"]
+    for run, times in ((summary, 0), (parsed(old, BestOfNSummary), 1)):
+        assert best_of_n_markdown([Run(run)]).count("had trained four of the five") == times
 
 
 def test_a_reward_model_that_came_trained_trains_no_others(asked, tmp_path, monkeypatch):

@@ -114,9 +114,9 @@ def test_ties_are_worth_the_least_of_them():
 
 def test_a_sample_is_whole_prompts_in_an_order_of_their_own(tmp_path):
     lists = study.read_candidates(write_candidates(tmp_path / "some.jsonl", prompts=30))
-    few = study._sample(lists, 26)
-    assert len(few) == 6
-    assert few == study._sample(lists[::-1], 100)[:6]
+    few = study._sample(lists, 46)
+    assert len(few) == 11
+    assert few == study._sample(lists[::-1], 100)[:11]
 
 
 def test_without_sets_there_is_nothing_to_study(settings, tmp_path):
@@ -126,6 +126,46 @@ def test_without_sets_there_is_nothing_to_study(settings, tmp_path):
     same = [write_candidates(folder / "some.jsonl") for folder in (tmp_path, tmp_path / "more")]
     with pytest.raises(InputError, match=r"--candidates names 'some.jsonl' twice"):
         study_candidates(settings, same, False, Reporter())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"prompts": 9},
+            "some.jsonl has 9 sets of two or more candidates, 7 of them to fit to and 2 to test",
+        ),
+        ({"n": 1}, "some.jsonl has 0 sets of two or more candidates"),
+    ],
+)
+def test_a_file_with_few_sets_is_refused_before_anything_is_embedded(settings, tmp_path, monkeypatch, change, message):
+    monkeypatch.setattr(study, "embed", lambda *given: pytest.fail("responses were embedded"))
+    with pytest.raises(InputError, match=message):
+        study_candidates(settings, [write_candidates(tmp_path / "some.jsonl", **change)], False, Reporter())
+
+
+@pytest.fixture
+def with_few_sets(settings):
+    """A fifth of the prompts have several rejected responses, so that 4 or 5 are left to fit to."""
+    lines = read_lines(pairs_only(settings.train))
+    for line in lines[:20]:
+        line["rejected"] = [line["rejected"], "another"]
+    settings.train.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return settings
+
+
+def test_preferences_with_few_sets_are_refused(with_few_sets):
+    with pytest.raises(InputError, match=r"prefs.jsonl has 20 sets .* to test in seed [01]; expected at least 8"):
+        study_candidates(with_few_sets, [], False, Reporter())
+
+
+def test_a_prompt_that_trains_the_score_tests_no_candidates(settings, tmp_path):
+    path = write_candidates(tmp_path / "some.jsonl", prompts=14)
+    lines = read_lines(path)
+    lines[3]["prompt"] = "question 5"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with pytest.raises(InputError, match='share the prompt "question 5"'):
+        study_candidates(settings, [path], False, Reporter())
 
 
 def test_the_command_names_a_bad_line_of_a_candidate_file(settings, tmp_path, command):

@@ -133,7 +133,7 @@ class SeedStudy:
         prepared = self._prepared
         return {
             "seed": self._seed,
-            "reward_model": str(prepared.model.identity),
+            "reward_model": prepared.model.identity.to_dict(),
             "vectors": hashlib.sha256(prepared.embedded.embedding.tobytes()).hexdigest(),
             "data": preferences_digest([prepared.train, *(file.preferences for file in prepared.files)]),
             "gold": [file.gold_digest() for file in prepared.files],
@@ -238,7 +238,8 @@ class SeedStudy:
             on_epoch=lambda epoch: None,
             member=None if self._prepared.came_trained else self._member,
             head_dim=head,
-            prompt=self._prepared.responses.prompt,
+            # Levels are chosen on the validation pairs, so no member may learn from them in another's place.
+            prompt=None,
         )
         fitted = method.fit(task)
         for number in source.files:

@@ -17,6 +17,7 @@ from qbrm_lab.studies.best_of_n.one_seed import SeedOutcome, SeedStudy
 from qbrm_lab.studies.best_of_n.page import Run, best_of_n_markdown, picture_name
 from qbrm_lab.studies.best_of_n.settings import Asked, Prepared, prepare
 from qbrm_lab.studies.best_of_n.worth import rows_of_seed, rows_over_seeds, sizes_of
+from qbrm_lab.studies.cache import STUDY_VERSION
 from qbrm_lab.studies.json_files import write_json
 
 RESULTS_FILE, SUMMARY_FILE, PAGE_FILE = "best_of_n.json", "summary.json", "best-of-n.md"
@@ -92,7 +93,7 @@ def _summary(prepared: Prepared, outcomes: Sequence[SeedOutcome]) -> BestOfNSumm
     ]
     return BestOfNSummary(
         command=prepared.settings.command,
-        reward_model=str(prepared.model.identity),
+        reward_model=prepared.model.identity.title,
         trained=prepared.came_trained,
         train=prepared.train.name,
         train_prompts=len(prepared.train.prompt_ids),
@@ -102,4 +103,5 @@ def _summary(prepared: Prepared, outcomes: Sequence[SeedOutcome]) -> BestOfNSumm
         files=files,
         rows=rows,
         levels=levels,
+        version=STUDY_VERSION,
     )

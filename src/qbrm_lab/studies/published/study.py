@@ -16,9 +16,9 @@ from qbrm.preferences import PreferenceSet, split_by_prompt
 from qbrm_lab.comparison import ComparisonSettings
 from qbrm_lab.comparison.compare import Prepared, prepare
 from qbrm_lab.comparison.side_by_side import each_seed
-from qbrm_lab.comparison.sources import Sources, read_sources
+from qbrm_lab.comparison.sources import Sources, check_domains, read_sources
 from qbrm_lab.scenarios import VARIANTS, by_domain
-from qbrm_lab.studies.cache import cached, preferences_digest, settings_of
+from qbrm_lab.studies.cache import cached, of_seed, settings_of
 from qbrm_lab.studies.json_files import write_json
 from qbrm_lab.studies.published.agreement import Agreement, agreement_of, agreement_rows
 from qbrm_lab.studies.published.code import PublishedCode, code_digest
@@ -87,7 +87,7 @@ def study_published(settings: ComparisonSettings, published: Path | None, quick:
         PublishedCode(published)
     extent = QUICK if quick else FULL
     sources = _some(read_sources(settings), extent, settings.seed)
-    VARIANTS["shift"].share_out(sources.train, settings.seed)  # refuses a single domain before anything is embedded
+    check_domains(sources)
     study = Study(prepare(settings, reporter, sources), extent, published)
     seeds = range(settings.seed, settings.seed + settings.seeds)
     outcomes = list(each_seed(partial(_of_seed, study), seeds, settings.workers, reporter, "published"))
@@ -116,11 +116,7 @@ def _of_seed(study: Study, seed: int, reporter: Reporter) -> SeedOutcome:
     epochs = prepared.settings.epochs
     ebrm = [EBRMInUnits("ebrm", deviation, extent.noise_samples, epochs) for deviation in extent.deviations]
     compared = methods(extent, epochs)
-    asked = {
-        "seed": seed,
-        "reward_model": str(prepared.model.identity),
-        "data": preferences_digest([prepared.sources.train, *prepared.sources.tests.values()]),
-    }
+    asked = of_seed(prepared, seed)
     folder = prepared.settings.out / "published"
 
     def agreement() -> Agreement:
@@ -156,7 +152,7 @@ def _results(study: Study, outcomes: Sequence[SeedOutcome]) -> PublishedResults:
     rows, differences = agreement_rows(agreements, bootstrap)
     return PublishedResults(
         command=prepared.settings.command,
-        reward_model=str(prepared.model.identity),
+        reward_model=prepared.model.identity.title,
         trained=prepared.embedded.reward is not None,
         seeds=len(outcomes),
         epochs=prepared.settings.epochs,
