@@ -19,7 +19,7 @@ BARE := $(KAIWU) $(SMOLLM2)
 ARGS =
 # Who is asked for known vulnerabilities: pypi or osv.
 SERVICE = pypi
-ADVISORY_pypi := https://pypi.org/pypi/pip/json
+ADVISORY_pypi := https://pypi.org/pypi/pip/24.0/json
 ADVISORY_osv := https://api.osv.dev/v1/vulns/GHSA-h75v-3vvj-5mfj
 # `make constraints UPGRADE=1` looks for newer versions; without it, pins that still fit are kept.
 UPGRADE =
