@@ -85,7 +85,7 @@ def study(
     seed: opt.Seed = 0,
     epochs: opt.Epochs = 5,
     quick: Annotated[
-        bool, typer.Option("--quick", help="Without EBRM and other slow parts, on fewer prompts: minutes.")
+        bool, typer.Option("--quick", help="One seed; in most studies also fewer prompts, and no EBRM.")
     ] = False,
     skip_bad: opt.SkipBad = False,
     workers: Annotated[
