@@ -43,10 +43,7 @@ class Study(str, Enum):
     GRPO = "grpo"
 
 
-READING: tuple[str, ...] = (
-    *("reward_model", "revision", "head", "output", "embedding", "template", "fold_system", "max_length", "dtype"),
-    *("device_map", "trust_remote_code"),
-)
+READING = ("reward_model", *opt.READING)
 # The options that only some subjects take.
 TAKES: Mapping[Study, tuple[str, ...]] = {
     Study.REWARD_MODELS: ("candidates",),
@@ -222,18 +219,7 @@ def study(
     from qbrm_lab.comparison import ComparisonSettings
     from qbrm_lab.studies.everything import PARTS, study_everything, study_part
 
-    reading = opt.given(
-        revision=revision,
-        head=head,
-        output=output,
-        embedding=embedding,
-        template=template,
-        fold_system=fold_system,
-        max_length=max_length,
-        dtype=dtype,
-        device_map=device_map,
-        trust_remote_code=trust_remote_code,
-    )
+    reading = opt.reading(locals())
     given = opt.given(
         test=test,
         methods=methods,

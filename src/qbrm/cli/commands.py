@@ -51,9 +51,6 @@ def embed(
     from qbrm.features.embed import embed as run
     from qbrm.reward_models import load_reward_model
 
-    shape = opt.given(head=head, output=output, embedding=embedding, template=template, max_length=max_length)
-    shape |= opt.given(fold_system=fold_system)
-    place = opt.given(revision=revision, dtype=dtype, device_map=device_map, trust_remote_code=trust_remote_code)
     reporter = Reporter()
     preferences = read_source(source, reporter, skip_bad=skip_bad)
     start, done = time.perf_counter(), list[int]()
@@ -63,7 +60,7 @@ def embed(
             done.append(rows)
             advance(rows, total)
 
-        load = partial(load_reward_model, reward_model, **shape, **place)
+        load = partial(load_reward_model, reward_model, **opt.reading(locals()))
         table, taken = run(preferences, out, load, engine, workers, follow, skip_bad=skip_bad)
     report_refused(len(preferences) - len(taken), reporter)
     embedded = done[-1] - done[0]
@@ -193,10 +190,7 @@ def fit(
     from qbrm.model.score_choice import named_score
 
     choice = named_score(score, gate=gate, members=members, deep=deep)
-    shape = opt.given(head=head, output=output, embedding=embedding, template=template, max_length=max_length)
-    shape |= opt.given(fold_system=fold_system)
-    place = opt.given(revision=revision, dtype=dtype, device_map=device_map, trust_remote_code=trust_remote_code)
-    options = {**shape, **place}
+    options = opt.reading(locals())
     fit_model(source, reward_model, choice, out, seed, skip_bad=skip_bad, keep=keep, harden=harden, **options)
 
 
@@ -318,12 +312,9 @@ def probe(
     """
     from qbrm.cli.probe import probe_model
 
-    shape = opt.given(head=head, output=output, embedding=embedding, template=template, max_length=max_length)
-    shape |= opt.given(fold_system=fold_system)
-    place = opt.given(revision=revision, dtype=dtype, device_map=device_map, trust_remote_code=trust_remote_code)
     names = None if probes is None else opt.listed("--probes", probes)
-    options = {"skip_bad": skip_bad, "reward_model": reward_model, **shape, **place}
-    probe_model(model, on, names, out, prompts, seed, **options)
+    options = opt.reading(locals())
+    probe_model(model, on, names, out, prompts, seed, skip_bad=skip_bad, reward_model=reward_model, **options)
 
 
 def export(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
@@ -110,10 +111,21 @@ TrustRemoteCode = Annotated[
     bool, typer.Option("--trust-remote-code", help="Run Python code of the model.", rich_help_panel=REWARD_MODEL)
 ]
 
+# Commands that load a reward model have these.
+READING = (
+    *("revision", "head", "output", "embedding", "template", "fold_system", "max_length"),
+    *("dtype", "device_map", "trust_remote_code"),
+)
+
 
 def given(**options: Any) -> Any:
     """The options that were given, neither None nor False, for a function that takes them by name."""
     return {name: value for name, value in options.items() if value is not None and value is not False}
+
+
+def reading(arguments: Mapping[str, Any]) -> Any:
+    """How a reward model is to be read: the options of `READING` that a command was given, of its arguments by name."""
+    return given(**{name: arguments[name] for name in READING})
 
 
 def listed(option: str, names: str) -> tuple[str, ...]:

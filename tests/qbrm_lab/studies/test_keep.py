@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from fixtures.fake_encoder import FakeEncoder
-from fixtures.preference_files import read_lines, write_preferences
+from fixtures.preference_files import write_two_domains
 from qbrm.cli.console import Reporter
 from qbrm.fitting.keeping import DEFAULT_WEIGHT
 from qbrm.reward_models import REWARD_MODELS
@@ -49,13 +49,8 @@ def test_the_weight_is_the_greatest_that_leaves_every_score_nine_tenths_of_its_g
 def settings(tmp_path, monkeypatch):
     monkeypatch.setitem(REWARD_MODELS, "fake", FakeEncoder)
     monkeypatch.setattr(keep, "WEIGHTS", (0.0, DEFAULT_WEIGHT))
-    lines = read_lines(write_preferences(tmp_path / "both.jsonl", 0, 100))
-    for number, line in enumerate(lines):
-        line["category"] = "Old/a" if number % 3 else "New/b"
-    (tmp_path / "both.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    return ComparisonSettings(
-        tmp_path / "both.jsonl", tmp_path / "out", reward_model="fake", seeds=2, command="qbrm study keep"
-    )
+    source = write_two_domains(tmp_path / "both.jsonl", 100)
+    return ComparisonSettings(source, tmp_path / "out", reward_model="fake", seeds=2, command="qbrm study keep")
 
 
 def test_the_study_sets_every_way_to_keep_beside_the_base(settings, monkeypatch):

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from fixtures.fake_encoder import FakeEncoder
-from fixtures.preference_files import read_lines, write_preferences
+from fixtures.preference_files import write_two_domains
 from qbrm.cli.console import Reporter
 from qbrm.data.pairs import PairData
 from qbrm.energies import Residual
@@ -57,13 +57,8 @@ def test_the_rivals_are_the_normals_that_their_names_say():
 def settings(tmp_path, monkeypatch):
     monkeypatch.setitem(REWARD_MODELS, "fake", FakeEncoder)
     monkeypatch.setattr(merge, "SCORES", ("residual",))
-    lines = read_lines(write_preferences(tmp_path / "both.jsonl", 0, 100))
-    for number, line in enumerate(lines):
-        line["category"] = "Old/a" if number % 3 else "New/b"
-    (tmp_path / "both.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    return ComparisonSettings(
-        tmp_path / "both.jsonl", tmp_path / "out", reward_model="fake", seeds=2, command="qbrm study merge"
-    )
+    source = write_two_domains(tmp_path / "both.jsonl", 100)
+    return ComparisonSettings(source, tmp_path / "out", reward_model="fake", seeds=2, command="qbrm study merge")
 
 
 def test_the_study_sets_every_way_to_merge_beside_its_rivals(settings, monkeypatch):
