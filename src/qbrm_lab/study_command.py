@@ -36,6 +36,7 @@ class Study(str, Enum):
     MERGE = "merge"
     REWARD_MODELS = "reward-models"
     EMBEDDINGS = "embeddings"
+    LANGUAGE_MODELS = "language-models"
     HARDEN = "harden"
     BEST_OF_N = "best-of-n"
     CANDIDATES = "candidates"
@@ -48,6 +49,7 @@ READING = ("reward_model", *opt.READING)
 TAKES: Mapping[Study, tuple[str, ...]] = {
     Study.REWARD_MODELS: ("candidates",),
     Study.EMBEDDINGS: ("test", "methods", *(name for name in READING if name != "embedding")),
+    Study.LANGUAGE_MODELS: ("reward_models", "max_length", "dtype", "device_map"),
     Study.HARDEN: ("train_prompts", *READING),
     Study.BEST_OF_N: ("candidates", "methods", "prompts", "train_prompts", *READING),
     Study.CANDIDATES: ("candidates", *READING),
@@ -70,9 +72,14 @@ class Request:
 
 
 def study(
-    train: Annotated[Path, typer.Option(help=f"Preferences, a fifth of whose prompts is the test: {opt.SOURCE_HELP}.")],
     out: Annotated[Path, typer.Option(help="Folder for features, training states, tables and plots.")],
     subject: Annotated[Study, typer.Argument(help="What to study.")] = Study.ALL,
+    train: Annotated[
+        Path | None,
+        typer.Option(
+            help=f"Preferences, a fifth of whose prompts is the test: {opt.SOURCE_HELP}. language-models takes none."
+        ),
+    ] = None,
     seeds: Annotated[
         int | None,
         typer.Option(
@@ -88,6 +95,10 @@ def study(
     workers: Annotated[
         int | None,
         typer.Option(help="Processes that run seeds side by side, one thread each. Default: one per core.", min=1),
+    ] = None,
+    reward_models: Annotated[
+        Path | None,
+        typer.Option(help="language-models: the folder that the study reward-models wrote."),
     ] = None,
     test: Annotated[
         str | None,
@@ -202,6 +213,8 @@ def study(
 
     embeddings: refine one reward model with embeddings that read more and more of it.
 
+    language-models: every scenario on the reward models of the study reward-models, and results.md, the page of all.
+
     harden: how often hacks win, of kinds that training against hacks has seen and of others.
 
     best-of-n: what the candidate that each reward chooses among n is worth to a judge, whose gold --candidates has.
@@ -221,6 +234,7 @@ def study(
 
     reading = opt.reading(locals())
     given = opt.given(
+        reward_models=reward_models,
         test=test,
         methods=methods,
         train_prompts=train_prompts,
@@ -235,8 +249,9 @@ def study(
         **reading,
     )
     _check_taken(subject, given)
+    source = _source(subject, train, reward_models)
     settings = ComparisonSettings(
-        train=train,
+        train=source,
         tests=sources(test),
         out=out,
         seeds=seeds or (1 if quick else 2 if subject is Study.GRPO else 5),
@@ -265,6 +280,20 @@ def _check_taken(subject: Study, given: Mapping[str, Any]) -> None:
         if name not in TAKES.get(subject, ()):
             taking = ", ".join(other.value for other, names in TAKES.items() if name in names)
             raise InputError(f"{_flag(name)} with the study {subject.value}; expected it with {taking} only.")
+
+
+def _source(subject: Study, train: Path | None, reward_models: Path | None) -> Path:
+    """What is studied: preferences, or the reward models that have theirs beside them."""
+    flag, given, other = ("--train", train, reward_models)
+    if subject is Study.LANGUAGE_MODELS:
+        flag, given, other = ("--reward-models", reward_models, train)
+    if given is None:
+        raise InputError(f"the study {subject.value} has no {flag}; expected a path.")
+    if other is not None:
+        raise InputError(
+            f"--train {other} with the study {subject.value}; expected --reward-models alone, which has its own."
+        )
+    return given
 
 
 def _flag(name: str) -> str:
@@ -304,6 +333,12 @@ def _embeddings(request: Request, reporter: Reporter) -> Path:
 
     chosen = split_methods(request.listed("methods")) or (QUICK_METHODS if request.quick else METHODS)
     return study_embeddings(replace(request.settings, methods=chosen), reporter)
+
+
+def _language_models(request: Request, reporter: Reporter) -> Path:
+    with needs_language_models("study language-models"):
+        from qbrm_lab.studies.language_models.study import study_language_models
+    return study_language_models(request.settings, request.settings.train, request.quick, reporter)
 
 
 def _harden(request: Request, reporter: Reporter) -> Path:
@@ -359,6 +394,7 @@ RUNS: Mapping[Study, Callable[[Request, Reporter], Path]] = {
     Study.MERGE: _merge,
     Study.REWARD_MODELS: _reward_models,
     Study.EMBEDDINGS: _embeddings,
+    Study.LANGUAGE_MODELS: _language_models,
     Study.HARDEN: _harden,
     Study.BEST_OF_N: _best_of_n,
     Study.CANDIDATES: _candidates,

@@ -40,6 +40,8 @@ class Prepared(NamedTuple):
         features: how the features came about.
         fine_tuned: whether `model` was trained on what the first seed's roles have for the reward model. Those roles
             then hold for all seeds, so that no score is refined or tested on what the model has seen.
+        all_refine: whether all training preferences refine and validate in a scenario for whose sake `model` was
+            trained on others.
     """
 
     settings: ComparisonSettings
@@ -49,6 +51,7 @@ class Prepared(NamedTuple):
     embedded: Embedded
     features: FeaturesEmbedded
     fine_tuned: bool = False
+    all_refine: bool = False
 
 
 def compare(settings: ComparisonSettings, reporter: Reporter) -> Results:
@@ -109,8 +112,10 @@ def run_scenario(prepared: Prepared, scenario: str, methods: Mapping[str, Method
 def _run_seed(
     prepared: Prepared, scenario: str, methods: Mapping[str, Method], seed: int, reporter: Reporter
 ) -> Records:
-    settings, sources, responses, model, embedded, _, fine_tuned = prepared
+    settings, sources, responses, model, embedded, _, fine_tuned, all_refine = prepared
     share_out = VARIANTS[scenario].share_out if fine_tuned else _split(scenario, embedded.reward is not None)
+    if all_refine and scenario in SCENARIOS:
+        share_out = same
     roles = share_out(sources.train, settings.seed if fine_tuned else seed)
     records = _no_records(prepared, scenario)
     run = SeedRun(settings, scenario, seed, roles, responses, model, embedded, reporter, fine_tuned)

@@ -150,7 +150,7 @@ class Records:
 def results_of(tables: Sequence[Tables], command: str, sources: Sources, facts: Sequence[Fact]) -> Results:
     """The tables of one or more scenarios, with further facts, as `results.json` has them."""
     joined = Tables.joined(tables)
-    return Results.of(replace(joined, facts=[*joined.facts, *facts]), command, environment(), _data(sources))
+    return Results.of(replace(joined, facts=[*joined.facts, *facts]), command, environment(), data_of(sources))
 
 
 def _summary(label: Label, test: EvaluationSet, seeds: Sequence[Outcomes]) -> list[SummaryRow]:
@@ -169,7 +169,8 @@ def environment() -> dict[str, str | int]:
     }
 
 
-def _data(sources: Sources) -> list[DataSet]:
+def data_of(sources: Sources) -> list[DataSet]:
+    """What was trained and tested on."""
     described = [_described(sources.train, "train", sources.train.name)]
     return described + [_described(test, "test", name) for name, test in sources.tests.items()]
 

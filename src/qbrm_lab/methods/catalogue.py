@@ -111,6 +111,7 @@ _EBRM_OPTIONS = (
     _OBJECTIVE,
     _REFINEMENT,
     Option("keep", "with the training pairs that the base rewards contradict", marker="8"),
+    Option("whole", "reading the whole embedding instead", marker="P"),
 )
 _HIDDEN = Option("hidden", "{} hidden units", "N")
 _DEEP = Option("deep", "its fields read a small network of the embedding, which learns with it", marker="P")

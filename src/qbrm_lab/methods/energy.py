@@ -41,6 +41,7 @@ class EnergyMethod:
         sampler: draws the hidden spins of ``qbm`` or ``tqbm``; None to sum over them.
         deep: units of the trunk that a Boltzmann score's fields read; None for those of the score, which has none but
             for ``residual``.
+        whole: whether ``ebrm`` reads all of the embedding instead of what the reward model's head reads.
     """
 
     name: str
@@ -50,6 +51,7 @@ class EnergyMethod:
     hidden: int | None = None
     sampler: str | Sampler | None = None
     deep: int | None = None
+    whole: bool = False
 
     def __repr__(self) -> str:
         return f"EnergyMethod({self.name!r}, {self.described()!r})"
@@ -67,6 +69,8 @@ class EnergyMethod:
         own = {"score": self.score, "refinement": self.refinement, "hidden": self.hidden, "sampler": self.sampler_name}
         if self.deep is not None:
             own["deep"] = self.deep
+        if self.whole:
+            own["whole"] = True
         return {**settings.pop("training"), **settings, **own}
 
     def fit(self, task: Task) -> Fitted:
@@ -108,7 +112,7 @@ class EnergyMethod:
             hidden=self.hidden,
             sampler=self.sampler,
             deep=self.deep,
-            reads=task.head_dim,
+            reads=None if self.whole else task.head_dim,
             # Without a preference to explain, an anchored score would only copy r0.
             anchored=self.settings.objective == "preference",
         )
@@ -136,7 +140,9 @@ def energy_method(name: MethodName, defaults: Defaults) -> EnergyMethod:
         _check_sum(name, score, taken["hidden"] or 0)
     refinement = told.get("refinement", score.refinement)
     deep = TRUNK_UNITS if "deep" in told else None
-    return EnergyMethod(str(name), name.description.name, str(refinement), settings, **taken, deep=deep)
+    return EnergyMethod(
+        str(name), name.description.name, str(refinement), settings, **taken, deep=deep, whole="whole" in told
+    )
 
 
 def _check_sum(name: MethodName, score: type[CoupledBoltzmannMachine], hidden: int) -> None:

@@ -91,7 +91,7 @@ def train_reward_model(
         tokenizer = AutoTokenizer.from_pretrained(base)
         torch.manual_seed(seed)
         model = AutoModelForSequenceClassification.from_pretrained(base, num_labels=1, dtype=torch.bfloat16)
-    rows = _tokenised(pairs, ChatTemplate(tokenizer, str(base)), settings)
+    rows = [tokenised for _, tokenised in _short_enough(pairs, ChatTemplate(tokenizer, str(base)), settings)]
     data = Dataset.from_list(_in_batches(rows, settings.batch_pairs, seed))
     trainer = RewardTrainer(
         model=model,
@@ -116,13 +116,22 @@ def train_reward_model(
     return out
 
 
-def _tokenised(pairs: Sequence[TextPair], template: ChatTemplate, settings: RewardTraining) -> list[Row]:
-    """Pairs as token ids, the very ones that the reward model reads where it embeds."""
-    rows: list[Row] = []
+def learned_pairs(base: Path, pairs: Sequence[TextPair], settings: RewardTraining) -> list[TextPair]:
+    """The pairs that :func:`train_reward_model` trains on, of those that it is given."""
+    with quiet_transformers():
+        template = ChatTemplate(AutoTokenizer.from_pretrained(base), str(base))
+    return [pair for pair, _ in _short_enough(pairs, template, settings)]
+
+
+def _short_enough(
+    pairs: Sequence[TextPair], template: ChatTemplate, settings: RewardTraining
+) -> list[tuple[TextPair, Row]]:
+    """Pairs with their token ids, the very ones that the reward model reads where it embeds."""
+    rows: list[tuple[TextPair, Row]] = []
     for pair in pairs:
         chosen, rejected = (template.tokens(pair.prompt, text).ids for text in (pair.chosen, pair.rejected))
         if max(len(chosen), len(rejected)) <= settings.max_length:
-            rows.append({"chosen_ids": chosen, "rejected_ids": rejected})
+            rows.append((pair, {"chosen_ids": chosen, "rejected_ids": rejected}))
         if len(rows) == settings.pairs:
             break
     return rows

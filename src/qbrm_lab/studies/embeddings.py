@@ -61,7 +61,7 @@ def study_embeddings(settings: ComparisonSettings, reporter: Reporter) -> Path:
     prepared = prepare(settings, reporter)
     of_each = {}
     for name in EMBEDDINGS:
-        part = _reading(prepared, name, reporter)
+        part = narrowed(prepared, name, reporter)
         tables = scenario_tables(part, SCENARIO, settings.selected_methods(), reporter)
         results = results_of([tables], settings.command, part.sources, [part.features])
         write_report(results, settings.out / name)
@@ -69,6 +69,26 @@ def study_embeddings(settings: ComparisonSettings, reporter: Reporter) -> Path:
     path = settings.out / PAGE
     write_atomically(path, embeddings_markdown(of_each).encode())
     return path
+
+
+def narrowed(wide: Prepared, name: str, reporter: Reporter) -> Prepared:
+    """The same comparison with an embedding that the wide one begins with; features go to a folder of its name.
+
+    Raises:
+        InputError: if the reward model takes no embedding.
+    """
+    settings, sources = wide.settings, wide.sources
+    options: RewardModelOptions = {**settings.reward_model_options, "embedding": name}
+    model = load_reward_model(settings.reward_model, **options)
+    narrow = FirstCoordinates(model, FeatureTable.open(settings.out / "features"))
+    out = settings.out / name
+    table, features = embed(narrow, [sources.train, *sources.tests.values()], out / "features", reporter)
+    return wide._replace(
+        settings=replace(settings, out=out, reward_model_options=options),
+        model=model,
+        embedded=table.rows(wide.responses.keys),
+        features=features,
+    )
 
 
 def embeddings_markdown(results: dict[str, Results]) -> str:
@@ -98,22 +118,6 @@ class FirstCoordinates:
         keys = [(prompt_id(prompt), response_id(text)) for prompt, text in zip(prompts, responses, strict=True)]
         wide = self._table.rows(keys)
         return Embedded(np.ascontiguousarray(wide.embedding[:, : self.dim]), wide.reward)
-
-
-def _reading(wide: Prepared, name: str, reporter: Reporter) -> Prepared:
-    """The same comparison with another embedding, whose features go to a folder of its name."""
-    settings, sources = wide.settings, wide.sources
-    options: RewardModelOptions = {**settings.reward_model_options, "embedding": name}
-    model = load_reward_model(settings.reward_model, **options)
-    narrow = FirstCoordinates(model, FeatureTable.open(settings.out / "features"))
-    out = settings.out / name
-    table, features = embed(narrow, [sources.train, *sources.tests.values()], out / "features", reporter)
-    return wide._replace(
-        settings=replace(settings, out=out, reward_model_options=options),
-        model=model,
-        embedded=table.rows(wide.responses.keys),
-        features=features,
-    )
 
 
 def _grid(shown: dict[str, Part]) -> Grid:

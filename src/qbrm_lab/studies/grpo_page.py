@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from qbrm_lab.results.policy_rows import Measured, PolicyResults, PolicyRow
 
 PICTURE = "grpo.png"
+PLOT = f"![Rewards, length, repetition and divergence over updates]({PICTURE})"
 PERCENT = ("repetition", "distinct_2", "probe_like", "self_rating", "flattery", "repeated_sentence")
 MEASURES_OF_TEXTS = {
     "tokens": "tokens",
@@ -21,7 +22,10 @@ MEASURES_OF_TEXTS = {
 
 def grpo_markdown(results: PolicyResults) -> str:
     """The page, generated from the results alone."""
-    return "\n".join([*_asked(results), "", *_found(results), "", *_table(results), "", *_compared(results)]) + "\n"
+    return (
+        "\n".join([*_asked(results), "", PLOT, "", *found(results), "", *_table(results), "", *_compared(results)])
+        + "\n"
+    )
 
 
 def _asked(results: PolicyResults) -> list[str]:
@@ -46,8 +50,9 @@ def _asked(results: PolicyResults) -> list[str]:
     ]
 
 
-def _found(results: PolicyResults) -> list[str]:
-    lines = [f"![Rewards, length, repetition and divergence over updates]({PICTURE})", ""]
+def found(results: PolicyResults) -> list[str]:
+    """What became of the policies, a line for each kind of rewards."""
+    lines = []
     for name, _ in results.rewards:
         ends = {row.measure: row for row in _last(results, name)}
         own, gold = ends[name], ends.get("gold")

@@ -17,11 +17,17 @@ from qbrm.evaluation import PromptBootstrap
 from qbrm.evaluation.bootstrap import TestPairs
 from qbrm.features import build_features
 from qbrm.preferences import Preference, PreferenceSet, read_preferences, split_by_prompt
+from qbrm.preferences.labels import UNCATEGORISED
 from qbrm.reward_models import load_reward_model
 from qbrm_lab.comparison import ComparisonSettings
 from qbrm_lab.preference_lines import write_preferences
 from qbrm_lab.responses import Responses
-from qbrm_lab.reward_models.preference_training import RewardTraining, TextPair, train_reward_model
+from qbrm_lab.reward_models.preference_training import (
+    RewardTraining,
+    TextPair,
+    learned_pairs,
+    train_reward_model,
+)
 from qbrm_lab.reward_models.smollm2 import smollm2_folder
 from qbrm_lab.scenarios import FLIPPED_SHARE, by_domain
 from qbrm_lab.studies.best_of_n.candidates import Candidates, read_candidate_files
@@ -29,7 +35,7 @@ from qbrm_lab.studies.best_of_n.gold_pairs import LEAST_DIFFERENCE
 from qbrm_lab.studies.json_files import write_json
 
 TABLE = "reward_models.json"
-LANGUAGE_MODEL, TEST, REFINE = "smollm2", "test.jsonl", "refine.jsonl"
+LANGUAGE_MODEL, TEST, REFINE, LEARNED = "smollm2", "test.jsonl", "refine.jsonl", "learned.jsonl"
 TEST_SHARE = 0.2
 MOST_TEST_PROMPTS = 150
 MAX_LENGTH = 512
@@ -107,8 +113,8 @@ def study_reward_models(
     """Train reward models on SmolLM2, and measure each on prompts that none of them has seen.
 
     Writes to `settings.out`: `test.jsonl`, a fifth of the prompts; for every recipe a folder that any command takes as
-    `--reward-model`, with `refine.jsonl`, the preferences that it has not seen, inside if there are any; and
-    reward_models.json. The same call continues after the last checkpoint.
+    `--reward-model`, with `learned.jsonl`, the pairs that trained it, and `refine.jsonl`, the preferences that it has
+    not seen, inside if there are any; and reward_models.json. The same call continues after the last checkpoint.
 
     Args:
         settings: the preferences, `settings.out` and the seed.
@@ -140,6 +146,7 @@ def study_reward_models(
     for lesson in lessons:
         with reporter.progress(lesson.name) as advance:
             folder = train_reward_model(base, lesson.pairs, out / lesson.name, training, seed, advance)
+        write_preferences(folder / LEARNED, _as_preferences(learned_pairs(base, lesson.pairs, training), lesson.name))
         row = _measured(lesson, folder, _some(lesson.test, most, seed), reporter)
         rows.append(replace(row, pairs=min(len(lesson.pairs), training.pairs)))
         reporter.fact(lesson.name, lesson.words, f"accuracy {100 * row.accuracy:.1f}%")
@@ -180,6 +187,16 @@ def _text_pairs(preferences: PreferenceSet, flipped: float, seed: int) -> list[T
         pair._replace(chosen=pair.rejected, rejected=pair.chosen) if generator.random() < flipped else pair
         for pair in pairs
     ]
+
+
+def _as_preferences(pairs: Sequence[TextPair], name: str) -> PreferenceSet:
+    return PreferenceSet(
+        name,
+        tuple(
+            Preference(str(number), pair.prompt, pair.chosen, (pair.rejected,), UNCATEGORISED, "pairwise")
+            for number, pair in enumerate(pairs)
+        ),
+    )
 
 
 def _some(preferences: PreferenceSet, most: int, seed: int) -> PreferenceSet:

@@ -100,7 +100,6 @@ def _section(run: Run) -> Iterator[str]:
 def _file(run: Run, file: CandidateFile) -> Iterator[str]:
     rows = [row for row in run.summary.rows if row.file == file.name]
     sizes = sorted({row.n for row in rows})
-    last = {row.method: row for row in rows if row.n == sizes[-1]}
     picture = f"{run.folder}/{picture_name(file.name)}" if run.folder else picture_name(file.name)
     yield from (
         f"### {file.name.partition('.')[0]}",
@@ -108,7 +107,7 @@ def _file(run: Run, file: CandidateFile) -> Iterator[str]:
         f"{_of(file.prompts, file.of_prompts)} prompts with {file.candidates:,} candidates. In each seed "
         f"{file.test_prompts} prompts test, and the others give {file.gold_pairs:,} pairs of gold.",
         "",
-        *_found(last, sizes[-1]),
+        *found(rows),
         "",
         f"![Gold of the chosen candidate over n, by family of methods and what they were trained on]({picture})",
         "",
@@ -117,8 +116,10 @@ def _file(run: Run, file: CandidateFile) -> Iterator[str]:
     )
 
 
-def _found(last: dict[str, BestOfNRow], largest: int) -> Iterator[str]:
-    """What the largest n says, made from the numbers."""
+def found(rows: Sequence[BestOfNRow]) -> Iterator[str]:
+    """What the largest n says of one file of candidates, made from the numbers."""
+    largest = max(row.n for row in rows)
+    last = {row.method: row for row in rows if row.n == largest}
     base = last[BASE]
     known = ", ".join(f"{name} {last[name].gold:.3f}" for name in REFERENCES if name in last)
     gap = last[ORACLE].gold - last[RANDOM].gold
