@@ -337,13 +337,14 @@ def test_groups_of_few_decisions_are_not_drawn():
 
 def test_the_documents_take_page_and_plots_as_they_are(tmp_path):
     run, docs = tmp_path / "run", tmp_path / "docs"
-    (docs / "results").mkdir(parents=True)
-    (docs / "results" / "of-yesterday.png").write_bytes(b"old")
+    (docs / "small-encoder").mkdir(parents=True)
+    (docs / "small-encoder" / "of-yesterday.png").write_bytes(b"old")
     run.mkdir()
     write_study(run, robustness=False, fine_tuned=False)
     script = runpy.run_path(str(Path(__file__).parents[3] / "scripts" / "update_results.py"))
-    script["update"](run, docs)
-    assert (docs / "results.md").read_text() == (run / "results.md").read_text()
+    script["update"]("small-encoder", run, docs)
+    text = (run / "results.md").read_text()
+    assert (docs / "small-encoder.md").read_text() == text.replace("](results/", "](small-encoder/")
     pictures = {path.name: path.read_bytes() for path in (run / "results").glob("*.png")}
-    assert {path.name: path.read_bytes() for path in (docs / "results").iterdir()} == pictures
+    assert {path.name: path.read_bytes() for path in (docs / "small-encoder").iterdir()} == pictures
     assert set(pictures) == {"over-optimisation.png"}

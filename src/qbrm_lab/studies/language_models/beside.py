@@ -23,6 +23,8 @@ from qbrm_lab.studies.published.rows import PublishedResults
 from qbrm_lab.studies.published.study import RESULTS_FILE as PUBLISHED_FILE
 
 PUBLISHED, BEST_OF_N, HARDEN, GRPO = "published", "best-of-n", "harden", "grpo"
+# Studies that have a page of their own in the documentation, which follows from the same run.
+OWN_PAGES = (PUBLISHED, HARDEN, GRPO)
 MOST_SEEN, MOST_UNSEEN, MOST_LOST = 0.10, 0.25, 0.005
 
 

@@ -46,9 +46,7 @@ def situations_of(folder: Path) -> list[Situation]:
     """
     for needed in (TEST, REQUIRED.file, f"{REQUIRED.reward_model}/config.json"):
         if not (folder / needed).is_file():
-            raise InputError(
-                f"{folder} has no {needed}; expected a folder that `qbrm study reward-models` has written."
-            )
+            raise InputError(f"{folder} has no {needed}; expected a folder that `qbrm study reward-models` wrote.")
     return [
         situation
         for situation in SITUATIONS

@@ -61,11 +61,12 @@ def study_language_models(settings: ComparisonSettings, folder: Path, quick: boo
         TrainingError: if a training cannot go on.
     """
     prompts, test_prompts = (QUICK_PROMPTS, QUICK_TEST_PROMPTS) if quick else (PROMPTS, TEST_PROMPTS)
+    situations = situations_of(folder)
     test = _sample(folder / TEST, settings.out / TEST, test_prompts, settings.seed)
     methods = QUICK_METHODS if quick else METHODS
     tables: dict[str, list[Tables]] = {name: [] for name in EMBEDDINGS}
     prepared: list[Prepared] = []
-    for situation in situations_of(folder):
+    for situation in situations:
         out = settings.out / situation.reward_model
         train = _sample(folder / situation.file, out / f"{situation.scenarios[0]}.jsonl", prompts, settings.seed)
         options: RewardModelOptions = {"max_length": MAX_LENGTH, **settings.reward_model_options, "embedding": WIDEST}
