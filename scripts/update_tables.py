@@ -1,12 +1,12 @@
 """Put measured tables into the READMEs and the documentation, from what commands left in runs/.
 
-    python scripts/update_tables.py demo=runs/demo study=runs/study bench=runs/bench bench-sample=runs/bench
+    python scripts/update_tables.py demo=runs/demo study=runs/language-models bench=runs/bench bench-sample=runs/bench
     python scripts/update_tables.py sampling=runs/sampling embeddings-half=runs/half embeddings-domain=runs/domain
 
 Each argument is MARKER=RUN; the text between ``<!-- MARKER -->`` and ``<!-- /MARKER -->`` is replaced. ``study`` takes
-the folder of ``qbrm study``, ``bench`` and ``bench-sample`` that of ``qbrm bench ... --out FOLDER/NAME.json``,
-``sampling`` that of ``qbrm study sampling``, whose plots go to docs/ too, ``embeddings-...`` that of ``qbrm study
-embeddings``.
+the folder of ``qbrm study language-models``, ``bench`` and ``bench-sample`` that of ``qbrm bench ... --out
+FOLDER/NAME.json``, ``sampling`` that of ``qbrm study sampling``, whose plots go to docs/ too, ``embeddings-...`` that
+of ``qbrm study embeddings``.
 """
 
 from __future__ import annotations
@@ -16,15 +16,13 @@ import shutil
 import sys
 from pathlib import Path
 
-from qbrm.tables.grid import Column, Grid
 from qbrm.tables.markdown import markdown_grid
-from qbrm.tables.numbers import three_decimals
 from qbrm_lab.report import update_markdown
-from qbrm_lab.report.comparison import accuracy, comparison_grid
-from qbrm_lab.report.contest import contest
-from qbrm_lab.report.parts import Part, parts, summary_row
+from qbrm_lab.report.comparison import comparison_grid
+from qbrm_lab.report.parts import parts
 from qbrm_lab.results import Results, read_results
 from qbrm_lab.results.facts import FeaturesEmbedded, RunTime
+from qbrm_lab.studies.language_models.page import front_table, read_embeddings
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -37,9 +35,6 @@ PLACES = {
     "embeddings-half": [DOCS / "language-models.md"],
     "embeddings-domain": [DOCS / "language-models.md"],
 }
-# What the front page shows of a study.
-METHODS = ("base", "mlp", "mlp:gate,members=5", "ebrm", "sqrbm:gate,members=5")
-SCENARIOS = ("fresh", "shift")
 
 
 def main(arguments: list[str]) -> None:
@@ -61,24 +56,10 @@ def _text(marker: str, source: Path) -> str:
         return (source / "embeddings.md").read_text().strip()
     if marker == "sampling":
         return _sampling(source)
+    if marker == "study":
+        return front_table(read_embeddings(source))
     results = read_results(source)
-    return _study(results) if marker == "study" else f"{_tables(results)}\n\n{_origin(results)}"
-
-
-def _study(results: Results) -> str:
-    """Accuracy and log-loss of a few methods; the whole is docs/results.md."""
-    shown = [part for part in parts(results) if part.name in SCENARIOS]
-    columns = [column for part in shown for column in _columns(part)]
-    return markdown_grid(Grid("", "method", METHODS, tuple(columns)))
-
-
-def _columns(part: Part) -> list[Column]:
-    rows = [summary_row(part.results, method, "pairwise") for method in METHODS]
-    losses = [row.nll if row else None for row in rows]
-    return [
-        contest(part.name, [row.accuracy if row else None for row in rows], map(accuracy, rows)),
-        contest("log-loss", losses, map(three_decimals, losses), min),
-    ]
+    return f"{_tables(results)}\n\n{_origin(results)}"
 
 
 def _sampling(study: Path) -> str:

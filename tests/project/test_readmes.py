@@ -9,7 +9,6 @@ from markdown_it import MarkdownIt
 ROOT = Path(__file__).parents[2]
 ENGLISH, CHINESE = "README.md", "README.zh-CN.md"
 MARKED = re.compile(r"<!-- ([\w-]+) -->\n(.*?)<!-- /\1 -->", re.DOTALL)
-OLD_NAMES = {"sqrbm:gate,members=5": "sqrbm-gate-ensemble", "mlp:gate,members=5": "mlp-gate-ensemble"}
 
 
 def text_of(name):
@@ -44,17 +43,6 @@ def rows(table):
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
 
 
-def measured():
-    """The README's table: method, then accuracy and log-loss of both scenarios."""
-    return rows(dict(MARKED.findall(text_of(ENGLISH)))["study"])
-
-
-def reported(scenario):
-    """Accuracy and log-loss of every method on the results page."""
-    table = text_of("docs/results.md").split(f"**{scenario}: ")[1].split("\n\n")[1]
-    return {method: (accuracy, cells[-3]) for method, accuracy, *cells in rows(table)}
-
-
 def linked_files():
     targets = {link.split("#")[0] for name in (ENGLISH, CHINESE) for link in links(text_of(name))}
     return sorted(target for target in targets if target and not re.match(r"[a-z]+:", target))
@@ -71,13 +59,10 @@ def test_both_have_the_same_numbers():
     assert all(rows(english[name]) == rows(chinese[name]) for name in english)
 
 
-@pytest.mark.parametrize(("scenario", "first"), [("fresh", 1), ("shift", 3)])
-def test_the_table_is_that_of_the_results_page(scenario, first):
-    page = reported(scenario)
-    assert 5 <= len(measured()) <= 8
-    for method, *cells in measured():
-        row = page.get(method) or page[OLD_NAMES[method]]
-        assert tuple(cells[first - 1 : first + 1]) == row
+def test_the_table_is_that_of_the_results_page():
+    table = dict(MARKED.findall(text_of(ENGLISH)))["study"].strip()
+    assert len(rows(table)) >= 5
+    assert f"\n\n{table}\n\n" in text_of("docs/results.md")
 
 
 def test_both_have_the_same_code_but_for_comments():

@@ -42,14 +42,17 @@ def opening(results: Mapping[str, Results], folder: Path) -> list[str]:
 def _gains(rich: Mapping[str, Part]) -> str:
     told = []
     for scenario, part in rich.items():
-        ends = [summary_row(part.results, method, "pairwise") for method in ("base", CANDIDATE)]
-        shown = " to ".join(percent(row.accuracy) for row in ends if row)
-        told.append(f"{_over(part, CANDIDATE)} {REASONS[scenario]} ({shown}%)")
-    return f"Over SmolLM2-135M as the reward model, `{CANDIDATE}` changes accuracy on held-out pairs by {listed(told)}."
+        base = summary_row(part.results, "base", "pairwise")
+        start = f"of {percent(base.accuracy)}% " if base else ""
+        told.append(f"{_over(part, SCORE)} and {_over(part, CANDIDATE)} points {start}{REASONS[scenario]}")
+    return (
+        f"With SmolLM2-135M as the reward model, a semi-quantum machine (`{SCORE}`) and five of them with a gate "
+        f"(`{CANDIDATE}`) change accuracy on held-out pairs by {listed(told)}."
+    )
 
 
 def _rivals(rich: Mapping[str, Part], narrow: Mapping[str, Part]) -> str:
-    rows = {name: difference_of(part, CANDIDATE, COMPETITOR) for name, part in rich.items()}
+    rows = {name: difference_of(part, SCORE, COMPETITOR) for name, part in rich.items()}
     known = {name: row for name, row in rows.items() if row is not None}
     neither = [name for name, row in known.items() if not is_above(row) and not is_below(row)]
     verdicts = [
@@ -61,11 +64,11 @@ def _rivals(rich: Mapping[str, Part], narrow: Mapping[str, Part]) -> str:
         )
         if names
     ]
-    less = listed(f"{_over(part, CANDIDATE)} in `{name}`" for name, part in narrow.items())
+    less = listed(f"{_over(part, SCORE)} in `{name}`" for name, part in narrow.items())
     return (
-        "It reads the score layer's input and the mean of the last layer over the response's tokens; with the score "
-        f"layer's input alone it gives {less}, and against a plain network on the same embedding (`{COMPETITOR}`) it "
-        f"is {listed(verdicts)}."
+        "They read the score layer's input and the mean of the last layer over the response's tokens; with the score "
+        f"layer's input alone `{SCORE}` gives {less}, and against a plain network on the same embedding "
+        f"(`{COMPETITOR}`) it is {listed(verdicts)}; `residual`, that network as an energy score, is in the table."
     )
 
 

@@ -37,7 +37,7 @@ IN_WORDS = {
 # What the front page shows of each embedding.
 SHOWN = (
     ("last", ("base", "ebrm")),
-    ("mean", ("ebrm:whole", "mlp", SCORE, CANDIDATE)),
+    ("mean", ("ebrm:whole", "mlp", "residual", SCORE, CANDIDATE)),
 )
 CURVES = ("base", "mlp", "ebrm", "ebrm:whole", SCORE, CANDIDATE)
 
@@ -51,13 +51,22 @@ def write_page(folder: Path) -> Path:
     Raises:
         InputError: if the folder cannot be written, or a file in it is not what its name says.
     """
-    results = {name: read_results(folder / name) for name in EMBEDDINGS}
+    results = read_embeddings(folder)
     make_folder(folder / FOLDER)
     for name, figure in _pictures(results):
         write_atomically(folder / FOLDER / f"{name}.png", png_bytes(figure))
     path = folder / PAGE_FILE
     write_atomically(path, _page(results, folder).encode())
     return path
+
+
+def read_embeddings(folder: Path) -> dict[str, Results]:
+    """The results with each embedding.
+
+    Raises:
+        InputError: if they are missing or not what they should be.
+    """
+    return {name: read_results(folder / name) for name in EMBEDDINGS}
 
 
 def front_table(results: Mapping[str, Results]) -> str:

@@ -32,7 +32,7 @@ METHODS: Mapping[str, tuple[str, ...]] = {
     "last": ("length", "base", "base:tempered", "base:length", "ebrm", *TRAINED),
     "mean": ("base", "ebrm:whole", *TRAINED),
 }
-QUICK_TRAINED = ("mlp", "sqrbm", "sqrbm:gate,members=5")
+QUICK_TRAINED = ("mlp", "residual", "sqrbm", "sqrbm:gate,members=5")
 QUICK_METHODS: Mapping[str, tuple[str, ...]] = {
     "last": ("length", "base", "ebrm", *QUICK_TRAINED),
     "mean": ("base", "ebrm:whole", *QUICK_TRAINED),
