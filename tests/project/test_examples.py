@@ -24,6 +24,11 @@ from qbrm.reward_models import REWARD_MODELS
 from qbrm_lab.methods.catalogue import METHODS
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
+# Runs a program with shorter trainings, as what they learn is not asked.
+SHORT = (
+    "import runpy, sys; from qbrm.selection import candidates; candidates.LEAST_STEPS = 1; "
+    "del sys.argv[0]; runpy.run_path(sys.argv[0], run_name='__main__')"
+)
 PREFERENCES = [
     {"prompt": f"question {number}", "chosen": f"answer {number}", "rejected": f"nothing {number}"}
     for number in range(24)
@@ -142,7 +147,7 @@ def test_a_reward_model_is_refined_served_asked_and_stopped(tmp_path):
     pytest.importorskip("fastapi")
     reward_model = save(tmp_path / "reward-model")
     preferences = json_lines(tmp_path / "prefs.jsonl", PREFERENCES)
-    program = [sys.executable, "-u", EXAMPLES / "refine_and_serve.py", reward_model, preferences]
+    program = [sys.executable, "-u", "-c", SHORT, EXAMPLES / "refine_and_serve.py", reward_model, preferences]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     environment.pop("QBRM_TOKEN", None)
     process = subprocess.Popen(

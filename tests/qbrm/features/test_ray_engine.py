@@ -142,7 +142,7 @@ def load(name):
 torch.set_num_threads(3)
 build.build_with.__defaults__ = (None, {shard_rows})
 reward_models.load_reward_model = load
-sys.argv = ["qbrm", "embed", {source!r}, "--out", {out!r}, "--engine", "ray", "--workers", "2"]
+sys.argv = ["qbrm", "embed", {source!r}, "--out", {out!r}, "--engine", "ray", "--workers", "1"]
 cli.main()
 """
 
