@@ -122,6 +122,12 @@ def no_pictures(monkeypatch):
 
 
 @pytest.fixture
+def unrendered(monkeypatch):
+    """Plots that are drawn and written, but not turned into pixels, which takes most of the time."""
+    monkeypatch.setattr("qbrm_lab.report.plots.gallery.png_bytes", lambda figure: b"PNG")
+
+
+@pytest.fixture
 def small_blocks(monkeypatch):
     """Blocks of 16 pairs, so that a table of some hundred pairs has many."""
     monkeypatch.setattr("qbrm.features.stream.BLOCK_PAIRS", 16)

@@ -257,6 +257,12 @@ def results():
     return make_results()
 
 
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    """The report of the results, written once."""
+    return write_report(make_results(), tmp_path_factory.mktemp("report") / "runs")
+
+
 @pytest.fixture
 def part(results):
     return parts(results)[0].results
@@ -395,7 +401,7 @@ def test_markdown_marks_the_best_value_of_each_column(results):
     assert "- pairwise sqrbm over base +0.8 [+0.1, +1.5], paired over prompts" in lines
 
 
-def test_several_tests_are_told_apart(results, tmp_path):
+def test_several_tests_are_told_apart(results, unrendered, tmp_path):
     both = with_second_test(results)
     assert printed(both).count("method ") == 2
     assert "in-domain · reward/bench" in markdown_table(both)
@@ -602,7 +608,7 @@ def test_no_two_methods_look_alike():
     assert colour_of("mlp:gate") == colour_of("mlp")
 
 
-def test_results_without_the_newer_tables_are_read_and_reported(results, tmp_path):
+def test_results_without_the_newer_tables_are_read_and_reported(results, unrendered, tmp_path):
     newer = ("risk_coverage", "deviation", "verdicts", "facts")
     content = {name: table for name, table in make_content().items() if name not in newer}
     (tmp_path / RESULTS_FILE).write_text(json.dumps(content))
@@ -648,9 +654,8 @@ def test_the_same_plot_is_the_same_file(part):
     assert png_bytes(density_figure(part)) == png_bytes(density_figure(part))
 
 
-def test_the_report_is_one_accessible_file_that_fetches_nothing(results, tmp_path):
-    path = write_report(results, tmp_path)
-    html = path.read_text(encoding="utf-8")
+def test_the_report_is_one_accessible_file_that_fetches_nothing(report):
+    html = report.read_text(encoding="utf-8")
     page = Page(html)
     assert page.open == []
     assert page.named("html") == [{"lang": "en"}]
@@ -665,15 +670,15 @@ def test_the_report_is_one_accessible_file_that_fetches_nothing(results, tmp_pat
     assert {"name": "viewport", "content": "width=device-width, initial-scale=1"} in page.named("meta")
 
 
-def test_every_table_scrolls_in_its_own_box_that_a_keyboard_reaches(results, tmp_path):
-    html = write_report(results, tmp_path).read_text(encoding="utf-8")
+def test_every_table_scrolls_in_its_own_box_that_a_keyboard_reaches(report):
+    html = report.read_text(encoding="utf-8")
     boxes = re.findall(r'<div class="scroll"[^>]* tabindex="0">\s*<table', html)
     assert len(boxes) == html.count("<table") > 5
     assert re.search(r"\.scroll \{[^}]*overflow-x: auto", html)
 
 
-def test_the_report_says_what_was_asked_and_found(results, tmp_path):
-    page = Page(write_report(results, tmp_path).read_text(encoding="utf-8"))
+def test_the_report_says_what_was_asked_and_found(results, report):
+    page = Page(report.read_text(encoding="utf-8"))
     for text in (
         *METHODS,
         *CATEGORIES,
@@ -689,7 +694,7 @@ def test_the_report_says_what_was_asked_and_found(results, tmp_path):
     assert "+0.8 [+0.1, +1.5]" in page.text
 
 
-def test_the_report_opens_with_accuracies_and_verdicts(results, tmp_path, monkeypatch):
+def test_the_report_opens_with_accuracies_and_verdicts(results, unrendered, tmp_path, monkeypatch):
     monkeypatch.setattr(gallery, "PLOTS", gallery.PLOTS[:2])
     html = write_report(with_second_test(results), tmp_path).read_text(encoding="utf-8")
     opening, rest = html.split("<h2>What was asked</h2>")
@@ -700,10 +705,9 @@ def test_the_report_opens_with_accuracies_and_verdicts(results, tmp_path, monkey
     assert USE_SQRBM not in rest
 
 
-def test_the_report_leaves_whole_files_only(results, tmp_path):
-    write_report(results, tmp_path / "runs")
+def test_the_report_leaves_whole_files_only(report):
     names = {"results.json", "report.html", "SHA256SUMS", *(f"{plot.stem}.png" for plot in PLOTS)}
-    assert {path.name for path in (tmp_path / "runs").iterdir()} == names
+    assert {path.name for path in report.parent.iterdir()} == names
 
 
 def test_what_was_not_measured_is_left_out(results, tmp_path):
