@@ -40,9 +40,7 @@ class Encoder(HashingModel):
 def prepared(tmp_path_factory):
     folder = tmp_path_factory.mktemp("seeds")
     prefs = write_preferences(folder / "prefs.jsonl", 0, 60)
-    settings = ComparisonSettings(
-        prefs, folder / "out", methods=COMPARED, reward_model="encoder", seeds=3, epochs=1
-    )
+    settings = ComparisonSettings(prefs, folder / "out", methods=COMPARED, reward_model="encoder", seeds=3, epochs=1)
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setitem(REWARD_MODELS, "encoder", Encoder)
         return prepare(settings, Reporter.silent())

@@ -261,9 +261,7 @@ def test_noise_flips_a_quarter_of_the_encoders_labels(tiny_study):
     assert all(response_id(texts[row][1]) == key[1] for row, key in enumerate(keys))
 
 
-def test_a_second_study_call_on_its_encoders_trains_nothing_again(
-    tiny_study, no_pictures, tmp_path, monkeypatch
-):
+def test_a_second_study_call_on_its_encoders_trains_nothing_again(tiny_study, no_pictures, tmp_path, monkeypatch):
     tiny_study = replace(tiny_study, train=write_preferences(tmp_path / "prefs.jsonl", 0, 80))
     monkeypatch.setattr(fine_tuned, "SCENARIOS_OF", {"fresh": ("small-50", "fresh")})
     settings, methods = FineTuningSettings(epochs=1, max_length=LENGTH), ("base", "rbm")
