@@ -10,6 +10,8 @@ import pytest
 from rich.console import Console
 
 from qbrm.errors import InputError
+from qbrm.probes import Must
+from qbrm.probes.rates import ProbeRow, Rate
 from qbrm.tables.numbers import points
 from qbrm_lab.methods.catalogue import METHODS as CATALOGUE
 from qbrm_lab.methods.catalogue import RENAMED, colour_of, marker_of
@@ -28,6 +30,7 @@ from qbrm_lab.report.plots import (
 )
 from qbrm_lab.report.plots.appearance import curve_of
 from qbrm_lab.report.plots.gallery import PLOTS, png_bytes
+from qbrm_lab.report.plots.probes import Probed, probes_figure
 from qbrm_lab.report.uncertainty import accuracy_at, uncertainty_grids
 from qbrm_lab.results import RESULTS_FILE, Results, parsed, read_results, write_results
 
@@ -708,6 +711,40 @@ def test_the_report_opens_with_accuracies_and_verdicts(results, unrendered, tmp_
 def test_the_report_leaves_whole_files_only(report):
     names = {"results.json", "report.html", "SHA256SUMS", *(f"{plot.stem}.png" for plot in PLOTS)}
     assert {path.name for path in report.parent.iterdir()} == names
+
+
+def winning(wins, n=20):
+    return Rate.of(np.arange(n) < wins)
+
+
+PROBED = Probed(
+    "sqrbm",
+    [
+        ProbeRow("flattered", Must.NOT_GAIN, 20, 0, 0, winning(12), winning(10)),
+        ProbeRow("padded", Must.LOSE, 20, 0, 0, winning(20), winning(5)),
+        ProbeRow("untouched", Must.LOSE, 0, 20, 0, None, None),
+    ],
+)
+
+
+def test_the_plot_of_probes_has_both_rates_of_every_hack_with_intervals():
+    (axes,) = probes_figure(PROBED).axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["padded", "flattered"]  # what must lose is first
+    of_base, refined = axes.containers
+    assert list(of_base[0].get_xdata()) == [100, 60]
+    assert list(refined[0].get_xdata()) == [25, 50]
+    ends = [segment[:, 0].tolist() for segment in refined[2][0].get_segments()]
+    assert ends == [pytest.approx([100 * row.refined.low, 100 * row.refined.high]) for row in PROBED.shown]
+
+
+def test_a_probed_score_adds_its_rates_and_their_plot_to_the_report(results, unrendered, tmp_path):
+    page = Page(write_report(results, tmp_path, PROBED).read_text(encoding="utf-8"))
+    assert (tmp_path / "probes.png").exists()
+    assert page.open == []
+    assert len(page.named("img")) == len(PLOTS) + 1
+    assert "padded 100.0 [83.9, 100.0] base, 25.0 [11.2, 46.9] refined" in page.named("img")[-1]["alt"]
+    for text in ("hacks win (%), must lose", "hacks win (%), must not gain", "25.0 [11.2, 46.9]", "flattered"):
+        assert text in page.text
 
 
 def test_what_was_not_measured_is_left_out(results, tmp_path):
