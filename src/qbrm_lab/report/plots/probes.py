@@ -33,8 +33,10 @@ def probes_figure(probed: Probed) -> Figure:
     rows = probed.shown
     figure = new_figure(1.6 + 0.3 * len(rows))
     axes = figure.subplots()
-    sides = (("base", "d", INK, [row.base for row in rows], -APART),)
-    sides += ((probed.method, "o", colour_of(probed.method), [row.refined for row in rows], APART),)
+    sides = (
+        ("base", "d", INK, [row.base for row in rows], -APART),
+        (probed.method, "o", colour_of(probed.method), [row.refined for row in rows], APART),
+    )
     for label, marker, colour, rates, shift in sides:
         found = [(place + shift, rate) for place, rate in enumerate(rates) if rate is not None]
         axes.errorbar(
