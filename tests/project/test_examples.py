@@ -22,6 +22,7 @@ from qbrm import CoupledBoltzmannMachine, EnergyRewardModel, SemiQuantumRBM, loa
 from qbrm.energies import ENERGY_SCORES
 from qbrm.reward_models import REWARD_MODELS
 from qbrm_lab.methods.catalogue import METHODS
+from qbrm_lab.report.plots import gallery
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 # Runs a program with shorter trainings, as what they learn is not asked.
@@ -94,6 +95,7 @@ def few_preferences(tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_SILENT", "true")
     monkeypatch.delenv("WANDB_MODE", raising=False)
     monkeypatch.setitem(REWARD_MODELS, "fake", FakeEncoder)
+    monkeypatch.setattr(gallery, "PLOTS", gallery.PLOTS[:2])  # the two that are looked at
     path = write_preferences(tmp_path / "prefs.jsonl", 0, 24)
     before = [(registry, dict(registry)) for registry in (ENERGY_SCORES, METHODS)]
     yield str(path), str(tmp_path / "out"), {"reward_model": "fake", "epochs": 1, "hidden": 3}
