@@ -116,6 +116,18 @@ def started(monkeypatch):
 
 
 @pytest.fixture
+def no_pictures(monkeypatch):
+    """Reports without plots, which take two seconds to draw for every test set."""
+    monkeypatch.setattr("qbrm_lab.report.write.pictures", lambda part, number: [])
+
+
+@pytest.fixture
+def unrendered(monkeypatch):
+    """Plots that are drawn and written, but not turned into pixels, which takes most of the time."""
+    monkeypatch.setattr("qbrm_lab.report.plots.gallery.png_bytes", lambda figure: b"PNG")
+
+
+@pytest.fixture
 def small_blocks(monkeypatch):
     """Blocks of 16 pairs, so that a table of some hundred pairs has many."""
     monkeypatch.setattr("qbrm.features.stream.BLOCK_PAIRS", 16)

@@ -16,6 +16,7 @@ from qbrm_lab.scenarios import SCENARIOS
 
 if TYPE_CHECKING:
     from qbrm_lab.comparison import ComparisonSettings
+    from qbrm_lab.results import Results
 
 
 class Benchmark(str, Enum):
@@ -51,11 +52,14 @@ def demo(
 ) -> None:
     """Run the whole comparison on the bundled sample set, and probe one score; nothing is downloaded."""
     from qbrm.cli.probe import probe_model
+    from qbrm.durable import one_writer
     from qbrm.preferences import sample_source
     from qbrm_lab.comparison import ComparisonSettings
     from qbrm_lab.comparison.sources import read_sources
     from qbrm_lab.methods.names import folder_name
     from qbrm_lab.preference_lines import write_preferences
+    from qbrm_lab.report import write_report
+    from qbrm_lab.report.plots.probes import Probed
 
     settings = ComparisonSettings(
         train=sample_source(),
@@ -66,12 +70,14 @@ def demo(
         epochs=epochs,
         command=opt.command_line(),
     )
-    _compare(settings)
+    results = _compare(settings)
     if PROBED in settings.methods:
         model = out / "models" / f"{folder_name(PROBED)}-{settings.scenario}-seed-{seed}"
         (test,) = read_sources(settings).tests.values()
         held_out = write_preferences(out / "probed" / "test.jsonl", test)
-        probe_model(str(model), str(held_out), None, out / "probes", PROBED_PROMPTS, seed)
+        rows = probe_model(str(model), str(held_out), None, out / "probes", PROBED_PROMPTS, seed)
+        with one_writer(out):
+            write_report(results, out, Probed(PROBED, rows))
 
 
 def compare(
@@ -180,7 +186,7 @@ def bench(
     )
 
 
-def _compare(settings: ComparisonSettings) -> None:
+def _compare(settings: ComparisonSettings) -> Results:
     from qbrm.cli.console import Reporter
     from qbrm.durable import one_writer
     from qbrm_lab.comparison import compare as run
@@ -192,6 +198,7 @@ def _compare(settings: ComparisonSettings) -> None:
         report = write_report(results, settings.out)
     print_results(results, reporter.console)
     reporter.fact("report", str(report))
+    return results
 
 
 def sources(tests: str | None) -> tuple[Path, ...]:

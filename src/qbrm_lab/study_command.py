@@ -47,15 +47,24 @@ class Study(str, Enum):
 READING = ("reward_model", *opt.READING)
 # The options that only some subjects take.
 TAKES: Mapping[Study, tuple[str, ...]] = {
+    Study.ALL: ("epochs", "workers"),
+    Study.ROBUSTNESS: ("epochs", "workers"),
+    Study.OVER_OPTIMISATION: ("workers",),
+    Study.FINE_TUNED: ("epochs", "workers"),
+    Study.SAMPLING: ("epochs", "workers"),
+    Study.KEEP: ("workers", "train_prompts"),
+    Study.MERGE: ("workers", "train_prompts"),
     Study.REWARD_MODELS: ("candidates",),
-    Study.EMBEDDINGS: ("test", "methods", *(name for name in READING if name != "embedding")),
-    Study.LANGUAGE_MODELS: ("reward_models", "max_length", "dtype", "device_map"),
+    Study.EMBEDDINGS: ("epochs", "workers", "test", "methods", *(name for name in READING if name != "embedding")),
+    Study.LANGUAGE_MODELS: ("epochs", "workers", "reward_models", "max_length", "dtype", "device_map"),
     Study.HARDEN: ("train_prompts", *READING),
-    Study.BEST_OF_N: ("candidates", "methods", "prompts", "train_prompts", *READING),
-    Study.CANDIDATES: ("candidates", *READING),
-    Study.PUBLISHED: ("published", *READING),
-    Study.GRPO: ("rewards", "gold", "policy", "steps"),
+    Study.BEST_OF_N: ("epochs", "workers", "candidates", "methods", "prompts", "train_prompts", *READING),
+    Study.CANDIDATES: ("workers", "candidates", *READING),
+    Study.PUBLISHED: ("epochs", "workers", "published", *READING),
+    Study.GRPO: ("workers", "rewards", "gold", "policy", "steps"),
 }
+EPOCHS = 5
+QUICK_TRAIN_PROMPTS = 200
 
 
 @dataclass(frozen=True)
@@ -65,6 +74,12 @@ class Request:
     settings: ComparisonSettings
     quick: bool
     given: Mapping[str, Any]
+
+    @property
+    def train_prompts(self) -> int | None:
+        """How many prompts of the source are drawn; None for all."""
+        count: int | None = self.given.get("train_prompts", QUICK_TRAIN_PROMPTS if self.quick else None)
+        return count
 
     def listed(self, name: str) -> tuple[str, ...]:
         """The parts of an option that are separated by commas; none if it is absent."""
@@ -87,7 +102,14 @@ def study(
         ),
     ] = None,
     seed: opt.Seed = 0,
-    epochs: opt.Epochs = 5,
+    epochs: Annotated[
+        int | None,
+        typer.Option(
+            help="Passes over the training pairs, in studies of compared methods. Default: 5.",
+            min=1,
+            max=opt.MOST_EPOCHS,
+        ),
+    ] = None,
     quick: Annotated[
         bool, typer.Option("--quick", help="One seed; in most studies also fewer prompts, and no EBRM.")
     ] = False,
@@ -114,8 +136,8 @@ def study(
     train_prompts: Annotated[
         int | None,
         typer.Option(
-            help="harden, best-of-n: so many random prompts of --train. Default: 300, or 60 with --quick; all, or 200 "
-            "with --quick.",
+            help="harden, keep, merge, best-of-n: so many random prompts of --train. Default: harden 300, or 60 with "
+            "--quick; the others all, or 200 with --quick.",
             min=1,
         ),
     ] = None,
@@ -235,6 +257,8 @@ def study(
     reading = opt.reading(locals())
     given = opt.given(
         reward_models=reward_models,
+        epochs=epochs,
+        workers=workers,
         test=test,
         methods=methods,
         train_prompts=train_prompts,
@@ -256,7 +280,7 @@ def study(
         out=out,
         seeds=seeds or (1 if quick else 2 if subject is Study.GRPO else 5),
         seed=seed,
-        epochs=epochs,
+        epochs=epochs or EPOCHS,
         workers=workers or joblib.cpu_count(),
         skip_bad=skip_bad,
         command=opt.command_line(),
@@ -313,13 +337,13 @@ def _sampling(request: Request, reporter: Reporter) -> Path:
 def _keep(request: Request, reporter: Reporter) -> Path:
     from qbrm_lab.studies.keep import study_keep
 
-    return study_keep(request.settings, reporter)
+    return study_keep(request.settings, reporter, request.train_prompts)
 
 
 def _merge(request: Request, reporter: Reporter) -> Path:
     from qbrm_lab.studies.merge import study_merge
 
-    return study_merge(request.settings, reporter)
+    return study_merge(request.settings, reporter, request.train_prompts)
 
 
 def _reward_models(request: Request, reporter: Reporter) -> Path:
@@ -350,7 +374,7 @@ def _harden(request: Request, reporter: Reporter) -> Path:
 
 
 def _best_of_n(request: Request, reporter: Reporter) -> Path:
-    from qbrm_lab.studies.best_of_n.settings import METHODS, QUICK_PROMPTS, QUICK_TRAIN_PROMPTS, SLOW, Asked
+    from qbrm_lab.studies.best_of_n.settings import METHODS, QUICK_PROMPTS, SLOW, Asked
     from qbrm_lab.studies.best_of_n.study import study_best_of_n
 
     given, quick = request.given, request.quick
@@ -359,7 +383,7 @@ def _best_of_n(request: Request, reporter: Reporter) -> Path:
     asked = Asked(
         tuple(_files(request)),
         opt.numbers("--prompts", given["prompts"]) if "prompts" in given else (QUICK_PROMPTS,) if quick else (),
-        given.get("train_prompts", QUICK_TRAIN_PROMPTS if quick else None),
+        request.train_prompts,
     )
     default = tuple(name for name in METHODS if not (quick and name in SLOW))
     chosen = split_methods(request.listed("methods")) or default

@@ -9,6 +9,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 import qbrm
+from fixtures.preference_files import write_preferences
 from fixtures.tiny_models import BOS, DECODER, EOS, PAD, save
 
 ROOT = Path(__file__).parents[2]
@@ -70,9 +71,9 @@ def test_code_blocks_run_in_order(page, tmp_path, monkeypatch, one_thread):
         pytest.importorskip("kaiwu.torch_plugin", reason="kaiwu-torch-plugin is not installed; see docs/kaiwu.md")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setattr(
-        "qbrm.selection.candidates.LEAST_STEPS", 1
-    )  # shorter trainings, as what they learn is not asked
+    # Shorter trainings on fewer prompts, as what they learn is not asked.
+    monkeypatch.setattr("qbrm.selection.candidates.LEAST_STEPS", 1)
+    monkeypatch.setattr(qbrm, "sample_source", lambda: write_preferences(tmp_path / "sample.jsonl", 0, 12))
     if page.name in BEGIN_WITH_MODELS:
         make_models(tmp_path)
         trl = pytest.importorskip("trl")

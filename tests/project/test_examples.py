@@ -22,8 +22,14 @@ from qbrm import CoupledBoltzmannMachine, EnergyRewardModel, SemiQuantumRBM, loa
 from qbrm.energies import ENERGY_SCORES
 from qbrm.reward_models import REWARD_MODELS
 from qbrm_lab.methods.catalogue import METHODS
+from qbrm_lab.report.plots import gallery
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
+# Runs a program with shorter trainings, as what they learn is not asked.
+SHORT = (
+    "import runpy, sys; from qbrm.selection import candidates; candidates.LEAST_STEPS = 1; "
+    "del sys.argv[0]; runpy.run_path(sys.argv[0], run_name='__main__')"
+)
 PREFERENCES = [
     {"prompt": f"question {number}", "chosen": f"answer {number}", "rejected": f"nothing {number}"}
     for number in range(24)
@@ -89,6 +95,7 @@ def few_preferences(tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_SILENT", "true")
     monkeypatch.delenv("WANDB_MODE", raising=False)
     monkeypatch.setitem(REWARD_MODELS, "fake", FakeEncoder)
+    monkeypatch.setattr(gallery, "PLOTS", gallery.PLOTS[:2])  # the two that are looked at
     path = write_preferences(tmp_path / "prefs.jsonl", 0, 24)
     before = [(registry, dict(registry)) for registry in (ENERGY_SCORES, METHODS)]
     yield str(path), str(tmp_path / "out"), {"reward_model": "fake", "epochs": 1, "hidden": 3}
@@ -142,7 +149,7 @@ def test_a_reward_model_is_refined_served_asked_and_stopped(tmp_path):
     pytest.importorskip("fastapi")
     reward_model = save(tmp_path / "reward-model")
     preferences = json_lines(tmp_path / "prefs.jsonl", PREFERENCES)
-    program = [sys.executable, "-u", EXAMPLES / "refine_and_serve.py", reward_model, preferences]
+    program = [sys.executable, "-u", "-c", SHORT, EXAMPLES / "refine_and_serve.py", reward_model, preferences]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     environment.pop("QBRM_TOKEN", None)
     process = subprocess.Popen(

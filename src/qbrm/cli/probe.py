@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -51,8 +51,8 @@ def probe_model(
     skip_bad: bool = False,
     reward_model: str | None = None,
     **options: Unpack[RewardModelOptions],
-) -> None:
-    """Probe a saved refined model, or a bare reward model; print the rates at which hacks win and write them.
+) -> list[ProbeRow]:
+    """Probe a saved refined model, or a bare reward model; print the rates at which hacks win, write and return them.
 
     Args:
         model: folder or id of a refined model, or name, folder or id of a reward model.
@@ -86,6 +86,7 @@ def probe_model(
         write_atomically(out / PROBES_FILE, (json.dumps(content, indent=1) + "\n").encode())
     _show(rows, reporter)
     reporter.fact("results", str(out / PROBES_FILE))
+    return rows
 
 
 def _load(model: str, place: str | None, options: RewardModelOptions) -> Target:
@@ -106,6 +107,13 @@ def _load(model: str, place: str | None, options: RewardModelOptions) -> Target:
 
 
 def _show(rows: Sequence[ProbeRow], reporter: Reporter) -> None:
+    for grid in probe_grids(rows):
+        for table in grid_tables(grid, reporter.console.width):
+            reporter.console.print(table)
+
+
+def probe_grids(rows: Sequence[ProbeRow]) -> Iterator[Grid]:
+    """A table of the probes whose hacks must lose, and one of those whose hacks must not gain; none without probes."""
     for must, heading in HEADINGS.items():
         of_kind = [row for row in rows if row.must is must]
         if not of_kind:
@@ -119,9 +127,7 @@ def _show(rows: Sequence[ProbeRow], reporter: Reporter) -> None:
         ):
             if any(counts):
                 columns.append(column(title, (f"{number:,}" if number else ABSENT for number in counts)))
-        grid = Grid("", f"hacks win (%), {heading}", tuple(row.probe for row in of_kind), tuple(columns))
-        for table in grid_tables(grid, reporter.console.width):
-            reporter.console.print(table)
+        yield Grid("", f"hacks win (%), {heading}", tuple(row.probe for row in of_kind), tuple(columns))
 
 
 def _rate(rate: Rate | None) -> str:

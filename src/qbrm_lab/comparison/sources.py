@@ -27,15 +27,27 @@ class Sources(NamedTuple):
     held_out: bool
 
 
-def read_sources(settings: ComparisonSettings) -> Sources:
+def sampled(preferences: PreferenceSet, prompts: int | None, seed: int) -> PreferenceSet:
+    """A random sample of so many prompts, with all that belongs to them; everything if there are no more."""
+    total = len(preferences.prompt_ids)
+    return (
+        preferences if prompts is None or prompts >= total else split_by_prompt(preferences, prompts / total, seed)[1]
+    )
+
+
+def read_sources(settings: ComparisonSettings, prompts: int | None = None) -> Sources:
     """Read the training source and the tests; hold out prompts if there is no test.
 
     The held-out prompts depend on `settings.seed` alone, so that all seeds of a run are tested on the same ones.
 
+    Args:
+        settings: the sources and the seed.
+        prompts: so many random prompts of the training source, before any are held out; None for all.
+
     Raises:
         InputError: if a source is not usable, two tests share a name, or train and test share a prompt.
     """
-    train = preferences_of(settings.train, skip_bad=settings.skip_bad)
+    train = sampled(preferences_of(settings.train, skip_bad=settings.skip_bad), prompts, settings.seed)
     # One prompt each for the reward model, the refinement and validation, and one for the test.
     least = 3 if settings.tests else 4
     if len(train.prompt_ids) < least:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from qbrm.cli.probe import probe_grids
 from qbrm.tables.grid import Grid, column
-from qbrm.tables.numbers import count
+from qbrm.tables.numbers import count, percent_interval
 from qbrm_lab.methods import words_of
 from qbrm_lab.report.categories import category_grid
 from qbrm_lab.report.comparison import (
@@ -23,6 +25,7 @@ from qbrm_lab.report.comparison import (
 from qbrm_lab.report.numbers import duration, mean, rate
 from qbrm_lab.report.parts import SET_NAMES, Part, methods_of, parts, sets_of, summary_row
 from qbrm_lab.report.plots.gallery import OPENING, Picture
+from qbrm_lab.report.plots.probes import Probed
 from qbrm_lab.report.uncertainty import uncertainty_grids
 from qbrm_lab.report.verdicts import verdict_caution, verdict_grid
 from qbrm_lab.results import Results
@@ -31,8 +34,10 @@ from qbrm_lab.results.rows import Timing
 TEMPLATE = "report.html.jinja"
 
 
-def render_report(results: Results, drawn: list[list[Picture]]) -> str:
-    """The report as HTML, with the pictures `drawn` of each part, in the order of `parts`."""
+def render_report(
+    results: Results, drawn: list[list[Picture]], probed: Probed | None = None, of_probes: Picture | None = None
+) -> str:
+    """The report as HTML, with the pictures `drawn` of each part, in the order of `parts`, and that of the probes."""
     pairs = list(zip(parts(results), drawn, strict=True))
     loader = PackageLoader("qbrm_lab", "report")
     environment = Environment(
@@ -44,6 +49,7 @@ def render_report(results: Results, drawn: list[list[Picture]]) -> str:
         data=_data_grid(results),
         methods=_method_grid(results),
         sections=[_section(part, pictures) for part, pictures in pairs],
+        probes=None if probed is None else _probes(probed, of_probes),
         timings=_timing_grid(results.timings),
         notes=[fact.sentence for fact in results.facts],
         environment=_environment_grid(results.environment),
@@ -73,6 +79,18 @@ def _section(part: Part, pictures: list[Picture]) -> dict[str, Any]:
         "categories": [grid for name in sets_of(results.rows) if (grid := category_grid(results, name)).labels],
         "images": [(picture, _alt(part, picture)) for picture in pictures if picture.plot is not OPENING],
     }
+
+
+def _probes(probed: Probed, picture: Picture | None) -> dict[str, Any]:
+    """What the template says of probes."""
+    grids = [replace(grid, caption=grid.corner, corner="probe") for grid in probe_grids(probed.rows)]
+    rates = [
+        f"{row.probe} {percent_interval(*row.base)} base, {percent_interval(*row.refined)} refined"
+        for row in probed.shown
+        if row.base and row.refined
+    ]
+    alt = f"Plot, how often hacks win, in percent: {'; '.join(rates)}."
+    return {"method": probed.method, "grids": grids, "images": [(picture, alt)] if picture else []}
 
 
 def _difference_grid(part: Part) -> Grid:

@@ -77,15 +77,15 @@ class Domains:
     test_old: PairData
 
 
-def study_keep(settings: ComparisonSettings, reporter: Reporter) -> Path:
+def study_keep(settings: ComparisonSettings, reporter: Reporter, prompts: int | None = None) -> Path:
     """Measure the frontier between the gain on a new domain and what is kept on the old one.
 
     In the scenario ``shift``: the reward model learned the largest domain, whose prompts are to be kept, and scores are
     trained on the others. Writes keep.json, keep.png and keep.md to `settings.out`, where finished seeds are kept.
-    Arguments and errors are those of :func:`~qbrm_lab.studies.everything.study_everything`. Returns the path of
-    keep.md.
+    Takes so many random prompts of the source, or all. Other arguments and errors are those of
+    :func:`~qbrm_lab.studies.everything.study_everything`. Returns the path of keep.md.
     """
-    sources = read_sources(settings)
+    sources = read_sources(settings, prompts)
     check_domains(sources)
     prepared = prepare(settings, reporter, sources)
     seeds = range(settings.seed, settings.seed + settings.seeds)

@@ -91,14 +91,15 @@ class Domains:
         return Part(*(a.with_pairs_of(b) for a, b in zip(self.known, self.new, strict=True)))
 
 
-def study_merge(settings: ComparisonSettings, reporter: Reporter) -> Path:
+def study_merge(settings: ComparisonSettings, reporter: Reporter, prompts: int | None = None) -> Path:
     """Merge a machine of the known domain with one of the new domain, in the scenario ``shift``.
 
     The reward model learns from half of the known domain's prompts; the other half trains that domain's machine. Writes
-    merge.json and merge.md to `settings.out`, where finished seeds are kept. Arguments and errors are those of
+    merge.json and merge.md to `settings.out`, where finished seeds are kept. Takes so many random
+    prompts of the source, or all. Other arguments and errors are those of
     :func:`~qbrm_lab.studies.everything.study_everything`. Returns the path of merge.md.
     """
-    sources = read_sources(settings)
+    sources = read_sources(settings, prompts)
     check_domains(sources)
     prepared = prepare(settings, reporter, sources)
     seeds = range(settings.seed, settings.seed + settings.seeds)

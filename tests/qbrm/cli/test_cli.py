@@ -22,6 +22,7 @@ from qbrm.features.pair_list import read_pairs
 from qbrm.fitting import trainer
 from qbrm.preferences import read_preferences, training_pairs
 from qbrm.reward_models import DEFAULT_REWARD_MODEL, REWARD_MODELS
+from qbrm.tables.numbers import percent_interval
 
 COMMANDS = ("demo", "compare", "evaluate", "embed", "train", "export", "study", "bench", "serve")
 
@@ -68,11 +69,6 @@ def test_as_a_module_a_bad_source_is_one_line_and_exit_code_2(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_as_a_module_a_bad_option_is_one_line_and_exit_code_2():
-    ended = process("demo", "--seeds", "0")
-    assert "--seeds" in Ended(ended.returncode, ended.stdout, ended.stderr).refused()
-
-
 def test_version_is_told_without_waiting_for_torch():
     start = time.perf_counter()
     ended = process("--version")
@@ -83,6 +79,20 @@ def test_version_is_told_without_waiting_for_torch():
         subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True, check=True).stdout == "False\n"
     )
     assert time.perf_counter() - start < 30
+
+
+def test_the_report_of_the_demo_has_the_probes_that_it_wrote(qbrm_command, prefs, tmp_path, monkeypatch):
+    monkeypatch.setattr("qbrm.preferences.sample_source", lambda: prefs)
+    monkeypatch.setitem(REWARD_MODELS, "fake", FakeEncoder)  # by its own name, as the saved model loads it
+    ended = qbrm_command("demo", "--methods", "base,sqrbm", "--seeds", 1, "--epochs", 1, "--out", tmp_path)
+    assert ended.code == 0, ended.err
+    report = (tmp_path / "report.html").read_text()
+    rows = json.loads((tmp_path / "probes" / "probes.json").read_text())["rows"]
+    of_one = next(row for row in rows if row["n"])
+    assert "<h2>Probes</h2>" in report
+    rate = percent_interval(*(of_one[key] for key in ("base", "base_low", "base_high")))
+    assert f"{of_one['probe']} {rate} base" in report
+    assert (tmp_path / "probes.png").read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize("command", ["", *COMMANDS])

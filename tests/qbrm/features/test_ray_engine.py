@@ -6,6 +6,7 @@ Slow for what they do: every test starts processes that import torch, some secon
 import json
 import logging
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import time
 from collections import Counter
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -105,26 +107,79 @@ def test_the_real_encoder_gives_the_same_bits_on_a_cluster(cluster, tmp_path):
     assert files(tmp_path / "ray") == files(tmp_path / "local")
 
 
+class InThisProcess:
+    """Takes Ray's place: one worker, here, which gets and returns what a worker elsewhere would."""
+
+    def __init__(self):
+        self.exceptions, self.data = SimpleNamespace(RayError=ray.exceptions.RayError), self
+        self.DataContext = SimpleNamespace(get_current=SimpleNamespace)
+        self.ActorPoolStrategy = SimpleNamespace
+
+    def remote(self, **share):
+        return lambda kind: SimpleNamespace(remote=lambda load: Actor(kind(load)))
+
+    def get(self, answer):
+        return answer
+
+    def kill(self, actor):
+        pass
+
+    def from_items(self, rows, override_num_blocks):
+        return SimpleNamespace(map=partial(self._mapped, rows))
+
+    def _mapped(self, rows, kind, fn_constructor_args, **options):
+        worker = kind(*fn_constructor_args)
+        return SimpleNamespace(iter_rows=lambda: map(worker, pickle.loads(pickle.dumps(rows))))
+
+
+class Actor:
+    """Answers when its methods' `remote` is called, as an actor of Ray does."""
+
+    def __init__(self, held):
+        self._held = held
+
+    def __getattr__(self, name):
+        return SimpleNamespace(remote=getattr(self._held, name))
+
+
+def build_in_this_process(folder, **model):
+    engine = ray_engine.RayEngine(InThisProcess(), partial(HashingModel, **model), 1, {"num_cpus": 1})
+    return build_with(engine, preferences(), folder, None, SHARD_ROWS)
+
+
+def assert_one_line_and_the_rest_kept(refused, kind, folder, whole):
+    assert type(refused.value) is kind
+    assert len(str(refused.value).splitlines()) == 1
+    left = FeatureTable.open(folder)
+    assert not left.complete
+    assert len(left) > 0
+    build_features(HashingModel(), preferences(), folder, shard_rows=SHARD_ROWS)
+    assert files(folder) == whole
+
+
+def test_a_block_that_kills_its_workers_is_one_line_and_the_rest_is_kept(cluster, whole, tmp_path, monkeypatch):
+    monkeypatch.setattr(ray_engine, "RETRIES", 1)
+    with pytest.raises(WorkerError, match=r"Ray workers failed \(.*what is embedded is kept") as refused:
+        build_on_ray(tmp_path, 1, fails_at=preferences().preferences[2].chosen, how="dies")
+    assert_one_line_and_the_rest_kept(refused, WorkerError, tmp_path, whole)
+
+
 @pytest.mark.parametrize(
     ("how", "kind", "message"),
     [
-        ("dies", WorkerError, r"Ray workers failed \(.*what is embedded is kept"),
         ("raises", WorkerError, "a Ray worker failed with RuntimeError: out of luck"),
         ("nan", InputError, "hashing@0123456 gave NaN or infinity for response"),
     ],
 )
-def test_a_block_that_cannot_be_embedded_is_one_line_and_the_rest_is_kept(
-    cluster, whole, tmp_path, monkeypatch, how, kind, message
-):
-    monkeypatch.setattr(ray_engine, "RETRIES", 1)
+def test_a_block_that_cannot_be_embedded_is_one_line_and_the_rest_is_kept(whole, tmp_path, how, kind, message):
+    """Workers answer with what went wrong, so that no cluster is needed to see what becomes of it."""
     with pytest.raises(kind, match=message) as refused:
-        build_on_ray(tmp_path, 1, fails_at=preferences().preferences[2].chosen, how=how)
-    assert type(refused.value) is kind
-    assert len(str(refused.value).splitlines()) == 1
-    left = FeatureTable.open(tmp_path)
-    assert not left.complete
-    assert len(left) > 0
-    build_features(HashingModel(), preferences(), tmp_path, shard_rows=SHARD_ROWS)
+        build_in_this_process(tmp_path, fails_at=preferences().preferences[2].chosen, how=how)
+    assert_one_line_and_the_rest_kept(refused, kind, tmp_path, whole)
+
+
+def test_one_worker_in_this_process_gives_the_same_files(whole, tmp_path):
+    build_in_this_process(tmp_path)
     assert files(tmp_path) == whole
 
 
@@ -142,7 +197,7 @@ def load(name):
 torch.set_num_threads(3)
 build.build_with.__defaults__ = (None, {shard_rows})
 reward_models.load_reward_model = load
-sys.argv = ["qbrm", "embed", {source!r}, "--out", {out!r}, "--engine", "ray", "--workers", "2"]
+sys.argv = ["qbrm", "embed", {source!r}, "--out", {out!r}, "--engine", "ray", "--workers", "1"]
 cli.main()
 """
 

@@ -70,8 +70,9 @@ def test_ebrm_trained_from_disk_reads_what_the_score_layer_reads(command, tmp_pa
     assert (held.reward_model.dim, held.reward_model.head_dim, held.energy_score.reads) == (32, 16, 16)
 
 
-def test_a_score_trained_from_disk_is_the_one_fitted_in_memory(folder):
+def test_a_score_trained_from_disk_is_the_one_fitted_in_memory(tmp_path):
     """With one window, streaming is out of the way."""
+    folder = write_table(tmp_path, range(80))
     sources = open_sources([folder])
     cut = cut_off(sources, 0.125, seed=1)
     pairs, validation = (StreamedPairs(sources, Share(*ends, 1)).load() for ends in ((cut, 1.0), (0.0, cut)))

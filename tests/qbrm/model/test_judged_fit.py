@@ -35,15 +35,39 @@ def folder(tmp_path_factory):
     return write_table(tmp_path_factory.mktemp("features"))
 
 
-@pytest.fixture
-def few_candidates(monkeypatch):
-    """The base and one family, so that a choice takes a second."""
+def choose_among_few(monkeypatch):
     few = tuple(c for c in CANDIDATES if c.family in (None, Family("residual")) and not c.gate)
     monkeypatch.setattr("qbrm.selection.cross_validation.CANDIDATES", few)
+    monkeypatch.setattr("qbrm.selection.candidates.LEAST_STEPS", 80)
+
+
+@pytest.fixture
+def few_candidates(monkeypatch):
+    """The base and one family, briefly trained, so that a choice takes a second."""
+    choose_among_few(monkeypatch)
 
 
 def fit(place, named=QUICK, **options):
     return JudgedFit(open_sources([place]), named, **options)
+
+
+@pytest.fixture(scope="module")
+def quick(folder):
+    """A score by name, fitted once, and what it was fitted by."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr("qbrm.features.stream.BLOCK_PAIRS", 16)
+        given = fit(folder)
+        return given, given.run()
+
+
+@pytest.fixture(scope="module")
+def chosen(folder, tmp_path_factory):
+    """A score that was chosen among few, once, and where the losses of all are kept."""
+    kept = tmp_path_factory.mktemp("chosen")
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr("qbrm.features.stream.BLOCK_PAIRS", 16)
+        choose_among_few(monkeypatch)
+        return kept, fit(folder, None, folder=kept).run()
 
 
 def states(judged):
@@ -71,7 +95,7 @@ def test_every_prompt_has_one_part_and_a_fifth_are_the_test(folder, monkeypatch,
     assert set(division.pairs(division.validation).prompts().tolist()) < parts[-1]
 
 
-def test_labels_of_the_test_change_nothing_but_the_verdict(folder, tmp_path):
+def test_labels_of_the_test_change_nothing_but_the_verdict(folder, quick, tmp_path):
     turned = write_table(tmp_path / "turned")
     table = FeatureTable.open(turned)
     pairs = read_pairs(table)
@@ -79,15 +103,14 @@ def test_labels_of_the_test_change_nothing_but_the_verdict(folder, tmp_path):
     chosen = np.where(test, pairs.rejected, pairs.chosen)
     rejected = np.where(test, pairs.chosen, pairs.rejected)
     write_pair_list(table, pairs._replace(chosen=chosen, rejected=rejected))
-    one, other = (fit(place).run() for place in (folder, turned))
+    one, other = quick[1], fit(turned).run()
     assert_same(states(one), states(other))
     assert one.verdict.strength == other.verdict.strength > 0
     assert one.verdict.refined.accuracy == pytest.approx(1 - other.verdict.refined.accuracy, abs=0.02)
 
 
-def test_the_verdict_is_what_the_saved_score_does_on_the_test(folder):
-    given = fit(folder)
-    judged = given.run()
+def test_the_verdict_is_what_the_saved_score_does_on_the_test(quick):
+    given, judged = quick
     test = given.division.pairs(given.division.test).load()
     refined = judged.score.from_standard(judged.score.mode(judged.score.clamp(test.embedding, test.reward)))
     right = (refined[test.chosen] > refined[test.rejected]).float().mean()
@@ -125,8 +148,8 @@ def test_what_vouches_for_the_strength_does_not_train(folder, monkeypatch):
     assert not vouching & set(given.division.pairs(given.division.training).prompts().tolist())
 
 
-def test_where_prompts_are_few_each_is_judged_by_a_score_of_others(folder):
-    guarantee = fit(folder).run().guarantee
+def test_where_prompts_are_few_each_is_judged_by_a_score_of_others(quick):
+    guarantee = quick[1].guarantee
     assert guarantee.cross_fitted
     assert guarantee.prompts == PROMPTS * 4 // 5
 
@@ -134,28 +157,29 @@ def test_where_prompts_are_few_each_is_judged_by_a_score_of_others(folder):
 @pytest.mark.parametrize("members", [1, 5])
 def test_what_does_not_fit_into_memory_is_streamed(folder, monkeypatch, members):
     monkeypatch.setattr("qbrm.model.judged_fit.greatest_safe_strength", lambda difference: 1.0)
-    whole = fit(folder, replace(QUICK, members=members)).run()
+    few_passes = replace(QUICK, members=members, epochs=8)
+    whole = fit(folder, few_passes).run()
     monkeypatch.setattr("qbrm.model.division.MEMORY_BYTES", windows_of(8))
-    given = fit(folder, replace(QUICK, members=members))
+    given = fit(folder, few_passes)
     assert not given.division.fits_in_memory(given.division.training)
     streamed = given.run()
     assert streamed.verdict.base == whole.verdict.base
     assert streamed.verdict.accuracy.mean == pytest.approx(whole.verdict.accuracy.mean, abs=0.1)
 
 
-def test_a_choice_is_kept_and_not_made_again(folder, tmp_path, few_candidates, monkeypatch):
-    first = fit(folder, None, folder=tmp_path).run()
+def test_a_choice_is_kept_and_not_made_again(folder, chosen, few_candidates, monkeypatch):
+    place, first = chosen
     monkeypatch.setattr("qbrm.selection.cross_validation.train", lambda *_, **__: pytest.fail("trained again"))
-    kept = fit(folder, None, folder=tmp_path)
+    kept = fit(folder, None, folder=place)
     again, _ = kept._chosen()
     assert again.candidate == first.choice.candidate
     np.testing.assert_array_equal(again.loss, first.choice.loss)
     with pytest.raises(pytest.fail.Exception):  # another seed is another question
-        fit(folder, None, folder=tmp_path, seed=1)._chosen()
+        fit(folder, None, folder=place, seed=1)._chosen()
 
 
-def test_a_chosen_score_beats_the_base_here_and_is_used(folder, few_candidates):
-    judged = fit(folder, None).run()
+def test_a_chosen_score_beats_the_base_here_and_is_used(chosen):
+    _, judged = chosen
     assert judged.choice.candidate != BASE
     assert judged.guarantee.strength > 0
     assert judged.verdict.use

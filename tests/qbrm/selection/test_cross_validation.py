@@ -111,6 +111,7 @@ def small(monkeypatch, *families):
 @pytest.mark.parametrize("informative", [True, False])
 def test_refining_is_chosen_where_the_embedding_tells_something_and_the_base_elsewhere(monkeypatch, informative):
     small(monkeypatch, Family("residual"))
+    monkeypatch.setattr("qbrm.selection.candidates.LEAST_STEPS", 80)  # enough where there is something to learn
     choice = cross_validate(choosing(prompts=150, informative=informative))
     assert (choice.candidate == BASE) != informative
 

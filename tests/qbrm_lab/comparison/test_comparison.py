@@ -75,7 +75,7 @@ def full(sources, tmp_path_factory):
         "seeds": 2,
         "out": tmp_path_factory.mktemp("full"),
     }
-    results, printed = run(**settings, pictures=True)
+    results, printed = run(**settings, pictures="drawn")
     return settings, results, printed
 
 
@@ -85,7 +85,7 @@ def plain(sources, tmp_path_factory):
     out = tmp_path_factory.mktemp("plain")
     methods = ("base", "mlp", "sqrbm")
     settings = {"train": sources["train"], "tests": (sources["first"],), "methods": methods}
-    return settings, run(**settings, out=out, pictures=True)[0], out
+    return settings, run(**settings, out=out, pictures="rendered")[0], out
 
 
 def items_of(path):
@@ -590,7 +590,7 @@ def test_smallest_source_that_is_enough_is_compared(tmp_path):
 @pytest.mark.parametrize("methods", [("length",), ("base",), ("rbm", "length")], ids=",".join)
 def test_any_choice_of_methods_is_reported(methods, tmp_path):
     train = write_preferences(tmp_path / "train.jsonl", 0, 16)
-    results, _ = run(train=train, methods=methods, epochs=1, out=tmp_path, pictures=True)
+    results, _ = run(train=train, methods=methods, epochs=1, out=tmp_path, pictures="drawn")
     assert list(dict.fromkeys(row["method"] for row in results["rows"])) == list(methods)
     assert (tmp_path / "report.html").exists()
 

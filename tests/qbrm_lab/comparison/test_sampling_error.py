@@ -5,9 +5,11 @@ import math
 import numpy as np
 import pytest
 
+from fixtures.fake_encoder import FakeEncoder
+from fixtures.preference_files import write_preferences
 from qbrm.cli.console import Reporter
 from qbrm.evaluation import PromptBootstrap
-from qbrm.preferences import sample_source
+from qbrm.reward_models import REWARD_MODELS
 from qbrm_lab.comparison import ComparisonSettings, compare
 from qbrm_lab.comparison.evaluate import EvaluationSet, PartOfTest, proper_scores
 from qbrm_lab.comparison.sampling import difference_error, sampling_columns
@@ -61,9 +63,11 @@ def test_the_error_of_a_difference_adds_those_of_both_sides_in_squares():
     assert difference_error([one], [other]) == pytest.approx(math.sqrt(sum(variance)))
 
 
-def test_only_sampled_comparisons_state_a_sampling_error(tmp_path):
+def test_only_sampled_comparisons_state_a_sampling_error(tmp_path, monkeypatch, one_thread):
+    monkeypatch.setitem(REWARD_MODELS, "fake", FakeEncoder)
+    prefs = write_preferences(tmp_path / "prefs.jsonl", 0, 48)
     settings = {"methods": ("base", "qbm"), "seeds": 1, "epochs": 1, "hidden": 4, "sampler": "gibbs"}
-    compared = compare(ComparisonSettings(sample_source(), tmp_path, **settings), Reporter())
+    compared = compare(ComparisonSettings(prefs, tmp_path / "out", reward_model="fake", **settings), Reporter())
     results = compared.content()
     for table in ("rows", "summary"):
         for row in results[table]:

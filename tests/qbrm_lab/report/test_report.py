@@ -10,6 +10,8 @@ import pytest
 from rich.console import Console
 
 from qbrm.errors import InputError
+from qbrm.probes import Must
+from qbrm.probes.rates import ProbeRow, Rate
 from qbrm.tables.numbers import points
 from qbrm_lab.methods.catalogue import METHODS as CATALOGUE
 from qbrm_lab.methods.catalogue import RENAMED, colour_of, marker_of
@@ -28,6 +30,7 @@ from qbrm_lab.report.plots import (
 )
 from qbrm_lab.report.plots.appearance import curve_of
 from qbrm_lab.report.plots.gallery import PLOTS, png_bytes
+from qbrm_lab.report.plots.probes import Probed, probes_figure
 from qbrm_lab.report.uncertainty import accuracy_at, uncertainty_grids
 from qbrm_lab.results import RESULTS_FILE, Results, parsed, read_results, write_results
 
@@ -257,6 +260,12 @@ def results():
     return make_results()
 
 
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    """The report of the results, written once."""
+    return write_report(make_results(), tmp_path_factory.mktemp("report") / "runs")
+
+
 @pytest.fixture
 def part(results):
     return parts(results)[0].results
@@ -395,7 +404,7 @@ def test_markdown_marks_the_best_value_of_each_column(results):
     assert "- pairwise sqrbm over base +0.8 [+0.1, +1.5], paired over prompts" in lines
 
 
-def test_several_tests_are_told_apart(results, tmp_path):
+def test_several_tests_are_told_apart(results, unrendered, tmp_path):
     both = with_second_test(results)
     assert printed(both).count("method ") == 2
     assert "in-domain · reward/bench" in markdown_table(both)
@@ -602,7 +611,7 @@ def test_no_two_methods_look_alike():
     assert colour_of("mlp:gate") == colour_of("mlp")
 
 
-def test_results_without_the_newer_tables_are_read_and_reported(results, tmp_path):
+def test_results_without_the_newer_tables_are_read_and_reported(results, unrendered, tmp_path):
     newer = ("risk_coverage", "deviation", "verdicts", "facts")
     content = {name: table for name, table in make_content().items() if name not in newer}
     (tmp_path / RESULTS_FILE).write_text(json.dumps(content))
@@ -648,9 +657,8 @@ def test_the_same_plot_is_the_same_file(part):
     assert png_bytes(density_figure(part)) == png_bytes(density_figure(part))
 
 
-def test_the_report_is_one_accessible_file_that_fetches_nothing(results, tmp_path):
-    path = write_report(results, tmp_path)
-    html = path.read_text(encoding="utf-8")
+def test_the_report_is_one_accessible_file_that_fetches_nothing(report):
+    html = report.read_text(encoding="utf-8")
     page = Page(html)
     assert page.open == []
     assert page.named("html") == [{"lang": "en"}]
@@ -665,15 +673,15 @@ def test_the_report_is_one_accessible_file_that_fetches_nothing(results, tmp_pat
     assert {"name": "viewport", "content": "width=device-width, initial-scale=1"} in page.named("meta")
 
 
-def test_every_table_scrolls_in_its_own_box_that_a_keyboard_reaches(results, tmp_path):
-    html = write_report(results, tmp_path).read_text(encoding="utf-8")
+def test_every_table_scrolls_in_its_own_box_that_a_keyboard_reaches(report):
+    html = report.read_text(encoding="utf-8")
     boxes = re.findall(r'<div class="scroll"[^>]* tabindex="0">\s*<table', html)
     assert len(boxes) == html.count("<table") > 5
     assert re.search(r"\.scroll \{[^}]*overflow-x: auto", html)
 
 
-def test_the_report_says_what_was_asked_and_found(results, tmp_path):
-    page = Page(write_report(results, tmp_path).read_text(encoding="utf-8"))
+def test_the_report_says_what_was_asked_and_found(results, report):
+    page = Page(report.read_text(encoding="utf-8"))
     for text in (
         *METHODS,
         *CATEGORIES,
@@ -689,7 +697,7 @@ def test_the_report_says_what_was_asked_and_found(results, tmp_path):
     assert "+0.8 [+0.1, +1.5]" in page.text
 
 
-def test_the_report_opens_with_accuracies_and_verdicts(results, tmp_path, monkeypatch):
+def test_the_report_opens_with_accuracies_and_verdicts(results, unrendered, tmp_path, monkeypatch):
     monkeypatch.setattr(gallery, "PLOTS", gallery.PLOTS[:2])
     html = write_report(with_second_test(results), tmp_path).read_text(encoding="utf-8")
     opening, rest = html.split("<h2>What was asked</h2>")
@@ -700,10 +708,43 @@ def test_the_report_opens_with_accuracies_and_verdicts(results, tmp_path, monkey
     assert USE_SQRBM not in rest
 
 
-def test_the_report_leaves_whole_files_only(results, tmp_path):
-    write_report(results, tmp_path / "runs")
+def test_the_report_leaves_whole_files_only(report):
     names = {"results.json", "report.html", "SHA256SUMS", *(f"{plot.stem}.png" for plot in PLOTS)}
-    assert {path.name for path in (tmp_path / "runs").iterdir()} == names
+    assert {path.name for path in report.parent.iterdir()} == names
+
+
+def winning(wins, n=20):
+    return Rate.of(np.arange(n) < wins)
+
+
+PROBED = Probed(
+    "sqrbm",
+    [
+        ProbeRow("flattered", Must.NOT_GAIN, 20, 0, 0, winning(12), winning(10)),
+        ProbeRow("padded", Must.LOSE, 20, 0, 0, winning(20), winning(5)),
+        ProbeRow("untouched", Must.LOSE, 0, 20, 0, None, None),
+    ],
+)
+
+
+def test_the_plot_of_probes_has_both_rates_of_every_hack_with_intervals():
+    (axes,) = probes_figure(PROBED).axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["padded", "flattered"]  # what must lose is first
+    of_base, refined = axes.containers
+    assert list(of_base[0].get_xdata()) == [100, 60]
+    assert list(refined[0].get_xdata()) == [25, 50]
+    ends = [segment[:, 0].tolist() for segment in refined[2][0].get_segments()]
+    assert ends == [pytest.approx([100 * row.refined.low, 100 * row.refined.high]) for row in PROBED.shown]
+
+
+def test_a_probed_score_adds_its_rates_and_their_plot_to_the_report(results, unrendered, tmp_path):
+    page = Page(write_report(results, tmp_path, PROBED).read_text(encoding="utf-8"))
+    assert (tmp_path / "probes.png").exists()
+    assert page.open == []
+    assert len(page.named("img")) == len(PLOTS) + 1
+    assert "padded 100.0 [83.9, 100.0] base, 25.0 [11.2, 46.9] refined" in page.named("img")[-1]["alt"]
+    for text in ("hacks win (%), must lose", "hacks win (%), must not gain", "25.0 [11.2, 46.9]", "flattered"):
+        assert text in page.text
 
 
 def test_what_was_not_measured_is_left_out(results, tmp_path):

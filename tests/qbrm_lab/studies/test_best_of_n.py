@@ -21,10 +21,11 @@ from qbrm.fitting.committee import committee
 from qbrm.preferences import Message
 from qbrm.reward_models import REWARD_MODELS
 from qbrm_lab.comparison import ComparisonSettings
+from qbrm_lab.comparison.sources import sampled
 from qbrm_lab.methods.base import Fitted
 from qbrm_lab.results import parsed
 from qbrm_lab.results.study_rows import BestOfNRow, BestOfNSummary
-from qbrm_lab.studies.best_of_n.candidates import read_candidate_file, sampled
+from qbrm_lab.studies.best_of_n.candidates import read_candidate_file
 from qbrm_lab.studies.best_of_n.gold_pairs import gold_pairs
 from qbrm_lab.studies.best_of_n.one_seed import SeedStudy
 from qbrm_lab.studies.best_of_n.page import Run, best_of_n_markdown

@@ -14,7 +14,7 @@ from qbrm_lab.comparison import ComparisonSettings
 from qbrm_lab.results import read_results
 from qbrm_lab.studies.embeddings import EMBEDDINGS, study_embeddings
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = pytest.mark.usefixtures("one_thread", "no_pictures")
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import copy
 import hashlib
 import json
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import torch
 from transformers import BertConfig, BertModel
 
 from fixtures.checksums import forget_checksums
+from fixtures.preference_files import write_preferences
 from fixtures.tiny_models import ENCODER, tokenizer
 from qbrm import EnergyRewardModel
 from qbrm.cli.console import Reporter
@@ -259,7 +261,8 @@ def test_noise_flips_a_quarter_of_the_encoders_labels(tiny_study):
     assert all(response_id(texts[row][1]) == key[1] for row, key in enumerate(keys))
 
 
-def test_a_second_study_call_on_its_encoders_trains_nothing_again(tiny_study, monkeypatch):
+def test_a_second_study_call_on_its_encoders_trains_nothing_again(tiny_study, no_pictures, tmp_path, monkeypatch):
+    tiny_study = replace(tiny_study, train=write_preferences(tmp_path / "prefs.jsonl", 0, 80))
     monkeypatch.setattr(fine_tuned, "SCENARIOS_OF", {"fresh": ("small-50", "fresh")})
     settings, methods = FineTuningSettings(epochs=1, max_length=LENGTH), ("base", "rbm")
     results = read_results(study_fine_tuned(tiny_study, Reporter(), methods, settings).parent)

@@ -11,6 +11,7 @@ from qbrm.cli.console import Reporter
 from qbrm.fitting.keeping import DEFAULT_WEIGHT
 from qbrm.reward_models import REWARD_MODELS
 from qbrm_lab.comparison import ComparisonSettings
+from qbrm_lab.comparison.sources import read_sources
 from qbrm_lab.results.study_rows import KeepRow
 from qbrm_lab.studies import keep
 from qbrm_lab.studies.keep import study_keep
@@ -43,6 +44,12 @@ def test_the_weight_is_the_greatest_that_leaves_every_score_nine_tenths_of_its_g
         for score, gain in zip(("rbm", "sqrbm"), both, strict=True)
     ]
     assert weight_by_validation([*BASE_AND_FREE, *gated]) == expected
+
+
+def test_so_many_prompts_are_drawn_before_a_fifth_of_them_is_held_out(settings):
+    sources = read_sources(settings, 40)
+    (test,) = sources.tests.values()
+    assert (len(sources.train.prompt_ids), len(test.prompt_ids)) == (32, 8)
 
 
 @pytest.fixture

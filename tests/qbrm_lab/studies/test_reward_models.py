@@ -17,7 +17,7 @@ from qbrm_lab.studies import reward_models
 from qbrm_lab.studies.best_of_n.candidates import Candidates, Pool
 from qbrm_lab.studies.reward_models import RECIPES, REFINE, TEST, study_reward_models
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = pytest.mark.usefixtures("one_thread", "no_pictures")
 
 
 def test_preferences_are_read_back_as_they_were_written(tmp_path):

@@ -6,7 +6,7 @@ import re
 from base64 import b64encode
 from collections.abc import Callable
 from io import BytesIO
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from matplotlib.figure import Figure
 from PIL import Image
@@ -19,6 +19,7 @@ from qbrm_lab.report.plots.calibration import calibration_figure
 from qbrm_lab.report.plots.categories import category_figure
 from qbrm_lab.report.plots.densities import density_figure
 from qbrm_lab.report.plots.deviation import deviation_figure
+from qbrm_lab.report.plots.probes import Probed, probes_figure
 from qbrm_lab.report.plots.risk_coverage import risk_coverage_figure
 from qbrm_lab.report.plots.training import trained_scores, training_figure
 from qbrm_lab.results import Results
@@ -32,8 +33,8 @@ class Plot(NamedTuple):
     stem: str
     heading: str
     caption: str
-    draw: Callable[[Results], Figure]
-    possible: Callable[[Results], bool]
+    draw: Callable[[Any], Figure]
+    possible: Callable[[Any], bool]
 
 
 class Picture(NamedTuple):
@@ -116,6 +117,15 @@ PLOTS = (
         lambda results: any(row.category not in OVERALL for row in results.rows),
     ),
 )
+PROBES = Plot(
+    "probes",
+    "Probes",
+    "The share of hacks that win, with its 95% interval (Wilson), by the base reward and by the refined one. Above the "
+    "rule are probes whose hacks are worse than what they were made of and must lose, below it those that only look "
+    "different and must not gain.",
+    probes_figure,
+    lambda probed: bool(probed.shown),
+)
 
 
 def pictures(part: Part, number: int | None = None) -> list[Picture]:
@@ -124,8 +134,13 @@ def pictures(part: Part, number: int | None = None) -> list[Picture]:
     return [_picture(plot, part.results, f"{plot.stem}{suffix}.png") for plot in PLOTS if plot.possible(part.results)]
 
 
-def _picture(plot: Plot, results: Results, file_name: str) -> Picture:
-    figure = plot.draw(results)
+def probes_picture(probed: Probed) -> Picture:
+    """The plot of probes."""
+    return _picture(PROBES, probed, f"{PROBES.stem}.png")
+
+
+def _picture(plot: Plot, drawn_from: Results | Probed, file_name: str) -> Picture:
+    figure = plot.draw(drawn_from)
     width, height = (round(DOTS_PER_INCH * inches) for inches in figure.get_size_inches())
     return Picture(plot, file_name, png_bytes(figure), width, height)
 

@@ -98,11 +98,3 @@ def read_candidate_file(path: Path) -> Candidates:
     responses = as_preferences(lists, path.name)
     pools = (Pool(preference, one.gold) for preference, one in zip(responses, lists, strict=True))
     return Candidates(path.name, tuple(pools))
-
-
-def sampled(preferences: PreferenceSet, prompts: int | None, seed: int) -> PreferenceSet:
-    """A random sample of so many prompts, with all that belongs to them; everything if there are no more."""
-    total = len(preferences.prompt_ids)
-    return (
-        preferences if prompts is None or prompts >= total else split_by_prompt(preferences, prompts / total, seed)[1]
-    )

@@ -14,11 +14,12 @@ from qbrm.preferences import PreferenceSet, check_disjoint, preferences_of
 from qbrm.reward_models import Embedded, RewardModel, load_reward_model
 from qbrm_lab.comparison import ComparisonSettings
 from qbrm_lab.comparison.compare import embed
+from qbrm_lab.comparison.sources import sampled
 from qbrm_lab.methods import family_of
 from qbrm_lab.methods.base import Method
 from qbrm_lab.methods.catalogue import options_of
 from qbrm_lab.responses import Responses
-from qbrm_lab.studies.best_of_n.candidates import Candidates, read_candidate_files, sampled
+from qbrm_lab.studies.best_of_n.candidates import Candidates, read_candidate_files
 
 METHODS = (
     *("base:length", "base:worst", "base:uncertainty"),
@@ -27,7 +28,7 @@ METHODS = (
     "ebrm",
 )
 SLOW = ("ebrm",)
-QUICK_PROMPTS, QUICK_TRAIN_PROMPTS = 40, 200
+QUICK_PROMPTS = 40
 # Ensembles of reward models that are trained again with other seeds: nothing of the pairs to refine with is in them.
 TRAINED_AGAIN = ("mean", "worst", "uncertainty")
 # One each for the reward model, for a refinement, for validation and, of candidates, for the test.

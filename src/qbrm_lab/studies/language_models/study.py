@@ -12,9 +12,9 @@ from qbrm.reward_models import RewardModelOptions
 from qbrm_lab.comparison import ComparisonSettings
 from qbrm_lab.comparison.compare import Prepared, prepare
 from qbrm_lab.comparison.records import data_of, results_of
+from qbrm_lab.comparison.sources import sampled
 from qbrm_lab.preference_lines import write_preferences
 from qbrm_lab.results import Fact, Tables, write_results
-from qbrm_lab.studies.best_of_n.candidates import sampled
 from qbrm_lab.studies.embeddings import narrowed
 from qbrm_lab.studies.language_models.page import EMBEDDINGS, write_page
 from qbrm_lab.studies.language_models.situations import situations_of
