@@ -90,6 +90,7 @@ class LayerMeans:
 
     Attributes:
         dim: numbers in all means together.
+        modules: whose output is averaged: the model without its score layer, then layers in order.
 
     Raises:
         InputError: if the model's layers cannot be told, or it has fewer than `reading` needs.
@@ -97,7 +98,7 @@ class LayerMeans:
 
     def __init__(self, reading: Reading, model: Any, name: str) -> None:
         self._name = name
-        self._modules: list[nn.Module] = []
+        self.modules: list[nn.Module] = []
         self.dim = 0
         if reading.name == LAST:
             return
@@ -107,8 +108,8 @@ class LayerMeans:
                 f"embedding '{reading}' of {name} ({type(model).__name__}): its layers cannot be told; expected one "
                 "stack of as many layers as its configuration says, or the embedding 'last'."
             )
-        self._modules = [_body(model), *(stack[layer - 1] for layer in reading.layers(len(stack)))]
-        self.dim = len(self._modules) * int(model.config.get_text_config().hidden_size)
+        self.modules = [_body(model), *(stack[layer - 1] for layer in reading.layers(len(stack)))]
+        self.dim = len(self.modules) * int(model.config.get_text_config().hidden_size)
 
     @contextmanager
     def watched(self, weights: Float[Tensor, "batch tokens"]) -> Iterator[list[Float[Tensor, "batch width"]]]:
@@ -120,7 +121,7 @@ class LayerMeans:
         means: dict[int, Tensor] = {}
         found: list[Tensor] = []
         with ExitStack() as stack:
-            for place, module in enumerate(self._modules):
+            for place, module in enumerate(self.modules):
 
                 def keep(module: nn.Module, inputs: Any, output: Any, place: int = place) -> None:
                     means[place] = self._mean(output, weights)
@@ -128,7 +129,7 @@ class LayerMeans:
                 stack.callback(module.register_forward_hook(keep).remove)
             yield found
         found += [means[place] for place in sorted(means)]
-        if len(found) != len(self._modules):
+        if len(found) != len(self.modules):
             raise InputError(f"{self._name} runs other layers than it has; expected the embedding 'last'.")
 
     def _mean(self, output: Any, weights: Tensor) -> Float[Tensor, "batch width"]:

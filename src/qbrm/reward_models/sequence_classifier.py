@@ -135,7 +135,14 @@ class SequenceClassifier:
     def parts(self) -> ClassifierParts:
         """What this model is made of, not copied: what an export takes over."""
         return ClassifierParts(
-            self._model, self._layer, self._head, self._template, self._padding, self._fold, self._ending
+            self._model,
+            self._layer,
+            self._head,
+            self._template,
+            self._padding,
+            self._fold,
+            self._ending,
+            tuple(self._means.modules),
         )
 
     def refusals(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> list[Refusal]:
@@ -293,6 +300,7 @@ class ClassifierParts(NamedTuple):
         padding: how batches are padded.
         fold_system: whether system messages go to the beginning of the user turn that follows.
         ending: token that ends every text, if the model asks for one.
+        averaged: the modules whose output an embedding averages over the response, in order.
     """
 
     model: Any
@@ -302,6 +310,7 @@ class ClassifierParts(NamedTuple):
     padding: Padding
     fold_system: bool
     ending: int | None
+    averaged: tuple[nn.Module, ...]
 
 
 class Pass(NamedTuple):
