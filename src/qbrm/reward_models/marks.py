@@ -80,10 +80,9 @@ def _taken(template: ChatTemplate | PlainTemplate) -> Iterator[Prompt]:
 def _around(text: Tokens, template: ChatTemplate | PlainTemplate, strips: bool) -> tuple[list[int], list[int]]:
     """What comes before a response and behind it, without the blanks next to it if a response is read without them."""
     start, end = text.answer[0], text.answer[-1] + 1
-    blank = [strips and _is_blank(template.tokenizer, token) for token in text.ids]
-    while start > 0 and blank[start - 1]:
+    while strips and start > 0 and _is_blank(template.tokenizer, text.ids[start - 1]):
         start -= 1
-    while end < len(text.ids) and blank[end]:
+    while strips and end < len(text.ids) and _is_blank(template.tokenizer, text.ids[end]):
         end += 1
     return text.ids[:start], text.ids[end:]
 

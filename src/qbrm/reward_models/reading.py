@@ -102,8 +102,7 @@ class LayerMeans:
         self.dim = 0
         if reading.name == LAST:
             return
-        stack = _stack(model)
-        if stack is None or model.config.is_encoder_decoder or _body(model) is model:
+        if (stack := _stack(model)) is None:
             raise InputError(
                 f"embedding '{reading}' of {name} ({type(model).__name__}): its layers cannot be told; expected one "
                 "stack of as many layers as its configuration says, or the embedding 'last'."
@@ -142,6 +141,11 @@ class LayerMeans:
         return torch.bmm(weights.to(hidden.device)[:, None], hidden.float())[:, 0]
 
 
+def averages(model: Any) -> bool:
+    """Whether the layers of a model can be told, so that means of what they give can be read."""
+    return _stack(model) is not None
+
+
 def _body(model: Any) -> nn.Module:
     """The model without its score layer."""
     body: nn.Module = getattr(model, "base_model", model)
@@ -149,7 +153,9 @@ def _body(model: Any) -> nn.Module:
 
 
 def _stack(model: Any) -> nn.ModuleList | None:
-    """The list of the model's layers, by its length; None if there is not exactly one such list."""
+    """The list of the model's layers, by its length; None if there is not exactly one such list behind one body."""
+    if model.config.is_encoder_decoder or _body(model) is model:
+        return None
     depth = getattr(model.config.get_text_config(), "num_hidden_layers", None)
     lists = {
         f"{name}.": module

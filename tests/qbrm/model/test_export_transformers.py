@@ -89,7 +89,7 @@ UNCHANGED = ("kept", "kept residual", "no strength")
 
 def refined(folder, kind="llama", score="sqrbm", network=None, tok=None, **options):
     """A refined reward model whose reward model is in a folder, as users have them."""
-    reward_model = load_reward_model(str(save(folder, network or classifier(kind), tok)), **options)
+    reward_model = load_reward_model(str(save(folder, network or classifier(kind), tok)), embedding="last", **options)
     return EnergyRewardModel(reward_model, SCORES[score]())
 
 
