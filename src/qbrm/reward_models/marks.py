@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from itertools import product
 from typing import Any, NamedTuple
 
 from qbrm.preferences.base import Message, Prompt
@@ -38,7 +39,8 @@ class Marks(NamedTuple):
 
 def marks_of(template: ChatTemplate | PlainTemplate) -> Marks | None:
     """The tokens around every response that a template writes; None if they differ, or are but ordinary text."""
-    texts = [template.tokens(prompt, response) for prompt in _taken(template) for response in RESPONSES]
+    taken = (each for each in product(PROMPTS, RESPONSES) if template.refusal(*each) is None)
+    texts = [template.tokens(*each) for each in taken]
     if not texts or not all(text.answer for text in texts):
         return None
     strips = isinstance(template, ChatTemplate)
@@ -70,11 +72,6 @@ def blanks_of(tokenizer: Any) -> list[list[int]]:
         for ids, text in zip(several, _decoded(tokenizer, anchor, several), strict=True)
         if 1 < len(ids) <= MOST_BYTES and text.isspace()
     ]
-
-
-def _taken(template: ChatTemplate | PlainTemplate) -> Iterator[Prompt]:
-    """The prompts that a template does not refuse."""
-    return (prompt for prompt in PROMPTS if template.refusal(prompt, RESPONSES[0]) is None)
 
 
 def _around(text: Tokens, template: ChatTemplate | PlainTemplate, strips: bool) -> tuple[list[int], list[int]]:
