@@ -404,6 +404,7 @@ def test_a_model_saved_before_means_were_the_default_still_reads_the_last_token(
     config = json.loads((tmp_path / "refined" / "config.json").read_text())
     del config["reward_model_settings"]["embedding"], config["reward_model"]["embedding"]
     (tmp_path / "refined" / "config.json").write_text(json.dumps(config))
+    forget_checksums(tmp_path / "refined")
     after = EnergyRewardModel.from_pretrained(tmp_path / "refined")
     assert after.reward_model.identity.embedding == "last"
     assert load_reward_model(str(hf_folder)).identity.embedding == "mean"
