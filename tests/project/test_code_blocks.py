@@ -45,9 +45,9 @@ def make_models(folder):
     policy = LlamaForCausalLM(LlamaConfig(**DECODER, pad_token_id=PAD, bos_token_id=BOS, eos_token_id=EOS))
     save(folder / "my-policy", policy)
     (folder / "prompts.jsonl").write_text('{"prompt": [{"role": "user", "content": "How do I boil an egg?"}]}\n')
-    score = qbrm.SemiQuantumRBM(16, hidden=4)
-    torch.nn.init.normal_(score.W)
     reward_model = qbrm.load_reward_model(str(save(folder / "my-reward-model")))
+    score = qbrm.SemiQuantumRBM(reward_model.dim, hidden=4)
+    torch.nn.init.normal_(score.W)
     qbrm.EnergyRewardModel(reward_model, score).save_pretrained(folder / "runs" / "model")
 
 

@@ -175,7 +175,8 @@ def test_a_policy_is_trained_on_refined_rewards(tmp_path):
     torch.manual_seed(0)
     config = LlamaConfig(**DECODER, pad_token_id=PAD, bos_token_id=BOS, eos_token_id=EOS)
     policy = save(tmp_path / "policy", LlamaForCausalLM(config))
-    refined = EnergyRewardModel(load_reward_model(str(save(tmp_path / "reward-model"))), SemiQuantumRBM(16, hidden=4))
+    reward_model = load_reward_model(str(save(tmp_path / "reward-model")))
+    refined = EnergyRewardModel(reward_model, SemiQuantumRBM(reward_model.dim, hidden=4))
     refined.save_pretrained(tmp_path / "model")
     prompts = json_lines(tmp_path / "prompts.jsonl", [{"prompt": f"question {number}"} for number in range(4)])
     settings = {"max_steps": 1, "per_device_train_batch_size": 2, "num_generations": 2, "max_completion_length": 6}

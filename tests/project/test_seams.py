@@ -137,7 +137,8 @@ def test_evaluate_says_how_many_of_its_prompts_trained_the_score(command, rm, tm
     prefs = write_preferences(tmp_path / "prefs.jsonl", 0, 24)
     mixed = write_preferences(tmp_path / "mixed.jsonl", 20, 10)
     heldout = write_preferences(tmp_path / "heldout.jsonl", 24, 6)
-    assert command("embed", prefs, "--reward-model", rm, "--out", tmp_path / "features")[0] == 0
+    embed = ["embed", prefs, "--reward-model", rm, "--embedding", "last", "--out", tmp_path / "features"]
+    assert command(*embed)[0] == 0
     train = ["train", tmp_path / "features", "--score", "rbm", "--epochs", 1, "--out", tmp_path / "model"]
     assert command(*train)[0] == 0
     evaluate = ["evaluate", tmp_path / "model", "--on", f"{mixed},{heldout}", "--out", tmp_path / "out"]

@@ -65,7 +65,7 @@ def embed(
     report_refused(len(preferences) - len(taken), reporter)
     embedded = done[-1] - done[0]
     rate = f" ({embedded / (time.perf_counter() - start):,.1f}/s)" if embedded else ""
-    reporter.fact("features", f"{done[-1]:,} responses", str(table.identity), f"{embedded:,} embedded now{rate}")
+    reporter.fact("features", f"{done[-1]:,} responses", table.identity.title, f"{embedded:,} embedded now{rate}")
     reporter.fact("written", f"{len(table):,} rows of size {table.dim}", *cut_facts(table), str(out))
 
 

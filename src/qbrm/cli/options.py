@@ -67,8 +67,9 @@ Output = Annotated[
 Embedding = Annotated[
     str | None,
     typer.Option(
-        help="last: the score layer's input (default). mean: and the last layer's mean over the response. layers: and "
-        "that of the layer at 2/3 of the depth; others as in layers:0.5,0.67.",
+        help="last: the score layer's input. mean: and the last layer's mean over the response. layers: and that of "
+        "the layer at 2/3 of the depth; others as in layers:0.5,0.67. Default: mean for decoders whose chat template "
+        "marks answers by special tokens, else last.",
         metavar="NAME",
         rich_help_panel=REWARD_MODEL,
     ),

@@ -212,6 +212,8 @@ def _load_base(folder: Path, built: _Built, reward_model: str | None, options: R
         absent = f"{folder} was trained on {trained}, which is not a folder here"
         raise InputError(f"{absent}; say where it is with --reward-model (reward_model=...).")
     asked: RewardModelOptions = {**built.settings, **options}
+    if built.settings:  # which had no embedding while there was one default for all
+        asked.setdefault("embedding", trained.embedding)
     if not _is_here(name):
         asked["revision"] = trained.revision
     base = load_reward_model(name, **asked)

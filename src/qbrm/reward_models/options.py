@@ -11,9 +11,10 @@ class RewardModelOptions(TypedDict, total=False):
     Attributes:
         revision: commit, tag or branch on the Hub; for a folder, the digest that it has to have.
         head: one of `qbrm.reward_models.heads.HEADS`; what the weights say if not given.
-        embedding: ``last`` (default) for the score layer's input, ``mean`` for that and the mean of the last layer over
-            the response's tokens, ``layers`` for those and the mean of the layer at 2/3 of the depth; others as
-            fractions of the depth, as in ``layers:0.5,0.67``.
+        embedding: ``last`` for the score layer's input, ``mean`` for that and the mean of the last layer over the
+            response's tokens, ``layers`` for those and the mean of the layer at 2/3 of the depth; others as fractions
+            of the depth, as in ``layers:0.5,0.67``. If not given, ``mean`` for decoders of transformers whose chat
+            template marks answers by special tokens, else ``last``.
         template: ``chat`` (default) for the tokenizer's chat template, ``plain`` for prompt and response as they are.
         max_length: tokens of prompt and response together; 4,096, or fewer if the model takes fewer.
         dtype: number format of the weights: ``auto`` (default, as stored), ``float32``, ``bfloat16`` or ``float16``.
@@ -29,7 +30,7 @@ class RewardModelOptions(TypedDict, total=False):
     revision: str | None
     head: str | None
     output: int | None
-    embedding: str
+    embedding: str | None
     fold_system: bool
     template: str
     max_length: int | None

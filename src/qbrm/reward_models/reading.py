@@ -90,6 +90,7 @@ class LayerMeans:
 
     Attributes:
         dim: numbers in all means together.
+        modules: whose output is averaged: the model without its score layer, then layers in order.
 
     Raises:
         InputError: if the model's layers cannot be told, or it has fewer than `reading` needs.
@@ -97,18 +98,17 @@ class LayerMeans:
 
     def __init__(self, reading: Reading, model: Any, name: str) -> None:
         self._name = name
-        self._modules: list[nn.Module] = []
+        self.modules: list[nn.Module] = []
         self.dim = 0
         if reading.name == LAST:
             return
-        stack = _stack(model)
-        if stack is None or model.config.is_encoder_decoder or _body(model) is model:
+        if (stack := _stack(model)) is None:
             raise InputError(
                 f"embedding '{reading}' of {name} ({type(model).__name__}): its layers cannot be told; expected one "
                 "stack of as many layers as its configuration says, or the embedding 'last'."
             )
-        self._modules = [_body(model), *(stack[layer - 1] for layer in reading.layers(len(stack)))]
-        self.dim = len(self._modules) * int(model.config.get_text_config().hidden_size)
+        self.modules = [_body(model), *(stack[layer - 1] for layer in reading.layers(len(stack)))]
+        self.dim = len(self.modules) * int(model.config.get_text_config().hidden_size)
 
     @contextmanager
     def watched(self, weights: Float[Tensor, "batch tokens"]) -> Iterator[list[Float[Tensor, "batch width"]]]:
@@ -120,7 +120,7 @@ class LayerMeans:
         means: dict[int, Tensor] = {}
         found: list[Tensor] = []
         with ExitStack() as stack:
-            for place, module in enumerate(self._modules):
+            for place, module in enumerate(self.modules):
 
                 def keep(module: nn.Module, inputs: Any, output: Any, place: int = place) -> None:
                     means[place] = self._mean(output, weights)
@@ -128,7 +128,7 @@ class LayerMeans:
                 stack.callback(module.register_forward_hook(keep).remove)
             yield found
         found += [means[place] for place in sorted(means)]
-        if len(found) != len(self._modules):
+        if len(found) != len(self.modules):
             raise InputError(f"{self._name} runs other layers than it has; expected the embedding 'last'.")
 
     def _mean(self, output: Any, weights: Tensor) -> Float[Tensor, "batch width"]:
@@ -141,6 +141,11 @@ class LayerMeans:
         return torch.bmm(weights.to(hidden.device)[:, None], hidden.float())[:, 0]
 
 
+def averages(model: Any) -> bool:
+    """Whether the layers of a model can be told, so that means of what they give can be read."""
+    return _stack(model) is not None
+
+
 def _body(model: Any) -> nn.Module:
     """The model without its score layer."""
     body: nn.Module = getattr(model, "base_model", model)
@@ -148,7 +153,9 @@ def _body(model: Any) -> nn.Module:
 
 
 def _stack(model: Any) -> nn.ModuleList | None:
-    """The list of the model's layers, by its length; None if there is not exactly one such list."""
+    """The list of the model's layers, by its length; None if there is not exactly one such list behind one body."""
+    if model.config.is_encoder_decoder or _body(model) is model:
+        return None
     depth = getattr(model.config.get_text_config(), "num_hidden_layers", None)
     lists = {
         f"{name}.": module

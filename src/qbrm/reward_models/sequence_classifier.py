@@ -18,15 +18,17 @@ from qbrm.preferences.base import Completion, Prompt
 from qbrm.reward_models.base import Embedded, Identity, Refusal
 from qbrm.reward_models.batches import TokenBudget
 from qbrm.reward_models.heads import Head, find_head, returned
+from qbrm.reward_models.marks import marks_of
 from qbrm.reward_models.padding import Padding, answer_weights
 from qbrm.reward_models.positions import checked_length
-from qbrm.reward_models.reading import LAST, LayerMeans, Reading
+from qbrm.reward_models.reading import LAST, MEAN, LayerMeans, Reading, averages
 from qbrm.reward_models.shared_prefix import SharedPrefixes, States, behind_prefixes, can_share
 from qbrm.reward_models.template import TEMPLATES, ChatTemplate, PlainTemplate, Tokens
 from qbrm.reward_models.text import SYSTEM
 from qbrm.reward_models.text import fold_system as fold_into_user
 
 TOKEN_BUDGET, CPU_TOKEN_BUDGET = 16_384, 2048  # a core is busy with few tokens, and pads fewer in small batches
+DECODERS_LAYER = "score"  # what decoders of transformers call their score layer, and encoders do not
 ANY_ANSWER = "Yes."  # that a template takes one plain answer to a prompt or another does not depend on its words
 
 
@@ -50,7 +52,8 @@ class SequenceClassifier:
         token_budget: padded tokens per forward pass, halved for good whenever memory runs out; None for 16,384, or
             2,048 on a CPU.
         output: index of the output that is the reward, of a model that has several.
-        embedding: what it reads of the model, see `qbrm.reward_models.reading.Reading`.
+        embedding: what it reads of the model, see `qbrm.reward_models.reading.Reading`; None for ``mean`` where that
+            is known to help and can be exported, else ``last``.
         fold_system: whether system messages go to the beginning of the user turn that follows.
         base: commit or digest of the model that an adapter was merged into; empty without an adapter.
 
@@ -71,7 +74,7 @@ class SequenceClassifier:
         padding_side: str | None = None,
         token_budget: int | None = None,
         output: int | None = None,
-        embedding: str = LAST,
+        embedding: str | None = None,
         fold_system: bool = False,
         base: str = "",
     ) -> None:
@@ -83,7 +86,8 @@ class SequenceClassifier:
             raise InputError(f"token budget {token_budget}; expected at least 1.")
         self._model, self._template_name, self._fold = model, template, fold_system
         self._head, self._layer = find_head(model, head, name, output)
-        self._reading = Reading.named(embedding)
+        self._template = TEMPLATES[template](tokenizer, name)
+        self._reading = Reading.named(self._best_embedding() if embedding is None else embedding)
         self._means = LayerMeans(self._reading, model, name)
         if self._reading.name != LAST and not tokenizer.is_fast:
             raise InputError(
@@ -92,7 +96,6 @@ class SequenceClassifier:
             )
         self._ending: int | None = getattr(model.config, "reward_token_id", None)
         self._tokenizer = tokenizer
-        self._template = TEMPLATES[template](tokenizer, name)
         self._padding = Padding(model, tokenizer, padding_side)
         self._budget = TokenBudget(token_budget)
         self._shares_prefixes = can_share(model)
@@ -120,22 +123,28 @@ class SequenceClassifier:
         """What to give `load_reward_model` besides name and revision to get the same embeddings."""
         chosen = {"output": self._head.output} if self._head.output is not None else {}
         folded = {"fold_system": True} if self._fold else {}
-        read = {"embedding": str(self._reading)} if self._means.dim else {}
         return {
             "head": self._head.name,
+            "embedding": str(self._reading),
             "template": self._template_name,
             "max_length": self.identity.max_length,
             "padding_side": self._padding.side,
             "dtype": self.identity.dtype,
             **chosen,
             **folded,
-            **read,
         }
 
     def parts(self) -> ClassifierParts:
         """What this model is made of, not copied: what an export takes over."""
         return ClassifierParts(
-            self._model, self._layer, self._head, self._template, self._padding, self._fold, self._ending
+            self._model,
+            self._layer,
+            self._head,
+            self._template,
+            self._padding,
+            self._fold,
+            self._ending,
+            tuple(self._means.modules),
         )
 
     def refusals(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> list[Refusal]:
@@ -272,6 +281,16 @@ class SequenceClassifier:
             "process reward model, which scores tokens or steps, is none."
         )
 
+    def _best_embedding(self) -> str:
+        """What to read unless told otherwise: with a mean, of decoders of transformers that were found to gain from it.
+
+        Not if their embeddings could not be exported: for want of marks around a response, or with a gated head.
+        """
+        decoder = getattr(self._model, DECODERS_LAYER, None) is self._layer
+        known = decoder and type(self._model).__module__.startswith("transformers.")
+        told = known and self._head.name != "gated" and isinstance(self._template, ChatTemplate)
+        return MEAN if told and averages(self._model) and marks_of(self._template) is not None else LAST
+
     def _describe(self) -> str:
         """The parts of the identity that have no field of their own."""
         parts = [self._template.description]
@@ -293,6 +312,7 @@ class ClassifierParts(NamedTuple):
         padding: how batches are padded.
         fold_system: whether system messages go to the beginning of the user turn that follows.
         ending: token that ends every text, if the model asks for one.
+        averaged: the modules whose output an embedding averages over the response, in order.
     """
 
     model: Any
@@ -302,6 +322,7 @@ class ClassifierParts(NamedTuple):
     padding: Padding
     fold_system: bool
     ending: int | None
+    averaged: tuple[nn.Module, ...]
 
 
 class Pass(NamedTuple):

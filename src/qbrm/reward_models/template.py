@@ -147,7 +147,7 @@ class ChatTemplate:
             text,
             prompt_spans,
             response_span,
-            whole or (shared_beginning(text, self._question(prompt)), len(text)),
+            whole or (shared_beginning(text, self._asked(prompt)), len(text)),
             add_special_tokens=False,
         )
 
@@ -161,7 +161,12 @@ class ChatTemplate:
         _, found, ending = text.rpartition(SENTINEL)
         return ending if found else None
 
-    def _question(self, prompt: Prompt) -> str:
+    def question(self, prompt: Prompt) -> str | None:
+        """The prompt with what the template writes to have it answered; None if it writes nothing or refuses."""
+        asked = self._asked(prompt)
+        return asked if asked and asked != self._text(prompt) else None
+
+    def _asked(self, prompt: Prompt) -> str:
         """The prompt as it is written in front of a response; empty if the template does not write it alone."""
         try:
             return self._text(prompt, add_generation_prompt=True)

@@ -398,6 +398,19 @@ def test_another_template_under_the_same_weights_is_told_apart(hf_folder, tmp_pa
     assert "template differs" in refused(tmp_path / "refined")
 
 
+def test_a_model_saved_before_means_were_the_default_still_reads_the_last_token(hf_folder, tmp_path):
+    before = hf_model(hf_folder, embedding="last")
+    before.save_pretrained(tmp_path / "refined")
+    config = json.loads((tmp_path / "refined" / "config.json").read_text())
+    del config["reward_model_settings"]["embedding"], config["reward_model"]["embedding"]
+    (tmp_path / "refined" / "config.json").write_text(json.dumps(config))
+    forget_checksums(tmp_path / "refined")
+    after = EnergyRewardModel.from_pretrained(tmp_path / "refined")
+    assert after.reward_model.identity.embedding == "last"
+    assert load_reward_model(str(hf_folder)).identity.embedding == "mean"
+    assert torch.equal(before.score(PROMPTS, RESPONSES).refined, after.score(PROMPTS, RESPONSES).refined)
+
+
 def test_a_trunk_tensor_without_a_trunk_is_refused(hf_folder, tmp_path):
     hf_model(hf_folder).save_pretrained(tmp_path / "refined")
     weights = tmp_path / "refined" / "model.safetensors"
@@ -406,7 +419,7 @@ def test_a_trunk_tensor_without_a_trunk_is_refused(hf_folder, tmp_path):
 
 
 def test_a_reward_model_of_another_embedding_size_is_refused(hf_folder):
-    with pytest.raises(InputError, match=r"size 9, .*rm@[0-9a-f]{7} gives 16"):
+    with pytest.raises(InputError, match=r"size 9, .*rm@[0-9a-f]{7} gives 32"):
         EnergyRewardModel(load_reward_model(str(hf_folder)), RBM(9))
 
 

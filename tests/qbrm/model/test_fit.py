@@ -46,7 +46,7 @@ def assert_same(one, other):
 def test_preferences_become_a_refined_reward_model_in_two_commands(command, tmp_path):
     prefs = write_preferences(tmp_path / "prefs.jsonl", 0, 24)
     rm, features, model = save(tmp_path / "rm"), tmp_path / "features", tmp_path / "model"
-    options = ["--max-length", 64]
+    options = ["--max-length", 64, "--embedding", "last"]
     assert command("embed", prefs, "--reward-model", rm, "--out", features, *options)[0] == 0
     assert command("train", features, "--score", "rbm", "--epochs", 1, "--out", model)[0] == 0
     held = EnergyRewardModel.from_pretrained(model)
@@ -178,7 +178,7 @@ def full_disk(monkeypatch):
 def test_a_full_disk_is_one_line_and_the_rerun_continues(command, full_disk, tmp_path, monkeypatch):
     prefs, rm = write_preferences(tmp_path / "prefs.jsonl", 0, 24), save(tmp_path / "rm")
     features, model, whole = tmp_path / "features", tmp_path / "model", tmp_path / "whole"
-    embed = ["embed", prefs, "--reward-model", rm, "--out"]
+    embed = ["embed", prefs, "--reward-model", rm, "--embedding", "last", "--out"]
     train = ["train", features, "--score", "rbm", "--epochs", 2, "--out", model]
     assert command(*embed, whole)[0] == 0
     for after in (0, 2, 4, 6, 8):

@@ -39,7 +39,7 @@ def refined(base, seed, prompts=(0, 24)):
         resized.reward_scale.fill_(0.5 + seed)
     resized.close_gate(torch.randn(40, 16), torch.randn(20, 16))
     digests = np.arange(*prompts, dtype=np.uint64)
-    return EnergyRewardModel(load_reward_model(str(base)), resized, training_prompts=digests)
+    return EnergyRewardModel(load_reward_model(str(base), embedding="last"), resized, training_prompts=digests)
 
 
 @pytest.fixture(scope="module")

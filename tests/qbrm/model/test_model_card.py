@@ -172,14 +172,14 @@ def test_what_is_no_id_is_not_pushed(finished, name):
 
 
 def test_a_hub_that_cannot_be_reached_is_one_line(tmp_path, monkeypatch):
-    held = EnergyRewardModel(load_reward_model(str(save(tmp_path / "rm"))), SemiQuantumRBM(16, hidden=4))
+    held = EnergyRewardModel(load_reward_model(str(save(tmp_path / "rm"))), SemiQuantumRBM(32, hidden=4))
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(InputError, match="me/refined cannot be uploaded") as error:
         held.push_to_hub("me/refined")
     assert "\n" not in str(error.value)
 
 
-def test_features_of_a_trained_reward_model_can_be_exported(finished, tmp_path):
+def test_features_are_exported_as_the_published_code_reads_them_the_score_layers_input_alone(finished, tmp_path):
     export_ebrm(finished[1] / "out" / "features", tmp_path / "x.pt", 0)
     content = torch.load(tmp_path / "x.pt", weights_only=True)
     pairs = read_pairs(FeatureTable.open(finished[1] / "out" / "features")).chosen

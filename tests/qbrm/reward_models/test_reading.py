@@ -188,5 +188,33 @@ def test_the_identity_says_what_is_read_and_old_ones_read_the_last_layer():
     assert (last.embedding, rich.embedding) == ("last", "layers:0.5")
     old = {name: value for name, value in last.to_dict().items() if name != "embedding"}
     assert Identity.from_dict(old) == last != rich
-    assert "embedding" not in reward_model().settings()
+    assert reward_model().settings()["embedding"] == "last"
     assert reward_model(embedding="layers:0.5").settings()["embedding"] == "layers:0.5"
+
+
+UNMARKED = "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n\n{% endfor %}"
+
+
+@pytest.mark.parametrize(
+    ("kind", "tok", "options", "expected"),
+    [
+        *((kind, tokenizer(), {}, "mean") for kind in DECODERS),
+        ("llama", tokenizer(), {"template": "plain"}, "last"),
+        ("llama", tokenizer(UNMARKED), {}, "last"),
+        ("llama", ByT5Tokenizer(chat_template=tokenizer().chat_template), {}, "last"),
+        *((kind, tokenizer(sep=True), {}, "last") for kind in ("bert", *ENCODERS)),
+        *((kind, tokenizer(sep=True), {"template": "plain"}, "last") for kind in ("bert", *ENCODERS)),
+    ],
+)
+def test_a_mean_is_read_by_default_of_decoders_whose_template_marks_responses(kind, tok, options, expected):
+    made = reward_model(classifier(kind), tok, embedding=None, **options)
+    assert made.identity.embedding == made.settings()["embedding"] == expected
+
+
+def test_a_mean_is_no_default_of_models_with_code_of_their_own():
+    class Own(type(classifier())):
+        """As if it came with the model: not from transformers."""
+
+    model = classifier()
+    model.__class__ = Own
+    assert reward_model(model, embedding=None).identity.embedding == "last"

@@ -32,10 +32,11 @@ def test_a_reward_model_gives_its_own_rewards(reward_model):
 
 def test_a_refined_one_gives_refined_rewards_and_another_identity(reward_model, tmp_path):
     torch.manual_seed(0)
-    score = SemiQuantumRBM(16, hidden=4)
+    base = load_reward_model(reward_model)
+    score = SemiQuantumRBM(base.dim, hidden=4)
     torch.nn.init.normal_(score.W)
     torch.nn.init.normal_(score.u)
-    model = EnergyRewardModel(load_reward_model(reward_model), score)
+    model = EnergyRewardModel(base, score)
     model.save_pretrained(tmp_path / "refined")
     judge, base = (load_judge(name) for name in (str(tmp_path / "refined"), reward_model))
     refined = judge.rewards([PROMPT], [RESPONSE])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from shutil import rmtree
@@ -27,10 +27,10 @@ from qbrm.model.export.modeling_qbrm import (
     energy_of,
 )
 from qbrm.model.export.modeling_qbrm import Product as ExportedProduct
+from qbrm.model.export.response import found_by
 from qbrm.model.export.tokenizer import Takes, exported_tokenizer, taken_by
 from qbrm.refinement import refine
 from qbrm.reward_models.quiet import quiet_transformers
-from qbrm.reward_models.reading import LAST
 from qbrm.reward_models.sequence_classifier import ClassifierParts, SequenceClassifier
 
 LABELS: dict[str, Any] = {"id2label": {0: "reward"}, "label2id": {"reward": 0}, "problem_type": "regression"}
@@ -76,12 +76,7 @@ def export_classifier(model: EnergyRewardModel, folder: str | Path) -> ExportedC
     base = model.reward_model.identity
     tokenizer = exported_tokenizer(parts, base.max_length, str(base))
     function = _foldable(score, parts)
-    if function is None and base.embedding != LAST:
-        raise InputError(
-            f"the score reads the embedding '{base.embedding}', with means over the response's tokens, and "
-            "transformers does not tell a model which these are; expected the embedding 'last', or to be served with "
-            "qbrm serve."
-        )
+    found = found_by(parts, base.embedding) if function is None and parts.averaged else {}
     aside = folder.with_name(folder.name + ".partial")
     rmtree(aside, ignore_errors=True)  # of an export that was killed
     make_folder(aside)
@@ -90,7 +85,7 @@ def export_classifier(model: EnergyRewardModel, folder: str | Path) -> ExportedC
             if function is not None:
                 _save_folded(parts, function, tokenizer.pad_token_id, aside)
             else:
-                _save_with_code(parts, score, tokenizer.pad_token_id, aside)
+                _save_with_code(parts, score, tokenizer.pad_token_id, found, aside)
             tokenizer.save_pretrained(aside)
         exported = ExportedClassifier(function is None, taken_by(tokenizer))
         (aside / CARD).write_text(classifier_card(base, score, **exported._asdict()))
@@ -146,16 +141,21 @@ def _save_folded(parts: ClassifierParts, function: Affine, pad_token: int, folde
         network.save_pretrained(folder)
 
 
-def _save_with_code(parts: ClassifierParts, score: Exportable, pad_token: int, folder: Path) -> None:
+def _save_with_code(
+    parts: ClassifierParts, score: Exportable, pad_token: int, found: Mapping[str, Any], folder: Path
+) -> None:
     network = parts.model
     layer = score_layer(reward_of(parts.head, parts.layer), parts.layer)
     config = QBRMConfig(
         base_config=_padded_with(pad_token, copy.deepcopy(network.config)),
         score_layer=_name_of(parts.layer, network),
         score_bias=layer.bias is not None,
+        score_dim=layer.in_features,
+        averaged=[_name_of(module, network) for module in parts.averaged],
         dim=score.dim,
         dtype=network.dtype,
         pad_token_id=pad_token,
+        **found,
         **_described(score),
         **LABELS,
     )

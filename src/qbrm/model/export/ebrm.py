@@ -33,6 +33,7 @@ class Exported(NamedTuple):
 def export_ebrm(source: Path, file: Path, seed: int = 0, progress: Progress | None = None) -> Exported:
     """Write the list of {"embedding", "reward"} dicts that the published EBRM code trains on.
 
+    Of an embedding that reads more than the score layer does, only the score layer's input is written, as published.
     Chosen and rejected responses alternate. The file loads with ``torch.load(file, weights_only=True)``. A preference
     source is embedded first, and the embedded reward model trained on it; the features are kept beside `file`.
 
@@ -57,6 +58,7 @@ def export_ebrm(source: Path, file: Path, seed: int = 0, progress: Progress | No
         table = FeatureTable.open(folder)
         pairs = read_pairs(table)
         embedded = table.take(np.stack([pairs.chosen, pairs.rejected], axis=1).ravel())
+        embedded = embedded._replace(embedding=embedded.embedding[:, : table.head_dim])
     else:
         embedded = _embed_source(source, folder, seed, progress)
     _write(file, embedded)
@@ -92,7 +94,7 @@ def _embed_source(source: Path, folder: Path, seed: int, progress: Progress | No
 def _write(file: Path, embedded: Embedded) -> None:
     if embedded.reward is None:
         raise InputError(f"{file}: the features have no rewards; expected those of a reward model with a score layer.")
-    rows = torch.from_numpy(embedded.embedding)
+    rows = torch.from_numpy(np.ascontiguousarray(embedded.embedding))
     pairs = zip(rows, embedded.reward.tolist(), strict=True)
     content = [{"embedding": embedding, "reward": reward} for embedding, reward in pairs]
     aside = file.with_name(file.name + ".partial")

@@ -5,8 +5,9 @@ r"""A reward model refined by a Boltzmann machine, for transformers: its one log
           \sum_j \log\cosh\lVert b_j\rVert - \frac{|u|^2 r^2}{2}\Bigr), \qquad
           b_j = W_j \phi(e) + c_j + r\,u_j, \qquad \mu = r_0 + g\,(a^\top \phi(e) + a_0)
 
-e is what enters the score layer of the frozen reward model, r0 its reward, phi(e) = tanh(V e + v) or e itself, g(e) the
-strength of the correction, times a gate if there is one, and K the number of machines of which this is the mean.
+e is what enters the score layer of the frozen reward model, joined to means over the response of what some of its
+modules give if the score reads such, r0 its reward, phi(e) = tanh(V e + v) or e itself, g(e) the strength of the
+correction, times a gate if there is one, and K the number of machines of which this is the mean.
 Without hidden units r* is mu. Of machines that were merged, f is the weighted mean. Written by
 ``qbrm export --format transformers``; needs torch and transformers, not qbrm::
 
@@ -16,7 +17,8 @@ Without hidden units r* is mu. Of machines that were merged, f is the weighted m
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -37,8 +39,14 @@ class QBRMConfig(PretrainedConfig):
 
     Args:
         base_config: of the reward model, a sequence classifier of transformers.
-        score_layer: name of its score layer, whose input is the embedding e.
+        score_layer: name of its score layer, whose input is the beginning of the embedding e.
         score_bias: whether the reward r0 has a constant.
+        score_dim: size of that input; None for all of e.
+        averaged: names of the modules whose output, averaged over the response, is the rest of e.
+        header: tokens right before a response.
+        preamble: tokens that may be between header and response.
+        ending: tokens behind a response.
+        blanks: tokens of white space, which count for no response at its ends.
         dim: embedding size D.
         hidden: number of hidden units M.
         axes: components of each hidden unit's field.
@@ -60,6 +68,12 @@ class QBRMConfig(PretrainedConfig):
         base_config: PretrainedConfig | dict[str, Any] | None = None,
         score_layer: str = "score",
         score_bias: bool = False,
+        score_dim: int | None = None,
+        averaged: Sequence[str] = (),
+        header: Sequence[int] = (),
+        preamble: Sequence[int] = (),
+        ending: Sequence[int] = (),
+        blanks: Sequence[Sequence[int]] = (),
         dim: int = 1,
         hidden: int = 0,
         axes: int = 1,
@@ -73,7 +87,14 @@ class QBRMConfig(PretrainedConfig):
         **options: Any,
     ) -> None:
         self.base_config = AutoConfig.for_model(**base_config) if isinstance(base_config, dict) else base_config
-        self.score_layer, self.score_bias = score_layer, score_bias
+        self.score_layer, self.score_bias, self.score_dim = score_layer, score_bias, score_dim
+        self.averaged, self.header, self.preamble, self.ending = (
+            list(averaged),
+            list(header),
+            list(preamble),
+            list(ending),
+        )
+        self.blanks = [list(blank) for blank in blanks]
         self.dim, self.hidden, self.axes, self.members = dim, hidden, axes, members
         self.anchored, self.gate_rank, self.deep, self.strength = anchored, gate_rank, deep, strength
         self.machines, self.weights = list(machines), weights
@@ -96,7 +117,7 @@ class QBRMForSequenceClassification(PreTrainedModel):
         self.base = AutoModelForSequenceClassification.from_config(config.base_config)
         config.base_config = self.base.config
         self.base.set_submodule(config.score_layer, nn.Identity())
-        self.score = nn.Linear(config.dim, 1, bias=config.score_bias)
+        self.score = nn.Linear(config.score_dim or config.dim, 1, bias=config.score_bias)
         self.energy = energy_of(config)
         self.post_init()
 
@@ -110,9 +131,61 @@ class QBRMForSequenceClassification(PreTrainedModel):
     ) -> SequenceClassifierOutput:
         """Refined rewards r*, as logits of shape (batch, 1), in the reward model's units."""
         inputs |= {"input_ids": input_ids, "attention_mask": attention_mask, "return_dict": True}
-        embedding = self.base(**inputs).logits  # without its score layer, the classifier returns what enters it
-        reward = self.energy(embedding, self.score(embedding)[:, 0])
+        with self.averaged(input_ids, attention_mask) as means:
+            scored = self.base(**inputs).logits  # without its score layer, the classifier returns what enters it
+        embedding = torch.cat([scored.float(), *(mean.to(scored.device) for mean in means.values())], 1)
+        reward = self.energy(embedding, self.score(scored)[:, 0])
         return SequenceClassifierOutput(logits=reward[:, None])
+
+    @contextmanager
+    def averaged(self, input_ids: Tensor | None, attention_mask: Tensor | None) -> Iterator[dict[str, Tensor]]:
+        """Means over each response of what the modules named in the configuration give within the context."""
+        means = dict.fromkeys(self.config.averaged, torch.empty(0))
+        if not means:
+            yield means
+            return
+        if input_ids is None:
+            raise ValueError("input_ids is None; expected token ids, by which the response is found.")
+        weights = answer_weights(input_ids, attention_mask, self.config)
+        with ExitStack() as stack:
+            for name in means:
+
+                def keep(module: nn.Module, inputs: Any, output: Any, name: str = name) -> None:
+                    states = output if isinstance(output, Tensor) else output[0]
+                    means[name] = torch.bmm(weights.to(states.device)[:, None], states.float())[:, 0]
+
+                stack.callback(self.base.get_submodule(name).register_forward_hook(keep).remove)
+            yield means
+
+
+def answer_weights(ids: Tensor, attended: Tensor | None, config: QBRMConfig) -> Tensor:
+    """Weights (batch, tokens) of the mean over each response; of an empty one, the text's last token counts."""
+    if attended is None:  # up to the last token that is no padding, as the model pools
+        attended = (ids != config.get_text_config().pad_token_id).long().flip(1).cummax(1).values.flip(1)
+    weights = torch.zeros(ids.shape, device=ids.device)
+    for row, tokens, mask in zip(weights, ids, attended.bool(), strict=True):
+        places = mask.nonzero()[:, 0]
+        answer = places[find_response(tokens[places].tolist(), config)]
+        answer = answer if len(answer) else places[-1:]
+        row[answer] = 1 / max(len(answer), 1)
+    return weights
+
+
+def find_response(tokens: list[int], config: QBRMConfig) -> slice:
+    """Where the response is in a text: behind its last header, or all of it without one, and before its ending."""
+    header, preamble, ending = config.header, config.preamble, config.ending
+    end = len(tokens) - len(ending)
+    if end < 0 or tokens[end:] != ending:
+        end = len(tokens)
+    ends = range(end, len(header) - 1, -1)
+    start = next((at for at in ends if tokens[at - len(header) : at] == header), 0)
+    if tokens[start : start + len(preamble)] == preamble:
+        start += len(preamble)
+    while size := next((len(blank) for blank in config.blanks if tokens[start:end][: len(blank)] == blank), 0):
+        start += size
+    while size := next((len(blank) for blank in config.blanks if tokens[start:end][-len(blank) :] == blank), 0):
+        end -= size
+    return slice(start, end)
 
 
 class Concave(NamedTuple):
