@@ -113,9 +113,10 @@ def _run_seed(
     prepared: Prepared, scenario: str, methods: Mapping[str, Method], seed: int, reporter: Reporter
 ) -> Records:
     settings, sources, responses, model, embedded, _, fine_tuned, all_refine = prepared
-    share_out = VARIANTS[scenario].share_out if fine_tuned else _split(scenario, embedded.reward is not None)
-    if all_refine and scenario in SCENARIOS:
-        share_out = same
+    if all_refine:
+        share_out = same if scenario in SCENARIOS else VARIANTS[scenario].share_out
+    else:
+        share_out = VARIANTS[scenario].share_out if fine_tuned else _split(scenario, embedded.reward is not None)
     roles = share_out(sources.train, settings.seed if fine_tuned else seed)
     records = _no_records(prepared, scenario)
     run = SeedRun(settings, scenario, seed, roles, responses, model, embedded, reporter, fine_tuned)

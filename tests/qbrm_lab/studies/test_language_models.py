@@ -16,6 +16,7 @@ from qbrm_lab.studies.json_files import write_json
 from qbrm_lab.studies.language_models import study as language_models
 from qbrm_lab.studies.language_models.beside import sections_of, targets_of
 from qbrm_lab.studies.language_models.page import EMBEDDINGS, write_page
+from qbrm_lab.studies.language_models.situations import situations_of
 from qbrm_lab.studies.language_models.study import study_language_models
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -27,7 +28,7 @@ METHODS = ("base", "mlp", "sqrbm", "sqrbm:gate,members=5")
 def made(tmp_path_factory):
     """Two reward models, what each has learned or not, and a test."""
     folder = tmp_path_factory.mktemp("rewards")
-    for name in ("half", "domain"):
+    for name in ("half", "domain", "noise"):
         save(folder / name)
         write_preferences(folder / name / "refine.jsonl", 0, 30)
     write_preferences(folder / "half" / "learned.jsonl", 50, 20)
@@ -50,16 +51,17 @@ def studied(made, tmp_path_factory):
 
 def test_each_scenario_is_of_the_reward_model_and_the_preferences_that_make_it(studied):
     of_last, of_mean = (read_results(studied.parent / name) for name in EMBEDDINGS)
-    scenarios = ["fresh", "small-50", "small-200", "shift", "same"]
+    scenarios = ["fresh", "small-50", "small-200", "shift", "noise", "same"]
     assert list(dict.fromkeys(row.scenario for row in of_last.rows)) == scenarios
     assert [row.accuracy for row in of_last.rows if row.method == "base"] == [
         row.accuracy for row in of_mean.rows if row.method == "base"
     ]
     assert [(row.name, row.role) for row in of_last.data] == [
-        ("fresh.jsonl", "train"), ("shift.jsonl", "train"), ("same.jsonl", "train"), ("test.jsonl", "test")
-    ]  # fmt: skip
+        *((f"{name}.jsonl", "train") for name in ("fresh", "shift", "noise", "same")),
+        ("test.jsonl", "test"),
+    ]
     trained = {row.scenario: row.examples for row in of_last.timings if (row.method, row.stage) == ("mlp", "train")}
-    assert trained["fresh"] == trained["shift"] > trained["small-50"]
+    assert trained["fresh"] == trained["shift"] == trained["noise"] > trained["small-50"]
     assert {row.domain for row in of_last.summary if row.scenario == "shift"} == {None, "Old", "New"}
 
 
@@ -68,9 +70,17 @@ def test_the_page_has_every_scenario_with_both_embeddings_and_is_made_of_the_fil
     for name in EMBEDDINGS:
         assert f"**shift on New, `{name}`:" in text
         assert (studied.parent / "results" / f"differences-{name}.png").exists()
-    assert "noise" not in text.split("## How it was measured")[0]
+    assert "where a quarter of its labels were wrong" in text.split("## How it was measured")[0]
     studied.unlink()
     assert write_page(studied.parent).read_text() == text
+
+
+def test_a_scenario_whose_reward_model_is_not_there_is_left_out(made, tmp_path):
+    for name in ("test.jsonl", "half/refine.jsonl", "half/config.json"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes((made / name).read_bytes())
+    assert [situation.scenarios[0] for situation in situations_of(tmp_path)] == ["fresh"]
+    assert [situation.scenarios[0] for situation in situations_of(made)] == ["fresh", "shift", "noise", "same"]
 
 
 @pytest.mark.parametrize("missing", ["test.jsonl", "half/refine.jsonl", "half/config.json"])
