@@ -25,6 +25,7 @@ from qbrm_lab.report.contest import contest
 from qbrm_lab.report.parts import Part, parts, summary_row
 from qbrm_lab.results import Results, read_results
 from qbrm_lab.results.facts import FeaturesEmbedded, RunTime
+from qbrm_lab.studies.sampling import PLOTS
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -82,7 +83,7 @@ def _columns(part: Part) -> list[Column]:
 
 
 def _sampling(study: Path) -> str:
-    for plot in ("accuracy-by-size.png", "error-by-time.png"):
+    for plot in PLOTS:
         shutil.copyfile(study / plot, DOCS / plot)
     return (study / "sampling.md").read_text()
 

@@ -48,6 +48,7 @@ READING = ("reward_model", *opt.READING)
 TAKES: Mapping[Study, tuple[str, ...]] = {
     Study.REWARD_MODELS: ("candidates",),
     Study.EMBEDDINGS: ("test", "methods", *(name for name in READING if name != "embedding")),
+    Study.SAMPLING: ("train_prompts",),
     Study.HARDEN: ("train_prompts", *READING),
     Study.BEST_OF_N: ("candidates", "methods", "prompts", "train_prompts", *READING),
     Study.CANDIDATES: ("candidates", *READING),
@@ -103,8 +104,8 @@ def study(
     train_prompts: Annotated[
         int | None,
         typer.Option(
-            help="harden, best-of-n: so many random prompts of --train. Default: 300, or 60 with --quick; all, or 200 "
-            "with --quick.",
+            help="harden, best-of-n, sampling: so many random prompts of --train. Default: 300, or 60 with --quick; "
+            "all, or 200 with --quick; 700, or 120 with --quick.",
             min=1,
         ),
     ] = None,
@@ -192,7 +193,7 @@ def study(
 
     fine-tuned: every scenario again, on an encoder that was fine-tuned end to end.
 
-    sampling: one score with every sampler and many sizes; accuracy against size, sampler error against time.
+    sampling: training time to an equal log-loss with every sampler and many sizes; sampler error against time.
 
     keep: what keeping the old domain's order costs on the new one, over the weight of keeping, beside gates.
 
@@ -276,9 +277,10 @@ def _files(request: Request) -> list[Path]:
 
 
 def _sampling(request: Request, reporter: Reporter) -> Path:
-    from qbrm_lab.studies.sampling import study_sampling
+    from qbrm_lab.studies.sampling import PROMPTS, QUICK, QUICK_PROMPTS, WHOLE, study_sampling
 
-    return study_sampling(request.settings, reporter)
+    prompts = request.given.get("train_prompts") or (QUICK_PROMPTS if request.quick else PROMPTS)
+    return study_sampling(request.settings, prompts, QUICK if request.quick else WHOLE, reporter)
 
 
 def _keep(request: Request, reporter: Reporter) -> Path:

@@ -36,14 +36,9 @@ def read_sources(settings: ComparisonSettings) -> Sources:
         InputError: if a source is not usable, two tests share a name, or train and test share a prompt.
     """
     train = preferences_of(settings.train, skip_bad=settings.skip_bad)
-    # One prompt each for the reward model, the refinement and validation, and one for the test.
-    least = 3 if settings.tests else 4
-    if len(train.prompt_ids) < least:
-        raise InputError(f"{train.name} has {len(train.prompt_ids)} prompts; expected at least {least} to share out.")
     if not settings.tests:
-        kept, held_out = split_by_prompt(train, TEST_SHARE, settings.seed)
-        # What was left out is said of the source once, beside the part to train on.
-        return Sources(replace(kept, left_out=train.left_out), {train.name: held_out}, held_out=True)
+        return hold_out(train, settings.seed)
+    _check_enough(train, 3)  # one prompt each for the reward model, the refinement and validation
     tests: dict[str, PreferenceSet] = {}
     for source in settings.tests:
         test = preferences_of(source, skip_bad=settings.skip_bad)
@@ -52,6 +47,19 @@ def read_sources(settings: ComparisonSettings) -> Sources:
         check_disjoint(train, test)
         tests[test.name] = test
     return Sources(train, tests, held_out=False)
+
+
+def hold_out(train: PreferenceSet, seed: int) -> Sources:
+    """Keep a fifth of the prompts as the test. Raises InputError if there are fewer than four to share out."""
+    _check_enough(train, 4)
+    kept, held_out = split_by_prompt(train, TEST_SHARE, seed)
+    # What was left out is said of the source once, beside the part to train on.
+    return Sources(replace(kept, left_out=train.left_out), {train.name: held_out}, held_out=True)
+
+
+def _check_enough(train: PreferenceSet, least: int) -> None:
+    if len(train.prompt_ids) < least:
+        raise InputError(f"{train.name} has {len(train.prompt_ids)} prompts; expected at least {least} to share out.")
 
 
 def check_domains(sources: Sources) -> None:
