@@ -30,13 +30,13 @@ def _asked(results: SamplingResults) -> list[str]:
     seeds = f"{results.seeds} seed{'s' * (results.seeds > 1)}"
     train, validation, test = results.pairs
     return [
-        f"`{results.command}`: {results.reward_model}, {results.prompts:,} prompts, {seeds}; in the first,",
-        f"{train:,} pairs train a machine for {results.epochs} epochs, {validation:,} validate it and {test:,} test it.",
-        f"Equal log-loss is {100 * results.share:.0f}% of what the closed form of that size gains on validation pairs,",
-        "looked at every five steps and judged alike for all. Seconds are processor time of one thread. A training ends",
-        f"after {results.budget:g} s, and is left out where {FEWEST_STEPS} steps would take longer. Times, problems and",
-        "errors are geometric means over seeds with 95% intervals; log-losses and accuracies are means over seeds at the",
-        "best validation log-loss, with 95% intervals by prompt.",
+        f"`{results.command}`: {results.reward_model}, {results.prompts:,} prompts, {seeds};",
+        f"in the first, {train:,} pairs train a machine for {results.epochs} epochs, {validation:,} validate it,",
+        f"{test:,} test it. Equal log-loss is {100 * results.share:.0f}% of what the closed form of that size gains on",
+        "validation pairs, looked at every five steps, judged alike for all. Seconds are processor time of one thread.",
+        f"A training ends after {results.budget:g} s, and is left out where {FEWEST_STEPS} steps would take longer.",
+        "Times, problems and errors are geometric means over seeds with 95% intervals; log-losses and accuracies are",
+        "means over seeds at the best validation log-loss, with 95% intervals by prompt.",
     ]
 
 
