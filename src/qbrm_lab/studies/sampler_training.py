@@ -109,15 +109,15 @@ class _Clocked:
         self._steps, self._seconds, self._start = 0, 0.0, 0.0
         self.snapshots: list[_Snapshot] = []
 
-    def __call__(self, score: EnergyScore, batch: Batch, generator: torch.Generator) -> Float[Tensor, ""]:
-        self._end_step(score)
+    def __call__(self, model: EnergyScore, batch: Batch, generator: torch.Generator) -> Float[Tensor, ""]:
+        self._end_step(model)
         self._pending = 2 * len(batch.chosen)
         self._start = time.process_time()
-        return OBJECTIVE(score, batch, generator)
+        return OBJECTIVE(model, batch, generator)
 
-    def validation(self, score: EnergyScore, batch: Batch, generator: torch.Generator) -> Float[Tensor, ""]:
+    def validation(self, model: EnergyScore, batch: Batch, generator: torch.Generator) -> Float[Tensor, ""]:
         """Validate nothing, at the end of an epoch."""
-        self._end_step(score)
+        self._end_step(model)
         return torch.zeros(())
 
     def _end_step(self, score: EnergyScore) -> None:

@@ -198,16 +198,18 @@ def _write(folder: Path, results: SamplingResults) -> Path:
     return path
 
 
-def over_seeds(values: Sequence[float]) -> OverSeeds | None:
-    """The geometric mean of positive numbers, with Student's interval on their logarithms; None of none."""
-    if not values:
-        return None
+def over_seeds(values: Sequence[float]) -> OverSeeds:
+    """The geometric mean of positive numbers, and Student's interval on their logarithms."""
     logs = np.log(values)
     mean = float(logs.mean())
     if len(values) == 1:
         return OverSeeds(math.exp(mean), None, None)
     reach = float(student.ppf((1 + LEVEL) / 2, len(logs) - 1) * logs.std(ddof=1) / math.sqrt(len(logs)))
     return OverSeeds(math.exp(mean), math.exp(mean - reach), math.exp(mean + reach))
+
+
+def _over_any(values: Sequence[float]) -> OverSeeds | None:
+    return over_seeds(values) if values else None
 
 
 def first_at(looks: Iterable[Look], reference: Sequence[Look]) -> Look | None:
@@ -237,13 +239,13 @@ def _row(variant: Variant, by_variant: Mapping[Variant, Sequence[Trained]], boot
     return SamplingRow(
         means=variant.means,
         hidden=variant.hidden,
-        step_seconds=over_seeds([look.seconds / look.steps for look in last]),
-        problem_seconds=over_seeds([one.problem_seconds for one in trained if one.problem_seconds]),
+        step_seconds=_over_any([look.seconds / look.steps for look in last]),
+        problem_seconds=_over_any([one.problem_seconds for one in trained if one.problem_seconds]),
         trained=len(last),
         cut=sum(one.cut for one in trained),
         reached=len(reached_looks),
-        seconds=over_seeds([look.seconds for look in reached_looks]),
-        problems=over_seeds([look.problems for look in reached_looks]),
+        seconds=_over_any([look.seconds for look in reached_looks]),
+        problems=_over_any([look.problems for look in reached_looks]),
         nll=None if nll is None else estimate(nll),
         nll_over=None if nll is None else estimate(nll - np.array([one.nll for one in closed]).mean(0)),
         accuracy=estimate(np.array([one.right for one in trained], float).mean(0)) if whole else None,
@@ -259,11 +261,14 @@ def _test_prompts(prepared: Prepared) -> Float64[np.ndarray, " pairs"]:
 
 
 def _error_rows(seeds: Sequence[Sequence[SamplerError]]) -> list[SamplerErrorRow]:
-    rows = []
-    for same in zip(*seeds, strict=True):
-        measured = {
-            name: over_seeds([getattr(one, name) for one in same])
-            for name in ("seconds", "total_variation", "mean_error", "energy_error")
-        }
-        rows.append(SamplerErrorRow(sampler=same[0].sampler, effort=same[0].effort, **measured))
-    return rows
+    return [
+        SamplerErrorRow(
+            sampler=same[0].sampler,
+            effort=same[0].effort,
+            seconds=over_seeds([one.seconds for one in same]),
+            total_variation=over_seeds([one.total_variation for one in same]),
+            mean_error=over_seeds([one.mean_error for one in same]),
+            energy_error=over_seeds([one.energy_error for one in same]),
+        )
+        for same in zip(*seeds, strict=True)
+    ]
