@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from qbrm_lab.report.plots.appearance import INK, SMALL, TEXT, heading, new_figure, tidy
+from qbrm_lab.report.plots.appearance import INK, LEGEND, LEGEND_COLUMNS, TEXT, heading, new_figure, tidy
 from qbrm_lab.results.study_rows import SamplerErrorRow, SamplingRow
 
 COLOURS = ("#0072B2", "#56B4E9", "#009E73", "#D55E00", "#E69F00", "#CC79A7", "#117733", "#999999", "#882255", "#332288")
@@ -34,7 +34,7 @@ class Interval(Protocol):
 
 def time_figure(rows: Sequence[SamplingRow]) -> Figure:
     """Processor time to an equal log-loss against the number of hidden units, a line per way to sum over them."""
-    figure = new_figure(4.6)
+    figure = new_figure(5.2)
     axes = figure.subplots()
     for index, name in enumerate(_names(rows)):
         shown = [row for row in rows if row.means == name and row.seconds is not None]
@@ -45,12 +45,12 @@ def time_figure(rows: Sequence[SamplingRow]) -> Figure:
     axes.set_ylabel("processor seconds", fontsize=TEXT, color=INK)
     heading(axes, "Training time to an equal log-loss")
     _by_size(axes, rows)
-    return figure
+    return _with_legend(figure, axes)
 
 
 def gain_figure(rows: Sequence[SamplingRow]) -> Figure:
     """Test log-loss less that of the closed form of equal size, against the number of hidden units."""
-    figure = new_figure(4.6)
+    figure = new_figure(5.2)
     axes = figure.subplots()
     axes.axhline(0, color=INK, linewidth=1, linestyle=":")
     for index, name in enumerate(_names(rows)[1:], start=1):
@@ -61,12 +61,12 @@ def gain_figure(rows: Sequence[SamplingRow]) -> Figure:
     axes.set_ylabel("nats over the closed form", fontsize=TEXT, color=INK)
     heading(axes, "What couplings change in test log-loss")
     _by_size(axes, rows)
-    return figure
+    return _with_legend(figure, axes)
 
 
 def error_figure(rows: Sequence[SamplerErrorRow]) -> Figure:
     """Total variation from the exact distribution against seconds per problem, a line per sampler."""
-    figure = new_figure(4.6)
+    figure = new_figure(5.2)
     axes = figure.subplots()
     floor = next(row.total_variation.mean for row in rows if row.sampler == "exact")
     axes.axhline(floor, color=INK, linewidth=1, linestyle=":", label="independent exact states")
@@ -78,9 +78,8 @@ def error_figure(rows: Sequence[SamplerErrorRow]) -> Figure:
     axes.set_xlabel("processor seconds for 4,096 states of one problem", fontsize=TEXT, color=INK)
     axes.set_ylabel("total variation", fontsize=TEXT, color=INK)
     heading(axes, "Sampler error against time")
-    axes.legend(fontsize=SMALL - 1, frameon=False)
     tidy(axes)
-    return figure
+    return _with_legend(figure, axes)
 
 
 def _names(rows: Sequence[SamplingRow]) -> list[str]:
@@ -93,8 +92,14 @@ def _by_size(axes: Axes, rows: Sequence[SamplingRow]) -> None:
     axes.get_xaxis().set_major_formatter("{x:.0f}")
     axes.minorticks_off()
     axes.set_xlabel("hidden units M", fontsize=TEXT, color=INK)
-    axes.legend(fontsize=SMALL - 1, frameon=False, ncols=2)
     tidy(axes)
+
+
+def _with_legend(figure: Figure, axes: Axes) -> Figure:
+    """Below the axes, where it hides no interval."""
+    handles, names = axes.get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=LEGEND_COLUMNS, **LEGEND)
+    return figure
 
 
 def _bars(axes: Axes, at: Sequence[float], values: Sequence[Interval], name: str, index: int) -> None:
