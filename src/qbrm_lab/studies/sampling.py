@@ -133,7 +133,9 @@ class _Seed:
 
     @property
     def n_pairs(self) -> tuple[int, int, int]:
-        return self._roles.refinement.n_pairs, self._roles.validation.n_pairs, self._test.n_pairs
+        parts = self._roles.refinement, self._roles.validation, self._test
+        train, validation, test = (part.pair_count.distinct for part in parts)
+        return train, validation, test
 
     @property
     def _test(self) -> PreferenceSet:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable
 
 from qbrm.tables.numbers import ABSENT, percent_interval
 from qbrm_lab.results.study_rows import Estimate, OverSeeds, SamplerErrorRow, SamplingResults, SamplingRow
 from qbrm_lab.studies.sampler_training import CLOSED_FORM, FEWEST_STEPS
+
+WIDTH = 130
 
 
 def sampling_markdown(results: SamplingResults) -> str:
@@ -29,15 +32,16 @@ def sampling_markdown(results: SamplingResults) -> str:
 def _asked(results: SamplingResults) -> list[str]:
     seeds = f"{results.seeds} seed{'s' * (results.seeds > 1)}"
     train, validation, test = results.pairs
-    return [
-        f"`{results.command}`: {results.reward_model}, {results.prompts:,} prompts, {seeds};",
-        f"in the first, {train:,} pairs train a machine for {results.epochs} epochs, {validation:,} validate it,",
-        f"{test:,} test it. Equal log-loss is {100 * results.share:.0f}% of what the closed form of that size gains on",
-        "validation pairs, looked at every five steps, judged alike for all. Seconds are processor time of one thread.",
-        f"A training ends after {results.budget:g} s, and is left out where {FEWEST_STEPS} steps would take longer.",
-        "Times, problems and errors are geometric means over seeds with 95% intervals; log-losses and accuracies are",
-        "means over seeds at the best validation log-loss, with 95% intervals by prompt.",
-    ]
+    sentences = (
+        f"{results.reward_model}, {results.prompts:,} prompts, {seeds}; in the first, {train:,} pairs train a machine for",
+        f"{results.epochs} epochs, {validation:,} validate it, {test:,} test it. Equal log-loss is what",
+        f"{100 * results.share:.0f}% of the closed form's gain on validation pairs come to, of the same size and seed,",
+        "looked at every five steps and judged alike for all. Seconds are processor time of one thread. A training ends",
+        f"after {results.budget:g} s, and is left out where {FEWEST_STEPS} steps would take longer. Times, problems and",
+        "errors are geometric means over seeds with 95% intervals; log-losses and accuracies are means over seeds at",
+        "the best validation log-loss, with 95% intervals by prompt.",
+    )
+    return [f"`{results.command}`:", *textwrap.wrap(" ".join(sentences), WIDTH)]
 
 
 def _row(row: SamplingRow, results: SamplingResults) -> str:
