@@ -33,13 +33,13 @@ def _asked(results: SamplingResults) -> list[str]:
     seeds = f"{results.seeds} seed{'s' * (results.seeds > 1)}"
     train, validation, test = results.pairs
     sentences = (
-        f"{results.reward_model}, {results.prompts:,} prompts, {seeds}; in the first, {train:,} pairs train a machine for",
-        f"{results.epochs} epochs, {validation:,} validate it, {test:,} test it. Equal log-loss is what",
+        f"{results.reward_model}, {results.prompts:,} prompts, {seeds}; in the first, {train:,} pairs train a machine",
+        f"for {results.epochs} epochs, {validation:,} validate it, {test:,} test it. Equal log-loss is what",
         f"{100 * results.share:.0f}% of the closed form's gain on validation pairs come to, of the same size and seed,",
-        "looked at every five steps and judged alike for all. Seconds are processor time of one thread. A training ends",
-        f"after {results.budget:g} s, and is left out where {FEWEST_STEPS} steps would take longer. Times, problems and",
-        "errors are geometric means over seeds with 95% intervals; log-losses and accuracies are means over seeds at",
-        "the best validation log-loss, with 95% intervals by prompt.",
+        "looked at every five steps and judged alike for all. Seconds are processor time of one thread. A training",
+        f"ends after {results.budget:g} s, and is left out where {FEWEST_STEPS} steps would take longer. Times,",
+        "problems and errors are geometric means over seeds with 95% intervals; log-losses and accuracies are means",
+        "over seeds at the best validation log-loss, with 95% intervals by prompt.",
     )
     return [f"`{results.command}`:", *textwrap.wrap(" ".join(sentences), WIDTH)]
 
