@@ -18,7 +18,7 @@ from qbrm.energies import ENERGY_SCORES, CoupledBoltzmannMachine, EnergyScore, b
 from qbrm.fitting.fit import untrained
 from qbrm.fitting.objectives import PreferenceLikelihood
 from qbrm.fitting.trainer import train, validation_loss
-from qbrm.samplers import SAMPLERS, Sampler, dwave_sampler, kaiwu_gibbs, openjij_sampler
+from qbrm.samplers import SAMPLERS, Sampler, kaiwu_gibbs
 
 OBJECTIVE = PreferenceLikelihood()
 CLOSED_FORM, EXACT_SUM = "closed form", "sum over all states"
@@ -30,10 +30,7 @@ TRIED_PROBLEMS = 4
 BITS = (4, 6, 8, 10)
 
 SAMPLED: dict[str, Callable[[], Sampler]] = {
-    "gibbs": SAMPLERS["gibbs"],
-    "annealing": partial(dwave_sampler, "SimulatedAnnealingSampler", {"beta_range": (0.1, 1.0), "num_sweeps": 64}),
-    "openjij": openjij_sampler,
-    "bifurcation": SAMPLERS["bifurcation"],
+    **{name: SAMPLERS[name] for name in ("gibbs", "annealing", "openjij", "bifurcation")},
     **{f"kaiwu-gibbs, {bits} bits": partial(kaiwu_gibbs, bits, TRAINING_SAMPLES) for bits in BITS},
 }
 
