@@ -23,6 +23,7 @@ from qbrm_lab.report.parts import parts
 from qbrm_lab.results import Results, read_results
 from qbrm_lab.results.facts import FeaturesEmbedded, RunTime
 from qbrm_lab.studies.language_models.page import front_table, read_embeddings
+from qbrm_lab.studies.sampling import PLOTS
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -63,7 +64,7 @@ def _text(marker: str, source: Path) -> str:
 
 
 def _sampling(study: Path) -> str:
-    for plot in ("accuracy-by-size.png", "error-by-time.png"):
+    for plot in PLOTS:
         shutil.copyfile(study / plot, DOCS / plot)
     return (study / "sampling.md").read_text()
 

@@ -51,7 +51,7 @@ TAKES: Mapping[Study, tuple[str, ...]] = {
     Study.ROBUSTNESS: ("epochs", "workers"),
     Study.OVER_OPTIMISATION: ("workers",),
     Study.FINE_TUNED: ("epochs", "workers"),
-    Study.SAMPLING: ("epochs", "workers"),
+    Study.SAMPLING: ("workers", "train_prompts"),
     Study.KEEP: ("workers", "train_prompts"),
     Study.MERGE: ("workers", "train_prompts"),
     Study.REWARD_MODELS: ("candidates",),
@@ -136,8 +136,8 @@ def study(
     train_prompts: Annotated[
         int | None,
         typer.Option(
-            help="harden, keep, merge, best-of-n: so many random prompts of --train. Default: harden 300, or 60 with "
-            "--quick; the others all, or 200 with --quick.",
+            help="harden, keep, merge, best-of-n, sampling: so many random prompts of --train. Default: harden 300, or 60 "
+            "with --quick; sampling 700, or 120; the others all, or 200.",
             min=1,
         ),
     ] = None,
@@ -225,7 +225,7 @@ def study(
 
     fine-tuned: every scenario again, on an encoder that was fine-tuned end to end.
 
-    sampling: one score with every sampler and many sizes; accuracy against size, sampler error against time.
+    sampling: training time to an equal log-loss with every sampler and many sizes; sampler error against time.
 
     keep: what keeping the old domain's order costs on the new one, over the weight of keeping, beside gates.
 
@@ -329,9 +329,10 @@ def _files(request: Request) -> list[Path]:
 
 
 def _sampling(request: Request, reporter: Reporter) -> Path:
-    from qbrm_lab.studies.sampling import study_sampling
+    from qbrm_lab.studies.sampling import PROMPTS, QUICK, QUICK_PROMPTS, WHOLE, study_sampling
 
-    return study_sampling(request.settings, reporter)
+    prompts = request.given.get("train_prompts") or (QUICK_PROMPTS if request.quick else PROMPTS)
+    return study_sampling(request.settings, prompts, QUICK if request.quick else WHOLE, reporter)
 
 
 def _keep(request: Request, reporter: Reporter) -> Path:

@@ -23,7 +23,7 @@ NOT_RUN = {
     "fit.md": 1,  # the same
     "kaiwu.md": 1,  # Kaiwu's SDK and a licence
     "kaiwu.zh-CN.md": 1,
-    "mathematics.md": 1,  # minutes of sampling
+    "mathematics.md": 2,  # minutes of sampling and of training
     "merge-models.md": 1,  # two models of the reader's
     "reward-models.md": 2,  # a model of the Hub; the Hub
     "trl.md": 1,  # a running server

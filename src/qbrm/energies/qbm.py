@@ -14,9 +14,10 @@ from qbrm.energies.base import Clamped, Lattice
 from qbrm.energies.boltzmann import BoltzmannScore
 from qbrm.energies.familiarity import GateRank
 from qbrm.energies.log_cosh import log_cosh
+from qbrm.errors import InputError
 from qbrm.interop.ising import Ising
 from qbrm.samplers import SAMPLERS
-from qbrm.samplers.base import PersistentSampler, Sampler, StatefulSampler, check_samples, identity_of
+from qbrm.samplers.base import PersistentSampler, Sampler, StatefulSampler, check_samples, check_varied, identity_of
 from qbrm.samplers.exact import LIMIT, ExactSampler
 
 EVALUATION_SAMPLES = 256
@@ -98,6 +99,7 @@ class CoupledBoltzmannMachine(BoltzmannScore):
     chunk_rows: ClassVar[int] = 1024
     refinement: ClassVar[str] = "mean"
     most_summed: ClassVar[int] = LIMIT
+    units: ClassVar[str] = "spins"
 
     def __init__(
         self,
@@ -126,6 +128,20 @@ class CoupledBoltzmannMachine(BoltzmannScore):
     @override
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, {self.sampler and identity_of(self.sampler)}"
+
+    @override
+    def scatter(self) -> None:
+        """Start training from hidden units that differ in what they read.
+
+        Raises:
+            InputError: if there are too many of them to sum over in training, and no sampler.
+        """
+        if self.sampler is None and self.hidden > self.most_summed:
+            raise InputError(
+                f"{self.hidden} hidden {self.units} to train without a sampler; expected {self.most_summed} or fewer, "
+                "or a sampler such as gibbs."
+            )
+        super().scatter()
 
     @property
     @override
@@ -222,6 +238,7 @@ class CoupledBoltzmannMachine(BoltzmannScore):
             else:
                 spins = sampler.sample(*drawn)
             check_samples(spins, problem.fields, self.samples, type(sampler).__name__)
+            check_varied(spins, *problem, type(sampler).__name__)
         exponent = torch.einsum("bsm,bm->bs", spins, problem.fields)
         exponent = exponent + torch.einsum("bsm,mk,bsk->bs", spins, problem.couplings, spins) / 2
         stiffness = self.stiffness

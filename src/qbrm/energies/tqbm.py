@@ -17,7 +17,6 @@ from qbrm.energies.log_cosh import log_cosh_of_square
 from qbrm.energies.newton import Slope, newton_mode
 from qbrm.energies.qbm import CoupledBoltzmannMachine, HiddenLayer
 from qbrm.energies.transverse_field import log_partition, response
-from qbrm.errors import InputError
 from qbrm.samplers import Sampler
 from qbrm.samplers.path_integral import sliced_couplings
 
@@ -65,6 +64,7 @@ class TransverseFieldMachine(CoupledBoltzmannMachine):
     chunk_rows: ClassVar[int] = 1024
     refinement: ClassVar[str] = "mode"
     most_summed: ClassVar[int] = 8
+    units: ClassVar[str] = "qubits"
 
     def __init__(
         self,
@@ -98,20 +98,6 @@ class TransverseFieldMachine(CoupledBoltzmannMachine):
     @override
     def settings(self) -> dict[str, Any]:
         return {**super().settings(), "slices": self.slices}
-
-    @override
-    def scatter(self) -> None:
-        """Start training from qubits that differ in what they read.
-
-        Raises:
-            InputError: if there are too many qubits to train with exact traces, and no sampler.
-        """
-        if self.sampler is None and self.hidden > self.most_summed:
-            raise InputError(
-                f"{self.hidden} hidden qubits to train without a sampler; expected {self.most_summed} or fewer, or a "
-                "sampler such as gibbs."
-            )
-        super().scatter()
 
     @property
     @override

@@ -22,7 +22,8 @@ def check_problem(fields: Float[Tensor, "batch spins"], couplings: Float[Tensor,
     """Refuse what is not an Ising problem.
 
     Raises:
-        InputError: if a value is not finite, a shape is wrong, or the couplings are not symmetric with zero diagonal.
+        InputError: if a value or an energy is not finite, a shape is wrong, or the couplings are not symmetric with
+            zero diagonal.
     """
     if fields.ndim != 2:
         raise InputError(f"fields have shape {tuple(fields.shape)}; expected (batch, spins).")
@@ -34,6 +35,11 @@ def check_problem(fields: Float[Tensor, "batch spins"], couplings: Float[Tensor,
     for name, values in (("fields", fields), ("couplings", couplings)):
         if not torch.isfinite(values).all():
             raise InputError(f"{name} hold {int((~torch.isfinite(values)).sum())} values that are NaN or infinite.")
+    if batch and not torch.isfinite(fields.abs().sum(-1).max() + couplings.abs().sum((-2, -1)).max()):
+        largest = max(float(values.abs().max()) for values in (fields, couplings))
+        raise InputError(
+            f"energies of {spins} spins overflow: fields or couplings up to {largest:g}; expected smaller ones."
+        )
     if not torch.equal(couplings, couplings.mT):
         worst = float((couplings - couplings.mT).abs().max())
         raise InputError(f"couplings differ from their transpose by up to {worst:g}; expected a symmetric matrix.")

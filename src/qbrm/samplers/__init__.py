@@ -13,13 +13,13 @@ from qbrm.errors import InputError
 
 if TYPE_CHECKING:
     from qbrm.samplers.base import Sampler
+    from qbrm.samplers.bifurcation import BifurcationSampler
     from qbrm.samplers.dimod import DimodSampler
     from qbrm.samplers.exact import ExactSampler
     from qbrm.samplers.gibbs import GibbsSampler
     from qbrm.samplers.kaiwu import KaiwuSampler
 
 KAIWU_BITS = 8
-KAIWU_HEAT = 16.0
 
 
 def __getattr__(name: str) -> Any:
@@ -35,10 +35,10 @@ def _exact() -> Sampler:
     return ExactSampler()
 
 
-def _gibbs() -> Sampler:
+def _gibbs(chains: int = 16) -> Sampler:
     from qbrm.samplers.gibbs import GibbsSampler
 
-    return GibbsSampler(sweeps=20, chains=16, thin=2)
+    return GibbsSampler(sweeps=20, chains=chains, thin=2)
 
 
 def dwave_sampler(name: str, parameters: dict[str, object]) -> Sampler:
@@ -60,23 +60,57 @@ def _kaiwu() -> Sampler:
     return KaiwuSampler(machine, bits=KAIWU_BITS)
 
 
-def _kaiwu_gibbs() -> Sampler:
-    """Our Gibbs chains behind Kaiwu's interface at its precision: a simulated machine of known temperature."""
+def kaiwu_gibbs(bits: int = KAIWU_BITS, solutions: int = 256, chains: int = 16) -> Sampler:
+    """Our Gibbs chains behind Kaiwu's interface: a simulated machine of known temperature and some precision.
+
+    It is hot enough for couplings of about 8 to fill the range of the integers.
+    """
     import torch
 
     from qbrm.samplers.kaiwu import KaiwuSampler, as_kaiwu_optimizer
 
-    machine = as_kaiwu_optimizer(_gibbs(), 256, torch.Generator().manual_seed(0), beta=1 / KAIWU_HEAT)
-    return KaiwuSampler(machine, beta=1 / KAIWU_HEAT, bits=KAIWU_BITS)
+    heat = 2.0 ** (bits - 4)
+    machine = as_kaiwu_optimizer(_gibbs(chains), solutions, torch.Generator().manual_seed(0), beta=1 / heat)
+    return KaiwuSampler(machine, beta=1 / heat, bits=bits)
+
+
+def openjij_sampler(sweeps: int = 64) -> Sampler:
+    """Simulated annealing of OpenJij to unit temperature. Raises InputError if that package is missing."""
+    from qbrm.samplers.dimod import DimodSampler
+
+    try:
+        openjij = importlib.import_module("openjij")
+    except ImportError as error:
+        raise InputError("sampler: the package openjij is missing; pip install 'qbrm[dwave]'.") from error
+    return DimodSampler(openjij.SASampler(), {"beta_min": 0.1, "beta_max": 1.0, "num_sweeps": sweeps}, beta=1.0)
+
+
+def _bifurcation() -> Sampler:
+    from qbrm.samplers.bifurcation import BifurcationSampler
+
+    return BifurcationSampler()
 
 
 SAMPLERS: dict[str, Callable[[], Sampler]] = {
     "exact": _exact,
     "gibbs": _gibbs,
     "annealing": lambda: dwave_sampler("SimulatedAnnealingSampler", {"beta_range": (0.1, 1.0), "num_sweeps": 64}),
+    "openjij": openjij_sampler,
+    "bifurcation": _bifurcation,
     "descent": lambda: dwave_sampler("SteepestDescentSampler", {}),
     "kaiwu": _kaiwu,
-    "kaiwu-gibbs": _kaiwu_gibbs,
+    "kaiwu-gibbs": kaiwu_gibbs,
 }
 
-__all__ = ["SAMPLERS", "DimodSampler", "ExactSampler", "GibbsSampler", "KaiwuSampler", "Sampler", "dwave_sampler"]
+__all__ = [
+    "SAMPLERS",
+    "BifurcationSampler",
+    "DimodSampler",
+    "ExactSampler",
+    "GibbsSampler",
+    "KaiwuSampler",
+    "Sampler",
+    "dwave_sampler",
+    "kaiwu_gibbs",
+    "openjij_sampler",
+]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Protocol, TypeAlias, runtime_checkable
 
@@ -10,6 +11,10 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from qbrm.errors import InputError
+
+# The least odds that a spin has flipped from which on equal samples are a fault: their chance is below 2^-samples.
+TELLING_ODDS = 1.0
+FEWEST_TELLING = 16
 
 Fields: TypeAlias = Float[Tensor, "batch spins"]
 Couplings: TypeAlias = Float[Tensor, "*batch spins spins"]
@@ -79,3 +84,23 @@ def check_samples(samples: Shaped[Tensor, "*shape"], fields: Fields, count: int,
     wrong = samples.abs() != 1
     if wrong.any():
         raise InputError(f"sampler {name} returned {float(samples[wrong][0]):g} as a spin; expected -1 or +1.")
+
+
+def check_varied(spins: Spins, fields: Fields, couplings: Couplings, name: str) -> None:
+    """Refuse equal samples of a problem in which spins flip as easily as not.
+
+    Raises:
+        InputError: if a sampler returned one state 16 times or more where others are as likely.
+    """
+    samples = spins.shape[1]
+    if samples < FEWEST_TELLING or not len(spins):
+        return
+    first = spins[:, :1]
+    stuck = (spins == first).all(-1).all(-1)
+    if not stuck.any():
+        return
+    local = fields[:, None] + first @ couplings
+    flip = torch.logsumexp((-2 * first * local)[:, 0], -1)
+    if (stuck & (flip > math.log(TELLING_ODDS))).any():
+        told = f"{samples} equal samples of {spins.shape[2]} spins"
+        raise InputError(f"sampler {name} returned {told}, of which others are as likely; expected different ones.")

@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from qbrm.errors import InputError
 from qbrm.interop.ising import check_problem
-from qbrm.samplers.base import Couplings, Fields, Sampler, Spins, check_samples, identity_of
-
-# The least odds that a spin has flipped from which on equal samples are a fault: their chance is below 2^-samples.
-TELLING_ODDS = 1.0
-FEWEST_TELLING = 16
+from qbrm.samplers.base import Couplings, Fields, Sampler, check_samples, check_varied, identity_of
 
 
 def sampled_log_odds(
@@ -38,25 +31,10 @@ def sampled_log_odds(
     with torch.no_grad():
         spins = sampler.sample(fields.detach(), couplings.detach(), samples, generator)
         check_samples(spins, fields, samples, name)
-        _check_varied(spins, fields, couplings, name)
+        check_varied(spins, fields, couplings, name)
     pull = spins @ couplings
     exponent = (spins * (fields[:, None] + pull / 2)).sum(-1)
     log_weight = torch.log_softmax(exponent - exponent.detach(), 1)[:, :, None]
     local = fields[:, None] + pull
     up, down = (torch.logsumexp(log_weight + functional.logsigmoid(2 * sign * local), 1) for sign in (1, -1))
     return up - down
-
-
-def _check_varied(spins: Spins, fields: Fields, couplings: Couplings, name: str) -> None:
-    """Refuse equal samples of a problem in which spins flip as easily as not."""
-    samples = spins.shape[1]
-    if samples < FEWEST_TELLING or not len(spins):
-        return
-    first = spins[:, :1]
-    stuck = (spins == first).all(-1).all(-1)
-    local = fields[:, None] + first @ couplings
-    flip = torch.logsumexp((-2 * first * local)[:, 0], -1)
-    faulty = stuck & (flip > math.log(TELLING_ODDS))
-    if faulty.any():
-        told = f"{samples} equal samples of {spins.shape[2]} spins"
-        raise InputError(f"sampler {name} returned {told}, of which others are as likely; expected different ones.")

@@ -49,9 +49,7 @@ def read_sources(settings: ComparisonSettings, prompts: int | None = None) -> So
     """
     train = sampled(preferences_of(settings.train, skip_bad=settings.skip_bad), prompts, settings.seed)
     # One prompt each for the reward model, the refinement and validation, and one for the test.
-    least = 3 if settings.tests else 4
-    if len(train.prompt_ids) < least:
-        raise InputError(f"{train.name} has {len(train.prompt_ids)} prompts; expected at least {least} to share out.")
+    _check_enough(train, 3 if settings.tests else 4)
     if not settings.tests:
         kept, held_out = split_by_prompt(train, TEST_SHARE, settings.seed)
         # What was left out is said of the source once, beside the part to train on.
@@ -64,6 +62,11 @@ def read_sources(settings: ComparisonSettings, prompts: int | None = None) -> So
         check_disjoint(train, test)
         tests[test.name] = test
     return Sources(train, tests, held_out=False)
+
+
+def _check_enough(train: PreferenceSet, least: int) -> None:
+    if len(train.prompt_ids) < least:
+        raise InputError(f"{train.name} has {len(train.prompt_ids)} prompts; expected at least {least} to share out.")
 
 
 def check_domains(sources: Sources) -> None:

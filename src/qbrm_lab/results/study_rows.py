@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from qbrm_lab.results.rows import Sampling
-
 
 @dataclass(frozen=True, kw_only=True)
 class CurveRow:
@@ -137,39 +135,101 @@ class CoverageRow:
     error: float
 
 
-@dataclass(frozen=True, kw_only=True)
-class SizeRow:
-    """A score of one size, and how its hidden units are summed over; accuracies with their intervals.
+@dataclass(frozen=True)
+class Estimate:
+    """A mean, and its 95% interval by prompt."""
 
-    `sampler` is the means in words. Seconds are means over seeds.
+    mean: float
+    ci_low: float
+    ci_high: float
+
+
+@dataclass(frozen=True)
+class OverSeeds:
+    """A geometric mean over seeds, and its 95% interval (Student's, on logarithms); None for one seed."""
+
+    mean: float
+    ci_low: float | None
+    ci_high: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplingRow:
+    """A machine of one size trained with one way to sum over its hidden units.
+
+    Attributes:
+        means: ``closed form`` (without couplings), ``sum over all states``, or the sampler.
+        hidden: hidden units M.
+        step_seconds: processor time of a step of training; None where none was taken.
+        problem_seconds: processor time for sampling one problem; None without a sampler.
+        trained: seeds with a training, the others being left out as too slow.
+        cut: seeds whose training the budget ended.
+        reached: seeds in which validation log-loss came down to the target.
+        seconds: processor time of training until then, over those seeds.
+        problems: problems that were handed to the sampler until then.
+        nll: test log-loss at the best validation log-loss, mean over seeds with its interval by prompt.
+        nll_over: the same less that of the closed form of this size, paired.
+        accuracy: share of test pairs decided right.
     """
 
-    score: str
+    means: str
     hidden: int
-    sampler: str
-    pairwise: tuple[float, float, float]
-    bon: tuple[float, float, float]
-    nll: float
-    sampling: Sampling | None
-    train_seconds: float
-    refine_seconds: float
+    step_seconds: OverSeeds | None
+    problem_seconds: OverSeeds | None
+    trained: int
+    cut: int
+    reached: int
+    seconds: OverSeeds | None
+    problems: OverSeeds | None
+    nll: Estimate | None
+    nll_over: Estimate | None
+    accuracy: Estimate | None
 
 
 @dataclass(frozen=True, kw_only=True)
 class SamplerErrorRow:
-    """One sampler with one effort, on all problems together.
+    """One sampler with one effort, on the problems of the seeds' trained machines.
 
-    `effort` is sweeps per state, or bits for a quantised machine; None where there is nothing to choose. `seconds` is
-    per problem, `total_variation` the mean over problems, the other two root mean squares over problems: of the error
-    of a spin's mean, and of the mean energy's in units of the energy's own deviation.
+    `effort` is sweeps per state, bits for a quantised machine, or steps of an agent; None where there is nothing to
+    choose. `seconds` is processor time per problem, `total_variation` the mean over problems, the other two root mean
+    squares over problems: of the error of a spin's mean, and of the mean energy's in units of the energy's deviation.
     """
 
     sampler: str
     effort: int | None
-    seconds: float
-    total_variation: float
-    mean_error: float
-    energy_error: float
+    seconds: OverSeeds
+    total_variation: OverSeeds
+    mean_error: OverSeeds
+    energy_error: OverSeeds
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplingResults:
+    """Content of sampling.json.
+
+    Attributes:
+        command: the command line.
+        reward_model: its name and revision.
+        seeds: how many.
+        prompts: of all preferences, of which a fifth is the test.
+        pairs: that train a machine, validate it and test it, in the first seed.
+        epochs: passes over the training pairs.
+        budget: processor seconds after which a training ends.
+        share: of the closed form's gain on validation pairs, which is the target.
+        trainings: a row per size and way.
+        errors: samplers against enumeration.
+    """
+
+    command: str
+    reward_model: str
+    seeds: int
+    prompts: int
+    pairs: tuple[int, int, int]
+    epochs: int
+    budget: float
+    share: float
+    trainings: list[SamplingRow]
+    errors: list[SamplerErrorRow]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,15 +259,6 @@ class KeepResults:
     seeds: int
     prompts: int
     rows: list[KeepRow]
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A mean, and its 95% interval by prompt."""
-
-    mean: float
-    ci_low: float
-    ci_high: float
 
 
 @dataclass(frozen=True, kw_only=True)

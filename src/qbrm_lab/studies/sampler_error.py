@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -11,15 +12,26 @@ from jaxtyping import Float
 from torch import Tensor
 
 from qbrm.interop.ising import Ising
-from qbrm.samplers import SAMPLERS, dwave_sampler
-from qbrm.samplers.base import Sampler
+from qbrm.samplers import SAMPLERS, BifurcationSampler, Sampler, dwave_sampler, kaiwu_gibbs, openjij_sampler
 from qbrm.samplers.exact import ExactSampler
 from qbrm.samplers.gibbs import GibbsSampler
-from qbrm_lab.results.study_rows import SamplerErrorRow
+from qbrm_lab.studies.sampler_training import BITS
 
 STATES = 4096
-EFFORTS = (1, 2, 4, 8, 16, 32, 64, 128)
-BITS = (4, 6, 8)
+SWEEPS = (1, 4, 16, 64)
+AGENT_STEPS = (20, 50, 100, 500)
+
+
+@dataclass(frozen=True)
+class SamplerError:
+    """One sampler with one effort on one seed's problems, as :class:`SamplerErrorRow` has it."""
+
+    sampler: str
+    effort: int | None
+    seconds: float
+    total_variation: float
+    mean_error: float
+    energy_error: float
 
 
 class _Exact(NamedTuple):
@@ -28,7 +40,7 @@ class _Exact(NamedTuple):
     energy: Float[Tensor, "batch all"]
 
 
-def sampler_errors(problem: Ising, seed: int) -> list[SamplerErrorRow]:
+def sampler_errors(problem: Ising, seed: int) -> list[SamplerError]:
     """Draw 4,096 states of every problem with every sampler and compare them with enumeration.
 
     Independent states from the right distribution have errors too: those of the sampler ``exact`` are the floor.
@@ -38,31 +50,29 @@ def sampler_errors(problem: Ising, seed: int) -> list[SamplerErrorRow]:
         seed: seeds the draws.
     """
     exact = _enumerate(problem)
-    rows: list[SamplerErrorRow] = []
+    rows: list[SamplerError] = []
     for name, effort, sampler in _samplers():
         sampler.sample(problem.fields[:1], problem.couplings, 16, torch.Generator().manual_seed(seed))  # compiles
-        start = time.perf_counter()
+        start = time.process_time()
         states = sampler.sample(problem.fields, problem.couplings, STATES, torch.Generator().manual_seed(seed))
-        seconds = (time.perf_counter() - start) / len(problem.fields)
-        rows.append(SamplerErrorRow(sampler=name, effort=effort, seconds=seconds, **_distances(states, exact)))
+        seconds = (time.process_time() - start) / len(problem.fields)
+        rows.append(SamplerError(name, effort, seconds, *_distances(states, exact)))
     return rows
 
 
 def _samplers() -> Iterator[tuple[str, int | None, Sampler]]:
-    from qbrm.samplers.kaiwu import KaiwuSampler, as_kaiwu_optimizer
-
     yield "exact", None, ExactSampler()
-    for sweeps in EFFORTS:
+    for sweeps in SWEEPS:
         yield "gibbs", sweeps, GibbsSampler(sweeps=sweeps, chains=STATES)
-    for sweeps in EFFORTS:
+    for sweeps in SWEEPS:
         parameters: dict[str, object] = {"beta_range": (0.1, 1.0), "num_sweeps": sweeps}
         yield "annealing", sweeps, dwave_sampler("SimulatedAnnealingSampler", parameters)
+    for sweeps in SWEEPS:
+        yield "openjij", sweeps, openjij_sampler(sweeps)
     for bits in BITS:
-        # Hot enough for couplings of about 8 to fill the range of the integers.
-        heat = 2.0 ** (bits - 4)
-        generator = torch.Generator().manual_seed(bits)
-        machine = as_kaiwu_optimizer(GibbsSampler(sweeps=64, chains=STATES), STATES, generator, 1 / heat)
-        yield "kaiwu-gibbs, bits", bits, KaiwuSampler(machine, beta=1 / heat, bits=bits)
+        yield "kaiwu-gibbs, bits", bits, kaiwu_gibbs(bits, STATES, chains=STATES)
+    for steps in AGENT_STEPS:
+        yield "bifurcation, steps", steps, BifurcationSampler(steps)
     yield "descent", None, SAMPLERS["descent"]()
 
 
@@ -75,7 +85,7 @@ def _enumerate(problem: Ising) -> _Exact:
     return _Exact(states, exponent.softmax(1), -exponent)
 
 
-def _distances(states: Float[Tensor, "batch samples spins"], exact: _Exact) -> dict[str, float]:
+def _distances(states: Float[Tensor, "batch samples spins"], exact: _Exact) -> tuple[float, float, float]:
     spins = states.shape[2]
     index = ((states > 0).long() << torch.arange(spins)).sum(2)
     share = torch.stack([torch.bincount(row, minlength=2**spins) for row in index]).double() / states.shape[1]
@@ -83,8 +93,8 @@ def _distances(states: Float[Tensor, "batch samples spins"], exact: _Exact) -> d
     energy = (exact.probability * exact.energy).sum(1)
     deviation = ((exact.probability * (exact.energy - energy[:, None]).square()).sum(1)).sqrt()
     energy_error = ((share - exact.probability) * exact.energy).sum(1) / deviation
-    return {
-        "total_variation": float((share - exact.probability).abs().sum(1).mean() / 2),
-        "mean_error": float(mean_error.square().mean().sqrt()),
-        "energy_error": float(energy_error.square().mean().sqrt()),
-    }
+    return (
+        float((share - exact.probability).abs().sum(1).mean() / 2),
+        float(mean_error.square().mean().sqrt()),
+        float(energy_error.square().mean().sqrt()),
+    )

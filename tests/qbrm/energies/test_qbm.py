@@ -9,7 +9,7 @@ from fixtures.coupled_machines import DIM, examples, joint_energy, machine, simu
 from qbrm.data.pairs import Batch
 from qbrm.energies import RBM, CoupledBoltzmannMachine
 from qbrm.energies.density import density
-from qbrm.errors import TrainingError
+from qbrm.errors import InputError, TrainingError
 from qbrm.fitting import TrainingSettings, train
 from qbrm.fitting.objectives import Likelihood, PreferenceLikelihood
 from qbrm.fitting.trainer import validation_loss
@@ -265,3 +265,41 @@ def test_training_anew_with_a_used_device_is_training_with_a_new_one():
         train_sampled(score)
     for name, value in new.state_dict().items():
         assert torch.equal(again.state_dict()[name], value), name
+
+
+class OneState:
+    """Returns the same state again and again, as many times as asked for or fewer."""
+
+    def __init__(self, less=0):
+        self.less = less
+
+    def sample(self, fields, couplings, samples, generator):
+        return torch.ones(len(fields), samples - self.less, fields.shape[1])
+
+
+@pytest.mark.parametrize(
+    ("sampler", "message"),
+    [
+        (OneState(), "returned 64 equal samples of 5 spins, of which others are as likely; expected different ones."),
+        (OneState(less=1), r"returned shape \(7, 63, 5\); expected \(7, 64, 5\)."),
+    ],
+)
+def test_a_sampler_that_returns_too_few_or_repeated_states_is_refused_in_one_line(sampler, message):
+    score = CoupledBoltzmannMachine(DIM, hidden=5, sampler=sampler)
+    with pytest.raises(InputError, match=f"^sampler OneState {message}$"):
+        score.mixture(score.clamp(*examples()), sampler)
+
+
+def test_too_many_spins_to_sum_over_in_training_are_one_line():
+    with pytest.raises(InputError, match=r"^21 hidden spins to train without a sampler; expected 20 or fewer, or a"):
+        CoupledBoltzmannMachine(DIM, hidden=21).scatter()
+    CoupledBoltzmannMachine(DIM, hidden=21, sampler="gibbs").scatter()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("sampler", [None, "gibbs"])
+def test_couplings_whose_energies_overflow_are_one_line(sampler):
+    score = CoupledBoltzmannMachine(DIM, hidden=5, sampler=sampler).eval()
+    score.upper_couplings.fill_(3e38)
+    with pytest.raises(InputError, match=r"^energies of 5 spins overflow: .* up to 3e\+38; expected smaller ones.$"):
+        density(score, score.clamp(*examples()))

@@ -24,7 +24,7 @@ from qbrm_lab.studies.page.limits import study_targets
 from qbrm_lab.studies.page.pictures import FOLDER, draw, shown
 from qbrm_lab.studies.page.summary import summary
 from qbrm_lab.studies.robustness import CANDIDATE, ONLY_IN, TRIED_CONFIGURATIONS, targets, targets_table
-from qbrm_lab.studies.sampling import sampling_markdown
+from qbrm_lab.studies.sampling_page import sampling_markdown
 
 PAGE_FILE = "results.md"
 HTML_FILE = "results.html"

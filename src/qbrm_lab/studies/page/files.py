@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from qbrm_lab.results import RESULTS_FILE, Results, read_results
+from qbrm_lab.results.study_rows import SamplingResults
 from qbrm_lab.studies.coverage import COVERAGE_FILE, CoverageResults
 from qbrm_lab.studies.fine_tuned import FOLDER as FINE_TUNED
 from qbrm_lab.studies.journal import Call, read_journal
 from qbrm_lab.studies.json_files import read_json
 from qbrm_lab.studies.over_optimisation.study import OVER_OPTIMISATION_FILE, OverOptimisationResults
-from qbrm_lab.studies.sampling import SAMPLING_FILE, SamplingResults
+from qbrm_lab.studies.sampling import SAMPLING_FILE
 
 SAMPLING = "sampling"
 Content = TypeVar("Content")

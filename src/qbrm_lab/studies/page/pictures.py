@@ -14,7 +14,7 @@ from qbrm_lab.report.plots.multiples import (
     difference_panels,
     risk_coverage_panels,
 )
-from qbrm_lab.report.plots.sampling import error_figure, size_figure
+from qbrm_lab.report.plots.sampling import error_figure, gain_figure, time_figure
 from qbrm_lab.studies.over_optimisation.study import AXIS
 from qbrm_lab.studies.page.files import StudyFiles
 from qbrm_lab.studies.robustness import CANDIDATE
@@ -31,7 +31,8 @@ SHOWN = {
     "deviation": "Wrong decisions by predicted deviation, by scenario",
     "calibration": "Share of right decisions by their confidence, by scenario",
     "over-optimisation": "Simulated gold against KL, by family of methods",
-    "accuracy-by-size": "Accuracy and log-loss by hidden units and sampler",
+    "time-to-loss": "Training time to an equal log-loss by hidden units and sampler",
+    "gain-by-size": "Log-loss over the closed form by hidden units and sampler",
     "error-by-time": "Sampler error by time",
 }
 
@@ -54,5 +55,6 @@ def draw(files: StudyFiles) -> Iterator[tuple[str, Figure]]:
     if files.over_optimisation is not None:
         yield "over-optimisation", over_optimisation_figure(files.over_optimisation.study.rows, AXIS)
     if files.sampling is not None:
-        yield "accuracy-by-size", size_figure(files.sampling.scores)
-        yield "error-by-time", error_figure(files.sampling.samplers)
+        yield "time-to-loss", time_figure(files.sampling.trainings)
+        yield "gain-by-size", gain_figure(files.sampling.trainings)
+        yield "error-by-time", error_figure(files.sampling.errors)
