@@ -51,7 +51,7 @@ TAKES: Mapping[Study, tuple[str, ...]] = {
     Study.ROBUSTNESS: ("epochs", "workers"),
     Study.OVER_OPTIMISATION: ("workers",),
     Study.FINE_TUNED: ("epochs", "workers"),
-    Study.SAMPLING: ("workers", "train_prompts"),
+    Study.SAMPLING: ("epochs", "workers", "train_prompts"),
     Study.KEEP: ("workers", "train_prompts"),
     Study.MERGE: ("workers", "train_prompts"),
     Study.REWARD_MODELS: ("candidates",),
@@ -136,8 +136,8 @@ def study(
     train_prompts: Annotated[
         int | None,
         typer.Option(
-            help="harden, keep, merge, best-of-n, sampling: so many random prompts of --train. Default: harden 300, or 60 "
-            "with --quick; sampling 700, or 120; the others all, or 200.",
+            help="harden, keep, merge, best-of-n, sampling: so many random prompts of --train. Default: harden 300, or "
+            "60 with --quick; sampling 700, or 120; the others all, or 200.",
             min=1,
         ),
     ] = None,
