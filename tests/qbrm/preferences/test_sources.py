@@ -38,9 +38,9 @@ def questions(preferences):
 @pytest.mark.parametrize(
     ("name", "content"),
     [
-        ("p.jsonl.gz", gzip.compress(lines(record(0), record(1)))),
-        ("P.JSONL.GZ", gzip.compress(lines(record(0), record(1)))),
-        ("p.json.gz", gzip.compress(json.dumps([record(0), record(1)]).encode())),
+        ("p.jsonl.gz", gzip.compress(lines(record(0), record(1)), mtime=0)),
+        ("P.JSONL.GZ", gzip.compress(lines(record(0), record(1)), mtime=0)),
+        ("p.json.gz", gzip.compress(json.dumps([record(0), record(1)]).encode(), mtime=0)),
         ("p.json", json.dumps([record(0), record(1)], indent=1).encode()),
         ("lines.json", lines(record(0), record(1))),
         ("one.jsonl", lines(record(0), record(1)).rstrip()),

@@ -9,7 +9,8 @@ from typing import NamedTuple
 from qbrm.tables.numbers import percent_interval, points_interval
 from qbrm_lab.results.harden_rows import HardenResults, HardenRow
 from qbrm_lab.results.policy_rows import PolicyResults
-from qbrm_lab.results.study_rows import BestOfNSummary
+from qbrm_lab.results.rows import CANCELLED
+from qbrm_lab.results.study_rows import BestOfNRow, BestOfNSummary
 from qbrm_lab.studies.best_of_n.page import REFERENCES
 from qbrm_lab.studies.best_of_n.page import found as found_by_gold
 from qbrm_lab.studies.best_of_n.study import SUMMARY_FILE
@@ -18,6 +19,7 @@ from qbrm_lab.studies.grpo_page import found as found_of_policies
 from qbrm_lab.studies.harden import HARDEN_FILE
 from qbrm_lab.studies.harden_table import NO_GATE, SHOWN
 from qbrm_lab.studies.json_files import read_json
+from qbrm_lab.studies.page.verdicts import listed
 from qbrm_lab.studies.published.page import agreed, explained, gained
 from qbrm_lab.studies.published.rows import PublishedResults
 from qbrm_lab.studies.published.study import RESULTS_FILE as PUBLISHED_FILE
@@ -77,21 +79,23 @@ def targets_of(folder: Path) -> list[Target]:
 
 def chosen_by_gold(folder: Path) -> str:
     """What refining is worth where GPT-4 judges the choice among n, in a sentence; empty if that was not measured."""
-    summaries = _summaries(folder)
-    if not summaries:
+    told = []
+    for summary in _summaries(folder):
+        refined = [row for file in summary.files for row in _last(summary, file.name) if row.method not in REFERENCES]
+        above = sum(row.over_base_low > CANCELLED for row in refined)
+        told.append(f"{above} of {len(refined)} ways to refine and read them with `{summary.reward_model}`")
+    if not told:
         return ""
-    above = total = 0
-    for summary in summaries:
-        for file in summary.files:
-            rows = [row for row in summary.rows if row.file == file.name]
-            largest = max(row.n for row in rows)
-            refined = [row for row in rows if row.n == largest and row.method not in REFERENCES]
-            above += sum(row.over_base_low > 0 for row in refined)
-            total += len(refined)
     return (
-        f"Where GPT-4 judges the answer that a reward chooses among many, {above} of {total} ways to refine and read "
-        "rewards are better than the base beyond the interval."
+        "Where GPT-4 judges which answer a reward chooses among many, refined rewards choose better than the base beyond "
+        f"the interval in {listed(told)}."
     )
+
+
+def _last(summary: BestOfNSummary, file: str) -> list[BestOfNRow]:
+    rows = [row for row in summary.rows if row.file == file]
+    largest = max(row.n for row in rows)
+    return [row for row in rows if row.n == largest]
 
 
 def _summaries(folder: Path) -> list[BestOfNSummary]:

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from qbrm.tables.numbers import percent, points_interval
+from qbrm.tables.numbers import ABSENT, percent
 from qbrm_lab.report.parts import Part, summary_row
 from qbrm_lab.results import Results
-from qbrm_lab.results.rows import Difference, is_above, is_below
+from qbrm_lab.results.rows import is_above, is_below
 from qbrm_lab.studies.language_models.beside import chosen_by_gold
 from qbrm_lab.studies.page.verdicts import difference_of, listed, whole_parts
-from qbrm_lab.studies.robustness import CANDIDATE
 
 SCORE = "sqrbm"
 COMPETITOR = "mlp"
@@ -33,7 +32,7 @@ def opening(results: Mapping[str, Results], folder: Path) -> list[str]:
         "preferences that the reward model has not seen.",
         _gains(rich),
         _rivals(rich, narrow),
-        _published(narrow, rich),
+        f"EBRM, the published method, comes to {_accuracies(narrow, 'ebrm')}: {_verdicts(narrow, 'ebrm', 'base')}.",
     ]
     gold = chosen_by_gold(folder)
     return [*sentences, gold] if gold else sentences
@@ -42,42 +41,37 @@ def opening(results: Mapping[str, Results], folder: Path) -> list[str]:
 def _gains(rich: Mapping[str, Part]) -> str:
     told = []
     for scenario, part in rich.items():
-        base = summary_row(part.results, "base", "pairwise")
-        start = f"of {percent(base.accuracy)}% " if base else ""
-        told.append(f"{_over(part, SCORE)} and {_over(part, CANDIDATE)} points {start}{REASONS[scenario]}")
+        ends = [_accuracy(part, method) for method in ("base", SCORE)]
+        told.append(f"from {ends[0]} to {ends[1]}% {REASONS[scenario]} (`{scenario}`)")
     return (
-        f"With SmolLM2-135M as the reward model, a semi-quantum machine (`{SCORE}`) and five of them with a gate "
-        f"(`{CANDIDATE}`) change accuracy on held-out pairs by {listed(told)}."
+        f"With SmolLM2-135M as the reward model, the semi-quantum machine `{SCORE}` takes accuracy on held-out pairs "
+        f"{listed(told)}: {_verdicts(rich, SCORE, 'base')}."
     )
 
 
 def _rivals(rich: Mapping[str, Part], narrow: Mapping[str, Part]) -> str:
-    rows = {name: difference_of(part, SCORE, COMPETITOR) for name, part in rich.items()}
-    known = {name: row for name, row in rows.items() if row is not None}
-    neither = [name for name, row in known.items() if not is_above(row) and not is_below(row)]
-    verdicts = [
-        f"{words} in {listed(f'`{name}`' for name in names)}"
-        for words, names in (
-            ("better beyond the interval", [name for name, row in known.items() if is_above(row)]),
-            ("not told apart from it", neither),
-            ("worse beyond the interval", [name for name, row in known.items() if is_below(row)]),
-        )
-        if names
-    ]
-    less = listed(f"{_over(part, SCORE)} in `{name}`" for name, part in narrow.items())
     return (
-        "They read the score layer's input and the mean of the last layer over the response's tokens; with the score "
-        f"layer's input alone `{SCORE}` gives {less}, and against a plain network on the same embedding "
-        f"(`{COMPETITOR}`) it is {listed(verdicts)}; `residual`, that network as an energy score, is in the table."
+        f"A plain network that reads the same, `{COMPETITOR}`, comes to {_accuracies(rich, COMPETITOR)}, and `{SCORE}` "
+        f"that reads no more than the score layer does to {_accuracies(narrow, SCORE)}; beside `{COMPETITOR}`, "
+        f"`{SCORE}` is {_verdicts(rich, SCORE, COMPETITOR)}."
     )
 
 
-def _published(narrow: Mapping[str, Part], rich: Mapping[str, Part]) -> str:
-    own = listed(f"{_over(part, 'ebrm')} in `{name}`" for name, part in narrow.items())
-    whole = listed(f"{_over(part, 'ebrm:whole')} in `{name}`" for name, part in rich.items())
-    return f"EBRM, the published method, gives {own}, and reading the rich embedding {whole}."
+def _verdicts(parts: Mapping[str, Part], method: str, reference: str) -> str:
+    """In which scenarios a method is better, worse, or neither beyond the interval."""
+    rows = {name: difference_of(part, method, reference) for name, part in parts.items()}
+    known = {name: row for name, row in rows.items() if row is not None}
+    better = [name for name, row in known.items() if is_above(row)]
+    worse = [name for name, row in known.items() if is_below(row)]
+    neither = [name for name in known if name not in (*better, *worse)]
+    told = (("better beyond the interval", better), ("worse beyond it", worse), ("not told apart", neither))
+    return ", ".join(f"{words} in {listed(f'`{name}`' for name in names)}" for words, names in told if names)
 
 
-def _over(part: Part, method: str) -> str:
-    row: Difference | None = difference_of(part, method, "base")
-    return "-" if row is None else points_interval(row.difference, row.ci_low, row.ci_high)
+def _accuracies(parts: Mapping[str, Part], method: str) -> str:
+    return f"{listed(_accuracy(part, method) for part in parts.values())}%"
+
+
+def _accuracy(part: Part, method: str) -> str:
+    row = summary_row(part.results, method, "pairwise")
+    return percent(row.accuracy) if row else ABSENT
