@@ -87,8 +87,8 @@ def chosen_by_gold(folder: Path) -> str:
     if not told:
         return ""
     return (
-        "Where GPT-4 judges which answer a reward chooses among many, refined rewards choose better than the base beyond "
-        f"the interval in {listed(told)}."
+        "Where GPT-4 judges which answer a reward chooses among many, refined rewards choose better than the base "
+        f"beyond the interval in {listed(told)}."
     )
 
 
