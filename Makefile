@@ -70,7 +70,7 @@ demo: install
 test: install
 	@$(BIN)/python -m pip show --quiet $(foreach package,$(BARE),$(firstword $(subst ==, ,$(package)))) 2>/dev/null \
 	  || $(BIN)/python -m pip install --disable-pip-version-check --no-deps $(BARE)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest $(ARGS)
 
 lint: install
 	$(BIN)/python -m ruff check .
