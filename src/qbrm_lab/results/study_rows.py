@@ -164,9 +164,11 @@ class SamplingRow:
         problem_seconds: processor time for sampling one problem; None without a sampler.
         trained: seeds with a training, the others being left out as too slow.
         cut: seeds whose training the budget ended.
+        targets: seeds with a target: those in which the closed form improves on the untrained machine.
         reached: seeds in which validation log-loss came down to the target.
-        seconds: processor time of training until then, over those seeds.
-        problems: problems that were handed to the sampler until then.
+        seconds: processor time of training until then; None unless that is so in all seeds with a target, as a mean
+            over the easy ones would say too little.
+        problems: problems that were handed to the sampler until then, likewise.
         nll: test log-loss at the best validation log-loss, mean over seeds with its interval by prompt.
         nll_over: the same less that of the closed form of this size, paired.
         accuracy: share of test pairs decided right.
@@ -178,6 +180,7 @@ class SamplingRow:
     problem_seconds: OverSeeds | None
     trained: int
     cut: int
+    targets: int
     reached: int
     seconds: OverSeeds | None
     problems: OverSeeds | None

@@ -19,7 +19,7 @@ from qbrm_lab.studies.sampler_training import BITS
 
 STATES = 4096
 SWEEPS = (1, 4, 16, 64)
-AGENT_STEPS = (20, 50, 100, 500)
+BIFURCATION_STEPS = (20, 50, 100, 500)
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def _samplers() -> Iterator[tuple[str, int | None, Sampler]]:
         yield "openjij", sweeps, openjij_sampler(sweeps)
     for bits in BITS:
         yield "kaiwu-gibbs, bits", bits, kaiwu_gibbs(bits, STATES, chains=STATES)
-    for steps in AGENT_STEPS:
+    for steps in BIFURCATION_STEPS:
         yield "bifurcation, steps", steps, BifurcationSampler(steps)
     yield "descent", None, SAMPLERS["descent"]()
 

@@ -214,9 +214,15 @@ def _over_any(values: Sequence[float]) -> OverSeeds | None:
 
 def first_at(looks: Iterable[Look], reference: Sequence[Look]) -> Look | None:
     """The first look with `SHARE` of the gain in log-loss that another training made; None if there was none."""
+    if not _improves(reference):
+        return None
     start, best = reference[0].nll, min(look.nll for look in reference)
     target = start - SHARE * (start - best)
-    return next((look for look in looks if best < start and look.nll <= target), None)
+    return next((look for look in looks if look.nll <= target), None)
+
+
+def _improves(looks: Sequence[Look]) -> bool:
+    return min(look.nll for look in looks) < looks[0].nll
 
 
 def _rows(prepared: Prepared, extent: Extent, seeds: Sequence[Sequence[Trained]]) -> list[SamplingRow]:
@@ -229,6 +235,8 @@ def _row(variant: Variant, by_variant: Mapping[Variant, Sequence[Trained]], boot
     trained, closed = by_variant[variant], by_variant[Variant(CLOSED_FORM, variant.hidden)]
     reached = [first_at(one.looks, of_closed.looks) for one, of_closed in zip(trained, closed, strict=True)]
     reached_looks = [look for look in reached if look is not None]
+    targets = sum(_improves(one.looks) for one in closed)
+    whole_time = reached_looks if len(reached_looks) == targets else []
     last = [one.looks[-1] for one in trained if one.looks]
     whole = len(last) == len(trained)
 
@@ -243,9 +251,10 @@ def _row(variant: Variant, by_variant: Mapping[Variant, Sequence[Trained]], boot
         problem_seconds=_over_any([one.problem_seconds for one in trained if one.problem_seconds]),
         trained=len(last),
         cut=sum(one.cut for one in trained),
+        targets=targets,
         reached=len(reached_looks),
-        seconds=_over_any([look.seconds for look in reached_looks]),
-        problems=_over_any([look.problems for look in reached_looks]),
+        seconds=_over_any([look.seconds for look in whole_time]),
+        problems=_over_any([look.problems for look in whole_time]),
         nll=None if nll is None else estimate(nll),
         nll_over=None if nll is None else estimate(nll - np.array([one.nll for one in closed]).mean(0)),
         accuracy=estimate(np.array([one.right for one in trained], float).mean(0)) if whole else None,

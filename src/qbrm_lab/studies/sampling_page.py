@@ -36,8 +36,9 @@ def _asked(results: SamplingResults) -> list[str]:
         f"{results.reward_model}, {results.prompts:,} prompts, {seeds}; in the first, {train:,} pairs train a machine",
         f"for {results.epochs} epochs, {validation:,} validate it, {test:,} test it. Equal log-loss is what",
         f"{100 * results.share:.0f}% of the closed form's gain on validation pairs come to, of the same size and seed,",
-        "looked at every five steps and judged alike for all. Seconds are processor time of one thread. A training",
-        f"ends after {results.budget:g} s, and is left out where {FEWEST_STEPS} steps would take longer. Times,",
+        "looked at every five steps and judged alike for all; where the closed form gains nothing there is no target.",
+        f"Seconds are processor time of one thread. A training ends after {results.budget:g} s, and is left out where",
+        f"{FEWEST_STEPS} steps would take longer. A time is given where all seeds with a target reach it. Times,",
         "problems and errors are geometric means over seeds with 95% intervals; log-losses and accuracies are means",
         "over seeds at the best validation log-loss, with 95% intervals by prompt.",
     )
@@ -45,12 +46,12 @@ def _asked(results: SamplingResults) -> list[str]:
 
 
 def _row(row: SamplingRow, results: SamplingResults) -> str:
-    never = f"> {results.budget:g}" if row.cut else ABSENT
+    missed = f"{row.targets - row.reached} missed" + (f", > {results.budget:g} s" if row.cut else "")
     cells = (
         str(row.hidden),
         row.means,
-        f"{row.reached} of {results.seeds}" if row.trained else "left out",
-        _over_seeds(row.seconds, "{:.2f}".format) if row.seconds else never,
+        f"{row.reached} of {row.targets}" if row.trained else "left out",
+        _over_seeds(row.seconds, "{:.2f}".format) if row.seconds or not row.trained else missed,
         _over_seeds(row.problems, "{:,.0f}".format) if row.problem_seconds else ABSENT,
         _over_seeds(row.problem_seconds, lambda seconds: f"{1000 * seconds:.2f}"),
         _over_seeds(row.step_seconds, "{:.3f}".format),

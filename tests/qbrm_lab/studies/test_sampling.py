@@ -83,7 +83,7 @@ def few(monkeypatch, tmp_path):
     monkeypatch.setattr(sampling, "MOST_SUMMED", 4)
     monkeypatch.setattr(sampling, "PROBLEMS", 2)
     monkeypatch.setattr(sampler_error, "SWEEPS", (2,))
-    monkeypatch.setattr(sampler_error, "AGENT_STEPS", (20,))
+    monkeypatch.setattr(sampler_error, "BIFURCATION_STEPS", (20,))
     source = write_preferences(tmp_path / "few.jsonl", 0, 60)
     return ComparisonSettings(source, tmp_path, seeds=2, epochs=6), Extent((4,), (8,), budget=2.0)
 
