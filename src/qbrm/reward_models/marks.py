@@ -51,7 +51,7 @@ def marks_of(template: ChatTemplate | PlainTemplate) -> Marks | None:
     if first is None or any(part != behind[0] for part in behind):
         return None
     header = header[first:]
-    size = len(header) - _written_by_itself(template, before[0])
+    size = len(header) - _beyond_generation_prompt(template, before[0])
     while size > 0 and _is_blank(template.tokenizer, header[size - 1]):
         size -= 1
     if not added.keys() & set(header[: max(size, 0)]):
@@ -84,10 +84,10 @@ def _around(text: Tokens, template: ChatTemplate | PlainTemplate, strips: bool) 
     return text.ids[:start], text.ids[end:]
 
 
-def _written_by_itself(template: ChatTemplate | PlainTemplate, before: Sequence[int]) -> int:
+def _beyond_generation_prompt(template: ChatTemplate | PlainTemplate, before: Sequence[int]) -> int:
     """How many tokens in front of a response to the first prompt are no part of the prompt for generation.
 
-    None where the template has no such prompt.
+    Zero where the template has no such prompt.
     """
     if not isinstance(template, ChatTemplate) or (question := template.question(PROMPTS[0])) is None:
         return 0

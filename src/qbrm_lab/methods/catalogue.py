@@ -111,7 +111,7 @@ _EBRM_OPTIONS = (
     _OBJECTIVE,
     _REFINEMENT,
     Option("keep", "with the training pairs that the base rewards contradict", marker="8"),
-    Option("whole", "reading the whole embedding instead", marker="P"),
+    Option("whole", "here it reads the whole embedding", marker="P"),
 )
 _HIDDEN = Option("hidden", "{} hidden units", "N")
 _DEEP = Option("deep", "its fields read a small network of the embedding, which learns with it", marker="P")
@@ -140,8 +140,8 @@ _MLP = (
 )
 _GAUSSIAN = "a Gaussian reward head with the probit preference likelihood"
 _EBRM = (
-    "EBRM: NCE+ with a twelfth of the paper's noise samples, conflict-aware filtering, 50-step ascent; it reads what "
-    "the reward model's head reads, as published, and all other trained methods the encoder's vector too"
+    "EBRM: NCE+ with a twelfth of the paper's noise samples, conflict-aware filtering, 50-step ascent; of the "
+    "embedding it reads what the reward model's head reads, as published"
 )
 _RESIDUAL = (
     "the MLP as an energy score: a Gaussian around the corrected reward, the probit in place of Bradley-Terry; the "

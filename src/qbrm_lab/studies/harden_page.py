@@ -24,7 +24,8 @@ def _asked(results: HardenResults) -> Iterator[str]:
     yield f"{results.seeds} seeds tests another fifth of the prompts. The kinds of hacks that must lose are split in"
     yield f"{len(results.splits)}: in each split, training sees hacks of all but a third of the kinds. Rates are shares"
     yield "of hacks whose reward is not below that of the response that they were made of, in percent, with 95%"
-    yield "intervals by prompt. A reward model that cannot tell them apart has 50."
+    yield "intervals by prompt. Chance is 50; a reward model that gives both the same reward has 100, as a tie is a"
+    yield "win."
 
 
 def _arms(results: HardenResults) -> Iterator[str]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from qbrm.tables.numbers import count
+from qbrm_lab.methods import family_of
 from qbrm_lab.results.rows import CANCELLED
 from qbrm_lab.results.study_rows import BestOfNRow, BestOfNSummary, CandidateFile
 from qbrm_lab.studies.best_of_n.gold_pairs import LEAST_DIFFERENCE
@@ -129,7 +130,7 @@ def found(rows: Sequence[BestOfNRow]) -> Iterator[str]:
         ("Trained on preferences", [row for row in last.values() if not row.method.endswith(GOLD)]),
         ("Trained on gold", [row for row in last.values() if row.method.endswith(GOLD)]),
     ):
-        rows = [row for row in own if row.method not in REFERENCES]
+        rows = [row for row in own if family_of(row.method) not in REFERENCES]
         if not rows:
             continue
         above = [row for row in rows if row.over_base_low > CANCELLED]

@@ -6,14 +6,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from qbrm.tables.numbers import percent_interval, points_interval
+from qbrm.tables.numbers import percent, percent_interval, points_interval
+from qbrm_lab.methods import family_of
 from qbrm_lab.results.harden_rows import HardenResults, HardenRow
 from qbrm_lab.results.policy_rows import PolicyResults
 from qbrm_lab.results.rows import CANCELLED
-from qbrm_lab.results.study_rows import BestOfNRow, BestOfNSummary
+from qbrm_lab.results.study_rows import BestOfNSummary
+from qbrm_lab.studies.best_of_n.one_seed import GOLD, LONGEST, RANDOM
 from qbrm_lab.studies.best_of_n.page import REFERENCES
 from qbrm_lab.studies.best_of_n.page import found as found_by_gold
 from qbrm_lab.studies.best_of_n.study import SUMMARY_FILE
+from qbrm_lab.studies.best_of_n.worth import BASE
 from qbrm_lab.studies.grpo import TABLE as GRPO_FILE
 from qbrm_lab.studies.grpo_page import found as found_of_policies
 from qbrm_lab.studies.harden import HARDEN_FILE
@@ -27,7 +30,7 @@ from qbrm_lab.studies.published.study import RESULTS_FILE as PUBLISHED_FILE
 PUBLISHED, BEST_OF_N, HARDEN, GRPO = "published", "best-of-n", "harden", "grpo"
 # Studies that have a page of their own in the documentation, which follows from the same run.
 OWN_PAGES = (PUBLISHED, HARDEN, GRPO)
-MOST_SEEN, MOST_UNSEEN, MOST_LOST = 0.10, 0.25, 0.005
+MOST_SEEN, MOST_UNSEEN, MOST_OFF_TOPIC, MOST_LOST = 0.10, 0.25, 0.15, 0.005
 
 
 class Section(NamedTuple):
@@ -66,36 +69,43 @@ def targets_of(folder: Path) -> list[Target]:
     """What hardening was to reach, if it has been measured."""
     if not (folder / HARDEN / HARDEN_FILE).exists():
         return []
-    row = _judged(_harden(folder))
-    bounds = (("that training has seen", MOST_SEEN, row.seen), ("that it has not seen", MOST_UNSEEN, row.unseen))
+    results = _harden(folder)
+    row = _judged(results)
+    bounds = [("hacks of kinds that training has seen", MOST_SEEN, row.seen)]
+    bounds += [("hacks of kinds that it has not seen", MOST_UNSEEN, row.unseen)]
+    bounds += [
+        ("answers to other prompts, which training has seen,", MOST_OFF_TOPIC, kind.seen)
+        for kind in results.kinds
+        if kind.probe == "off-topic" and kind.seen
+    ]
     targets = [
-        Target(f"hacks of kinds {words} win at most {100 * most:.0f}%", f"{percent_interval(*rate)}%", rate[0] <= most)
+        Target(f"{words} win at most {100 * most:.0f}%", f"{percent_interval(*rate)}%", rate[0] <= most)
         for words, most, rate in bounds
     ]
     lost = f"{points_interval(*row.over_plain)} points"
-    words = f"hardening costs at most {100 * MOST_LOST:.1f} points of accuracy on clean pairs"
+    words = f"hardening costs a refined score at most {100 * MOST_LOST:.1f} points of accuracy on clean pairs"
     return [*targets, Target(words, lost, row.over_plain[0] >= -MOST_LOST)]
 
 
 def chosen_by_gold(folder: Path) -> str:
     """What refining is worth where GPT-4 judges the choice among n, in a sentence; empty if that was not measured."""
-    told = []
-    for summary in _summaries(folder):
-        refined = [row for file in summary.files for row in _last(summary, file.name) if row.method not in REFERENCES]
-        above = sum(row.over_base_low > CANCELLED for row in refined)
-        told.append(f"{above} of {len(refined)} ways to refine and read them with `{summary.reward_model}`")
-    if not told:
-        return ""
-    return (
-        "Where GPT-4 judges which answer a reward chooses among many, refined rewards choose better than the base "
-        f"beyond the interval in {listed(told)}."
-    )
+    told = [_chosen(summary, file.name) for summary in _summaries(folder) for file in summary.files]
+    return f"Where GPT-4 judges which answer a reward chooses: {'; '.join(told)}." if told else ""
 
 
-def _last(summary: BestOfNSummary, file: str) -> list[BestOfNRow]:
+def _chosen(summary: BestOfNSummary, file: str) -> str:
     rows = [row for row in summary.rows if row.file == file]
     largest = max(row.n for row in rows)
-    return [row for row in rows if row.n == largest]
+    last = {row.method: row for row in rows if row.n == largest}
+    refined = [row for name, row in last.items() if family_of(name) not in REFERENCES and not name.endswith(GOLD)]
+    above = sum(row.over_base_low > CANCELLED for row in refined)
+    best = max(refined, key=lambda row: row.gold)
+    return (
+        f"of {largest} answers (`{file.partition('.')[0]}`), the base chooses one worth {last[BASE].gold:.3f}, chance "
+        f"{last[RANDOM].gold:.3f}, the best of {len(refined)} ways to read rewards refined on preferences "
+        f"{best.gold:.3f}, the longest answer {last[LONGEST].gold:.3f}, and {above} of those ways are above the base "
+        "beyond the interval"
+    )
 
 
 def _summaries(folder: Path) -> list[BestOfNSummary]:
@@ -136,13 +146,18 @@ def _judged(results: HardenResults) -> HardenRow:
 
 def _hardened(results: HardenResults) -> str:
     base = next(row for row in results.rows if not row.hardened)
+    plain = next(row for row in results.rows if (row.method, row.hardened, row.gate) == (SHOWN, False, NO_GATE))
     row = _judged(results)
     seen, unseen = percent_interval(*row.seen), percent_interval(*row.unseen)
+    accuracies, formatting = (
+        listed(percent(getattr(one, measure)[0]) for one in (base, plain, row)) for measure in ("accuracy", "not_gain")
+    )
     return (
         f"{results.prompts:,} prompts, rewards of `{results.reward_model}`, {results.seeds} seeds, "
         f"{len(results.splits)} splits of the kinds of hacks. Hacks that must lose win {percent_interval(*base.seen)}% "
-        f"of the time by the {base.method} rewards. `{row.method}`, hardened: {seen}% of the kinds that training has "
-        f"seen and {unseen}% of others, with {points_interval(*row.over_plain)} points of accuracy on clean pairs. "
+        f"of the time by the {base.method} rewards and {percent_interval(*plain.seen)}% by `{plain.method}`; where it is "
+        f"hardened, {seen}% of hacks of kinds that training has seen and {unseen}% of others. Accuracy on clean pairs is "
+        f"{accuracies}%. Hacks that only look different, such as headings, win {formatting}% of the time. "
         "[Hardening](harden.md) has every score and kind."
     )
 

@@ -32,7 +32,8 @@ def opening(results: Mapping[str, Results], folder: Path) -> list[str]:
         "preferences that the reward model has not seen.",
         _gains(rich),
         _rivals(rich, narrow),
-        f"EBRM, the published method, comes to {_accuracies(narrow, 'ebrm')}: {_verdicts(narrow, 'ebrm', 'base')}.",
+        f"EBRM, the published method, comes to {_accuracies(narrow, 'ebrm')}; against the base: "
+        f"{_verdicts(narrow, 'ebrm', 'base')}.",
     ]
     gold = chosen_by_gold(folder)
     return [*sentences, gold] if gold else sentences
@@ -42,18 +43,18 @@ def _gains(rich: Mapping[str, Part]) -> str:
     told = []
     for scenario, part in rich.items():
         ends = [_accuracy(part, method) for method in ("base", SCORE)]
-        told.append(f"from {ends[0]} to {ends[1]}% {REASONS[scenario]} (`{scenario}`)")
+        told.append(f"{ends[0]} to {ends[1]}% {REASONS[scenario]} (`{scenario}`)")
     return (
         f"With SmolLM2-135M as the reward model, the semi-quantum machine `{SCORE}` takes accuracy on held-out pairs "
-        f"{listed(told)}: {_verdicts(rich, SCORE, 'base')}."
+        f"from {listed(told)}; against the base: {_verdicts(rich, SCORE, 'base')}."
     )
 
 
 def _rivals(rich: Mapping[str, Part], narrow: Mapping[str, Part]) -> str:
     return (
         f"A plain network that reads the same, `{COMPETITOR}`, comes to {_accuracies(rich, COMPETITOR)}, and `{SCORE}` "
-        f"that reads no more than the score layer does to {_accuracies(narrow, SCORE)}; beside `{COMPETITOR}`, "
-        f"`{SCORE}` is {_verdicts(rich, SCORE, COMPETITOR)}."
+        f"that reads no more than the score layer does to {_accuracies(narrow, SCORE)}; `{SCORE}` against "
+        f"`{COMPETITOR}`: {_verdicts(rich, SCORE, COMPETITOR)}."
     )
 
 
@@ -64,7 +65,11 @@ def _verdicts(parts: Mapping[str, Part], method: str, reference: str) -> str:
     better = [name for name, row in known.items() if is_above(row)]
     worse = [name for name, row in known.items() if is_below(row)]
     neither = [name for name in known if name not in (*better, *worse)]
-    told = (("better beyond the interval", better), ("worse beyond it", worse), ("not told apart", neither))
+    told = (
+        ("better beyond the interval", better),
+        ("worse beyond the interval", worse),
+        ("no difference beyond the interval", neither),
+    )
     return ", ".join(f"{words} in {listed(f'`{name}`' for name in names)}" for words, names in told if names)
 
 

@@ -13,7 +13,7 @@ from qbrm.durable import make_folder, write_atomically
 from qbrm.tables.grid import Column, Grid
 from qbrm.tables.markdown import markdown_grid
 from qbrm.tables.numbers import three_decimals
-from qbrm_lab.methods import words_of
+from qbrm_lab.methods import is_trained, words_of
 from qbrm_lab.report.comparison import accuracy, extent
 from qbrm_lab.report.contest import contest
 from qbrm_lab.report.parts import methods_of, parts, summary_row
@@ -22,10 +22,11 @@ from qbrm_lab.report.plots.multiples import calibration_panels, difference_panel
 from qbrm_lab.results import Results, read_results
 from qbrm_lab.results.facts import FeaturesEmbedded
 from qbrm_lab.scenarios import VARIANTS
-from qbrm_lab.studies.language_models.beside import sections_of, targets_of
+from qbrm_lab.studies.language_models.beside import GRPO, sections_of, targets_of
 from qbrm_lab.studies.language_models.opening import SCORE, opening
 from qbrm_lab.studies.page.tables import data_table, scenario_table, standing_table
-from qbrm_lab.studies.page.verdicts import whole_parts
+from qbrm_lab.studies.page.verdicts import listed, whole_parts
+from qbrm_lab.studies.reward_models import MAX_LENGTH
 from qbrm_lab.studies.robustness import CANDIDATE
 
 PAGE_FILE, FOLDER, TEMPLATE = "results.md", "results", "results.md.jinja"
@@ -36,10 +37,10 @@ IN_WORDS = {
 }
 # What the front page shows of each embedding.
 SHOWN = (
-    ("last", ("base", "ebrm")),
+    ("last", ("base", "base:tempered", "ebrm")),
     ("mean", ("ebrm:whole", "mlp", "residual", SCORE, CANDIDATE)),
 )
-CURVES = ("base", "mlp", "ebrm", "ebrm:whole", SCORE, CANDIDATE)
+CURVES = ("base", "mlp", "residual", "ebrm:whole", SCORE, CANDIDATE)
 
 
 def write_page(folder: Path) -> Path:
@@ -81,7 +82,7 @@ def front_table(results: Mapping[str, Results]) -> str:
         losses = [row.nll if row else None for row in rows]
         columns.append(contest(scenario, [row.accuracy if row else None for row in rows], map(accuracy, rows)))
         columns.append(contest("log-loss", losses, map(three_decimals, losses), min))
-    labels = tuple(method if method == "base" else f"{method} on {embedding}" for embedding, method in lines)
+    labels = tuple(f"{method} on {embedding}" if is_trained(method) else method for embedding, method in lines)
     return markdown_grid(Grid("", "method", labels, tuple(columns)))
 
 
@@ -110,6 +111,7 @@ def _page(results: Mapping[str, Results], folder: Path) -> str:
         origin=_origin(first),
         beside=sections_of(folder),
         targets=targets_of(folder),
+        policies=(folder / GRPO).exists(),
         score=SCORE,
         candidate=CANDIDATE,
         folder=FOLDER,
@@ -127,10 +129,11 @@ def _page(results: Mapping[str, Results], folder: Path) -> str:
 
 def _origin(results: Results) -> str:
     environment = results.environment
-    features = [fact.sentence for fact in results.facts if isinstance(fact, FeaturesEmbedded)]
-    told = [f"{sentence[0].upper()}{sentence[1:]}." for sentence in features]
-    where = (
-        f"Environment: qbrm {environment['qbrm']}, Python {environment['python']}, torch {environment['torch']}, "
-        f"{environment['cores']} cores ({environment['processor']})."
+    features = [
+        f"{fact.responses:,} of {fact.identity}" for fact in results.facts if isinstance(fact, FeaturesEmbedded)
+    ]
+    return (
+        f"Responses that were embedded: {listed(features)}; texts are cut at {MAX_LENGTH} tokens. Environment: qbrm "
+        f"{environment['qbrm']}, Python {environment['python']}, torch {environment['torch']}, {environment['cores']} "
+        f"cores ({environment['processor']})."
     )
-    return "\n\n".join([where, *told])

@@ -25,7 +25,9 @@ def scenario_table(part: Part) -> str:
     methods, sets = methods_of(results.summary), sets_of(results.summary)
     first = sets[0]
     columns = [_accuracy(results, methods, first, "all", SET_NAMES[first])]
-    columns += [_over(part, methods, reference, first, f"over {reference}") for reference in REFERENCES]
+    columns += [
+        _over(part, methods, reference, first, f"over {reference}") for reference in REFERENCES if reference in methods
+    ]
     for name in sets[1:]:
         columns.append(_accuracy(results, methods, name, "all", SET_NAMES[name]))
         columns.append(_over(part, methods, "base", name, f"{SET_NAMES[name]} over base"))

@@ -156,7 +156,7 @@ def explained(rows: Sequence[AgreementRow]) -> str:
     kept = max((row.over_base for row in energies if row.start == FROM_BASE), key=lambda over: abs(over[0]))
     return (
         f"From the published start, EBRM is within {100 * beside:.1f} points of restarts alone at every deviation, by "
-        f"either code. Started at r0, it differs from the base by {points_interval(*kept)} points at most."
+        f"either code. Started at r0, its greatest difference from the base is {points_interval(*kept)} points."
     )
 
 
