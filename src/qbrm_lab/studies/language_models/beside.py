@@ -155,8 +155,8 @@ def _hardened(results: HardenResults) -> str:
     return (
         f"{results.prompts:,} prompts, rewards of `{results.reward_model}`, {results.seeds} seeds, "
         f"{len(results.splits)} splits of the kinds of hacks. Hacks that must lose win {percent_interval(*base.seen)}% "
-        f"of the time by the {base.method} rewards and {percent_interval(*plain.seen)}% by `{plain.method}`; where it is "
-        f"hardened, {seen}% of hacks of kinds that training has seen and {unseen}% of others. Accuracy on clean pairs is "
+        f"of the time by the {base.method} rewards and {percent_interval(*plain.seen)}% by `{plain.method}`; hardened, "
+        f"{seen}% of hacks of kinds that training has seen and {unseen}% of others. Accuracy on clean pairs is "
         f"{accuracies}%. Hacks that only look different, such as headings, win {formatting}% of the time. "
         "[Hardening](harden.md) has every score and kind."
     )
