@@ -105,10 +105,12 @@ def test_hardening_beside_is_on_the_page_and_judged_by_its_targets(tmp_path):
     assert targets_of(tmp_path) == list(sections_of(tmp_path)) == []
     rows = [
         replace(row_of(hardened=False, seen=0.7, unseen=0.7, over_plain=0.0), method="base"),
+        row_of(hardened=False, seen=0.75, unseen=0.75, over_plain=0.0),
         row_of(hardened=True, seen=0.08, unseen=0.3, over_plain=-0.004),
     ]
     content = HardenResults("qbrm study harden", "a model", 100, 500, 5, [["padding"]], rows, "sqrbm", [])
     write_json(tmp_path / "harden" / "harden.json", content)
     assert [target.met for target in targets_of(tmp_path)] == [True, False, True]
     (section,) = sections_of(tmp_path)
-    assert "8.0 [6.0, 10.0]% of the kinds that training has seen and 30.0 [28.0, 32.0]% of others" in section.text
+    assert "by the base rewards and 75.0 [73.0, 77.0]% by `sqrbm`" in section.text
+    assert "8.0 [6.0, 10.0]% of hacks of kinds that training has seen and 30.0 [28.0, 32.0]% of others" in section.text

@@ -133,7 +133,7 @@ def test_the_explanation_compares_with_restarts_alone_and_with_the_base():
         ]
     )
     assert "within 3.0 points of restarts alone" in told
-    assert "differs from the base by -3.0 [-4.0, -2.0] points at most" in told
+    assert "its greatest difference from the base is -3.0 [-4.0, -2.0] points" in told
 
 
 @pytest.fixture
