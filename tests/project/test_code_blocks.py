@@ -73,7 +73,7 @@ def test_code_blocks_run_in_order(page, tmp_path, monkeypatch, one_thread):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     # Shorter trainings on fewer prompts, as what they learn is not asked.
     monkeypatch.setattr("qbrm.selection.candidates.LEAST_STEPS", 1)
-    monkeypatch.setattr(qbrm, "sample_source", lambda: write_preferences(tmp_path / "sample.jsonl", 0, 12))
+    monkeypatch.setattr(qbrm, "sample_source", lambda: write_preferences(tmp_path / "sample.jsonl", 0, 24))
     if page.name in BEGIN_WITH_MODELS:
         make_models(tmp_path)
         trl = pytest.importorskip("trl")
