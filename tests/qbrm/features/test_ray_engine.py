@@ -244,7 +244,7 @@ def write_jsonl(path, source):
     path.write_text("\n".join(map(json.dumps, lines)))
 
 
-def wait_until(condition, seconds=60):
+def wait_until(condition, seconds=180):
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline
