@@ -363,7 +363,7 @@ def _embeddings(request: Request, reporter: Reporter) -> Path:
 def _language_models(request: Request, reporter: Reporter) -> Path:
     with needs_language_models("study language-models"):
         from qbrm_lab.studies.language_models.study import study_language_models
-    return study_language_models(request.settings, request.settings.train, request.quick, reporter)
+    return study_language_models(request.settings, request.quick, reporter)
 
 
 def _harden(request: Request, reporter: Reporter) -> Path:

@@ -57,7 +57,13 @@ LEVEL = 0.95
 
 @dataclass(frozen=True)
 class Extent:
-    """What is trained: with every sampler, and closed form and Gibbs sampling alone; processor seconds for each."""
+    """What is trained, and for how long.
+
+    Attributes:
+        sizes: hidden units of the machines that every sampler trains.
+        between: hidden units of those that only the closed form and Gibbs chains train.
+        budget: processor seconds for each training.
+    """
 
     sizes: tuple[int, ...]
     between: tuple[int, ...]

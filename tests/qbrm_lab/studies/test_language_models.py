@@ -46,7 +46,7 @@ def studied(made, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(language_models, "MAX_LENGTH", 256)
         patch.setattr(language_models, "QUICK_METHODS", dict.fromkeys(EMBEDDINGS, METHODS))
-        return study_language_models(settings, made, True, SILENT)
+        return study_language_models(settings, True, SILENT)
 
 
 def test_each_scenario_is_of_the_reward_model_and_the_preferences_that_make_it(studied):
@@ -89,7 +89,7 @@ def test_a_folder_without_what_every_study_needs_is_refused(made, missing, tmp_p
     for name in {"test.jsonl", "half/refine.jsonl", "half/config.json"} - {missing}:
         (tmp_path / name).write_bytes((made / name).read_bytes())
     with pytest.raises(InputError, match=f"has no {missing}; expected a folder that `qbrm study reward-models` wrote"):
-        study_language_models(ComparisonSettings(tmp_path, tmp_path / "out"), tmp_path, True, SILENT)
+        study_language_models(ComparisonSettings(tmp_path, tmp_path / "out"), True, SILENT)
 
 
 def row_of(*, hardened, seen, unseen, over_plain):

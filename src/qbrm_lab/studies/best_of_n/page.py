@@ -117,10 +117,16 @@ def _file(run: Run, file: CandidateFile) -> Iterator[str]:
     )
 
 
+def at_largest(rows: Sequence[BestOfNRow]) -> dict[str, BestOfNRow]:
+    """By method, the rows of one file of candidates at its largest n."""
+    largest = max(row.n for row in rows)
+    return {row.method: row for row in rows if row.n == largest}
+
+
 def found(rows: Sequence[BestOfNRow]) -> Iterator[str]:
     """What the largest n says of one file of candidates, made from the numbers."""
-    largest = max(row.n for row in rows)
-    last = {row.method: row for row in rows if row.n == largest}
+    last = at_largest(rows)
+    largest = last[BASE].n
     base = last[BASE]
     known = ", ".join(f"{name} {last[name].gold:.3f}" for name in REFERENCES if name in last)
     gap = last[ORACLE].gold - last[RANDOM].gold

@@ -13,7 +13,7 @@ from qbrm_lab.results.policy_rows import PolicyResults
 from qbrm_lab.results.rows import CANCELLED
 from qbrm_lab.results.study_rows import BestOfNSummary
 from qbrm_lab.studies.best_of_n.one_seed import GOLD, LONGEST, RANDOM
-from qbrm_lab.studies.best_of_n.page import REFERENCES
+from qbrm_lab.studies.best_of_n.page import REFERENCES, at_largest
 from qbrm_lab.studies.best_of_n.page import found as found_by_gold
 from qbrm_lab.studies.best_of_n.study import SUMMARY_FILE
 from qbrm_lab.studies.best_of_n.worth import BASE
@@ -94,14 +94,12 @@ def chosen_by_gold(folder: Path) -> str:
 
 
 def _chosen(summary: BestOfNSummary, file: str) -> str:
-    rows = [row for row in summary.rows if row.file == file]
-    largest = max(row.n for row in rows)
-    last = {row.method: row for row in rows if row.n == largest}
+    last = at_largest([row for row in summary.rows if row.file == file])
     refined = [row for name, row in last.items() if family_of(name) not in REFERENCES and not name.endswith(GOLD)]
     above = sum(row.over_base_low > CANCELLED for row in refined)
     best = max(refined, key=lambda row: row.gold)
     return (
-        f"of {largest} answers (`{file.partition('.')[0]}`), the base chooses one worth {last[BASE].gold:.3f}, chance "
+        f"of {best.n} answers (`{file.partition('.')[0]}`), the base chooses one worth {last[BASE].gold:.3f}, chance "
         f"{last[RANDOM].gold:.3f}, the best of {len(refined)} ways to read rewards refined on preferences "
         f"{best.gold:.3f}, the longest answer {last[LONGEST].gold:.3f}, and {above} of those ways are above the base "
         "beyond the interval"

@@ -40,7 +40,7 @@ QUICK_METHODS: Mapping[str, tuple[str, ...]] = {
 WIDEST = EMBEDDINGS[-1]
 
 
-def study_language_models(settings: ComparisonSettings, folder: Path, quick: bool, reporter: Reporter) -> Path:
+def study_language_models(settings: ComparisonSettings, quick: bool, reporter: Reporter) -> Path:
     """Refine reward models of a language model in every scenario, with the score layer's input and with more.
 
     Writes to `settings.out` a folder for each embedding with results.json, and results.md with its plots, the page of
@@ -48,8 +48,9 @@ def study_language_models(settings: ComparisonSettings, folder: Path, quick: boo
     studies have left in folders of their names in it is on the page too.
 
     Args:
-        settings: `settings.out`, seeds and how reward models are loaded; the methods are the study's own.
-        folder: what the study `reward-models` wrote; a scenario whose reward model it lacks is left out.
+        settings: `settings.train` is the folder that the study `reward-models` wrote, where a scenario whose reward
+            model is missing is left out; `settings.out`, seeds and how reward models are loaded. The methods are the
+            study's own.
         quick: few prompts and methods.
         reporter: shows progress.
 
@@ -61,6 +62,7 @@ def study_language_models(settings: ComparisonSettings, folder: Path, quick: boo
         TrainingError: if a training cannot go on.
     """
     prompts, test_prompts = (QUICK_PROMPTS, QUICK_TEST_PROMPTS) if quick else (PROMPTS, TEST_PROMPTS)
+    folder = settings.train
     situations = situations_of(folder)
     test = _sample(folder / TEST, settings.out / TEST, test_prompts, settings.seed)
     methods = QUICK_METHODS if quick else METHODS
