@@ -36,7 +36,6 @@ def found_by(parts: ClassifierParts, embedding: str) -> dict[str, Any]:
     chat = isinstance(parts.template, ChatTemplate)
     found = {**marks._asdict(), "blanks": blanks_of(parts.template.tokenizer) if chat else []}
     config = QBRMConfig(**found)
-    # The first is empty, which only a chat template can tell from no response.
     for prompt, response in product(TRIED_PROMPTS, TRIED_RESPONSES if chat else TRIED_RESPONSES[1:]):
         if parts.template.refusal(prompt, response) is not None:
             continue
