@@ -51,7 +51,7 @@ class PolicyTraining:
     prompts_per_step: int = 1
     completion_tokens: int = 96
     temperature: float = 0.7
-    learning_rate: float = 1e-4
+    learning_rate: float = 5e-4
     rank: int = 16
     kl_weight: float = 1e-6
     measurements: int = 6
