@@ -18,6 +18,7 @@ from qbrm.fitting.arrays import VALIDATION_SHARE
 from qbrm.fitting.trunk import fit_trunk
 from qbrm.preferences import PreferenceSet, split_by_prompt, training_pairs
 from qbrm.reward_models import RewardModel
+from qbrm.reward_models.base import direction_dim
 from qbrm.reward_models.encoder_reward_model import EncoderRewardModel
 from qbrm.reward_models.trunk import Trunk
 
@@ -31,7 +32,7 @@ def with_trained_head(
     for_head, for_score = split_by_prompt(preferences, 0.5, seed)
     keys = list(preferences.responses())
     vectors = table.rows(keys).embedding
-    model = EncoderRewardModel(encoder, fit_head(for_head, keys, vectors, seed))
+    model = EncoderRewardModel(encoder, fit_head(for_head, keys, vectors, seed, direction_dim(encoder)))
     embedded = model.embed_vectors(vectors)
     with_rewards = write_features(folder, model.identity, keys, embedded.embedding, embedded.reward)
     logger.info("trained a score layer on %s, with half of the prompts", encoder.identity)
@@ -54,18 +55,23 @@ def with_rewards(model: RewardModel, table: FeatureTable, keys: Sequence[Key], f
 
 
 def fit_head(
-    preferences: PreferenceSet, keys: Sequence[Key], vectors: Float32[np.ndarray, "responses dim"], seed: int
+    preferences: PreferenceSet,
+    keys: Sequence[Key],
+    vectors: Float32[np.ndarray, "responses dim"],
+    seed: int,
+    directions: int | None,
 ) -> Trunk:
     """Train the score layer of the embedded reward model; an eighth of the prompts chooses the epoch.
 
-    `vectors` are what the encoder gave, `keys` the (prompt id, response id) of their rows.
+    `vectors` are what the encoder gave, `keys` the (prompt id, response id) of their rows, `directions` the size of
+    each of the two directions that the vectors begin with.
 
     Raises:
         InputError: if there is no pair to train on.
     """
     parts = split_by_prompt(preferences, VALIDATION_SHARE, seed)
     pairs, validation = (_pairs(part, keys, torch.from_numpy(vectors)) for part in parts)
-    return fit_trunk(pairs, validation, seed)[0]
+    return fit_trunk(pairs, validation, seed, direction_dim=directions)[0]
 
 
 def _pairs(preferences: PreferenceSet, keys: Sequence[Key], vectors: torch.Tensor) -> PairData:

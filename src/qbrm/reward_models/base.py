@@ -91,6 +91,12 @@ def head_dim(model: RewardModel) -> int | None:
     return size
 
 
+def direction_dim(model: RewardModel) -> int | None:
+    """Size of the directions of prompt and response that its embeddings begin with, as an attribute says; or None."""
+    size: int | None = getattr(model, "direction_dim", None)
+    return size
+
+
 class Refusal(NamedTuple):
     """A prompt and response that a reward model cannot take.
 

@@ -44,7 +44,7 @@ class EncoderRewardModel:
     @property
     def head_dim(self) -> int:
         """How many coordinates of the embedding, the first ones, the score head reads."""
-        return self.trunk.size
+        return self.trunk.head_dim
 
     def embed(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> Embedded:
         """Embed response i as an answer to prompt i, for all i."""

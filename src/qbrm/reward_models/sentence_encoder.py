@@ -83,6 +83,11 @@ class SentenceEncoder:
         """Embedding size: 770."""
         return 2 * self._width + 2
 
+    @property
+    def direction_dim(self) -> int:
+        """Size of the directions of prompt and response that an embedding begins with: 384."""
+        return self._width
+
     def embed(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> Embedded:
         """Embed response i as an answer to prompt i, for all i; no reward, the encoder has no score layer."""
         return self.embed_and_count(prompts, responses)[0]

@@ -10,31 +10,52 @@ from torch import Tensor, nn
 
 from qbrm.data.units import location_and_scale
 
+# Of the training responses, how many fall short of the similarity that is asked for; and what falling short costs.
+SHORT_SHARE = 0.05
+RELEVANCE_WEIGHT = 40.0
+
 
 class Trunk(nn.Module):
     r"""Two-layer trunk and a linear head on it that gives the reward; the embedding is trunk and vector side by side.
 
-    .. math:: t = \tanh(V_2\,\mathrm{gelu}(V_1 \hat x + c_1) + c_2), \qquad e = (t, \hat x), \qquad r_0 = w^\top t
+    .. math:: t = \tanh(V_2\,\mathrm{gelu}(V_1 \hat x + c_1) + c_2), \qquad
+              \rho = \min(p^\top q - \tau, 0), \qquad e = (t, \rho, \hat x), \qquad r_0 = w^\top t + \kappa \rho
 
     x^ is the frozen vector, standardised per dimension with the training vectors' statistics. The trunk keeps only what
     its own preferences needed; what it dropped may be what others need, so the embedding has the vector too. The head
     has no bias: a constant in the reward cancels in every preference.
+
+    Preferences say little of whether a response answers its prompt, as both of a pair nearly always do. So where the
+    vector begins with the directions p and q of prompt and response, rho says how far their cosine falls short of tau,
+    as it does for a twentieth of the training responses; for all others it is 0. Without directions there is no rho.
 
     Args:
         vector_dim: size of the frozen vector.
         size: of the trunk's output.
         width: of the hidden layer.
         dropout: on the vector and on the hidden layer.
+        direction_dim: size of each of the two directions that the vector begins with; None for a vector without.
     """
 
     loc: Tensor
     scale: Tensor
+    least_cosine: Tensor
 
-    def __init__(self, vector_dim: int, size: int = 128, width: int = 256, dropout: float = 0.3) -> None:
+    def __init__(
+        self,
+        vector_dim: int,
+        size: int = 128,
+        width: int = 256,
+        dropout: float = 0.3,
+        direction_dim: int | None = None,
+    ) -> None:
         super().__init__()
         self.vector_dim, self.size, self.width, self.dropout = vector_dim, size, width, dropout
+        self.direction_dim = direction_dim
         self.register_buffer("loc", torch.zeros(vector_dim))
         self.register_buffer("scale", torch.ones(vector_dim))
+        if direction_dim is not None:
+            self.register_buffer("least_cosine", torch.tensor(-1.0))
         self.layers = nn.Sequential(
             nn.Dropout(dropout),
             nn.Linear(vector_dim, width),
@@ -49,29 +70,53 @@ class Trunk(nn.Module):
     @property
     def dim(self) -> int:
         """Embedding size D."""
-        return self.size + self.vector_dim
+        return self.head_dim + self.vector_dim
+
+    @property
+    def head_dim(self) -> int:
+        """How many coordinates of the embedding, the first ones, the reward is made of."""
+        return self.size + (self.direction_dim is not None)
 
     def settings(self) -> dict[str, Any]:
         """The constructor's arguments."""
-        return {name: getattr(self, name) for name in ("vector_dim", "size", "width", "dropout")}
+        return {name: getattr(self, name) for name in ("vector_dim", "size", "width", "dropout", "direction_dim")}
 
     def standardise(self, vector: Float[Tensor, "n vector_dim"]) -> None:
-        """Fix the input's units from the training vectors."""
+        """Fix the input's units, and tau, from the training vectors."""
         for unit, value in zip((self.loc, self.scale), location_and_scale(vector), strict=True):
             unit.copy_(value)
+        if self.direction_dim is not None:
+            self.least_cosine.copy_(_cosine(vector, self.direction_dim).quantile(SHORT_SHARE))
 
     def embed(self, vector: Float[Tensor, "batch vector_dim"]) -> Float[Tensor, "batch dim"]:
         """The embedding e."""
         standard = (vector - self.loc) / self.scale
-        return torch.cat([self.layers(standard), standard], dim=1)
+        parts = [self.layers(standard), standard]
+        if self.direction_dim is not None:
+            short = (_cosine(vector, self.direction_dim) - self.least_cosine).clamp(max=0)
+            parts.insert(1, short[:, None])
+        return torch.cat(parts, dim=1)
 
     def reward(self, embedding: Float[Tensor, "batch dim"]) -> Float[Tensor, " batch"]:
         """The base reward r0 of an embedding."""
+        reward = self._of_trunk(embedding)
+        return reward if self.direction_dim is None else reward + RELEVANCE_WEIGHT * embedding[:, self.size]
+
+    def _of_trunk(self, embedding: Float[Tensor, "batch dim"]) -> Float[Tensor, " batch"]:
         out: Tensor = self.head(embedding[:, : self.size])
         return out[:, 0]
 
     def forward(
         self, vector: Float[Tensor, "batch vector_dim"], base_reward: Float[Tensor, " batch"]
     ) -> Float[Tensor, " batch"]:
-        """The base reward of a vector, as Bradley-Terry training calls it; `base_reward` is not used."""
-        return self.reward(self.embed(vector))
+        """The base reward of a vector, as Bradley-Terry training calls it; `base_reward` is not used.
+
+        While it trains, without rho: the trunk would learn to make up for it.
+        """
+        embedding = self.embed(vector)
+        return self._of_trunk(embedding) if self.training else self.reward(embedding)
+
+
+def _cosine(vector: Float[Tensor, "batch vector_dim"], direction_dim: int) -> Float[Tensor, " batch"]:
+    prompt, response = vector[:, :direction_dim], vector[:, direction_dim : 2 * direction_dim]
+    return (prompt * response).sum(1)

@@ -23,7 +23,7 @@ from qbrm.model.model_card import Provenance
 from qbrm.preferences import PreferenceSet, SetName
 from qbrm.preferences.digest import prompt_digests
 from qbrm.reward_models import Embedded, RewardModel
-from qbrm.reward_models.base import head_dim
+from qbrm.reward_models.base import direction_dim, head_dim
 from qbrm.reward_models.encoder_reward_model import EncoderRewardModel
 from qbrm.reward_models.trunk import Trunk
 from qbrm_lab.comparison.densities import density_rows
@@ -176,7 +176,8 @@ def _fit_trunk(run: SeedRun, seed: int, name: str, **watched: Any) -> tuple[Trun
     pairs, validation = (
         run.responses.pairs(part, vectors, nothing).with_flipped_labels(run.roles.flipped, run.seed) for part in parts
     )
-    return fit_trunk(pairs, validation, seed, checkpoint=run.folder(name) / "checkpoint.safetensors", **watched)
+    checkpoint, directions = run.folder(name) / "checkpoint.safetensors", direction_dim(run.model)
+    return fit_trunk(pairs, validation, seed, direction_dim=directions, checkpoint=checkpoint, **watched)
 
 
 def _member(run: SeedRun, index: int) -> Rewards:

@@ -34,6 +34,7 @@ from qbrm.probes import PROBES, Must
 from qbrm.probes.hacks import Original, any_response, hack_originals, sample_originals
 from qbrm.refinement import REFINEMENTS, refine
 from qbrm.reward_models import Identity, load_reward_model
+from qbrm.reward_models.base import direction_dim
 from qbrm.selection.candidates import epochs_for
 from qbrm_lab.comparison import ComparisonSettings
 from qbrm_lab.report.plots.gallery import png_bytes
@@ -73,6 +74,7 @@ class Data:
         embedding: of every response and hack.
         reward: of them; None for an encoder without a score layer.
         head_dim: how many coordinates of the embedding the reward model's head reads; None for all.
+        direction_dim: size of the directions that an encoder's vectors begin with; None for a model with a head.
         row: of each (prompt id, response id).
         identity: of the reward model.
     """
@@ -82,6 +84,7 @@ class Data:
     embedding: Float[Tensor, "responses dim"]
     reward: Float[Tensor, " responses"] | None
     head_dim: int | None
+    direction_dim: int | None
     row: dict[Key, int]
     identity: Identity
 
@@ -161,7 +164,7 @@ def _embedded(settings: ComparisonSettings, prompts: int, reporter: Reporter) ->
     of_hacks, hacks = embedded(
         "hacks", hack_by_fifths(read.name, [one for one in originals if one[0].prompt_id in taken])
     )
-    return _together([table, of_hacks], left, hacks)
+    return _together([table, of_hacks], left, hacks, direction_dim(model))
 
 
 def hack_by_fifths(name: str, originals: Sequence[Original]) -> PreferenceSet:
@@ -174,7 +177,9 @@ def hack_by_fifths(name: str, originals: Sequence[Original]) -> PreferenceSet:
     return PreferenceSet(name, tuple(row for part in parts for row in part.preferences.preferences))
 
 
-def _together(tables: Sequence[FeatureTable], preferences: PreferenceSet, hacks: PreferenceSet) -> Data:
+def _together(
+    tables: Sequence[FeatureTable], preferences: PreferenceSet, hacks: PreferenceSet, directions: int | None
+) -> Data:
     """Both tables as one; what is in both, as originals are, is taken from the first."""
     here = set(tables[0].keys())
     keys = dict.fromkeys([*preferences.responses(), *hacks.responses()])
@@ -184,7 +189,7 @@ def _together(tables: Sequence[FeatureTable], preferences: PreferenceSet, hacks:
     rewards = [features.reward for features in embedded if features.reward is not None]
     reward = torch.from_numpy(np.concatenate(rewards)) if rewards else None
     row = {key: number for number, key in enumerate(key for of_table in parts for key in of_table)}
-    return Data(preferences, hacks, embedding, reward, tables[0].head_dim, row, tables[0].identity)
+    return Data(preferences, hacks, embedding, reward, tables[0].head_dim, directions, row, tables[0].identity)
 
 
 def _of_seed(settings: ComparisonSettings, data: Data, splits: Sequence[Sequence[str]], seed: int) -> SeedOutcomes:
@@ -228,10 +233,10 @@ def _features(data: Data, roles: Roles, seed: int) -> Features:
     if data.reward is not None:
         return Features(data.embedding, data.reward, data.head_dim)
     head = data.preferences.of_prompts(roles.head)
-    trunk = fit_head(head, list(data.row), data.embedding.numpy(), seed)
+    trunk = fit_head(head, list(data.row), data.embedding.numpy(), seed, data.direction_dim)
     with torch.no_grad():
         embedding = trunk.embed(data.embedding)
-        return Features(embedding, trunk.reward(embedding), trunk.size)
+        return Features(embedding, trunk.reward(embedding), trunk.head_dim)
 
 
 @dataclass(frozen=True)

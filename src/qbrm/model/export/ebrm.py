@@ -19,6 +19,7 @@ from qbrm.model.score_choice import Progress
 from qbrm.model.trained_head import fit_head
 from qbrm.preferences import read_preferences, training_pairs
 from qbrm.reward_models import DEFAULT_REWARD_MODEL, Embedded, load_reward_model
+from qbrm.reward_models.base import direction_dim
 from qbrm.reward_models.encoder_reward_model import EncoderRewardModel
 
 
@@ -85,7 +86,7 @@ def _embed_source(source: Path, folder: Path, seed: int, progress: Progress | No
     table = build_features(encoder, preferences, folder, progress and partial(progress, "features"))
     keys = list(preferences.responses())
     vectors = table.rows(keys).embedding
-    model = EncoderRewardModel(encoder, fit_head(preferences, keys, vectors, seed))
+    model = EncoderRewardModel(encoder, fit_head(preferences, keys, vectors, seed, direction_dim(encoder)))
     row = {key: index for index, key in enumerate(keys)}
     pairs = key_pairs(training_pairs(preferences))
     return model.embed_vectors(vectors[[row[key] for pair in pairs for key in pair]])

@@ -20,7 +20,7 @@ from qbrm.fitting.committee import MEMBER_SEEDS
 from qbrm.fitting.trunk import fit_trunk
 from qbrm.preferences import PreferenceSet, response_id
 from qbrm.refinement import REFINEMENTS, refine
-from qbrm.reward_models.base import head_dim
+from qbrm.reward_models.base import direction_dim, head_dim
 from qbrm.reward_models.trunk import Trunk
 from qbrm_lab.evaluation.best_of_n import best_of_n
 from qbrm_lab.methods import folder_name, is_trained
@@ -159,7 +159,7 @@ class SeedStudy:
         trunk = self._trunk(0)
         with torch.no_grad():
             read = trunk.embed(embedding)
-            return Features(read, trunk.reward(read), length, embedding), trunk.size
+            return Features(read, trunk.reward(read), length, embedding), trunk.head_dim
 
     def _trunk(self, member: int) -> Trunk:
         """The embedded reward model, or another that differs in its seed."""
@@ -168,7 +168,8 @@ class SeedStudy:
         parts = self._roles.reward_model, self._roles.reward_model_validation
         pairs, validation = (self._prepared.responses.pairs(part, vectors, nothing) for part in parts)
         checkpoint = self._folder(f"reward-model-{member}") / "checkpoint.safetensors"
-        return fit_trunk(pairs, validation, self._seed + MEMBER_SEEDS * member, checkpoint=checkpoint)[0]
+        seed, directions = self._seed + MEMBER_SEEDS * member, direction_dim(self._prepared.model)
+        return fit_trunk(pairs, validation, seed, direction_dim=directions, checkpoint=checkpoint)[0]
 
     def _member(self, index: int) -> Rewards:
         trunk = self._trunk(index)

@@ -229,7 +229,7 @@ class _Teacher:
             measure=lambda rewards: {},
             on_epoch=lambda epoch: None,
             member=self._member,
-            head_dim=trunk.size,
+            head_dim=trunk.head_dim,
             prompt=self._data.responses.prompt if self._roles.are_apart else None,
         )
 

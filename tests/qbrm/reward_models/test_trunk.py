@@ -1,0 +1,97 @@
+"""The trunk over an encoder's vectors: what makes its reward, and that an answer to another prompt loses."""
+
+import math
+
+import pytest
+import torch
+
+from qbrm.data.pairs import PairData
+from qbrm.fitting.trunk import fit_trunk
+from qbrm.reward_models.trunk import RELEVANCE_WEIGHT, Trunk
+
+# The prompt's direction, the response's, and one more number.
+ALIKE = [1.0, 0.0, 1.0, 0.0, 0.3]
+HALF = [1.0, 0.0, 0.5, math.sqrt(0.75), 0.3]
+APART = [1.0, 0.0, 0.0, 1.0, 0.3]
+
+
+def trunk_of(vectors, direction_dim=2):
+    torch.manual_seed(0)
+    trunk = Trunk(vectors.shape[1], size=3, width=4, direction_dim=direction_dim)
+    torch.nn.init.normal_(trunk.head.weight)
+    trunk.standardise(vectors)
+    return trunk.eval()
+
+
+def test_a_response_that_falls_short_of_the_least_cosine_pays_for_what_it_lacks():
+    trunk = trunk_of(torch.tensor([HALF] * 20))
+    vectors = torch.tensor([ALIKE, HALF, APART])
+    embedding = trunk.embed(vectors)
+    assert trunk.least_cosine == pytest.approx(0.5)
+    assert embedding[:, 3].tolist() == pytest.approx([0, 0, -0.5])
+    of_trunk = trunk.head(trunk.layers((vectors - trunk.loc) / trunk.scale))[:, 0]
+    lacks = torch.tensor([0, 0, -0.5])
+    torch.testing.assert_close(trunk(vectors, torch.zeros(3)), of_trunk + RELEVANCE_WEIGHT * lacks)
+    assert (trunk.head_dim, trunk.dim, embedding.shape[1]) == (4, 9, 9)
+
+
+def test_a_twentieth_of_the_training_responses_falls_short():
+    angle = torch.linspace(0, math.pi, 200)
+    vectors = torch.stack([torch.ones(200), torch.zeros(200), angle.cos(), angle.sin()], dim=1)
+    assert (trunk_of(vectors).embed(vectors)[:, 3] < 0).sum() == 10
+
+
+def test_vectors_without_directions_have_the_reward_of_the_trunk_alone():
+    vectors = torch.tensor([ALIKE, HALF, APART])
+    trunk = trunk_of(vectors, direction_dim=None)
+    of_trunk = trunk.head(trunk.layers((vectors - trunk.loc) / trunk.scale))[:, 0]
+    torch.testing.assert_close(trunk.reward(trunk.embed(vectors)), of_trunk)
+    assert (trunk.head_dim, trunk.dim) == (3, 8)
+    assert "least_cosine" not in trunk.state_dict()
+
+
+def test_what_training_follows_leaves_relevance_out():
+    trunk = trunk_of(torch.tensor([HALF] * 20)).train()
+    trunk.layers[0].p = trunk.layers[3].p = 0.0
+    vectors = torch.tensor([APART])
+    of_trunk = trunk.head(trunk.layers((vectors - trunk.loc) / trunk.scale))[:, 0]
+    torch.testing.assert_close(trunk(vectors, torch.zeros(1)), of_trunk)
+
+
+def test_settings_and_weights_make_the_same_trunk():
+    trunk = trunk_of(torch.tensor([HALF] * 20))
+    other = Trunk(**trunk.settings())
+    other.load_state_dict(trunk.state_dict())
+    vectors = torch.tensor([ALIKE, APART])
+    torch.testing.assert_close(other.eval().embed(vectors), trunk.embed(vectors))
+
+
+def simulated(prompts, seed):
+    """Two responses near each prompt's direction, of which the last coordinate says which is better."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def directions(values):
+        return torch.nn.functional.normalize(values, dim=1)
+
+    prompt = directions(torch.randn(prompts, 16, generator=generator))
+    better = torch.randn(prompts, 2, 1, generator=generator).sort(1, descending=True).values
+    near = [directions(prompt + 0.2 * torch.randn(prompts, 16, generator=generator)) for _ in range(2)]
+    both = [torch.cat([prompt, near[side], better[:, side]], dim=1) for side in (0, 1)]
+    rows = torch.arange(prompts)
+    return PairData(torch.cat(both), torch.zeros(2 * prompts), rows, prompts + rows)
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_an_answer_to_another_prompt_loses_though_no_preference_has_one():
+    pairs, validation, test = simulated(400, 0), simulated(100, 1), simulated(200, 2)
+    own = test.embedding[:200]
+    others = torch.cat([own[:, :16], own.roll(1, 0)[:, 16:]], dim=1)
+    wins, accuracy = {}, {}
+    for directions in (None, 16):
+        trunk, _ = fit_trunk(pairs, validation, 0, direction_dim=directions)
+        reward = torch.no_grad()(lambda vectors, trunk=trunk: trunk(vectors, torch.zeros(len(vectors))))
+        wins[directions] = (reward(others) >= reward(own)).float().mean().item()
+        accuracy[directions] = (reward(own) > reward(test.embedding[200:])).float().mean().item()
+    assert 0.35 < wins[None] < 0.65
+    assert wins[16] < 0.05
+    assert accuracy[16] > accuracy[None] - 0.02 > 0.8
