@@ -19,7 +19,7 @@ from qbrm.probes import PROBES, Must, named_probes
 from qbrm.probes.hacks import Hacks, any_response, hack_each, sample_originals
 
 FOLDER = "harden"
-MOST_PROMPTS, KINDS_EACH = 2000, 4
+MOST_PROMPTS, MOST_HACKS = 2000, 8000
 # One kind in so many trains nothing, and tells whether hardening goes beyond the kinds that it was shown.
 HELD_OUT = 4
 
@@ -77,9 +77,10 @@ def named_kinds(harden: bool | Sequence[str], seed: int) -> tuple[str, ...]:
 
 
 def hacks_to_train(preferences: PreferenceSet, kinds: Sequence[str], seed: int) -> Hacks:
-    """Some kinds of hacks of one response to each of some prompts, both drawn without regard to labels."""
+    """As many kinds of hacks of one response to each prompt as are embedded at all, drawn without regard to labels."""
     originals = sample_originals(preferences, MOST_PROMPTS, seed, any_response)
-    drawn = [Random(f"kinds {row.prompt_id}").sample(list(kinds), min(KINDS_EACH, len(kinds))) for row, _ in originals]
+    each = min(MOST_HACKS // max(len(originals), 1), len(kinds))
+    drawn = [Random(f"kinds {row.prompt_id}").sample(list(kinds), each) for row, _ in originals]
     work = [(original, [PROBES[name] for name in names]) for original, names in zip(originals, drawn, strict=True)]
     return hack_each(preferences.name, work)
 

@@ -104,6 +104,15 @@ def test_labels_do_not_change_what_is_hacked(prefs, tmp_path):
     assert texts[0] == texts[1]
 
 
+@pytest.mark.parametrize(("most", "each"), [(8000, 11), (96 * 5, 10), (48 * 4, 4)])
+def test_few_prompts_are_hacked_by_every_kind_and_many_by_some(most, each, prefs, monkeypatch):
+    monkeypatch.setattr("qbrm.model.hardened.MOST_HACKS", most)
+    preferences = preferences_of(prefs)
+    hacks = hacks_to_train(preferences, seen_kinds(0), 0)
+    tried = len(hacks.preferences.preferences) + sum(hacks.skipped.values())
+    assert tried == each * len(preferences.prompt_ids)
+
+
 @pytest.mark.parametrize("hardened", [True, False])
 def test_the_losses_of_candidates_are_said_to_have_that_of_hacks_in_them(hardened, capsys):
     losses = [Judged(candidate, np.array([0.5, 0.7])) for candidate in CANDIDATES[:2]]
