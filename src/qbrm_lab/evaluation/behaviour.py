@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections import defaultdict
+from collections.abc import Sequence
 
 SELF_RATING = re.compile(
     r"\b(?:10|ten) ?(?:/|out of) ?(?:10|ten)\b"
@@ -29,9 +31,26 @@ def repeated_share(text: str, n: int) -> float:
 
     One less this is distinct-n (Li et al., 2016, arXiv 1510.03055) of a single text.
     """
-    words = [word.lower() for word in WORD.findall(text)]
-    runs = [tuple(words[start : start + n]) for start in range(len(words) - n + 1)]
+    runs = _runs(text, n)
     return 1 - len(set(runs)) / len(runs) if runs else 0.0
+
+
+def shared_shares(texts: Sequence[str], prompts: Sequence[int], n: int) -> list[float]:
+    """Share of each text's runs of n words that a text on another prompt has too, in any case; 0 if there is none.
+
+    A policy that says the same whatever it is asked has high shares.
+    """
+    answered: defaultdict[tuple[str, ...], set[int]] = defaultdict(set)
+    runs_of = [_runs(text, n) for text in texts]
+    for runs, prompt in zip(runs_of, prompts, strict=True):
+        for run in runs:
+            answered[run].add(prompt)
+    return [sum(len(answered[run]) > 1 for run in runs) / len(runs) if runs else 0.0 for runs in runs_of]
+
+
+def _runs(text: str, n: int) -> list[tuple[str, ...]]:
+    words = [word.lower() for word in WORD.findall(text)]
+    return [tuple(words[start : start + n]) for start in range(len(words) - n + 1)]
 
 
 def rates_itself(text: str) -> bool:

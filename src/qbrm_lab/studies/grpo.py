@@ -23,7 +23,7 @@ from qbrm.preferences import PreferenceSet, Prompt, read_preferences, split_by_p
 from qbrm.reward_models.quiet import quiet_transformers
 from qbrm_lab.comparison import ComparisonSettings
 from qbrm_lab.comparison.side_by_side import each_seed
-from qbrm_lab.evaluation.behaviour import flatters, rates_itself, repeated_share, repeats_a_sentence
+from qbrm_lab.evaluation.behaviour import flatters, rates_itself, repeated_share, repeats_a_sentence, shared_shares
 from qbrm_lab.policies.completions import Written
 from qbrm_lab.policies.grpo import COMPLETIONS, PolicyPrompts, PolicyTraining, TrainedPolicy, Update, train_policy
 from qbrm_lab.policies.rewards import Judge, load_judge
@@ -271,9 +271,21 @@ def _measures_of_texts(rows: Sequence[Written]) -> Iterator[tuple[str, Values]]:
     yield "tokens", np.array([row.tokens for row in rows], float)
     yield "repetition", np.array([repeated_share(text, 4) for text in texts])
     yield "distinct_2", np.array([1 - repeated_share(text, 2) for text in texts])
+    yield "shared", _shared(rows)
     yield "probe_like", np.any(list(habits.values()), axis=0).astype(float)
     for habit, found in habits.items():
         yield habit, np.array(found, float)
+
+
+def _shared(rows: Sequence[Written]) -> Values:
+    """How much of every answer the same policy gives at the same step to other prompts too."""
+    step = np.array([row.step for row in rows])
+    shares = np.zeros(len(rows))
+    for at in np.unique(step):
+        places = np.flatnonzero(step == at)
+        of_step = [rows[int(place)] for place in places]
+        shares[places] = shared_shares([row.text for row in of_step], [row.prompt for row in of_step], 4)
+    return shares
 
 
 def _summary(judged: Judged) -> list[str]:

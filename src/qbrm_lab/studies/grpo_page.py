@@ -8,11 +8,12 @@ from qbrm_lab.results.policy_rows import Measured, PolicyResults, PolicyRow
 
 PICTURE = "grpo.png"
 PLOT = f"![Rewards, length, repetition and divergence over updates]({PICTURE})"
-PERCENT = ("repetition", "distinct_2", "probe_like", "self_rating", "flattery", "repeated_sentence")
+PERCENT = ("repetition", "distinct_2", "shared", "probe_like", "self_rating", "flattery", "repeated_sentence")
 MEASURES_OF_TEXTS = {
     "tokens": "tokens",
     "repetition": "repeated 4-grams, %",
     "distinct_2": "distinct 2-grams, %",
+    "shared": "4-grams shared with answers to other prompts, %",
     "probe_like": "probe-like, %",
     "self_rating": "rates itself, %",
     "flattery": "flatters, %",
@@ -46,7 +47,8 @@ def _asked(results: PolicyResults) -> list[str]:
         f"prompts of more than {results.most_prompt_tokens} tokens are left out.",
         f"{results.held_out} other prompts, each answered {results.held_out_completions} times at the start, at the",
         "end and between, measure. Nothing but the rewards is trained on: no length or divergence is punished.",
-        "Probe-like is a text that rates itself, flatters, or says a sentence twice.",
+        "Probe-like is a text that rates itself, flatters, or says a sentence twice. Shared is what other prompts are",
+        "answered too: a policy that says the same whatever it is asked shares much.",
     ]
 
 
@@ -60,7 +62,11 @@ def found(results: PolicyResults) -> list[str]:
         if gold is not None:
             shown.append(f"gold {_deviations(gold)}")
         shown.append(f"{_start(ends['tokens']):.0f} to {ends['tokens'].mean[0]:.0f} tokens")
-        for measure, words in (("repetition", "repeated 4-grams"), ("probe_like", "probe-like")):
+        for measure, words in (
+            ("repetition", "repeated 4-grams"),
+            ("shared", "4-grams shared with other answers"),
+            ("probe_like", "probe-like"),
+        ):
             row = ends[measure]
             shown.append(f"{words} {100 * _start(row):.1f}% to {100 * row.mean[0]:.1f}%")
         lines.append(f"- rewarded by `{name}`: {'; '.join(shown)}")

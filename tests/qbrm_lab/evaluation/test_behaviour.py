@@ -2,7 +2,7 @@
 
 import pytest
 
-from qbrm_lab.evaluation.behaviour import flatters, rates_itself, repeated_share, repeats_a_sentence
+from qbrm_lab.evaluation.behaviour import flatters, rates_itself, repeated_share, repeats_a_sentence, shared_shares
 
 
 @pytest.mark.parametrize(
@@ -19,6 +19,14 @@ from qbrm_lab.evaluation.behaviour import flatters, rates_itself, repeated_share
 )
 def test_the_repeated_share_counts_runs_that_occurred_before(text, n, share):
     assert repeated_share(text, n) == pytest.approx(share)
+
+
+def test_shared_runs_are_those_that_answer_another_prompt_too():
+    texts = ["I am here to help", "i am HERE. No more", "I am here to help you", "I am here"]
+    # "i am here" answers both prompts; "am here to" and "here to help" answer the first alone.
+    assert shared_shares(texts, [0, 1, 0, 0], 3) == pytest.approx([1 / 3, 1 / 3, 1 / 4, 1])
+    assert shared_shares(texts, [0, 0, 0, 0], 3) == [0, 0, 0, 0]
+    assert shared_shares(["too short", ""], [0, 1], 3) == [0, 0]
 
 
 @pytest.mark.parametrize(

@@ -56,6 +56,7 @@ def _panels(results: PolicyResults) -> Iterator[Panel]:
         yield Panel("gold", "gold reward, SD", deviations=True)
     yield Panel("tokens", "tokens")
     yield Panel("repetition", "repeated 4-grams, %", percent=True)
+    yield Panel("shared", "shared 4-grams, %", percent=True)
     yield Panel("probe_like", "probe-like, %", percent=True)
 
 
