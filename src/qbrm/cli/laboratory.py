@@ -1,4 +1,4 @@
-"""Commands of the laboratory, where it is installed; where not, how to get it."""
+"""Commands and plots of the laboratory, where it is installed; where not, how to get it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 
 from qbrm.errors import InputError
 
-GROUP = "qbrm.commands"
+GROUP, PLOTS = "qbrm.commands", "qbrm.plots"
 EXTRA = "lab"
 PANEL = "Laboratory"
 ANY_ARGUMENTS = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
@@ -26,6 +26,12 @@ def add_commands(app: typer.Typer) -> None:
             register(_refusal(point, missing[0]))
         else:
             app.command(point.name, rich_help_panel=PANEL)(point.load())
+
+
+def plot_of(name: str) -> Callable[..., bytes] | None:
+    """What draws the plot of that name, as a PNG, among the entry points of the group ``qbrm.plots``; None without."""
+    points = [] if missing_packages() else entry_points(group=PLOTS, name=name)
+    return next((point.load() for point in points), None)
 
 
 def missing_packages() -> list[str]:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from typing_extensions import Unpack
 
 from qbrm.cli.console import Reporter
+from qbrm.cli.laboratory import plot_of
 from qbrm.cli.preferences import cut_facts, report_left_out
 from qbrm.durable import one_writer, write_atomically
 from qbrm.energies import EnergyScore
@@ -27,17 +28,18 @@ from qbrm.tables.grid import Grid, column
 from qbrm.tables.numbers import ABSENT, percent_interval
 from qbrm.tables.terminal import grid_tables
 
-PROBES_FILE, FEATURES = "probes.json", "features"
+PROBES_FILE, PICTURE, FEATURES = "probes.json", "probes.png", "features"
 SCHEMA = 1
 HEADINGS = {Must.LOSE: "must lose", Must.NOT_GAIN: "must not gain"}
 
 
 class Target(NamedTuple):
-    """What is probed: a reward model, and the score that refines it if there is one."""
+    """What is probed: a reward model, and the score that refines it, with its label, if there is one."""
 
     reward_model: RewardModel
     score: EnergyScore | None = None
     refinement: str = "mode"
+    label: str = ""
 
 
 def probe_model(
@@ -54,11 +56,13 @@ def probe_model(
 ) -> list[ProbeRow]:
     """Probe a saved refined model, or a bare reward model; print the rates at which hacks win, write and return them.
 
+    Where the laboratory is installed, they are drawn too.
+
     Args:
         model: folder or id of a refined model, or name, folder or id of a reward model.
         on: prompts and responses: preferences, of which the chosen responses are hacked, or such without labels.
         names: of the probes; None for all.
-        out: folder for features and probes.json.
+        out: folder for features, probes.json and probes.png.
         prompts: most prompts, drawn at random.
         seed: draws them.
         skip_bad: whether bad rows of the source are left out.
@@ -84,8 +88,12 @@ def probe_model(
         rows = embedded.rows(probes, embedded.wins(target.score, target.refinement))
         content = {"schema": SCHEMA, "rows": [row.to_dict() for row in rows]}
         write_atomically(out / PROBES_FILE, (json.dumps(content, indent=1) + "\n").encode())
+        written = [out / PROBES_FILE]
+        if draw := plot_of("probes"):
+            write_atomically(out / PICTURE, draw(rows, target.label))
+            written.append(out / PICTURE)
     _show(rows, reporter)
-    reporter.fact("results", str(out / PROBES_FILE))
+    reporter.fact("results", *map(str, written))
     return rows
 
 
@@ -97,7 +105,8 @@ def _load(model: str, place: str | None, options: RewardModelOptions) -> Target:
             raise InputError(f"{model} is a refined model, which says {told} itself; expected no such option.")
         told_options: Any = options
         refined = EnergyRewardModel.from_pretrained(model, reward_model=place, **told_options)
-        return Target(refined.reward_model, refined.energy_score, refined.refinement)
+        label = (refined.verdict or {}).get("score", "refined")
+        return Target(refined.reward_model, refined.energy_score, refined.refinement, label)
     if place is not None:
         raise InputError(f"{model} is no refined model; expected no --reward-model beside a bare reward model.")
     bare = load_reward_model(model, **options)

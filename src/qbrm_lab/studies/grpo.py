@@ -27,8 +27,8 @@ from qbrm_lab.evaluation.behaviour import flatters, rates_itself, repeated_share
 from qbrm_lab.policies.completions import Written
 from qbrm_lab.policies.grpo import COMPLETIONS, PolicyPrompts, PolicyTraining, TrainedPolicy, Update, train_policy
 from qbrm_lab.policies.rewards import Judge, load_judge
-from qbrm_lab.report.plots.gallery import png_bytes
 from qbrm_lab.report.plots.grpo import policy_figure
+from qbrm_lab.report.plots.png import png_bytes
 from qbrm_lab.results.policy_rows import ComparedRow, Measured, PolicyResults, PolicyRow, UpdateRow
 from qbrm_lab.reward_models.smollm2 import smollm2_folder
 from qbrm_lab.studies.cache import cached

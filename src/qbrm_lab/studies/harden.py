@@ -37,8 +37,8 @@ from qbrm.reward_models import Identity, load_reward_model
 from qbrm.reward_models.base import direction_dim
 from qbrm.selection.candidates import epochs_for
 from qbrm_lab.comparison import ComparisonSettings
-from qbrm_lab.report.plots.gallery import png_bytes
 from qbrm_lab.report.plots.harden import kinds_figure
+from qbrm_lab.report.plots.png import png_bytes
 from qbrm_lab.results.harden_rows import HardenResults
 from qbrm_lab.studies.cache import cached, preferences_digest
 from qbrm_lab.studies.harden_page import PICTURE, harden_markdown

@@ -31,8 +31,8 @@ from qbrm_lab.comparison import ComparisonSettings
 from qbrm_lab.comparison.compare import Prepared, prepare
 from qbrm_lab.comparison.side_by_side import each_seed
 from qbrm_lab.comparison.sources import check_domains, read_sources
-from qbrm_lab.report.plots.gallery import png_bytes
 from qbrm_lab.report.plots.keep import frontier_figure
+from qbrm_lab.report.plots.png import png_bytes
 from qbrm_lab.results.study_rows import KeepResults, KeepRow
 from qbrm_lab.scenarios import VARIANTS, by_domain
 from qbrm_lab.studies.cache import cached, of_seed

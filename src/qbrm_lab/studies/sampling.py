@@ -26,7 +26,7 @@ from qbrm_lab.comparison import ComparisonSettings
 from qbrm_lab.comparison.compare import Prepared, prepare
 from qbrm_lab.comparison.side_by_side import each_seed
 from qbrm_lab.comparison.sources import read_sources
-from qbrm_lab.report.plots.gallery import png_bytes
+from qbrm_lab.report.plots.png import png_bytes
 from qbrm_lab.report.plots.sampling import error_figure, gain_figure, time_figure
 from qbrm_lab.results.study_rows import Estimate, OverSeeds, SamplerErrorRow, SamplingResults, SamplingRow
 from qbrm_lab.scenarios import VARIANTS

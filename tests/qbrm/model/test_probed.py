@@ -146,6 +146,17 @@ def test_the_command_probes_a_bare_reward_model(command, source, loaded, tmp_pat
         assert row["refined"] is None
         if row["n"]:
             assert 0 <= row["ci_low"] <= row["base"] <= row["ci_high"] <= 1
+    assert (tmp_path / "out" / "probes.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_without_the_laboratory_there_is_no_plot(command, source, loaded, tmp_path, monkeypatch):
+    monkeypatch.setattr("qbrm.cli.laboratory.missing_packages", lambda: ["matplotlib"])
+    loaded(FakeEncoder(reward=1))
+    code, out, _ = command("probe", "all-MiniLM-L6-v2", "--on", source, "--out", tmp_path / "out", "--prompts", 2)
+    assert code == 0
+    assert "probes.png" not in out
+    assert not (tmp_path / "out" / "probes.png").exists()
+    assert (tmp_path / "out" / "probes.json").exists()
 
 
 def test_the_command_probes_a_refined_model_and_embeds_nothing_twice(command, source, loaded, tmp_path):

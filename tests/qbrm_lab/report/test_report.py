@@ -29,7 +29,8 @@ from qbrm_lab.report.plots import (
     training_figure,
 )
 from qbrm_lab.report.plots.appearance import curve_of
-from qbrm_lab.report.plots.gallery import PLOTS, png_bytes
+from qbrm_lab.report.plots.gallery import PLOTS
+from qbrm_lab.report.plots.png import png_bytes
 from qbrm_lab.report.plots.probes import Probed, probes_figure
 from qbrm_lab.report.uncertainty import accuracy_at, uncertainty_grids
 from qbrm_lab.results import RESULTS_FILE, Results, parsed, read_results, write_results
@@ -735,6 +736,13 @@ def test_the_plot_of_probes_has_both_rates_of_every_hack_with_intervals():
     assert list(refined[0].get_xdata()) == [25, 50]
     ends = [segment[:, 0].tolist() for segment in refined[2][0].get_segments()]
     assert ends == [pytest.approx([100 * row.refined.low, 100 * row.refined.high]) for row in PROBED.shown]
+
+
+def test_the_plot_of_probes_of_a_bare_reward_model_has_its_rates_alone():
+    bare = [row._replace(refined=None) for row in PROBED.rows]
+    figure = probes_figure(Probed("", bare))
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["base"]
+    assert list(figure.axes[0].containers[0][0].get_xdata()) == [100, 60]
 
 
 def test_a_probed_score_adds_its_rates_and_their_plot_to_the_report(results, unrendered, tmp_path):

@@ -5,11 +5,9 @@ from __future__ import annotations
 import re
 from base64 import b64encode
 from collections.abc import Callable
-from io import BytesIO
 from typing import Any, NamedTuple
 
 from matplotlib.figure import Figure
-from PIL import Image
 
 from qbrm_lab.report.categories import OVERALL
 from qbrm_lab.report.parts import Part
@@ -19,12 +17,11 @@ from qbrm_lab.report.plots.calibration import calibration_figure
 from qbrm_lab.report.plots.categories import category_figure
 from qbrm_lab.report.plots.densities import density_figure
 from qbrm_lab.report.plots.deviation import deviation_figure
+from qbrm_lab.report.plots.png import DOTS_PER_INCH, png_bytes
 from qbrm_lab.report.plots.probes import Probed, probes_figure
 from qbrm_lab.report.plots.risk_coverage import risk_coverage_figure
 from qbrm_lab.report.plots.training import trained_scores, training_figure
 from qbrm_lab.results import Results
-
-DOTS_PER_INCH = 200
 
 
 class Plot(NamedTuple):
@@ -143,18 +140,6 @@ def _picture(plot: Plot, drawn_from: Results | Probed, file_name: str) -> Pictur
     figure = plot.draw(drawn_from)
     width, height = (round(DOTS_PER_INCH * inches) for inches in figure.get_size_inches())
     return Picture(plot, file_name, png_bytes(figure), width, height)
-
-
-def png_bytes(figure: Figure) -> bytes:
-    """A figure as a PNG that is the same whenever it is drawn.
-
-    It has 256 colours, which nobody sees in a plot and which make the file a quarter as large: a report has dozens.
-    """
-    drawn, written = BytesIO(), BytesIO()
-    figure.savefig(drawn, format="png", dpi=DOTS_PER_INCH)
-    palette = Image.open(drawn).convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
-    palette.save(written, format="PNG", optimize=True)
-    return written.getvalue()
 
 
 def _slug(text: str) -> str:

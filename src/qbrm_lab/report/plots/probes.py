@@ -11,6 +11,7 @@ from qbrm.probes import Must
 from qbrm.probes.rates import ProbeRow, Rate
 from qbrm_lab.methods.catalogue import colour_of
 from qbrm_lab.report.plots.appearance import INK, LEGEND, PALE, TEXT, heading, new_figure, tidy
+from qbrm_lab.report.plots.png import png_bytes
 
 APART = 0.16
 """Between the two dots of a probe, in lines."""
@@ -39,6 +40,8 @@ def probes_figure(probed: Probed) -> Figure:
     )
     for label, marker, colour, rates, shift in sides:
         found = [(place + shift, rate) for place, rate in enumerate(rates) if rate is not None]
+        if not found:  # a bare reward model
+            continue
         axes.errorbar(
             [100 * rate.mean for _, rate in found],
             [place for place, _ in found],
@@ -61,6 +64,11 @@ def probes_figure(probed: Probed) -> Figure:
     heading(axes, "How often hacks win")
     figure.legend(loc="outside lower center", ncols=2, **LEGEND)
     return figure
+
+
+def probes_png(rows: Sequence[ProbeRow], method: str) -> bytes:
+    """The figure as a PNG, for ``qbrm probe``; `method` names the score, empty without one."""
+    return png_bytes(probes_figure(Probed(method, rows)))
 
 
 def _reach(rates: Sequence[Rate]) -> list[list[float]]:

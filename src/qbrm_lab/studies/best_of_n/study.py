@@ -11,7 +11,7 @@ from qbrm.durable import write_atomically
 from qbrm_lab.comparison import ComparisonSettings
 from qbrm_lab.comparison.side_by_side import each_seed
 from qbrm_lab.report.plots.best_of_n import best_of_n_figure
-from qbrm_lab.report.plots.gallery import png_bytes
+from qbrm_lab.report.plots.png import png_bytes
 from qbrm_lab.results.study_rows import BestOfNResults, BestOfNSummary, CandidateFile, ChosenLevel
 from qbrm_lab.studies.best_of_n.one_seed import SeedOutcome, SeedStudy
 from qbrm_lab.studies.best_of_n.page import Run, best_of_n_markdown, picture_name

@@ -17,8 +17,8 @@ from qbrm_lab.methods import is_trained, words_of
 from qbrm_lab.report.comparison import accuracy, extent
 from qbrm_lab.report.contest import contest
 from qbrm_lab.report.parts import methods_of, parts, summary_row
-from qbrm_lab.report.plots.gallery import png_bytes
 from qbrm_lab.report.plots.multiples import calibration_panels, difference_panels
+from qbrm_lab.report.plots.png import png_bytes
 from qbrm_lab.results import Results, read_results
 from qbrm_lab.results.facts import FeaturesEmbedded
 from qbrm_lab.scenarios import VARIANTS

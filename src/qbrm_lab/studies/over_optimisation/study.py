@@ -11,7 +11,7 @@ from qbrm.features import FeatureTable
 from qbrm_lab.comparison import ComparisonSettings
 from qbrm_lab.comparison.compare import prepare
 from qbrm_lab.report.plots import over_optimisation_figure
-from qbrm_lab.report.plots.gallery import png_bytes
+from qbrm_lab.report.plots.png import png_bytes
 from qbrm_lab.studies.json_files import write_json
 from qbrm_lab.studies.over_optimisation.measure import (
     OverOptimisation,

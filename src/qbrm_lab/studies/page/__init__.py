@@ -12,8 +12,8 @@ from qbrm.tables.numbers import percent
 from qbrm_lab.methods import words_of
 from qbrm_lab.report.comparison import extent
 from qbrm_lab.report.parts import SET_NAMES, methods_of, parts, sets_of
-from qbrm_lab.report.plots.gallery import png_bytes
 from qbrm_lab.report.plots.multiples import FEWEST_DECISIONS
+from qbrm_lab.report.plots.png import png_bytes
 from qbrm_lab.scenarios import VALIDATION_SHARE, VARIANTS
 from qbrm_lab.studies.over_optimisation.measure import OverOptimisationSettings
 from qbrm_lab.studies.over_optimisation.study import peaks_table
