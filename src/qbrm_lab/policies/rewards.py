@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from qbrm import EnergyRewardModel
 from qbrm.durable import sha256
@@ -18,10 +18,11 @@ Rewards: TypeAlias = Callable[[Sequence[PromptLike], Sequence[str]], list[float]
 
 
 class Judge(NamedTuple):
-    """Rewards, and all that they depend on besides the texts."""
+    """Rewards, all that they depend on besides the texts, and the verdict of a refined model that has one."""
 
     identity: str
     rewards: Rewards
+    verdict: Mapping[str, Any] | None = None
 
 
 def load_judge(name: str) -> Judge:
@@ -40,7 +41,8 @@ def _refined(name: str) -> Judge:
         refined: list[float] = model.score(prompts, responses).refined.tolist()
         return refined
 
-    return Judge(sha256(Path(name) / "config.json", Path(name) / "model.safetensors", named=True), rewards)
+    identity = sha256(Path(name) / "config.json", Path(name) / "model.safetensors", named=True)
+    return Judge(identity, rewards, model.verdict)
 
 
 def _base(name: str) -> Judge:

@@ -55,6 +55,15 @@ class UpdateRow:
 
 
 @dataclass(frozen=True, kw_only=True)
+class HeldOutAccuracy:
+    """How often a reward model, and the longer response, is right in pairs that it has not seen."""
+
+    pairs: int
+    accuracy: float
+    length_accuracy: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class PolicyResults:
     """Content of grpo.json.
 
@@ -74,6 +83,7 @@ class PolicyResults:
         rows: measures of what was written to the held-out prompts.
         compared: the first kind of rewards against the others.
         updates: measures of what was trained on.
+        gold_accuracy: of the gold reward model, where its verdict tells.
     """
 
     command: str
@@ -91,3 +101,4 @@ class PolicyResults:
     rows: list[PolicyRow]
     compared: list[ComparedRow]
     updates: list[UpdateRow]
+    gold_accuracy: HeldOutAccuracy | None = None

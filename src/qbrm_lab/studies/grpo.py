@@ -29,7 +29,7 @@ from qbrm_lab.policies.grpo import COMPLETIONS, PolicyPrompts, PolicyTraining, T
 from qbrm_lab.policies.rewards import Judge, load_judge
 from qbrm_lab.report.plots.grpo import policy_figure
 from qbrm_lab.report.plots.png import png_bytes
-from qbrm_lab.results.policy_rows import ComparedRow, Measured, PolicyResults, PolicyRow, UpdateRow
+from qbrm_lab.results.policy_rows import ComparedRow, HeldOutAccuracy, Measured, PolicyResults, PolicyRow, UpdateRow
 from qbrm_lab.reward_models.smollm2 import smollm2_folder
 from qbrm_lab.studies.cache import cached
 from qbrm_lab.studies.grpo_page import MEASURES_OF_TEXTS, PICTURE, grpo_markdown
@@ -126,8 +126,7 @@ def study_grpo(settings: ComparisonSettings, study: PolicyStudy, reporter: Repor
     """
     if not study.rewards:
         raise InputError("--rewards is missing; expected NAME=MODEL[,NAME=MODEL...], such as base=my-reward-model.")
-    for model in study.judges.values():
-        load_judge(model)
+    judges = {name: load_judge(model) for name, model in study.judges.items()}
     base = study.policy or smollm2_folder(settings.out / LANGUAGE_MODEL)
     prompts = _prompts(settings, study, base)
     asked = f"{len(prompts.training):,} prompts", f"{len(prompts.held_out):,} held out"
@@ -139,7 +138,7 @@ def study_grpo(settings: ComparisonSettings, study: PolicyStudy, reporter: Repor
         policies |= of_seed
         for run, judged in of_seed.items():
             reporter.fact(f"{run.name}, seed {run.seed}", *_summary(judged))
-        results = _results(settings, study, prompts, policies)
+        results = _results(settings, study, prompts, policies, judges.get(GOLD))
         write_json(settings.out / TABLE, results)
     write_atomically(settings.out / PICTURE, png_bytes(policy_figure(results)))
     path = settings.out / PAGE
@@ -299,7 +298,11 @@ def _summary(judged: Judged) -> list[str]:
 
 
 def _results(
-    settings: ComparisonSettings, study: PolicyStudy, prompts: PolicyPrompts, policies: Mapping[Run, Judged]
+    settings: ComparisonSettings,
+    study: PolicyStudy,
+    prompts: PolicyPrompts,
+    policies: Mapping[Run, Judged],
+    gold: Judge | None,
 ) -> PolicyResults:
     training = study.training
     return PolicyResults(
@@ -318,6 +321,15 @@ def _results(
         rows=list(_rows(policies, settings.seed)),
         compared=list(_compared(policies, settings.seed)),
         updates=[row for run, judged in policies.items() for row in _updates(run, judged)],
+        gold_accuracy=None if gold is None or gold.verdict is None else _held_out_accuracy(gold.verdict),
+    )
+
+
+def _held_out_accuracy(verdict: Mapping[str, Any]) -> HeldOutAccuracy:
+    return HeldOutAccuracy(
+        pairs=verdict["test"]["pairs"],
+        accuracy=verdict["refined"]["accuracy"],
+        length_accuracy=verdict["length_accuracy"],
     )
 
 

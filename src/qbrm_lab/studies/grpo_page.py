@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from qbrm_lab.results.policy_rows import Measured, PolicyResults, PolicyRow
+from qbrm_lab.results.policy_rows import HeldOutAccuracy, Measured, PolicyResults, PolicyRow
 
 PICTURE = "grpo.png"
 PLOT = f"![Rewards, length, repetition and divergence over updates]({PICTURE})"
@@ -49,6 +49,17 @@ def _asked(results: PolicyResults) -> list[str]:
         "end and between, measure. Nothing but the rewards is trained on: no length or divergence is punished.",
         "Probe-like is a text that rates itself, flatters, or says a sentence twice. Shared is what other prompts are",
         "answered too: a policy that says the same whatever it is asked shares much.",
+        *_accuracy_of_gold(results.gold_accuracy),
+    ]
+
+
+def _accuracy_of_gold(known: HeldOutAccuracy | None) -> list[str]:
+    if known is None:
+        return []
+    right, length = (f"{100 * share:.1f}%" for share in (known.accuracy, known.length_accuracy))
+    return [
+        f"The gold reward model is right in {right} of {known.pairs:,} pairs that it has not seen; that the longer",
+        f"response is better is right in {length} of them.",
     ]
 
 

@@ -20,6 +20,7 @@ pytest.importorskip("peft", reason="peft is an extra: pip install 'qbrm[hf]'")
 from qbrm_lab.comparison import ComparisonSettings
 from qbrm_lab.policies.completions import Written
 from qbrm_lab.policies.grpo import PolicyTraining
+from qbrm_lab.policies.rewards import Judge, load_judge
 from qbrm_lab.studies import grpo
 from qbrm_lab.studies.grpo import Judged, PolicyStudy, Run, named_rewards, study_grpo
 
@@ -112,9 +113,24 @@ def test_the_study_judges_every_policy_by_all_rewards_and_goes_on_where_it_stopp
     assert len(content["updates"]) == 8
     assert all("gold" in row for row in content["updates"])
     assert "rewarded by `refined`" in page
+    assert "The gold reward model is right" not in page  # a bare one has no verdict
     assert (settings.out / "grpo.png").read_bytes().startswith(b"\x89PNG")
 
     monkeypatch.setattr("qbrm_lab.policies.grpo._train", lambda *given: pytest.fail("trained again"))
     assert study_grpo(settings, study, Reporter()).read_text() == page
     with pytest.raises(InputError, match="expected a new --out"):
         study_grpo(settings, replace(study, training=replace(study.training, steps=3)), Reporter())
+
+
+def test_the_page_says_how_often_gold_is_right_where_its_verdict_tells(study, tmp_path, monkeypatch):
+    verdict = {"test": {"pairs": 236}, "refined": {"accuracy": 0.7754}, "length_accuracy": 0.8814}
+
+    def judged(model):
+        identity, rewards, _ = load_judge(model)
+        return Judge(identity, rewards, verdict if model == study.gold else None)
+
+    monkeypatch.setattr("qbrm_lab.studies.grpo.load_judge", judged)
+    settings = ComparisonSettings(write_preferences(tmp_path / "prefs.jsonl", 0, 30), tmp_path / "out", seeds=1)
+    page = study_grpo(settings, replace(study, rewards={"base": study.rewards["base"]}), Reporter.silent()).read_text()
+    assert "The gold reward model is right in 77.5% of 236 pairs that it has not seen" in page
+    assert "response is better is right in 88.1% of them" in page
