@@ -10,24 +10,23 @@ from torch import Tensor, nn
 
 from qbrm.data.units import location_and_scale
 
-# Of the training responses, how many fall short of the similarity that is asked for; and what falling short costs.
-SHORT_SHARE = 0.05
-RELEVANCE_WEIGHT = 40.0
+# Of the training responses, how many fall below the cosine that is asked for; and by how much more than that counts.
+SHORT_SHARE, LARGEST_SHORTFALL = 0.05, 0.1
 
 
 class Trunk(nn.Module):
     r"""Two-layer trunk and a linear head on it that gives the reward; the embedding is trunk and vector side by side.
 
     .. math:: t = \tanh(V_2\,\mathrm{gelu}(V_1 \hat x + c_1) + c_2), \qquad
-              \rho = \min(p^\top q - \tau, 0), \qquad e = (t, \rho, \hat x), \qquad r_0 = w^\top t + \kappa \rho
+              \rho = \min(\max(p^\top q - \tau, -0.1), 0), \qquad e = (t, \rho, \hat x), \qquad r_0 = w^\top t + \kappa \rho
 
     x^ is the frozen vector, standardised per dimension with the training vectors' statistics. The trunk keeps only what
     its own preferences needed; what it dropped may be what others need, so the embedding has the vector too. The head
     has no bias: a constant in the reward cancels in every preference.
 
     Preferences say little of whether a response answers its prompt, as both of a pair nearly always do. So where the
-    vector begins with the directions p and q of prompt and response, rho says how far their cosine falls short of tau,
-    as it does for a twentieth of the training responses; for all others it is 0. Without directions there is no rho.
+    vector begins with the directions p and q of prompt and response, rho is how far their cosine falls below tau, its
+    5% quantile over the training responses; where it does not, rho is 0. Without directions there is no rho.
 
     Args:
         vector_dim: size of the frozen vector.
@@ -35,6 +34,7 @@ class Trunk(nn.Module):
         width: of the hidden layer.
         dropout: on the vector and on the hidden layer.
         direction_dim: size of each of the two directions that the vector begins with; None for a vector without.
+        relevance_weight: kappa.
     """
 
     loc: Tensor
@@ -48,10 +48,11 @@ class Trunk(nn.Module):
         width: int = 256,
         dropout: float = 0.3,
         direction_dim: int | None = None,
+        relevance_weight: float = 40.0,
     ) -> None:
         super().__init__()
         self.vector_dim, self.size, self.width, self.dropout = vector_dim, size, width, dropout
-        self.direction_dim = direction_dim
+        self.direction_dim, self.relevance_weight = direction_dim, relevance_weight
         self.register_buffer("loc", torch.zeros(vector_dim))
         self.register_buffer("scale", torch.ones(vector_dim))
         if direction_dim is not None:
@@ -79,7 +80,8 @@ class Trunk(nn.Module):
 
     def settings(self) -> dict[str, Any]:
         """The constructor's arguments."""
-        return {name: getattr(self, name) for name in ("vector_dim", "size", "width", "dropout", "direction_dim")}
+        names = ("vector_dim", "size", "width", "dropout", "direction_dim", "relevance_weight")
+        return {name: getattr(self, name) for name in names}
 
     def standardise(self, vector: Float[Tensor, "n vector_dim"]) -> None:
         """Fix the input's units, and tau, from the training vectors."""
@@ -93,14 +95,14 @@ class Trunk(nn.Module):
         standard = (vector - self.loc) / self.scale
         parts = [self.layers(standard), standard]
         if self.direction_dim is not None:
-            short = (_cosine(vector, self.direction_dim) - self.least_cosine).clamp(max=0)
+            short = (_cosine(vector, self.direction_dim) - self.least_cosine).clamp(-LARGEST_SHORTFALL, 0)
             parts.insert(1, short[:, None])
         return torch.cat(parts, dim=1)
 
     def reward(self, embedding: Float[Tensor, "batch dim"]) -> Float[Tensor, " batch"]:
         """The base reward r0 of an embedding."""
         reward = self._of_trunk(embedding)
-        return reward if self.direction_dim is None else reward + RELEVANCE_WEIGHT * embedding[:, self.size]
+        return reward if self.direction_dim is None else reward + self.relevance_weight * embedding[:, self.size]
 
     def _of_trunk(self, embedding: Float[Tensor, "batch dim"]) -> Float[Tensor, " batch"]:
         out: Tensor = self.head(embedding[:, : self.size])

@@ -7,31 +7,32 @@ import torch
 
 from qbrm.data.pairs import PairData
 from qbrm.fitting.trunk import fit_trunk
-from qbrm.reward_models.trunk import RELEVANCE_WEIGHT, Trunk
+from qbrm.reward_models.trunk import Trunk
 
 # The prompt's direction, the response's, and one more number.
 ALIKE = [1.0, 0.0, 1.0, 0.0, 0.3]
 HALF = [1.0, 0.0, 0.5, math.sqrt(0.75), 0.3]
+LESS = [1.0, 0.0, 0.46, math.sqrt(1 - 0.46**2), 0.3]
 APART = [1.0, 0.0, 0.0, 1.0, 0.3]
 
 
 def trunk_of(vectors, direction_dim=2):
     torch.manual_seed(0)
-    trunk = Trunk(vectors.shape[1], size=3, width=4, direction_dim=direction_dim)
+    trunk = Trunk(vectors.shape[1], size=3, width=4, direction_dim=direction_dim, relevance_weight=7.0)
     torch.nn.init.normal_(trunk.head.weight)
     trunk.standardise(vectors)
     return trunk.eval()
 
 
-def test_a_response_that_falls_short_of_the_least_cosine_pays_for_what_it_lacks():
+def test_a_response_below_the_least_cosine_pays_for_what_it_lacks_up_to_a_tenth():
     trunk = trunk_of(torch.tensor([HALF] * 20))
-    vectors = torch.tensor([ALIKE, HALF, APART])
+    vectors = torch.tensor([ALIKE, HALF, LESS, APART])
     embedding = trunk.embed(vectors)
     assert trunk.least_cosine == pytest.approx(0.5)
-    assert embedding[:, 3].tolist() == pytest.approx([0, 0, -0.5])
+    assert embedding[:, 3].tolist() == pytest.approx([0, 0, -0.04, -0.1], abs=1e-6)
     of_trunk = trunk.head(trunk.layers((vectors - trunk.loc) / trunk.scale))[:, 0]
-    lacks = torch.tensor([0, 0, -0.5])
-    torch.testing.assert_close(trunk(vectors, torch.zeros(3)), of_trunk + RELEVANCE_WEIGHT * lacks)
+    lacks = torch.tensor([0, 0, -0.04, -0.1])
+    torch.testing.assert_close(trunk(vectors, torch.zeros(4)), of_trunk + 7 * lacks)
     assert (trunk.head_dim, trunk.dim, embedding.shape[1]) == (4, 9, 9)
 
 
