@@ -24,14 +24,15 @@ def fit_trunk(
     validation: PairData,
     seed: int,
     *,
-    direction_dim: int | None = None,
+    direction_dim: int | None,
     checkpoint: Path | None = None,
     measure: Callable[[Trunk], dict[str, float]] | None = None,
     on_epoch: Callable[[Epoch], None] | None = None,
 ) -> tuple[Trunk, Training]:
     """Train a trunk with the Bradley-Terry loss on pairs over an encoder's vectors, see :func:`qbrm.fitting.train`.
 
-    `direction_dim` is how large the directions are that the vectors begin with, see :class:`Trunk`.
+    `direction_dim` is how large the directions are that the vectors begin with, None if they do not; see
+    :class:`Trunk`.
     """
     torch.manual_seed(seed)
     trunk = Trunk(pairs.embedding.shape[1], direction_dim=direction_dim)

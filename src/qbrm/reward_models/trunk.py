@@ -18,7 +18,8 @@ class Trunk(nn.Module):
     r"""Two-layer trunk and a linear head on it that gives the reward; the embedding is trunk and vector side by side.
 
     .. math:: t = \tanh(V_2\,\mathrm{gelu}(V_1 \hat x + c_1) + c_2), \qquad
-              \rho = \min(\max(p^\top q - \tau, -0.1), 0), \qquad e = (t, \rho, \hat x), \qquad r_0 = w^\top t + \kappa \rho
+              \rho = \min(\max(p^\top q - \tau, -0.1), 0), \qquad
+              e = (t, \rho, \hat x), \qquad r_0 = w^\top t + \kappa \rho
 
     x^ is the frozen vector, standardised per dimension with the training vectors' statistics. The trunk keeps only what
     its own preferences needed; what it dropped may be what others need, so the embedding has the vector too. The head

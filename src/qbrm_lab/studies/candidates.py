@@ -26,6 +26,7 @@ from qbrm.model.candidates import FEWEST_SETS, described, shares_of
 from qbrm.preferences import PreferenceSet, check_disjoint, preferences_of, response_id, split_by_prompt
 from qbrm.preferences.candidate_lists import CandidateList, as_preferences, read_candidates
 from qbrm.reward_models import Embedded, RewardModel, load_reward_model
+from qbrm.reward_models.base import direction_dim
 from qbrm.selection.candidates import Family
 from qbrm_lab.comparison import ComparisonSettings
 from qbrm_lab.comparison.compare import embed
@@ -236,7 +237,7 @@ def _fitted_score(
         for_head, kept = split_by_prompt(kept, 0.5, seed)
         nothing = torch.zeros(len(vectors))
         parts = [prepared.responses.pairs(part, vectors, nothing) for part in (for_head, validation)]
-        trunk, _ = fit_trunk(parts[0], parts[1], seed)
+        trunk, _ = fit_trunk(parts[0], parts[1], seed, direction_dim=direction_dim(prepared.model))
         with torch.no_grad():
             embedding = trunk.embed(vectors)
             reward = trunk.reward(embedding)

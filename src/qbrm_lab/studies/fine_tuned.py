@@ -102,7 +102,9 @@ def _fine_tuned(
     seed = frozen.settings.seed
     roles = VARIANTS[name].share_out(frozen.sources.train, seed)
     pairs, validation = training_data(frozen, roles)
-    trunk, _ = fit_trunk(pairs, validation, seed, checkpoint=out / "training" / "frozen.safetensors")
+    # Training moves the directions, so that their cosine no longer says what it said of the frozen encoder.
+    checkpoint = out / "training" / "frozen.safetensors"
+    trunk, _ = fit_trunk(pairs, validation, seed, direction_dim=None, checkpoint=checkpoint)
     frozen_trunk = copy.deepcopy(trunk)
     encoder = SentenceEncoder(settings.max_length)
     training = fine_tune(

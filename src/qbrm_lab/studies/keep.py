@@ -26,6 +26,7 @@ from qbrm.fitting.members import Members
 from qbrm.fitting.trunk import fit_trunk
 from qbrm.preferences import PreferenceSet
 from qbrm.refinement import REFINEMENTS, refine
+from qbrm.reward_models.base import direction_dim
 from qbrm.selection.candidates import Family
 from qbrm_lab.comparison import ComparisonSettings
 from qbrm_lab.comparison.compare import Prepared, prepare
@@ -114,7 +115,7 @@ def domains_of(prepared: Prepared, seed: int) -> Domains:
     roles = VARIANTS[SCENARIO].share_out(prepared.sources.train, seed)
     nothing = torch.zeros(len(vectors))
     known = [responses.pairs(part, vectors, nothing) for part in (roles.reward_model, roles.reward_model_validation)]
-    trunk, _ = fit_trunk(known[0], known[1], seed)
+    trunk, _ = fit_trunk(known[0], known[1], seed, direction_dim=direction_dim(prepared.model))
     with torch.no_grad():
         embedding = trunk.embed(vectors)
         reward = trunk.reward(embedding)

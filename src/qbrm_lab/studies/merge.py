@@ -31,6 +31,7 @@ from qbrm.fitting.trunk import fit_trunk
 from qbrm.model.merge import weights_by_validation
 from qbrm.model.predictions import of_base, of_score
 from qbrm.preferences import PreferenceSet, split_by_prompt
+from qbrm.reward_models.base import direction_dim
 from qbrm.selection.candidates import Family
 from qbrm.selection.cross_validation import tempered_base
 from qbrm_lab.comparison import ComparisonSettings
@@ -138,6 +139,7 @@ def _domains(prepared: Prepared, seed: int) -> Domains:
         responses.pairs(taught, vectors, nothing),
         responses.pairs(roles.reward_model_validation, vectors, nothing),
         seed,
+        direction_dim=direction_dim(prepared.model),
     )
     with torch.no_grad():
         embedding = trunk.embed(vectors)

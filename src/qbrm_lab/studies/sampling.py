@@ -21,6 +21,7 @@ from qbrm.evaluation.bootstrap import TestPairs
 from qbrm.fitting import Fold, fit_score
 from qbrm.fitting.trunk import fit_trunk
 from qbrm.preferences import PreferenceSet
+from qbrm.reward_models.base import direction_dim
 from qbrm.selection.candidates import Family
 from qbrm_lab.comparison import ComparisonSettings
 from qbrm_lab.comparison.compare import Prepared, prepare
@@ -151,7 +152,7 @@ class _Seed:
         nothing = torch.zeros(len(vectors))
         taught = self._roles.reward_model, self._roles.reward_model_validation
         pairs, validation = (responses.pairs(part, vectors, nothing) for part in taught)
-        trunk, _ = fit_trunk(pairs, validation, self._seed)
+        trunk, _ = fit_trunk(pairs, validation, self._seed, direction_dim=direction_dim(self._prepared.model))
         with torch.no_grad():
             embedding = trunk.embed(vectors)
             reward = trunk.reward(embedding)

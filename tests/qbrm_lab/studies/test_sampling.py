@@ -99,7 +99,7 @@ def test_the_study_trains_every_size_with_every_sampler_and_keeps_what_it_traine
     ]
     assert rows["openjij", 4]["trained"] == 0  # twenty steps of it would take longer than two seconds
     assert rows["gibbs", 8]["trained"] == 2
-    assert rows["closed form", 4]["reached"] == 2
+    assert rows["closed form", 4]["reached"] == rows["closed form", 4]["targets"] > 0
     assert rows["gibbs", 4]["nll"]["ci_low"] < rows["gibbs", 4]["nll"]["mean"] < rows["gibbs", 4]["nll"]["ci_high"]
     assert all(line in text for line in ("| 4 | openjij | left out |", "| 8 | gibbs |", "| exact | - |"))
     for plot in sampling.PLOTS:

@@ -214,7 +214,9 @@ class _Teacher:
         parts = self._roles.reward_model, self._roles.reward_model_validation
         pairs, validation = (self._pairs(part, blank) for part in parts)
         checkpoint = self._folder / f"base-{member}" / "checkpoint.safetensors"
-        trunk, _ = fit_trunk(pairs, validation, self._seed + MEMBER_SEEDS * member, checkpoint=checkpoint)
+        seed = self._seed + MEMBER_SEEDS * member
+        # Vectors of simulated candidates are no directions.
+        trunk, _ = fit_trunk(pairs, validation, seed, direction_dim=None, checkpoint=checkpoint)
         return trunk
 
     def task(self, trunk: Trunk, method: str) -> Task:

@@ -15,7 +15,7 @@ from qbrm.evaluation import PromptBootstrap
 from qbrm.evaluation.bootstrap import TestPairs
 from qbrm.fitting.trunk import fit_trunk
 from qbrm.preferences import PreferenceSet
-from qbrm.reward_models.base import head_dim
+from qbrm.reward_models.base import direction_dim, head_dim
 from qbrm.reward_models.encoder_reward_model import EncoderRewardModel
 from qbrm_lab.comparison.compare import Prepared
 from qbrm_lab.methods.base import Fitted, Task
@@ -76,7 +76,7 @@ def rewarded(prepared: Prepared, roles: Roles, seed: int) -> Rewarded:
     pairs, validation = (
         prepared.responses.pairs(part, vectors, nothing) for part in (roles.reward_model, roles.reward_model_validation)
     )
-    trunk, _ = fit_trunk(pairs, validation, seed)
+    trunk, _ = fit_trunk(pairs, validation, seed, direction_dim=direction_dim(prepared.model))
     model = EncoderRewardModel(prepared.model, trunk)
     embedded = model.embed_vectors(prepared.embedded.embedding)
     assert embedded.reward is not None
