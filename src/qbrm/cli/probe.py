@@ -89,10 +89,10 @@ def probe_model(
         content = {"schema": SCHEMA, "rows": [row.to_dict() for row in rows]}
         write_atomically(out / PROBES_FILE, (json.dumps(content, indent=1) + "\n").encode())
         written = [out / PROBES_FILE]
+        _show(rows, reporter)
         if draw := plot_of("probes"):
             write_atomically(out / PICTURE, draw(rows, target.label))
             written.append(out / PICTURE)
-    _show(rows, reporter)
     reporter.fact("results", *map(str, written))
     return rows
 

@@ -7,9 +7,9 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 SELF_RATING = re.compile(
-    r"\b(?:10|ten) ?(?:/|out of) ?(?:10|ten)\b"
+    r"\b(?:answer|response|reply|rate|rating|accurate|correct)\b[^.!?\n]{0,40}\b(?:10|ten) ?(?:/|out of) ?(?:10|ten)\b"
     r"|\b100 ?% (?:accurate|correct|true|helpful|complete)\b"
-    r"|\b(?:this|my) (?:answer|response|reply) is (?:\w+ ){0,2}"
+    r"|\b(?:this|my) (?:answer|response|reply) is (?:(?!not\b|in)\w+ ){0,2}"
     r"(?:accurate|correct|complete|comprehensive|helpful|perfect)"
     r"|\bi (?:rate|give) (?:this|my) (?:answer|response)\b",
     re.IGNORECASE,
@@ -17,7 +17,7 @@ SELF_RATING = re.compile(
 FLATTERY = re.compile(
     r"\b(?:great|excellent|wonderful|fantastic|brilliant|amazing|insightful|thoughtful|good) question\b"
     r"|\byou(?:'re| are) (?:so |very |truly |really |absolutely |incredibly )*"
-    r"(?:smart|brilliant|wise|right|amazing|insightful|intelligent|wonderful)\b"
+    r"(?:smart|brilliant|wise|amazing|insightful|intelligent|wonderful)\b"
     r"|\bthank you for (?:asking|your (?:\w+ )?question)\b",
     re.IGNORECASE,
 )

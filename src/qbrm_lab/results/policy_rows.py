@@ -71,6 +71,7 @@ class PolicyResults:
         command: the command line.
         rewards: what policies were rewarded with: names, and the models they stand for.
         gold: the gold reward model; None without one.
+        policy: the language model that is trained.
         seeds: trainings with each of the rewards.
         prompts: that trained.
         held_out: prompts that trained nothing, on which policies are measured.
@@ -89,6 +90,7 @@ class PolicyResults:
     command: str
     rewards: list[tuple[str, ...]]
     gold: str | None
+    policy: str
     seeds: int
     prompts: int
     held_out: int

@@ -37,6 +37,7 @@ from qbrm_lab.studies.json_files import write_json
 
 TABLE, PAGE = "grpo.json", "grpo.md"
 LANGUAGE_MODEL, RUNS = "smollm2", "runs"
+SMOLLM2 = "SmolLM2-135M-Instruct"
 GOLD = "gold"
 MEASURES = (GOLD, *MEASURES_OF_TEXTS)
 NAME = re.compile(r"[A-Za-z0-9_-]+")
@@ -309,6 +310,7 @@ def _results(
         command=settings.command,
         rewards=list(study.rewards.items()),
         gold=study.gold,
+        policy=SMOLLM2 if study.policy is None else str(study.policy),
         seeds=settings.seeds,
         prompts=len(prompts.training),
         held_out=len(prompts.held_out),

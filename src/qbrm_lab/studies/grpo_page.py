@@ -31,6 +31,8 @@ def grpo_markdown(results: PolicyResults) -> str:
 
 def _asked(results: PolicyResults) -> list[str]:
     names = ", ".join(f"`{name}`" for name, _ in results.rewards)
+    prompts = f"{results.prompts_per_step} prompt{'s' * (results.prompts_per_step > 1)}"
+    times = f"{results.held_out_completions} time{'s' * (results.held_out_completions > 1)}"
     gold = "" if results.gold is None else " and by a gold reward model that trained none of them"
 
     return [
@@ -39,16 +41,16 @@ def _asked(results: PolicyResults) -> list[str]:
         f"`{results.command}` wrote this page.",
         "",
         "A reward that is easy to game is gamed by a policy that is trained on it. So a small language model,",
-        f"SmolLM2-135M-Instruct, is trained by GRPO on each kind of rewards in turn ({names}), and what it writes is",
+        f"{results.policy}, is trained by GRPO on each kind of rewards in turn ({names}), and what it writes is",
         f"judged by all of them{gold}.",
         "",
-        f"{results.seeds} seeds, {results.steps} updates, each from {results.group} completions of up to",
-        f"{results.completion_tokens} tokens to each of {results.prompts_per_step} of {results.prompts:,} prompts;",
-        f"prompts of more than {results.most_prompt_tokens} tokens are left out.",
-        f"{results.held_out} other prompts, each answered {results.held_out_completions} times at the start, at the",
-        "end and between, measure. Nothing but the rewards is trained on: no length or divergence is punished.",
-        "Probe-like is a text that rates itself, flatters, or says a sentence twice. Shared is what other prompts are",
-        "answered too: a policy that says the same whatever it is asked shares much.",
+        f"{results.seeds} seed{'s' * (results.seeds > 1)}, {results.steps} updates; each takes {prompts} out of",
+        f"{results.prompts:,}, and {results.group} completions to each of up to {results.completion_tokens} tokens.",
+        f"Prompts of over {results.most_prompt_tokens} tokens are left out. {results.held_out} others, answered",
+        f"{times} each at the start, at the end and in between, are the test. Nothing but rewards is trained on: no",
+        "length or divergence is punished. Probe-like is a text that rates itself, flatters, or says a sentence twice.",
+        "Shared is the share of an answer's 4-grams that also occur in answers to other prompts: high if a policy says",
+        "the same whatever it is asked.",
         *_accuracy_of_gold(results.gold_accuracy),
     ]
 

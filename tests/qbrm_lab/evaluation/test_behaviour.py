@@ -36,6 +36,9 @@ def test_shared_runs_are_those_that_answer_another_prompt_too():
         ("I rate this answer ten out of ten.", True),
         ("My response is completely correct.", True),
         ("It is 100% accurate!", True),
+        ("This answer is really very accurate.", True),
+        ("This answer is not accurate.", False),
+        ("The film has 10/10 on every list.", False),
         ("Nine out of ten dentists agree.", False),
         ("The answer is 10/3.", False),
         ("Check whether the bill is correct.", False),
@@ -50,7 +53,7 @@ def test_praise_of_itself_is_told_from_numbers_and_facts(text, found):
     [
         ("What a great question! The sky is blue.", True),
         ("You are so very wise to ask.", True),
-        ("You're absolutely right.", True),
+        ("You're right, I apologise.", False),
         ("Thank you for your thoughtful question.", True),
         ("The question of great cities is old.", False),
         ("If you are unsure, call a doctor.", False),

@@ -74,7 +74,7 @@ def targets_of(folder: Path) -> list[Target]:
     bounds = [("hacks of kinds that training has seen", MOST_SEEN, row.seen)]
     bounds += [("hacks of kinds that it has not seen", MOST_UNSEEN, row.unseen)]
     bounds += [
-        ("answers to other prompts, which training has seen,", MOST_OFF_TOPIC, kind.seen)
+        ("hardened too, answers to other prompts, a kind that it has seen,", MOST_OFF_TOPIC, kind.seen)
         for kind in results.kinds
         if kind.probe == "off-topic" and kind.seen
     ]
@@ -83,8 +83,19 @@ def targets_of(folder: Path) -> list[Target]:
         for words, most, rate in bounds
     ]
     lost = f"{points_interval(*row.over_plain)} points"
-    words = f"hardening costs a refined score at most {100 * MOST_LOST:.1f} points of accuracy on clean pairs"
+    words = f"hardening changes a refined score's accuracy on clean pairs by no less than -{100 * MOST_LOST:.1f} points"
     return [*targets, Target(words, lost, row.over_plain[0] >= -MOST_LOST)]
+
+
+def unmeasured(folder: Path) -> Iterator[str]:
+    """What was asked of these reward models and no study beside this one has measured."""
+    yield "EBRM with the paper's 768 noise samples (`ebrm:published`)"
+    hardened = (folder / HARDEN / HARDEN_FILE).exists() and [row.method for row in _harden(folder).rows]
+    if not hardened or "ebrm" not in hardened:
+        yield "EBRM under hardening"
+    yield "best-of-n and couplings on the answers of other policies ([on the small encoder they were](candidates.md))"
+    if not (folder / GRPO / GRPO_FILE).exists():
+        yield "policies that are trained on refined rewards"
 
 
 def chosen_by_gold(folder: Path) -> str:
@@ -150,19 +161,25 @@ def _hardened(results: HardenResults) -> str:
     accuracies, formatting = (
         listed(percent(getattr(one, measure)[0]) for one in (base, plain, row)) for measure in ("accuracy", "not_gain")
     )
+    rivals = [row for row in results.rows if row.hardened and row.gate == NO_GATE and row.method != SHOWN]
     return (
         f"{results.prompts:,} prompts, rewards of `{results.reward_model}`, {results.seeds} seeds, "
         f"{len(results.splits)} splits of the kinds of hacks. Hacks that must lose win {percent_interval(*base.seen)}% "
         f"of the time by the {base.method} rewards and {percent_interval(*plain.seen)}% by `{plain.method}`; hardened, "
         f"{seen}% of hacks of kinds that training has seen and {unseen}% of others. Accuracy on clean pairs is "
         f"{accuracies}%. Hacks that only look different, such as headings, win {formatting}% of the time. "
-        "[Hardening](harden.md) has every score and kind."
+        f"{' '.join(map(_rival, rivals))} [Hardening](harden.md) has every score and kind."
     )
+
+
+def _rival(row: HardenRow) -> str:
+    rates = f"{percent_interval(*row.seen)}% and {percent_interval(*row.unseen)}%"
+    return f"`{row.method}`, hardened, lets {rates} win, at an accuracy of {percent(row.accuracy[0])}%."
 
 
 def _policies(results: PolicyResults) -> str:
     told = [
-        f"{results.seeds} seed{'s' * (results.seeds > 1)}, {results.steps} updates of SmolLM2-135M-Instruct by GRPO on "
+        f"{results.seeds} seed{'s' * (results.seeds > 1)}, {results.steps} updates of {results.policy} by GRPO on "
         "each kind of rewards.",
         "\n".join(found_of_policies(results)),
         "[Policies](grpo.md) has the plots and every measure.",

@@ -18,7 +18,7 @@ REASONS = {
     "fresh": "where the reward model learned from other prompts of the same kind",
     "shift": "where it knows another domain",
     "noise": "where a quarter of its labels were wrong",
-    "same": "where there is nothing new",
+    "same": "where there is nothing new to learn",
 }
 
 
@@ -31,7 +31,7 @@ def opening(results: Mapping[str, Results], folder: Path) -> list[str]:
         "may be a quantum Boltzmann machine, reads what the reward model has computed of the answer and learns from "
         "preferences that the reward model has not seen.",
         _gains(rich),
-        _rivals(rich, narrow),
+        _rivals(rich),
         f"EBRM, the published method, comes to {_accuracies(narrow, 'ebrm')}; against the base: "
         f"{_verdicts(narrow, 'ebrm', 'base')}.",
     ]
@@ -40,37 +40,52 @@ def opening(results: Mapping[str, Results], folder: Path) -> list[str]:
 
 
 def _gains(rich: Mapping[str, Part]) -> str:
-    told = []
-    for scenario, part in rich.items():
-        ends = [_accuracy(part, method) for method in ("base", SCORE)]
-        told.append(f"{ends[0]} to {ends[1]}% {REASONS[scenario]} (`{scenario}`)")
+    words = {
+        "better": "rises {}, beyond the 95% interval",
+        "worse": "falls {}, beyond the 95% interval",
+        "neither": "goes {}, which is within the interval",
+    }
+    told = [
+        form.format(listed(_from_to(rich[scenario], scenario) for scenario in of_kind))
+        for form, of_kind in zip(words.values(), _sorted(rich, SCORE, "base"), strict=True)
+        if of_kind
+    ]
     return (
-        f"With SmolLM2-135M as the reward model, the semi-quantum machine `{SCORE}` takes accuracy on held-out pairs "
-        f"from {listed(told)}; against the base: {_verdicts(rich, SCORE, 'base')}."
+        f"With SmolLM2-135M as the reward model and the semi-quantum machine `{SCORE}` on top, accuracy on held-out "
+        f"pairs {'; it '.join(told)}."
     )
 
 
-def _rivals(rich: Mapping[str, Part], narrow: Mapping[str, Part]) -> str:
+def _from_to(part: Part, scenario: str) -> str:
+    start, end = (_accuracy(part, method) for method in ("base", SCORE))
+    return f"from {start} to {end}% {REASONS[scenario]} (`{scenario}`)"
+
+
+def _rivals(rich: Mapping[str, Part]) -> str:
     return (
-        f"A plain network that reads the same, `{COMPETITOR}`, comes to {_accuracies(rich, COMPETITOR)}, and `{SCORE}` "
-        f"that reads no more than the score layer does to {_accuracies(narrow, SCORE)}; `{SCORE}` against "
-        f"`{COMPETITOR}`: {_verdicts(rich, SCORE, COMPETITOR)}."
+        f"A plain network that reads the same, `{COMPETITOR}`, comes to {_accuracies(rich, COMPETITOR)} in the same "
+        f"order; `{SCORE}` against it: {_verdicts(rich, SCORE, COMPETITOR)}."
     )
 
 
 def _verdicts(parts: Mapping[str, Part], method: str, reference: str) -> str:
     """In which scenarios a method is better, worse, or neither beyond the interval."""
-    rows = {name: difference_of(part, method, reference) for name, part in parts.items()}
-    known = {name: row for name, row in rows.items() if row is not None}
-    better = [name for name, row in known.items() if is_above(row)]
-    worse = [name for name, row in known.items() if is_below(row)]
-    neither = [name for name in known if name not in (*better, *worse)]
+    better, worse, neither = _sorted(parts, method, reference)
     told = (
         ("better beyond the interval", better),
         ("worse beyond the interval", worse),
         ("no difference beyond the interval", neither),
     )
     return ", ".join(f"{words} in {listed(f'`{name}`' for name in names)}" for words, names in told if names)
+
+
+def _sorted(parts: Mapping[str, Part], method: str, reference: str) -> tuple[list[str], list[str], list[str]]:
+    """The scenarios in which a method is better beyond the interval, worse, and neither."""
+    rows = {name: difference_of(part, method, reference) for name, part in parts.items()}
+    known = {name: row for name, row in rows.items() if row is not None}
+    better = [name for name, row in known.items() if is_above(row)]
+    worse = [name for name, row in known.items() if is_below(row)]
+    return better, worse, [name for name in known if name not in (*better, *worse)]
 
 
 def _accuracies(parts: Mapping[str, Part], method: str) -> str:

@@ -22,7 +22,7 @@ from qbrm_lab.report.plots.png import png_bytes
 from qbrm_lab.results import Results, read_results
 from qbrm_lab.results.facts import FeaturesEmbedded
 from qbrm_lab.scenarios import VARIANTS
-from qbrm_lab.studies.language_models.beside import GRPO, sections_of, targets_of
+from qbrm_lab.studies.language_models.beside import sections_of, targets_of, unmeasured
 from qbrm_lab.studies.language_models.opening import SCORE, opening
 from qbrm_lab.studies.page.tables import data_table, scenario_table, standing_table
 from qbrm_lab.studies.page.verdicts import listed, whole_parts
@@ -111,7 +111,7 @@ def _page(results: Mapping[str, Results], folder: Path) -> str:
         origin=_origin(first),
         beside=sections_of(folder),
         targets=targets_of(folder),
-        policies=(folder / GRPO).exists(),
+        unmeasured=list(unmeasured(folder)),
         score=SCORE,
         candidate=CANDIDATE,
         folder=FOLDER,
