@@ -10,15 +10,16 @@ from torch import Tensor, nn
 
 from qbrm.data.units import location_and_scale
 
-# Of the training responses, how many fall below the cosine that is asked for; and by how much more than that counts.
-SHORT_SHARE, LARGEST_SHORTFALL = 0.05, 0.1
+# How many of the training responses fall so far short of their usual cosine that it counts, and the most that counts.
+SHORT_SHARE, LARGEST_SHORTFALL = 0.03, 0.2
+RIDGE = 10.0
 
 
 class Trunk(nn.Module):
     r"""Two-layer trunk and a linear head on it that gives the reward; the embedding is trunk and vector side by side.
 
     .. math:: t = \tanh(V_2\,\mathrm{gelu}(V_1 \hat x + c_1) + c_2), \qquad
-              \rho = \min(\max(p^\top q - \tau, -0.1), 0), \qquad
+              \rho = \min(\max(p^\top q - u^\top y - \tau, -0.2), 0), \qquad
               e = (t, \rho, \hat x), \qquad r_0 = w^\top t + \kappa \rho
 
     x^ is the frozen vector, standardised per dimension with the training vectors' statistics. The trunk keeps only what
@@ -26,8 +27,10 @@ class Trunk(nn.Module):
     has no bias: a constant in the reward cancels in every preference.
 
     Preferences say little of whether a response answers its prompt, as both of a pair nearly always do. So where the
-    vector begins with the directions p and q of prompt and response, rho is how far their cosine falls below tau, its
-    5% quantile over the training responses; where it does not, rho is 0. Without directions there is no rho.
+    vector begins with the directions p and q of prompt and response, rho is how far their cosine falls below what is
+    usual for such a response: u^T y, a ridge regression on all that the vector has of the response (and 1), is low for
+    answers that suit many prompts, such as refusals. tau is the 3% quantile of what remains over the training
+    responses. Without directions there is no rho.
 
     Args:
         vector_dim: size of the frozen vector.
@@ -40,7 +43,8 @@ class Trunk(nn.Module):
 
     loc: Tensor
     scale: Tensor
-    least_cosine: Tensor
+    usual: Tensor
+    least: Tensor
 
     def __init__(
         self,
@@ -49,7 +53,7 @@ class Trunk(nn.Module):
         width: int = 256,
         dropout: float = 0.3,
         direction_dim: int | None = None,
-        relevance_weight: float = 40.0,
+        relevance_weight: float = 20.0,
     ) -> None:
         super().__init__()
         self.vector_dim, self.size, self.width, self.dropout = vector_dim, size, width, dropout
@@ -57,7 +61,8 @@ class Trunk(nn.Module):
         self.register_buffer("loc", torch.zeros(vector_dim))
         self.register_buffer("scale", torch.ones(vector_dim))
         if direction_dim is not None:
-            self.register_buffer("least_cosine", torch.tensor(-1.0))
+            self.register_buffer("usual", torch.zeros(vector_dim - direction_dim + 1))
+            self.register_buffer("least", torch.tensor(-2.0))
         self.layers = nn.Sequential(
             nn.Dropout(dropout),
             nn.Linear(vector_dim, width),
@@ -85,19 +90,22 @@ class Trunk(nn.Module):
         return {name: getattr(self, name) for name in names}
 
     def standardise(self, vector: Float[Tensor, "n vector_dim"]) -> None:
-        """Fix the input's units, and tau, from the training vectors."""
+        """Fix the input's units, u and tau from the training vectors."""
         for unit, value in zip((self.loc, self.scale), location_and_scale(vector), strict=True):
             unit.copy_(value)
         if self.direction_dim is not None:
-            self.least_cosine.copy_(_cosine(vector, self.direction_dim).quantile(SHORT_SHARE))
+            response, cosine = _response(vector, self.direction_dim), _cosine(vector, self.direction_dim)
+            self.usual.copy_(_ridge(response, cosine))
+            self.least.copy_((cosine - _predicted(response, self.usual)).quantile(SHORT_SHARE))
 
     def embed(self, vector: Float[Tensor, "batch vector_dim"]) -> Float[Tensor, "batch dim"]:
         """The embedding e."""
         standard = (vector - self.loc) / self.scale
         parts = [self.layers(standard), standard]
         if self.direction_dim is not None:
-            short = (_cosine(vector, self.direction_dim) - self.least_cosine).clamp(-LARGEST_SHORTFALL, 0)
-            parts.insert(1, short[:, None])
+            usual = _predicted(_response(vector, self.direction_dim), self.usual)
+            short = _cosine(vector, self.direction_dim) - usual - self.least
+            parts.insert(1, short.clamp(-LARGEST_SHORTFALL, 0)[:, None])
         return torch.cat(parts, dim=1)
 
     def reward(self, embedding: Float[Tensor, "batch dim"]) -> Float[Tensor, " batch"]:
@@ -123,3 +131,21 @@ class Trunk(nn.Module):
 def _cosine(vector: Float[Tensor, "batch vector_dim"], direction_dim: int) -> Float[Tensor, " batch"]:
     prompt, response = vector[:, :direction_dim], vector[:, direction_dim : 2 * direction_dim]
     return (prompt * response).sum(1)
+
+
+def _response(vector: Float[Tensor, "batch vector_dim"], direction_dim: int) -> Float[Tensor, "batch response_dim"]:
+    """All of the vector but the prompt's direction: the response's, and the lengths behind it."""
+    return vector[:, direction_dim:]
+
+
+def _ridge(inputs: Float[Tensor, "n dim"], target: Float[Tensor, " n"]) -> Float[Tensor, " dim_and_one"]:
+    """Weights of a ridge regression, and its constant, which is not shrunk."""
+    centre, mean = inputs.mean(0), target.mean()
+    rows = (inputs - centre).double()
+    shrunk = rows.T @ rows + RIDGE * torch.eye(rows.shape[1], dtype=rows.dtype)
+    weight = torch.linalg.solve(shrunk, rows.T @ (target - mean).double()).to(inputs.dtype)
+    return torch.cat([weight, (mean - centre @ weight)[None]])
+
+
+def _predicted(inputs: Float[Tensor, "n dim"], weight: Float[Tensor, " dim_and_one"]) -> Float[Tensor, " n"]:
+    return inputs @ weight[:-1] + weight[-1]
