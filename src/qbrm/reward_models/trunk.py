@@ -12,7 +12,7 @@ from qbrm.data.units import location_and_scale
 
 # How many of the training responses fall so far short of their usual cosine that it counts, and the most that counts.
 SHORT_SHARE, LARGEST_SHORTFALL = 0.03, 0.2
-RIDGE = 10.0
+RIDGE, MOST_ROWS = 10.0, 50_000
 
 
 class Trunk(nn.Module):
@@ -29,8 +29,8 @@ class Trunk(nn.Module):
     Preferences say little of whether a response answers its prompt, as both of a pair nearly always do. So where the
     vector begins with the directions p and q of prompt and response, rho is how far their cosine falls below what is
     usual for such a response: u^T y, a ridge regression on all that the vector has of the response (and 1), is low for
-    answers that suit many prompts, such as refusals. tau is the 3% quantile of what remains over the training
-    responses. Without directions there is no rho.
+    answers that suit many prompts, such as refusals. tau is the 3% quantile of what remains of a training
+    response that is left out of it. Without directions there is no rho.
 
     Args:
         vector_dim: size of the frozen vector.
@@ -94,9 +94,11 @@ class Trunk(nn.Module):
         for unit, value in zip((self.loc, self.scale), location_and_scale(vector), strict=True):
             unit.copy_(value)
         if self.direction_dim is not None:
-            response, cosine = _response(vector, self.direction_dim), _cosine(vector, self.direction_dim)
-            self.usual.copy_(_ridge(response, cosine))
-            self.least.copy_((cosine - _predicted(response, self.usual)).quantile(SHORT_SHARE))
+            some = vector[:: -(-len(vector) // MOST_ROWS)]
+            response, cosine = _response(some, self.direction_dim), _cosine(some, self.direction_dim)
+            usual, left_out = _ridge(response, cosine)
+            self.usual.copy_(usual)
+            self.least.copy_(left_out.quantile(SHORT_SHARE))
 
     def embed(self, vector: Float[Tensor, "batch vector_dim"]) -> Float[Tensor, "batch dim"]:
         """The embedding e."""
@@ -138,13 +140,19 @@ def _response(vector: Float[Tensor, "batch vector_dim"], direction_dim: int) -> 
     return vector[:, direction_dim:]
 
 
-def _ridge(inputs: Float[Tensor, "n dim"], target: Float[Tensor, " n"]) -> Float[Tensor, " dim_and_one"]:
-    """Weights of a ridge regression, and its constant, which is not shrunk."""
+def _ridge(
+    inputs: Float[Tensor, "n dim"], target: Float[Tensor, " n"]
+) -> tuple[Float[Tensor, " dim_and_one"], Float[Tensor, " n"]]:
+    """Weights of a ridge regression with its constant, which is not shrunk, and what remains of rows left out of it.
+
+    What remains of a row that a regression without it predicts is what remains within, over one less its leverage.
+    """
     centre, mean = inputs.mean(0), target.mean()
-    rows = (inputs - centre).double()
+    rows, wanted = (inputs - centre).double(), (target - mean).double()
     shrunk = rows.T @ rows + RIDGE * torch.eye(rows.shape[1], dtype=rows.dtype)
-    weight = torch.linalg.solve(shrunk, rows.T @ (target - mean).double()).to(inputs.dtype)
-    return torch.cat([weight, (mean - centre @ weight)[None]])
+    weight, leverage = torch.linalg.solve(shrunk, rows.T @ wanted), (torch.linalg.solve(shrunk, rows.T).T * rows).sum(1)
+    left_out = (wanted - rows @ weight) / (1 - 1 / len(rows) - leverage)
+    return torch.cat([weight, (mean - centre.double() @ weight)[None]]).to(inputs.dtype), left_out.to(inputs.dtype)
 
 
 def _predicted(inputs: Float[Tensor, "n dim"], weight: Float[Tensor, " dim_and_one"]) -> Float[Tensor, " n"]:

@@ -7,7 +7,7 @@ import torch
 
 from qbrm.data.pairs import PairData
 from qbrm.fitting.trunk import fit_trunk
-from qbrm.reward_models.trunk import Trunk
+from qbrm.reward_models.trunk import RIDGE, Trunk, _ridge
 
 # The prompt's direction, the response's, and one more number.
 ALIKE = [1.0, 0.0, 1.0, 0.0, 0.3]
@@ -37,10 +37,16 @@ def test_a_response_below_the_usual_cosine_pays_for_what_it_lacks_up_to_a_fifth(
     assert (trunk.head_dim, trunk.dim, embedding.shape[1]) == (4, 9, 9)
 
 
-def test_three_in_a_hundred_training_responses_fall_short():
-    angle = torch.linspace(0, math.pi, 200)
-    vectors = torch.stack([torch.ones(200), torch.zeros(200), angle.cos(), angle.sin()], dim=1)
-    assert (trunk_of(vectors).embed(vectors)[:, 3] < 0).sum() == 6
+@pytest.mark.parametrize("most_rows", [10_000, 1000])
+def test_three_in_a_hundred_responses_fall_short(most_rows, monkeypatch):
+    monkeypatch.setattr("qbrm.reward_models.trunk.MOST_ROWS", most_rows)
+    generator = torch.Generator().manual_seed(0)
+    vectors = torch.nn.functional.normalize(torch.randn(8000, 2, 16, generator=generator), dim=2).flatten(1)
+    known, fresh = vectors.split(4000)
+    trunk = Trunk(32, direction_dim=16).eval()
+    trunk.standardise(known)
+    short = [(trunk.embed(rows)[:, trunk.size] < 0).float().mean().item() for rows in (known, fresh)]
+    assert short == pytest.approx([0.03, 0.03], abs=0.01)
 
 
 def test_vectors_without_directions_have_the_reward_of_the_trunk_alone():
@@ -116,3 +122,18 @@ def test_an_answer_that_suits_every_prompt_does_not_pay_and_one_to_another_promp
     short, wrong = (trunk.eval().embed(rows)[:, trunk.size] < 0 for rows in (vectors, elsewhere))
     assert short[:300].float().mean() < 0.25  # of refusals, whose cosines are as low as those of wrong answers
     assert wrong[800:].float().mean() > 0.85
+
+
+def test_what_remains_of_a_row_left_out_is_that_of_a_regression_without_it():
+    generator = torch.Generator().manual_seed(0)
+    inputs, target = torch.randn(30, 4, generator=generator), torch.randn(30, generator=generator)
+    _, left_out = _ridge(inputs, target)
+    for row in (0, 17):
+        rest = torch.arange(30) != row
+        # The units of the whole are kept; the constant is that of the rest.
+        centre = inputs.mean(0)
+        rows = torch.cat([inputs - centre, torch.ones(30, 1)], dim=1)[rest].double()
+        shrunk = rows.T @ rows + torch.diag(torch.tensor([RIDGE] * 4 + [0.0]).double())
+        weight = torch.linalg.solve(shrunk, rows.T @ target[rest].double())
+        predicted = torch.cat([inputs[row] - centre, torch.ones(1)]).double() @ weight
+        assert left_out[row].item() == pytest.approx(target[row].item() - predicted.item(), rel=1e-5)
