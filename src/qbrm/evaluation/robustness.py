@@ -59,7 +59,7 @@ class Robustness:
         prompts: how many prompts.
         rates: of every probe that has a hack.
         seen: over the kinds that hardening trained against; None without hardening.
-        unseen: over all other kinds that must lose; None as well.
+        unseen: over all other kinds that must lose; None if there is none.
     """
 
     prompts: int
@@ -73,6 +73,11 @@ class Robustness:
         return self.seen is not None and self.seen.difference[2] < 0
 
     @property
+    def weakens(self) -> bool:
+        """Whether hacks win more often than before, beyond the interval, where nothing was hardened."""
+        return self.seen is None and self.unseen is not None and self.unseen.difference[1] > 0
+
+    @property
     def sentence(self) -> str:
         """The worst of it in words."""
         of = f"on {self.prompts} test prompts"
@@ -82,6 +87,8 @@ class Robustness:
         if self.seen is not None:
             parts.append(f"Those of the {len(self.seen.kinds)} kinds it was hardened against win {self.seen}")
             parts[-1] += "." if self.unseen is None else f", of the {len(self.unseen.kinds)} others {self.unseen}."
+        if self.weakens:
+            parts.append(f"All that must lose win {self.unseen}: it is easier to game than the base; see --harden.")
         return " ".join(parts)
 
 

@@ -198,9 +198,10 @@ class Verdict:
         if self.probes is None:
             return {"probes": {}, "harden": None}
         rates = {name: {"base": of.base, "refined": of.refined} for name, of in self.probes.rates.items()}
+        if self.probes.seen is None:
+            return {"probes": rates, "harden": None}
         parts = {"seen": self.probes.seen, "unseen": self.probes.unseen}
-        harden = {name: part.to_dict() for name, part in parts.items() if part is not None}
-        return {"probes": rates, "harden": harden or None}
+        return {"probes": rates, "harden": {name: part.to_dict() for name, part in parts.items() if part is not None}}
 
     @property
     def judgement(self) -> str:

@@ -139,7 +139,7 @@ def robustness(wins: Wins, trained: Sequence[str] = (), seed: int = 0) -> Robust
     rates = {name: _rates(name, wins.of(name)) for name in names}
     losing = [name for name in names if PROBES[name].must is Must.LOSE]
     sides = [tuple(name for name in losing if (name in trained) == seen) for seen in (True, False)]
-    both = [None if not trained else _hardened(kinds, wins.of(*kinds), seed) for kinds in sides]
+    both = [_hardened(kinds, wins.of(*kinds), seed) if kinds else None for kinds in sides]
     return Robustness(len(np.unique(wins.prompt)), rates, *both)
 
 

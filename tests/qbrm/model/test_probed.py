@@ -9,7 +9,7 @@ from fixtures import refined_models
 from fixtures.fake_encoder import DIM, FakeEncoder
 from qbrm import EnergyRewardModel
 from qbrm.energies import SemiQuantumRBM
-from qbrm.model.probed import embed_hacks, robustness
+from qbrm.model.probed import Wins, embed_hacks, robustness
 from qbrm.preferences import Message, Preference, PreferenceSet
 from qbrm.probes import PROBES, Must
 from qbrm.probes.hacks import hack_originals, sample_originals
@@ -102,7 +102,19 @@ def test_a_verdict_has_seen_and_unseen_kinds_apart(originals, tmp_path):
         assert part.difference[0] == pytest.approx(part.refined - part.base)
         assert part.difference[1] <= part.difference[0] <= part.difference[2]
     assert told.prompts == 8
-    assert robustness(wins).seen is None
+    plain = robustness(wins)
+    assert plain.seen is None
+    assert set(plain.unseen.kinds) == {*trained, *others}
+
+
+@pytest.mark.parametrize(("refined", "said"), [(0.9, True), (0.5, False), (0.1, False)])
+def test_a_verdict_says_where_refining_made_a_model_easier_to_game(refined, said):
+    generator = np.random.default_rng(0)
+    base, after = (generator.random(400) < rate for rate in (0.5, refined))
+    wins = Wins(np.full(400, "padding"), np.arange(400) // 2, base, after)
+    sentence = robustness(wins).sentence
+    assert ("it is easier to game than the base; see --harden" in sentence) == said
+    assert "easier to game" not in robustness(wins, ["padding"]).sentence
 
 
 @pytest.fixture
