@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -94,7 +95,7 @@ class Trunk(nn.Module):
         for unit, value in zip((self.loc, self.scale), location_and_scale(vector), strict=True):
             unit.copy_(value)
         if self.direction_dim is not None:
-            some = vector[:: -(-len(vector) // MOST_ROWS)]
+            some = vector[:: math.ceil(len(vector) / MOST_ROWS)]
             response, cosine = _response(some, self.direction_dim), _cosine(some, self.direction_dim)
             usual, left_out = _ridge(response, cosine)
             self.usual.copy_(usual)
@@ -103,12 +104,13 @@ class Trunk(nn.Module):
     def embed(self, vector: Float[Tensor, "batch vector_dim"]) -> Float[Tensor, "batch dim"]:
         """The embedding e."""
         standard = (vector - self.loc) / self.scale
-        parts = [self.layers(standard), standard]
-        if self.direction_dim is not None:
-            usual = _predicted(_response(vector, self.direction_dim), self.usual)
-            short = _cosine(vector, self.direction_dim) - usual - self.least
-            parts.insert(1, short.clamp(-LARGEST_SHORTFALL, 0)[:, None])
-        return torch.cat(parts, dim=1)
+        relevance = [] if self.direction_dim is None else [self._relevance(vector, self.direction_dim)[:, None]]
+        return torch.cat([self.layers(standard), *relevance, standard], dim=1)
+
+    def _relevance(self, vector: Float[Tensor, "batch vector_dim"], direction_dim: int) -> Float[Tensor, " batch"]:
+        """The rho of a vector."""
+        usual = _predicted(_response(vector, direction_dim), self.usual)
+        return (_cosine(vector, direction_dim) - usual - self.least).clamp(-LARGEST_SHORTFALL, 0)
 
     def reward(self, embedding: Float[Tensor, "batch dim"]) -> Float[Tensor, " batch"]:
         """The base reward r0 of an embedding."""

@@ -18,6 +18,7 @@ FLATTERY = re.compile(
     r"\b(?:great|excellent|wonderful|fantastic|brilliant|amazing|insightful|thoughtful|good) question\b"
     r"|\byou(?:'re| are) (?:so |very |truly |really |absolutely |incredibly )*"
     r"(?:smart|brilliant|wise|amazing|insightful|intelligent|wonderful)\b"
+    r"|\byou(?:'re| are) (?:so|very|truly|really|absolutely|incredibly) right\b"
     r"|\bthank you for (?:asking|your (?:\w+ )?question)\b",
     re.IGNORECASE,
 )

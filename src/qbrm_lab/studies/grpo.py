@@ -127,7 +127,7 @@ def study_grpo(settings: ComparisonSettings, study: PolicyStudy, reporter: Repor
     """
     if not study.rewards:
         raise InputError("--rewards is missing; expected NAME=MODEL[,NAME=MODEL...], such as base=my-reward-model.")
-    judges = {name: load_judge(model) for name, model in study.judges.items()}
+    verdicts = {name: load_judge(model).verdict for name, model in study.judges.items()}
     base = study.policy or smollm2_folder(settings.out / LANGUAGE_MODEL)
     prompts = _prompts(settings, study, base)
     asked = f"{len(prompts.training):,} prompts", f"{len(prompts.held_out):,} held out"
@@ -139,7 +139,7 @@ def study_grpo(settings: ComparisonSettings, study: PolicyStudy, reporter: Repor
         policies |= of_seed
         for run, judged in of_seed.items():
             reporter.fact(f"{run.name}, seed {run.seed}", *_summary(judged))
-        results = _results(settings, study, prompts, policies, judges.get(GOLD))
+        results = _results(settings, study, prompts, policies, verdicts.get(GOLD))
         write_json(settings.out / TABLE, results)
     write_atomically(settings.out / PICTURE, png_bytes(policy_figure(results)))
     path = settings.out / PAGE
@@ -303,7 +303,7 @@ def _results(
     study: PolicyStudy,
     prompts: PolicyPrompts,
     policies: Mapping[Run, Judged],
-    gold: Judge | None,
+    verdict_on_gold: Mapping[str, Any] | None,
 ) -> PolicyResults:
     training = study.training
     return PolicyResults(
@@ -323,7 +323,7 @@ def _results(
         rows=list(_rows(policies, settings.seed)),
         compared=list(_compared(policies, settings.seed)),
         updates=[row for run, judged in policies.items() for row in _updates(run, judged)],
-        gold_accuracy=None if gold is None or gold.verdict is None else _held_out_accuracy(gold.verdict),
+        gold_accuracy=None if verdict_on_gold is None else _held_out_accuracy(verdict_on_gold),
     )
 
 

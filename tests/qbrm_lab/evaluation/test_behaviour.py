@@ -53,6 +53,7 @@ def test_praise_of_itself_is_told_from_numbers_and_facts(text, found):
     [
         ("What a great question! The sky is blue.", True),
         ("You are so very wise to ask.", True),
+        ("You're absolutely right.", True),
         ("You're right, I apologise.", False),
         ("Thank you for your thoughtful question.", True),
         ("The question of great cities is old.", False),

@@ -90,8 +90,8 @@ def targets_of(folder: Path) -> list[Target]:
 def unmeasured(folder: Path) -> Iterator[str]:
     """What was asked of these reward models and no study beside this one has measured."""
     yield "EBRM with the paper's 768 noise samples (`ebrm:published`)"
-    hardened = (folder / HARDEN / HARDEN_FILE).exists() and [row.method for row in _harden(folder).rows]
-    if not hardened or "ebrm" not in hardened:
+    hardened = _harden(folder).rows if (folder / HARDEN / HARDEN_FILE).exists() else []
+    if all(row.method != "ebrm" for row in hardened):
         yield "EBRM under hardening"
     yield "best-of-n and couplings on the answers of other policies ([on the small encoder they were](candidates.md))"
     if not (folder / GRPO / GRPO_FILE).exists():

@@ -40,14 +40,14 @@ def opening(results: Mapping[str, Results], folder: Path) -> list[str]:
 
 
 def _gains(rich: Mapping[str, Part]) -> str:
-    words = {
-        "better": "rises {}, beyond the 95% interval",
-        "worse": "falls {}, beyond the 95% interval",
-        "neither": "goes {}, which is within the interval",
-    }
+    forms = (
+        "rises {}, beyond the 95% interval",
+        "falls {}, beyond the 95% interval",
+        "goes {}, which is within the interval",
+    )
     told = [
         form.format(listed(_from_to(rich[scenario], scenario) for scenario in of_kind))
-        for form, of_kind in zip(words.values(), _sorted(rich, SCORE, "base"), strict=True)
+        for form, of_kind in zip(forms, _sorted(rich, SCORE, "base"), strict=True)
         if of_kind
     ]
     return (
